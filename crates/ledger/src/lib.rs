@@ -1,0 +1,1 @@
+//! Money rules of one shard.

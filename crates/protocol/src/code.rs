@@ -1,0 +1,237 @@
+//! What an engine answers: one code per reply, in one order of precedence.
+
+use core::fmt;
+
+macro_rules! codes {
+    ($(#[$doc:meta] $name:ident = $value:literal, $text:literal, $class:ident;)*) => {
+        /// The outcome of a request.
+        ///
+        /// The order of the variants is the order of precedence: where several declines apply to one request, the one
+        /// that stands first is answered.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Code {
+            $(#[$doc] $name = $value,)*
+        }
+
+        impl Code {
+            /// Every code, in order of precedence.
+            pub const ALL: &'static [Code] = &[$(Code::$name),*];
+
+            /// The name in capitals, as semantics and documents spell it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// Which of the four classes the code belongs to.
+            #[must_use]
+            pub const fn class(self) -> CodeClass {
+                match self { $(Code::$name => CodeClass::$class,)* }
+            }
+        }
+    };
+}
+
+/// What a code means for the one who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeClass {
+    /// Nothing has been decided: the code of a request on the wire.
+    Undecided,
+    /// Not executed and not recorded; the same id may be sent again.
+    Admission,
+    /// Recorded as declined; the id is spent and a repeat gets the same answer.
+    Decline,
+    /// Done, and recorded.
+    Success,
+}
+
+codes! {
+    /// A request that no engine has decided.
+    None = 0, "NONE", Undecided;
+    /// A field is out of its range, or a byte that the engine fills is not zero.
+    Malformed = 1, "MALFORMED", Admission;
+    /// A long operation or a chain has too many parts.
+    TooLarge = 2, "TOO_LARGE", Admission;
+    /// The caller's role, or its right on the partition, does not allow the request.
+    NoRight = 3, "NO_RIGHT", Admission;
+    /// No such partition, or none that the caller may see.
+    UnknownPartition = 4, "UNKNOWN_PARTITION", Admission;
+    /// The id was used before with another body.
+    IdConflict = 5, "ID_CONFLICT", Admission;
+    /// The id's time lies before the window.
+    StaleId = 6, "STALE_ID", Admission;
+    /// The id's time lies too far in the future.
+    IdFromFuture = 7, "ID_FROM_FUTURE", Admission;
+    /// The tenant is at one of its quotas.
+    Quota = 8, "QUOTA", Admission;
+    /// A queue or table of the engine is full, or expiries are behind; try again.
+    Overloaded = 9, "OVERLOADED", Admission;
+    /// The disk is near its reserve: no new locks until there is room.
+    StorageLow = 10, "STORAGE_LOW", Admission;
+    /// The settler is silent or the value at risk is at its cap: no new locks.
+    ChainStale = 11, "CHAIN_STALE", Admission;
+    /// A look-up found nothing. Definite only if it asked to burn the id.
+    NotFound = 12, "NOT_FOUND", Admission;
+    /// Another member of the linked chain failed.
+    LinkedFailed = 32, "LINKED_FAILED", Decline;
+    /// The id was burned by a look-up before the request arrived.
+    Burned = 33, "BURNED", Decline;
+    /// The lock was released before it arrived.
+    AlreadyReleased = 34, "ALREADY_RELEASED", Decline;
+    /// No lock with this id under this tenant and partition.
+    UnknownLock = 35, "UNKNOWN_LOCK", Decline;
+    /// The lock has been called on chain; it waits for the chain's verdict.
+    GuaranteeCalled = 36, "GUARANTEE_CALLED", Decline;
+    /// The payer's asset was final before: nothing more can be captured.
+    AlreadySettled = 37, "ALREADY_SETTLED", Decline;
+    /// The lock has ended.
+    NotOpen = 38, "NOT_OPEN", Decline;
+    /// The lock changed since the version that the request names.
+    VersionConflict = 39, "VERSION_CONFLICT", Decline;
+    /// The lock has no such capture, or no room for another.
+    UnknownCapture = 40, "UNKNOWN_CAPTURE", Decline;
+    /// The capture has moved since; give money back by a refund.
+    UseRefund = 41, "USE_REFUND", Decline;
+    /// The partition is frozen.
+    Frozen = 42, "FROZEN", Decline;
+    /// No price for the quote currency, or one older than its maximum age.
+    StalePrice = 43, "STALE_PRICE", Decline;
+    /// The collateral ratio is below the stop ratio.
+    Ratio = 44, "RATIO", Decline;
+    /// Over a limit of the policy, or a total that does not move the way the request says.
+    OverLimit = 45, "OVER_LIMIT", Decline;
+    /// Too many locks, or too much value, in the window.
+    Velocity = 46, "VELOCITY", Decline;
+    /// The merchant is not allowed, or the deadline is out of range.
+    Forbidden = 47, "FORBIDDEN", Decline;
+    /// Not enough collateral, units or exposure.
+    Insufficient = 48, "INSUFFICIENT", Decline;
+    /// The object exists already, or the nonce was used.
+    Exists = 49, "EXISTS", Decline;
+    /// Done as asked.
+    Approved = 64, "APPROVED", Success;
+    /// Done for a part of the amount.
+    Partial = 65, "PARTIAL", Success;
+    /// Accepted; paid when it is due.
+    Queued = 66, "QUEUED", Success;
+}
+
+impl Code {
+    /// Reads a code byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| *code as u8 == byte)
+    }
+
+    /// True if the request had its effect.
+    #[must_use]
+    pub const fn is_success(self) -> bool {
+        matches!(self.class(), CodeClass::Success)
+    }
+
+    /// True if the answer is part of the log, so that a repeat gets it again.
+    #[must_use]
+    pub const fn is_recorded(self) -> bool {
+        matches!(self.class(), CodeClass::Success | CodeClass::Decline)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// How a lock, or the id of one, has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum End {
+    /// Not known.
+    #[default]
+    None = 0,
+    /// Still holds collateral.
+    Live = 1,
+    /// Captured for the last time.
+    Final = 2,
+    /// Given back by its tenant.
+    Released = 3,
+    /// Its deadline has passed; it may still be presented.
+    Expired = 4,
+    /// The payer's asset was final.
+    Settled = 5,
+    /// Never locked: the request was declined.
+    Declined = 6,
+    /// Released before it was known.
+    Tombstone = 7,
+    /// Never locked: made by an advice.
+    Exposed = 8,
+}
+
+impl End {
+    /// Reads an end byte.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::None,
+            1 => Self::Live,
+            2 => Self::Final,
+            3 => Self::Released,
+            4 => Self::Expired,
+            5 => Self::Settled,
+            6 => Self::Declined,
+            7 => Self::Tombstone,
+            8 => Self::Exposed,
+            _ => return None,
+        })
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Live => "live",
+            Self::Final => "final",
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Settled => "settled",
+            Self::Declined => "declined",
+            Self::Tombstone => "tombstone",
+            Self::Exposed => "exposed",
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_ordered_by_precedence_and_read_back() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0] < pair[1]));
+        for code in Code::ALL {
+            assert_eq!(Code::from_byte(*code as u8), Some(*code));
+        }
+        assert_eq!(Code::from_byte(255), None);
+        // The order of row 4 of the transition table.
+        let row_4 =
+            [Code::Frozen, Code::StalePrice, Code::Ratio, Code::OverLimit, Code::Velocity, Code::Forbidden];
+        assert!(row_4.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(Code::AlreadyReleased < Code::Frozen && Code::Forbidden < Code::Insufficient);
+    }
+
+    #[test]
+    fn ends_read_back() {
+        for byte in 0..=8 {
+            assert_eq!(End::from_byte(byte).map(|end| end as u8), Some(byte));
+        }
+        assert_eq!(End::from_byte(9), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! The vocabulary of Surety and its bytes: ids, amounts, requests, replies, frames, and every limit.
+//!
+//! A request is 128 bytes on the wire, and the same 128 bytes, completed with their outcome, are its record in the log and
+//! its item in the change stream. [`Record`] is that; [`Kind`] says what it asks; [`Reply`] is the answer; [`FrameHeader`]
+//! wraps many of either. Byte tables, and all that is needed to write a client in another language, are in `WIRE.md`.
+//!
+//! This crate is pure: no clock, no file, no socket, no randomness.
+#![doc = include_str!("../WIRE.md")]
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod archive;
+mod code;
+mod frame;
+mod hello;
+mod ids;
+mod kind;
+pub mod limits;
+pub mod long;
+mod operation;
+mod policy;
+mod record;
+mod release_group;
+mod reply;
+mod tail;
+mod token;
+
+pub use code::{Code, CodeClass, End};
+pub use frame::{CloseCode, FrameError, FrameHeader, FrameKind};
+pub use hello::{
+    ALPN, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply, PROTOCOL_VERSION, shard_map,
+};
+pub use ids::{
+    ActorId, Address, Amount, AssetId, EngineId, Epoch, Id, MerchantId, PartitionHandle, QuoteId, Seq,
+    ShardId, TenantId, Time,
+};
+pub use kind::{Flags, Kind, Origin, Rights, Roles};
+pub use operation::{Caller, Operations, admit};
+pub use policy::{CategoryRule, POLICY_BYTES, Policy, ReleaseRule, SettleByAction};
+pub use record::{
+    ALL_CAPTURES, ArchivedRecord, Body, ChangeBody, ConsumeBody, ControlBody, GrantBody, LockBody,
+    MerchantBody, PartitionBody, PriceBody, Record, RecordError, Request, StakeBody, TenantBody,
+};
+pub use release_group::{ReleaseEntry, ReleaseGroup, ReleaseGroupError};
+pub use reply::{MerchantKey, REPLAYED, Reply};
+pub use tail::{SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
+pub use token::Token;

@@ -1,0 +1,187 @@
+//! Operations: the units of execution inside a frame.
+
+use crate::limits::{CHAIN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
+use crate::{ActorId, Code, Kind, Record, RecordError, Roles, TenantId};
+
+/// Who asks, as the connection's certificate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose requests these are; 0 is the operator.
+    pub tenant: TenantId,
+    /// What the certificate allows.
+    pub roles: Roles,
+    /// Which certificate.
+    pub actor: ActorId,
+}
+
+/// The requests of a frame, grouped into what is executed at once: a request, a linked chain, or a long request.
+///
+/// The groups are checked to be requests at all ([`Record::check`]); an error is a reason to close the connection, and the
+/// frame must then not be executed, not even in part: check it whole with [`Operations::check`] first.
+#[derive(Clone, Debug)]
+pub struct Operations<'a> {
+    rest: &'a [[u8; RECORD_BYTES]],
+}
+
+impl<'a> Operations<'a> {
+    /// The operations of a request frame's body. Bytes that do not fill a record are ignored; frame headers exclude them.
+    #[must_use]
+    pub fn new(body: &'a [u8]) -> Self {
+        Self { rest: body.as_chunks().0 }
+    }
+
+    /// Reads the whole frame without executing it.
+    ///
+    /// # Errors
+    /// What is wrong with the first bad record.
+    pub fn check(body: &'a [u8]) -> Result<(), RecordError> {
+        Self::new(body).try_for_each(|operation| operation.map(|_| ()))
+    }
+}
+
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<&'a [[u8; RECORD_BYTES]], RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = match measure(self.rest) {
+            Ok(length) => length,
+            Err(error) => {
+                self.rest = &[];
+                return Some(Err(error));
+            }
+        };
+        let (operation, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        Some(Ok(operation))
+    }
+}
+
+/// How many records the first operation takes.
+fn measure(records: &[[u8; RECORD_BYTES]]) -> Result<usize, RecordError> {
+    let mut length = 0;
+    loop {
+        let Some(bytes) = records.get(length) else {
+            // The last request of a frame cannot be linked to the next frame's.
+            return Err(RecordError::Cut { expected: length + 1, found: length });
+        };
+        let record = Record::from_bytes(bytes);
+        let kind = record.check()?;
+        if kind == Kind::Continuation {
+            return Err(RecordError::Cut { expected: 0, found: 1 });
+        }
+        let parts = record.continuations();
+        let is_part = |bytes: &&[u8; RECORD_BYTES]| bytes[RECORD_BYTES - 2] == Kind::Continuation as u8;
+        let found = records[length + 1..].iter().take(parts).take_while(is_part).count();
+        if found != parts {
+            return Err(RecordError::Cut { expected: parts, found });
+        }
+        length += 1 + parts;
+        if !record.is_linked() {
+            return Ok(length);
+        }
+    }
+}
+
+/// Checks an operation for what no ledger needs to know: size, shape, role.
+///
+/// # Errors
+/// The admission code that answers every request of the operation.
+pub fn admit(operation: &[Record], caller: &Caller) -> Result<(), Code> {
+    let is_long = operation.first().is_some_and(|head| head.continuations() > 0);
+    let limit = if is_long { LONG_RECORDS_MAX } else { CHAIN_MAX };
+    if operation.len() > limit {
+        return Err(Code::TooLarge);
+    }
+    let in_one_place = |record: &Record| {
+        record.kind() == Some(Kind::Continuation)
+            || record.partition.shard() == operation[0].partition.shard()
+    };
+    for record in operation {
+        let kind = record.kind().ok_or(Code::Malformed)?;
+        // A chain is made of plain requests of one shard, and look-ups belong to no chain.
+        let chained = !is_long && operation.len() > 1;
+        if !record.is_well_formed(kind) || !in_one_place(record) || chained && !may_be_linked(kind) {
+            return Err(Code::Malformed);
+        }
+        if kind != Kind::Continuation && !caller.roles.allow(kind) {
+            return Err(Code::NoRight);
+        }
+        let is_own = record.tenant == TenantId(0) || record.tenant == caller.tenant;
+        let may_name_others = caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN);
+        if kind != Kind::Continuation && !is_own && !may_name_others {
+            return Err(Code::NoRight);
+        }
+    }
+    Ok(())
+}
+
+const fn may_be_linked(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Lock
+            | Kind::Increase
+            | Kind::Decrease
+            | Kind::Capture
+            | Kind::Release
+            | Kind::Reverse
+            | Kind::Refund
+            | Kind::Settle
+            | Kind::Consume
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Amount, Flags, Id, LockBody, PartitionHandle, ShardId, long};
+    use alloc::vec::Vec;
+
+    fn lock(id: u128) -> Record {
+        Record::new(Kind::Lock, Id(id), PartitionHandle::new(ShardId(0), 1), Amount(1), &LockBody::default())
+    }
+
+    fn body(records: &[Record]) -> Vec<u8> {
+        records.iter().flat_map(Record::to_bytes).collect()
+    }
+
+    fn lengths(records: &[Record]) -> Result<Vec<usize>, RecordError> {
+        let body = body(records);
+        Operations::new(&body).map(|operation| operation.map(<[_]>::len)).collect()
+    }
+
+    #[test]
+    fn a_frame_falls_into_single_requests_chains_and_long_ones() {
+        let linked = |id| lock(id).with_flags(Flags::LINKED);
+        let policy = long::split(Kind::Policy, Id(9), PartitionHandle(1), 0, &[1; 360]);
+        assert_eq!(lengths(&[lock(1), lock(2)]), Ok(alloc::vec![1, 1]));
+        assert_eq!(lengths(&[linked(1), linked(2), lock(3), lock(4)]), Ok(alloc::vec![3, 1]));
+        assert_eq!(lengths(&[&policy[..], &[lock(1)]].concat()), Ok(alloc::vec![4, 1]));
+        assert!(lengths(&[lock(1), linked(2)]).is_err(), "a chain without its end");
+        assert!(lengths(&policy[..3]).is_err(), "a long request without its end");
+        assert!(lengths(&policy[1..]).is_err(), "continuations without a head");
+        let mut unknown = lock(1);
+        unknown.kind = 200;
+        assert_eq!(lengths(&[lock(1), unknown]), Err(RecordError::UnknownKind(200)));
+        unknown.kind = Kind::Expire as u8;
+        assert!(lengths(&[unknown]).is_err(), "the engine's own kinds do not arrive");
+    }
+
+    #[test]
+    fn roles_and_shape_are_checked_before_any_ledger() {
+        let caller = |roles, tenant| Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) };
+        let authorizer = caller(Roles::AUTHORIZER, 7);
+        assert_eq!(admit(&[lock(1)], &authorizer), Ok(()));
+        assert_eq!(admit(&[lock(1)], &caller(Roles::READER, 7)), Err(Code::NoRight));
+        let other = Record { tenant: TenantId(8), ..lock(1) };
+        assert_eq!(admit(&[other], &authorizer), Err(Code::NoRight));
+        let filled = Record { result: Amount(1), ..lock(1) };
+        assert_eq!(admit(&[filled], &authorizer), Err(Code::Malformed));
+        let huge = Record { amount: Amount(u128::MAX), ..lock(1) };
+        assert_eq!(admit(&[huge], &authorizer), Err(Code::Malformed));
+        let chain = alloc::vec![lock(1).with_flags(Flags::LINKED); CHAIN_MAX + 1];
+        assert_eq!(admit(&chain, &authorizer), Err(Code::TooLarge));
+    }
+}

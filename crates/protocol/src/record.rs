@@ -1,0 +1,554 @@
+//! The record: 128 bytes that are a request on the wire, and the same request with its outcome in the log.
+//!
+//! `WIRE.md` has the byte tables.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::archive;
+use crate::limits::{AMOUNT_MAX, BODY_BYTES, CONTINUATION_BYTES, RECORD_BYTES};
+use crate::{
+    ActorId, Address, Amount, AssetId, Code, Flags, Id, Kind, MerchantId, PartitionHandle, QuoteId, TenantId,
+    Time,
+};
+
+/// A request, or the log's record of it.
+///
+/// The fields marked *engine* are zero on the wire and filled by the engine. Kind and code are bytes here because a
+/// record is what arrived, not yet what is valid; see [`Record::check`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[repr(C)]
+pub struct Record {
+    /// Names the request; a lock is named by the id of its request.
+    pub id: Id,
+    /// What is asked, in base units (of the quote currency for a lock in one).
+    pub amount: Amount,
+    /// *Engine*: what was moved. Its sense belongs to the kind; see the table in `WIRE.md`.
+    pub result: Amount,
+    /// The kind's own part.
+    pub body: [u8; BODY_BYTES],
+    /// Where it happens.
+    pub partition: PartitionHandle,
+    /// *Engine*: the moment of the decision.
+    pub time: Time,
+    /// Whose id it is. 0 on the wire means "mine"; a settler or admin may name another.
+    pub tenant: TenantId,
+    /// Marks of sender (low byte) and engine (high byte).
+    pub flags: u16,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// *Engine*: a [`Code`].
+    pub code: u8,
+}
+
+/// A request as it travels; the same bytes as its record.
+pub type Request = Record;
+
+const _: () = assert!(size_of::<ArchivedRecord>() == RECORD_BYTES);
+const _: () = assert!(size_of::<Record>() == RECORD_BYTES);
+
+/// A kind-specific part of a record, at offset 48.
+pub trait Body: Sized {
+    /// Reads the part. Every pattern of bytes has a reading.
+    fn from_bytes(bytes: &[u8; BODY_BYTES]) -> Self;
+    /// Writes the part.
+    fn to_bytes(&self) -> [u8; BODY_BYTES];
+}
+
+macro_rules! bodies {
+    ($($name:ident),*) => {$(
+        const _: () = assert!(size_of::<<$name as Archive>::Archived>() == BODY_BYTES);
+        impl Body for $name {
+            #[inline]
+            fn from_bytes(bytes: &[u8; BODY_BYTES]) -> Self {
+                match archive::read(bytes) {
+                    Some(body) => body,
+                    // Integers and byte arrays only: there is no invalid pattern.
+                    None => Self::default(),
+                }
+            }
+            #[inline]
+            fn to_bytes(&self) -> [u8; BODY_BYTES] {
+                archive::write(self)
+            }
+        }
+    )*};
+}
+
+/// [`Kind::Lock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct LockBody {
+    /// The least that is worth locking; 0 means all or nothing.
+    pub floor: Amount,
+    /// Who is guaranteed.
+    pub merchant: MerchantId,
+    /// *Engine*: when the lock ends by itself.
+    pub deadline: Time,
+    /// *Engine*: the price record that converted the amount; 0 for none.
+    pub price_seq: u64,
+    /// The sender's own, carried and not read.
+    pub user: u64,
+    /// Wanted life in milliseconds; 0 takes the policy's default.
+    pub life_ms: u32,
+    /// Merchant category code (ISO 18245).
+    pub category: u16,
+    /// Currency of `amount`; 0 for the collateral itself.
+    pub quote: QuoteId,
+}
+
+/// [`Kind::Increase`], [`Kind::Decrease`], [`Kind::Capture`], [`Kind::Release`], [`Kind::Reverse`], [`Kind::Refund`],
+/// [`Kind::Advice`], [`Kind::Lookup`], [`Kind::Settle`], [`Kind::Expire`], [`Kind::AutoSettle`], [`Kind::Mature`] and
+/// the guarantees: something that happens to a lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct ChangeBody {
+    /// The lock, or the id looked up.
+    pub lock: Id,
+    /// *Engine*: what went from locked (held, captured, pending) to free; negative when it was drawn from free.
+    pub freed: i128,
+    /// *Engine*: the lock's moved deadline (increase), the capture's settle-by time (capture, advice).
+    pub deadline: Time,
+    /// The sender's own, carried and not read.
+    pub user: u64,
+    /// Increase: wanted life from now in milliseconds, 0 leaves the deadline. Else the principal, by the engine.
+    pub life_ms_or_actor: u32,
+    /// The capture's index; [`ALL_CAPTURES`] for the lock as a whole. *Engine* fills it for captures and advices.
+    pub capture: u16,
+    /// The version that the sender has seen; 0 where it does not matter.
+    pub version: u16,
+}
+
+/// In [`ChangeBody::capture`] and [`ConsumeBody::capture`]: the lock itself rather than one of its captures.
+pub const ALL_CAPTURES: u16 = u16::MAX;
+
+/// [`Kind::Consume`] and [`Kind::AutoConsume`]: collateral is owed to the merchant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct ConsumeBody {
+    /// The lock.
+    pub lock: Id,
+    /// *Engine*: what went from locked to free beside the payment.
+    pub freed: i128,
+    /// *Engine*: who is paid: the lock's own merchant.
+    pub merchant: MerchantId,
+    /// The sender's own, carried and not read.
+    pub user: u64,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// The capture's index; [`ALL_CAPTURES`] takes the amount from the held part.
+    pub capture: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+/// [`Kind::Deposit`], [`Kind::Reward`], [`Kind::Withdraw`] and [`Kind::WithdrawPaid`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct StakeBody {
+    /// *Engine*: units minted or burned. For a withdrawal the units are the record's amount.
+    pub units: u128,
+    /// Who stakes; zero for a reward.
+    pub supplier: Address,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// Deposit and reward: the chain's own number, accepted once per partition.
+    pub nonce: u64,
+    /// *Engine*: the moment a withdrawal is due.
+    pub due: Time,
+}
+
+/// [`Kind::Freeze`], [`Kind::Unfreeze`], [`Kind::Cover`], [`Kind::WriteOff`], [`Kind::BatchFinal`], [`Kind::Deficit`],
+/// [`Kind::RiskCap`], [`Kind::Start`], [`Kind::Checkpoint`] and the heads of long records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct ControlBody {
+    /// Checkpoint: the state hash. Start: the engine id.
+    pub reference: u128,
+    /// Batch: its number. Start: the epoch. Long record: bytes of payload. Release group: the merchant in `user`.
+    pub number: u64,
+    /// Risk cap: until when it holds.
+    pub until: Time,
+    /// Freeze: a reason code. Release group: the merchant.
+    pub user: u64,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// Zero.
+    pub reserved: [u8; 12],
+}
+
+/// [`Kind::Price`]; the price is the record's amount: quote base units for 10^18 collateral base units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct PriceBody {
+    /// What is priced.
+    pub asset: AssetId,
+    /// In which currency.
+    pub quote: QuoteId,
+    /// Zero.
+    pub reserved_a: u16,
+    /// Collateral per value in basis points; 0 takes each policy's creation ratio.
+    pub ratio_bps: u32,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// When the price was observed.
+    pub observed: Time,
+    /// Zero.
+    pub reserved: [u8; 32],
+}
+
+/// [`Kind::PartitionCreate`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct PartitionBody {
+    /// The on-chain id: `prefix4 | sub8 | owner20`.
+    pub onchain: [u8; 32],
+    /// The collateral.
+    pub asset: AssetId,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// 1: keep the open value of each merchant, which a limit per merchant needs. For ever.
+    pub track_merchants: u8,
+    /// Zero.
+    pub reserved: [u8; 15],
+}
+
+/// [`Kind::TenantSet`]; sent to every shard, the quotas hold per shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct TenantBody {
+    /// Which tenant.
+    pub tenant: TenantId,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// Locks kept, open and finished.
+    pub locks_max: u64,
+    /// Ids remembered.
+    pub ids_max: u64,
+    /// Tombstones remembered.
+    pub tombstones_max: u64,
+    /// Advices and reversals remembered.
+    pub advices_max: u64,
+    /// Requests per second; 0 is no limit.
+    pub rate_per_s: u32,
+    /// Unanswered requests; 0 is no limit.
+    pub in_flight_max: u32,
+    /// 1 admits the tenant, 0 shuts it out.
+    pub enabled: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// [`Kind::Grant`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct GrantBody {
+    /// Who gets the rights.
+    pub tenant: TenantId,
+    /// [`crate::Rights`]; 0 takes all away.
+    pub rights: u32,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// Zero.
+    pub reserved_a: [u8; 12],
+    /// Zero.
+    pub reserved: [u8; 32],
+}
+
+/// [`Kind::MerchantSet`]; the merchant belongs to the record's tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct MerchantBody {
+    /// Which merchant.
+    pub merchant: MerchantId,
+    /// Who is paid on chain.
+    pub payee: Address,
+    /// Whose signature releases certified locks.
+    pub release_key: Address,
+    /// *Engine*: the principal.
+    pub actor: ActorId,
+    /// 1 admits the merchant, 0 shuts it out.
+    pub enabled: u32,
+}
+
+bodies!(
+    LockBody,
+    ChangeBody,
+    ConsumeBody,
+    StakeBody,
+    ControlBody,
+    PriceBody,
+    PartitionBody,
+    TenantBody,
+    GrantBody,
+    MerchantBody
+);
+
+/// Why a frame's record is not a request at all. The connection that sent it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// No such kind, or one that only the engine writes.
+    #[error("unknown kind {0}")]
+    UnknownKind(u8),
+    /// A mark without a meaning.
+    #[error("unknown flags {0:#06x}")]
+    UnknownFlags(u16),
+    /// A reserved byte is not zero.
+    #[error("non-zero padding in a {0} request")]
+    Padding(Kind),
+    /// A continuation without its head, or a head with too few of them.
+    #[error("a long request is cut: {expected} continuations expected, {found} found")]
+    Cut {
+        /// What the head announces.
+        expected: usize,
+        /// What follows it.
+        found: usize,
+    },
+}
+
+impl Record {
+    /// An empty request.
+    #[must_use]
+    pub fn new<B: Body>(kind: Kind, id: Id, partition: PartitionHandle, amount: Amount, body: &B) -> Self {
+        Self {
+            id,
+            amount,
+            result: Amount::ZERO,
+            body: body.to_bytes(),
+            partition,
+            time: Time::ZERO,
+            tenant: TenantId(0),
+            flags: 0,
+            kind: kind as u8,
+            code: 0,
+        }
+    }
+
+    /// The same with marks.
+    #[must_use]
+    pub const fn with_flags(mut self, flags: Flags) -> Self {
+        self.flags |= flags.0;
+        self
+    }
+
+    /// Views 128 bytes as a record, without a copy.
+    #[must_use]
+    #[inline]
+    pub fn view(bytes: &[u8; RECORD_BYTES]) -> &ArchivedRecord {
+        match archive::view::<ArchivedRecord>(bytes) {
+            Some(record) => record,
+            None => unreachable!("128 bytes of integers have no invalid pattern"),
+        }
+    }
+
+    /// Reads 128 bytes.
+    #[must_use]
+    #[inline]
+    pub fn from_bytes(bytes: &[u8; RECORD_BYTES]) -> Self {
+        match archive::read(bytes) {
+            Some(record) => record,
+            None => unreachable!("128 bytes of integers have no invalid pattern"),
+        }
+    }
+
+    /// Writes 128 bytes.
+    #[must_use]
+    #[inline]
+    pub fn to_bytes(&self) -> [u8; RECORD_BYTES] {
+        archive::write(self)
+    }
+
+    /// The kind-specific part.
+    #[must_use]
+    #[inline]
+    pub fn body<B: Body>(&self) -> B {
+        B::from_bytes(&self.body)
+    }
+
+    /// Replaces the kind-specific part.
+    #[inline]
+    pub fn set_body<B: Body>(&mut self, body: &B) {
+        self.body = body.to_bytes();
+    }
+
+    /// The kind; `None` for a byte without a meaning.
+    #[must_use]
+    pub const fn kind(&self) -> Option<Kind> {
+        Kind::from_byte(self.kind)
+    }
+
+    /// The outcome.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        Code::from_byte(self.code)
+    }
+
+    /// The marks.
+    #[must_use]
+    pub const fn flags(&self) -> Flags {
+        Flags(self.flags)
+    }
+
+    /// True if another request of the frame belongs to the same chain and follows.
+    #[must_use]
+    pub const fn is_linked(&self) -> bool {
+        self.flags().has(Flags::LINKED)
+    }
+
+    /// Continuations that must follow this head; 0 for a record that stands alone.
+    #[must_use]
+    pub fn continuations(&self) -> usize {
+        match self.kind() {
+            Some(Kind::Policy | Kind::ReleaseGroup) => {
+                let bytes = usize::try_from(self.body::<ControlBody>().number).unwrap_or(usize::MAX);
+                bytes.div_ceil(CONTINUATION_BYTES)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Checks what makes the bytes a request: a kind that may arrive on the wire, known marks, zero padding.
+    ///
+    /// # Errors
+    /// The reason to close the connection.
+    pub fn check(&self) -> Result<Kind, RecordError> {
+        let kind = self
+            .kind()
+            .filter(|kind| kind.origin() != crate::Origin::Engine)
+            .ok_or(RecordError::UnknownKind(self.kind))?;
+        if kind == Kind::Continuation {
+            return Ok(kind);
+        }
+        if self.flags & !Flags::KNOWN.0 != 0 {
+            return Err(RecordError::UnknownFlags(self.flags));
+        }
+        if self.padding_is_zero(kind) { Ok(kind) } else { Err(RecordError::Padding(kind)) }
+    }
+
+    /// True if every field that the engine fills is zero and every amount is one that a request may carry.
+    #[must_use]
+    pub fn is_well_formed(&self, kind: Kind) -> bool {
+        if kind == Kind::Continuation {
+            return true;
+        }
+        let sender_flags = self.flags & !Flags::SENDER.0 == 0;
+        let common = self.result == Amount::ZERO && self.time == Time::ZERO && self.code == 0 && sender_flags;
+        common && self.amount.0 <= AMOUNT_MAX && self.engine_part_is_zero(kind)
+    }
+
+    fn padding_is_zero(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Consume | Kind::AutoConsume => self.body::<ConsumeBody>().reserved == 0,
+            Kind::Freeze
+            | Kind::Unfreeze
+            | Kind::Cover
+            | Kind::WriteOff
+            | Kind::BatchFinal
+            | Kind::Deficit
+            | Kind::RiskCap
+            | Kind::Policy
+            | Kind::ReleaseGroup => self.body::<ControlBody>().reserved == [0; 12],
+            Kind::Price => {
+                let body = self.body::<PriceBody>();
+                body.reserved_a == 0 && body.reserved == [0; 32]
+            }
+            Kind::PartitionCreate => self.body::<PartitionBody>().reserved == [0; 15],
+            Kind::TenantSet => self.body::<TenantBody>().reserved == [0; 7],
+            Kind::Grant => {
+                let body = self.body::<GrantBody>();
+                body.reserved_a == [0; 12] && body.reserved == [0; 32]
+            }
+            _ => true,
+        }
+    }
+
+    fn engine_part_is_zero(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Lock => {
+                let body = self.body::<LockBody>();
+                body.deadline == Time::ZERO && body.price_seq == 0 && body.floor.is_in_range()
+            }
+            Kind::Increase => {
+                let body = self.body::<ChangeBody>();
+                body.freed == 0 && body.deadline == Time::ZERO && body.capture == 0
+            }
+            Kind::Capture | Kind::Advice => {
+                let body = self.body::<ChangeBody>();
+                change_part_is_zero(&body) && body.capture == 0
+            }
+            _ if kind.changes_a_lock() => change_part_is_zero(&self.body::<ChangeBody>()),
+            Kind::Consume => {
+                let body = self.body::<ConsumeBody>();
+                body.freed == 0 && body.merchant == MerchantId(0) && body.actor == ActorId(0)
+            }
+            Kind::Deposit | Kind::Reward | Kind::Withdraw => {
+                let body = self.body::<StakeBody>();
+                body.units == 0 && body.actor == ActorId(0) && body.due == Time::ZERO
+            }
+            Kind::Price => self.body::<PriceBody>().actor == ActorId(0),
+            Kind::PartitionCreate => self.body::<PartitionBody>().actor == ActorId(0),
+            Kind::TenantSet => self.body::<TenantBody>().actor == ActorId(0),
+            Kind::Grant => self.body::<GrantBody>().actor == ActorId(0),
+            Kind::MerchantSet => self.body::<MerchantBody>().actor == ActorId(0),
+            _ => self.body::<ControlBody>().actor == ActorId(0),
+        }
+    }
+
+    /// The request as it was sent: every field that the engine fills is zero again.
+    ///
+    /// Two requests under one id are the same request if and only if these are equal.
+    #[must_use]
+    pub fn as_sent(&self) -> Self {
+        let mut sent = *self;
+        sent.result = Amount::ZERO;
+        sent.time = Time::ZERO;
+        sent.code = 0;
+        sent.flags &= Flags::SENDER.0;
+        let Some(kind) = self.kind().filter(|kind| *kind != Kind::Continuation) else { return sent };
+        sent.set_actor(kind, ActorId(0));
+        match kind {
+            Kind::Lock => {
+                let body = self.body::<LockBody>();
+                sent.set_body(&LockBody { deadline: Time::ZERO, price_seq: 0, ..body });
+            }
+            Kind::Consume => {
+                let body = sent.body::<ConsumeBody>();
+                sent.set_body(&ConsumeBody { freed: 0, merchant: MerchantId(0), ..body });
+            }
+            Kind::Deposit | Kind::Reward | Kind::Withdraw => {
+                let body = sent.body::<StakeBody>();
+                sent.set_body(&StakeBody { units: 0, due: Time::ZERO, ..body });
+            }
+            Kind::Increase | Kind::Capture | Kind::Advice => {
+                let body = sent.body::<ChangeBody>();
+                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, capture: 0, ..body });
+            }
+            _ if kind.changes_a_lock() => {
+                let body = sent.body::<ChangeBody>();
+                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, ..body });
+            }
+            _ => {}
+        }
+        sent
+    }
+
+    /// Notes who sent the request, in kinds that keep it. Locks and increases are attributed to their tenant.
+    pub fn set_actor(&mut self, kind: Kind, actor: ActorId) {
+        macro_rules! stamp {
+            ($body:ty) => {{
+                let mut body = self.body::<$body>();
+                body.actor = actor;
+                self.set_body(&body);
+            }};
+        }
+        match kind {
+            Kind::Lock | Kind::Increase | Kind::Continuation | Kind::Lookup => {}
+            Kind::Consume => stamp!(ConsumeBody),
+            Kind::Deposit | Kind::Reward | Kind::Withdraw => stamp!(StakeBody),
+            Kind::Price => stamp!(PriceBody),
+            Kind::PartitionCreate => stamp!(PartitionBody),
+            Kind::TenantSet => stamp!(TenantBody),
+            Kind::Grant => stamp!(GrantBody),
+            Kind::MerchantSet => stamp!(MerchantBody),
+            _ if kind.changes_a_lock() => {
+                let mut body = self.body::<ChangeBody>();
+                body.life_ms_or_actor = actor.0;
+                self.set_body(&body);
+            }
+            _ => stamp!(ControlBody),
+        }
+    }
+}
+
+fn change_part_is_zero(body: &ChangeBody) -> bool {
+    body.freed == 0 && body.deadline == Time::ZERO && body.life_ms_or_actor == 0
+}

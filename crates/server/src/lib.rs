@@ -1,0 +1,1 @@
+//! Shard threads and listeners.
