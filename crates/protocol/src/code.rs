@@ -24,6 +24,12 @@ macro_rules! codes {
                 match self { $(Code::$name => $text,)* }
             }
 
+            /// Reads a code byte.
+            #[must_use]
+            pub const fn from_byte(byte: u8) -> Option<Self> {
+                match byte { $($value => Some(Code::$name),)* _ => None }
+            }
+
             /// Which of the four classes the code belongs to.
             #[must_use]
             pub const fn class(self) -> CodeClass {
@@ -118,12 +124,6 @@ codes! {
 }
 
 impl Code {
-    /// Reads a code byte.
-    #[must_use]
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.iter().copied().find(|code| *code as u8 == byte)
-    }
-
     /// True if the request had its effect.
     #[must_use]
     pub const fn is_success(self) -> bool {

@@ -1,6 +1,8 @@
 //! Frames: the unit of a stream. A header of 16 bytes, then a body.
 
-use crate::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, RECORD_BYTES, TOKEN_BYTES};
+use crate::limits::{
+    FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, HELLO_TOKENS_MAX, RECORD_BYTES, TOKEN_BYTES,
+};
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ impl FrameKind {
             return None;
         }
         match self {
-            Self::Hello => Some(crate::hello::HELLO_BYTES + count * TOKEN_BYTES),
+            Self::Hello if count <= HELLO_TOKENS_MAX => Some(crate::hello::HELLO_BYTES + count * TOKEN_BYTES),
             Self::HelloReply if count == 1 => Some(crate::hello::HELLO_REPLY_BYTES),
             Self::Requests if count > 0 => Some(count * RECORD_BYTES),
             Self::Replies if count > 0 => Some(TOKEN_BYTES + count * RECORD_BYTES),
@@ -73,7 +75,7 @@ pub enum FrameError {
     #[error("unknown frame kind {0}")]
     UnknownKind(u8),
     /// A reserved byte is not zero.
-    #[error("non-zero padding in a frame header")]
+    #[error("non-zero padding in a frame's header or fixed part")]
     Padding,
     /// More than a frame may hold.
     #[error("a frame of {0} bytes, at most {FRAME_BODY_BYTES_MAX} allowed")]
@@ -225,6 +227,7 @@ impl From<FrameError> for CloseCode {
             }
             FrameError::Padding => Self::Padding,
             FrameError::TooLarge(_) => Self::TooLarge,
+            FrameError::Body(FrameKind::Hello) => Self::BadHello,
             FrameError::Body(_) => Self::BadArchive,
         }
     }

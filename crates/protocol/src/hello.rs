@@ -121,15 +121,20 @@ impl Hello {
     /// Reads the body of a hello frame.
     ///
     /// # Errors
-    /// [`FrameError::Body`] if magic, padding or length are wrong.
+    /// [`FrameError::Body`] if magic or length are wrong, [`FrameError::Padding`] if a reserved byte is not zero.
     pub fn from_body(body: &[u8]) -> Result<(Self, Vec<Token>), FrameError> {
         let wrong = FrameError::Body(FrameKind::Hello);
         let (fixed, tokens) = body.split_at_checked(HELLO_BYTES).ok_or(wrong)?;
         let hello: Self = archive::read(fixed).ok_or(wrong)?;
-        if hello.magic != HELLO_MAGIC || hello.reserved != 0 || tokens.len() % TOKEN_BYTES != 0 {
+        let tokens_fit = tokens.len() % TOKEN_BYTES == 0 && tokens.len() <= HELLO_TOKENS_MAX * TOKEN_BYTES;
+        if hello.magic != HELLO_MAGIC || !tokens_fit {
             return Err(wrong);
         }
-        let tokens = tokens.chunks_exact(TOKEN_BYTES).map(|bytes| Token::from_slice(bytes).ok_or(wrong));
+        if hello.reserved != 0 {
+            return Err(FrameError::Padding);
+        }
+        let tokens =
+            tokens.chunks_exact(TOKEN_BYTES).map(|bytes| Token::from_slice(bytes).ok_or(FrameError::Padding));
         Ok((hello, tokens.collect::<Result<_, _>>()?))
     }
 }
@@ -144,15 +149,19 @@ impl HelloReply {
     /// Reads the body of a hello reply frame.
     ///
     /// # Errors
-    /// [`FrameError::Body`] if length, padding or shard map are wrong.
+    /// [`FrameError::Body`] if length or shard map are wrong, [`FrameError::Padding`] if a reserved byte is not zero.
     pub fn from_body(body: &[u8]) -> Result<Self, FrameError> {
         let wrong = FrameError::Body(FrameKind::HelloReply);
         let reply: Self = archive::read(body).ok_or(wrong)?;
         let shards = usize::from(reply.shards);
         let map_is_sound = (1..=SHARDS_MAX).contains(&shards)
+            && reply.shard.0 < reply.shards
             && reply.ports[..shards].iter().all(|port| *port != 0)
             && reply.ports[shards..].iter().all(|port| *port == 0);
-        if map_is_sound && reply.reserved == [0; 2] { Ok(reply) } else { Err(wrong) }
+        if !map_is_sound {
+            return Err(wrong);
+        }
+        if reply.reserved == [0; 2] { Ok(reply) } else { Err(FrameError::Padding) }
     }
 
     /// The UDP ports, one per shard.

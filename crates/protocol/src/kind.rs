@@ -42,13 +42,13 @@ macro_rules! kinds {
 pub enum Origin {
     /// The role `authorizer`.
     Authorizer,
-    /// The roles `authorizer` and `reader`.
+    /// Every role.
     Reader,
-    /// The role `settler`, or whoever has the right on the partition.
+    /// The roles `settler` and `authorizer`, with the right on the partition.
     Settler,
-    /// The role `settler`: facts of the chain.
+    /// The operator's `settler` and `admin`: facts of the chain.
     Chain,
-    /// The role `admin`.
+    /// The operator's `admin`; for its own merchant directory a tenant's too.
     Admin,
     /// The engine itself; refused on the wire.
     Engine,

@@ -53,6 +53,9 @@ pub const SHARDS_MAX: usize = 256;
 pub const CAPTURES_PER_LOCK_MAX: usize = 16;
 /// Amounts are below this: 2^104 base units, 200 times the supply of AMP, which leaves room for sums and units.
 pub const AMOUNT_MAX: u128 = (1 << 104) - 1;
+/// Units that one withdrawal may name: suppliers get 10^6 units for each base unit while nothing has been lost, so units
+/// need more room than amounts.
+pub const UNITS_MAX: u128 = AMOUNT_MAX << 20;
 /// Prices are below this (fixed point, 1e18).
 pub const PRICE_MAX: u128 = (1 << 104) - 1;
 /// Over-capture and headroom rules of one policy, one per merchant category.
@@ -63,6 +66,9 @@ pub const HELLO_TOKENS_MAX: usize = SHARDS_MAX;
 pub const RELEASE_GROUP_ENTRIES_MAX: usize = 32;
 /// Hashes of one path in a group release: groups of up to 256 locks.
 pub const RELEASE_GROUP_PATH_MAX: usize = 8;
+/// Bytes of the largest group release: its head, and entries of 40 bytes with a full path each.
+pub const RELEASE_GROUP_BYTES_MAX: usize =
+    120 + RELEASE_GROUP_ENTRIES_MAX * (40 + 32 * RELEASE_GROUP_PATH_MAX);
 /// An id is accepted up to this long after its time, unless the shard is configured otherwise.
 pub const ID_WINDOW_DEFAULT: Time = Time::from_secs(120);
 /// An id is accepted up to this long before its time.
@@ -94,6 +100,8 @@ const _: () = {
     assert!(HELLO_TOKENS_MAX * TOKEN_BYTES <= FRAME_BODY_BYTES_MAX);
     assert!(CAPTURES_PER_LOCK_MAX <= u8::MAX as usize);
     // Sums of a million amounts, and units a million times an amount, stay below u128.
-    assert!(AMOUNT_MAX.checked_mul(1 << 20).is_some());
+    assert!(AMOUNT_MAX.checked_mul(1 << 20).is_some() && UNITS_MAX >> 20 == AMOUNT_MAX);
+    // The largest group of signed releases fits into one long operation.
+    assert!(RELEASE_GROUP_BYTES_MAX <= (LONG_RECORDS_MAX - 1) * CONTINUATION_BYTES);
     assert!(IDS_PER_SHARD_MAX < 1 << 31 && LOCKS_PER_SHARD_MAX < 1 << 31);
 };

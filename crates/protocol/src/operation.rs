@@ -1,7 +1,8 @@
 //! Operations: the units of execution inside a frame.
 
-use crate::limits::{CHAIN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
-use crate::{ActorId, Code, Kind, Record, RecordError, Roles, TenantId};
+use crate::limits::{CHAIN_MAX, CONTINUATION_BYTES, LONG_RECORDS_MAX, RECORD_BYTES};
+use crate::record::ControlBody;
+use crate::{ActorId, Code, Kind, Origin, Record, RecordError, Roles, TenantId};
 
 /// Who asks, as the connection's certificate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +79,23 @@ fn measure(records: &[[u8; RECORD_BYTES]]) -> Result<usize, RecordError> {
         if found != parts {
             return Err(RecordError::Cut { expected: parts, found });
         }
+        if !is_padded(&record, &records[length + 1..length + 1 + parts]) {
+            return Err(RecordError::Padding(Kind::Continuation));
+        }
         length += 1 + parts;
         if !record.is_linked() {
             return Ok(length);
         }
     }
+}
+
+/// True if the bytes of the continuations that are neither payload nor kind are zero.
+fn is_padded(head: &Record, parts: &[[u8; RECORD_BYTES]]) -> bool {
+    let Some(last) = parts.last() else { return true };
+    let bytes = usize::try_from(head.body::<ControlBody>().number).unwrap_or(usize::MAX);
+    let in_last = bytes - (parts.len() - 1) * CONTINUATION_BYTES;
+    parts.iter().all(|part| Record::from_bytes(part).check().is_ok())
+        && last[in_last..CONTINUATION_BYTES].iter().all(|byte| *byte == 0)
 }
 
 /// Checks an operation for what no ledger needs to know: size, shape, role.
@@ -101,21 +114,32 @@ pub fn admit(operation: &[Record], caller: &Caller) -> Result<(), Code> {
     };
     for record in operation {
         let kind = record.kind().ok_or(Code::Malformed)?;
-        // A chain is made of plain requests of one shard, and look-ups belong to no chain.
-        let chained = !is_long && operation.len() > 1;
+        // A chain is made of plain requests of one shard; long requests and look-ups belong to no chain.
+        let chained = !is_long && operation.len() > 1 || kind != Kind::Continuation && record.is_linked();
         if !record.is_well_formed(kind) || !in_one_place(record) || chained && !may_be_linked(kind) {
             return Err(Code::Malformed);
         }
-        if kind != Kind::Continuation && !caller.roles.allow(kind) {
-            return Err(Code::NoRight);
-        }
-        let is_own = record.tenant == TenantId(0) || record.tenant == caller.tenant;
-        let may_name_others = caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN);
-        if kind != Kind::Continuation && !is_own && !may_name_others {
+        if kind != Kind::Continuation && !caller.may_send(kind, record.tenant) {
             return Err(Code::NoRight);
         }
     }
     Ok(())
+}
+
+impl Caller {
+    /// True if the certificate allows records of this kind, about ids of this tenant (0 for the caller's own).
+    ///
+    /// Facts of the chain and the running of the engine are the operator's: a tenant's own admin keeps its merchant
+    /// directory and no more. Only the operator's settlers and admins name another tenant's ids.
+    #[must_use]
+    pub fn may_send(&self, kind: Kind, tenant: TenantId) -> bool {
+        let is_operator = self.tenant == TenantId(0);
+        let is_operators_kind =
+            matches!(kind.origin(), Origin::Chain | Origin::Admin) && kind != Kind::MerchantSet;
+        let is_own = tenant == TenantId(0) || tenant == self.tenant;
+        let may_name_others = is_operator && (self.roles.has(Roles::SETTLER) || self.roles.has(Roles::ADMIN));
+        self.roles.allow(kind) && (is_operator || !is_operators_kind) && (is_own || may_name_others)
+    }
 }
 
 const fn may_be_linked(kind: Kind) -> bool {
@@ -170,6 +194,43 @@ mod tests {
     }
 
     #[test]
+    fn other_tenants_are_named_by_the_operator_alone() {
+        let check = |tenant, roles, kind, named, expect| {
+            let caller = Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) };
+            assert_eq!(caller.may_send(kind, TenantId(named)), expect, "{tenant} {roles:?} {kind} {named}");
+        };
+        check(7, Roles::AUTHORIZER, Kind::Lock, 0, true);
+        check(7, Roles::AUTHORIZER, Kind::Lock, 7, true);
+        check(7, Roles::AUTHORIZER, Kind::Lock, 8, false);
+        check(7, Roles::SETTLER, Kind::Settle, 7, true);
+        check(7, Roles::SETTLER, Kind::Settle, 8, false);
+        check(7, Roles::SETTLER, Kind::Deposit, 0, false);
+        check(7, Roles::ADMIN, Kind::Grant, 0, false);
+        check(7, Roles::ADMIN, Kind::MerchantSet, 0, true);
+        check(7, Roles::ADMIN, Kind::MerchantSet, 8, false);
+        check(0, Roles::SETTLER, Kind::Settle, 8, true);
+        check(0, Roles::SETTLER, Kind::Deposit, 0, true);
+        check(0, Roles::AUTHORIZER, Kind::Lock, 8, false);
+        check(0, Roles::ADMIN, Kind::MerchantSet, 8, true);
+    }
+
+    #[test]
+    fn bytes_behind_a_payload_are_zero() {
+        let long = long::split(Kind::Policy, Id(9), PartitionHandle(1), 0, &[1; 250]);
+        let check = |byte: usize, expect: bool| {
+            let mut bytes = body(&long);
+            bytes[3 * RECORD_BYTES + byte] ^= 1;
+            assert_eq!(Operations::check(&bytes).is_ok(), expect, "byte {byte} of the last continuation");
+        };
+        for byte in 0..10 {
+            check(byte, true);
+        }
+        for byte in (10..126).chain([127]) {
+            check(byte, false);
+        }
+    }
+
+    #[test]
     fn roles_and_shape_are_checked_before_any_ledger() {
         let caller = |roles, tenant| Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) };
         let authorizer = caller(Roles::AUTHORIZER, 7);
@@ -181,6 +242,14 @@ mod tests {
         assert_eq!(admit(&[filled], &authorizer), Err(Code::Malformed));
         let huge = Record { amount: Amount(u128::MAX), ..lock(1) };
         assert_eq!(admit(&[huge], &authorizer), Err(Code::Malformed));
+        let long = long::split(Kind::Policy, Id(9), PartitionHandle(1), 0, &[1; 360]);
+        let admin = caller(Roles::ADMIN, 0);
+        assert_eq!(admit(&long, &admin), Ok(()));
+        assert_eq!(admit(&long, &caller(Roles::ADMIN, 7)), Err(Code::NoRight), "a tenant's admin");
+        let mut linked = long.clone();
+        linked[0] = linked[0].with_flags(Flags::LINKED);
+        linked.push(lock(1));
+        assert_eq!(admit(&linked, &admin), Err(Code::Malformed), "long requests belong to no chain");
         let chain = alloc::vec![lock(1).with_flags(Flags::LINKED); CHAIN_MAX + 1];
         assert_eq!(admit(&chain, &authorizer), Err(Code::TooLarge));
     }

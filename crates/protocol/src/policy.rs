@@ -192,12 +192,22 @@ impl Policy {
             && self.settle_by_action <= 1
             && self.late_capture <= 1
             && self.merchants_listed <= 1
-            && self.categories.iter().all(|rule| rule.reserved == 0)
+            && self.categories_are_valid()
             && self.reserved_a == [0; 32]
             && self.reserved == [0; 20]
     }
 
-    /// The rule for a merchant category.
+    /// Rules up to the first with the category 0, one per category, and nothing behind it.
+    fn categories_are_valid(&self) -> bool {
+        let end = self.categories.iter().position(|rule| rule.category == 0).unwrap_or(CATEGORY_RULES_MAX);
+        let (rules, behind) = self.categories.split_at(end);
+        let is_first = |(at, rule): (usize, &CategoryRule)| {
+            rule.reserved == 0 && rules[..at].iter().all(|earlier| earlier.category != rule.category)
+        };
+        rules.iter().enumerate().all(is_first) && behind.iter().all(|rule| *rule == CategoryRule::default())
+    }
+
+    /// Over-capture tolerance and headroom for a merchant category, in basis points.
     #[must_use]
     pub fn category(&self, category: u16) -> (u32, u32) {
         let rule = self

@@ -5,7 +5,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::archive;
-use crate::limits::{AMOUNT_MAX, BODY_BYTES, CONTINUATION_BYTES, RECORD_BYTES};
+use crate::limits::{AMOUNT_MAX, BODY_BYTES, CONTINUATION_BYTES, RECORD_BYTES, UNITS_MAX};
 use crate::{
     ActorId, Address, Amount, AssetId, Code, Flags, Id, Kind, MerchantId, PartitionHandle, QuoteId, TenantId,
     Time,
@@ -30,7 +30,7 @@ pub struct Record {
     pub partition: PartitionHandle,
     /// *Engine*: the moment of the decision.
     pub time: Time,
-    /// Whose id it is. 0 on the wire means "mine"; a settler or admin may name another.
+    /// Whose id it is. 0 on the wire means "mine"; the operator's settlers and admins (tenant 0) may name another.
     pub tenant: TenantId,
     /// Marks of sender (low byte) and engine (high byte).
     pub flags: u16,
@@ -406,7 +406,9 @@ impl Record {
             .filter(|kind| kind.origin() != crate::Origin::Engine)
             .ok_or(RecordError::UnknownKind(self.kind))?;
         if kind == Kind::Continuation {
-            return Ok(kind);
+            // The payload fills 120 bytes; behind it stand only the kind and zeros.
+            let rest_is_zero = self.tenant == TenantId(0) && self.flags == 0 && self.code == 0;
+            return if rest_is_zero { Ok(kind) } else { Err(RecordError::Padding(kind)) };
         }
         if self.flags & !Flags::KNOWN.0 != 0 {
             return Err(RecordError::UnknownFlags(self.flags));
@@ -422,7 +424,8 @@ impl Record {
         }
         let sender_flags = self.flags & !Flags::SENDER.0 == 0;
         let common = self.result == Amount::ZERO && self.time == Time::ZERO && self.code == 0 && sender_flags;
-        common && self.amount.0 <= AMOUNT_MAX && self.engine_part_is_zero(kind)
+        let amount_max = if kind == Kind::Withdraw { UNITS_MAX } else { AMOUNT_MAX };
+        common && self.amount.0 <= amount_max && self.engine_part_is_zero(kind)
     }
 
     fn padding_is_zero(&self, kind: Kind) -> bool {

@@ -65,8 +65,16 @@ pub enum ReleaseGroupError {
 
 impl ReleaseGroup {
     /// Writes the payload.
+    ///
+    /// # Panics
+    /// If the group holds more than a payload can say: too many entries, a path that is too long, or an index outside it.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
+        assert!((1..=RELEASE_GROUP_ENTRIES_MAX).contains(&self.entries.len()), "entries of a group");
+        let fits = |entry: &ReleaseEntry| {
+            entry.path.len() <= RELEASE_GROUP_PATH_MAX && entry.index < 1 << entry.path.len()
+        };
+        assert!(self.entries.iter().all(fits), "an index within its path");
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.key.0);
         bytes.extend_from_slice(&self.root);
@@ -172,8 +180,9 @@ mod tests {
 
     #[test]
     fn an_index_outside_its_tree_is_refused() {
-        let mut wrong = group();
-        wrong.entries[4].index = 8;
-        assert_eq!(ReleaseGroup::from_bytes(&wrong.to_bytes()), Err(ReleaseGroupError::Path(4)));
+        let mut wrong = group().to_bytes();
+        let last_index = HEAD_BYTES + 4 * (ENTRY_BYTES + 3 * 32) + 37;
+        wrong[last_index] = 8;
+        assert_eq!(ReleaseGroup::from_bytes(&wrong), Err(ReleaseGroupError::Path(4)));
     }
 }

@@ -66,11 +66,10 @@ impl Subscribe {
     /// Reads the body of a subscribe frame.
     ///
     /// # Errors
-    /// [`FrameError::Body`] if length or padding are wrong.
+    /// [`FrameError::Body`] if the length is wrong, [`FrameError::Padding`] if a reserved byte is not zero.
     pub fn from_body(body: &[u8]) -> Result<Self, FrameError> {
-        archive::read(body)
-            .filter(|subscribe: &Self| subscribe.reserved == [0; 6])
-            .ok_or(FrameError::Body(FrameKind::Subscribe))
+        let subscribe: Self = archive::read(body).ok_or(FrameError::Body(FrameKind::Subscribe))?;
+        if subscribe.reserved == [0; 6] { Ok(subscribe) } else { Err(FrameError::Padding) }
     }
 }
 
@@ -84,10 +83,13 @@ impl TailHead {
     /// Reads the first bytes of a tail frame's body, and tells how to read the rest.
     ///
     /// # Errors
-    /// [`FrameError::Body`] if length, status or padding are wrong.
+    /// [`FrameError::Body`] if length or status are wrong, [`FrameError::Padding`] if a reserved byte is not zero.
     pub fn from_slice(bytes: &[u8]) -> Result<(Self, TailStatus), FrameError> {
         let wrong = FrameError::Body(FrameKind::Records);
-        let head: Self = archive::read(bytes).filter(|head: &Self| head.reserved == [0; 9]).ok_or(wrong)?;
+        let head: Self = archive::read(bytes).ok_or(wrong)?;
+        if head.reserved != [0; 9] {
+            return Err(FrameError::Padding);
+        }
         let status = match head.status {
             0 => TailStatus::Records,
             1 => TailStatus::Lost,
