@@ -1,0 +1,224 @@
+//! Making a new log, and opening one that was recovered. Here, and only here, recovery writes.
+
+use alloc::{
+    collections::VecDeque,
+    vec::{self, Vec},
+};
+
+use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
+use surety_protocol::{Seq, Time};
+
+use crate::block::Place;
+use crate::format::PAGE_BYTES;
+use crate::guard::RING_BYTES;
+use crate::log::OpenBlock;
+use crate::{Durability, FileName, Identity, Log, Mark, PageBuffer, Recovered, Storage};
+
+/// How a log is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What stands behind an ack.
+    pub durability: Durability,
+    /// True to write a guard entry for each block, in `fsync` mode.
+    pub is_guarded: bool,
+    /// Bytes of a new segment, a multiple of 4096; at least one largest block.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { durability: Durability::Fsync, is_guarded: false, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// Why a log could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError<E> {
+    /// The disk failed.
+    #[error("creating the log failed; remove the directory and create it again")]
+    Io(#[from] E),
+    /// There is a log already.
+    #[error("there is a log already, its first segment is {0}; choose an empty directory")]
+    Exists(FileName),
+}
+
+/// Why a recovered log could not be opened. It can be recovered again, with the same result.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError<E> {
+    /// The disk failed.
+    #[error("preparing the log failed; check the disk and its free space, then start again")]
+    Io(#[from] E),
+}
+
+/// Makes the log of a new shard: a first segment with a start block of epoch 1.
+///
+/// The segment gets its name last, so that there is either a whole log or none.
+///
+/// # Errors
+/// [`CreateError::Exists`] if there is one; nothing is changed then.
+pub fn create<S: Storage>(
+    storage: &mut S,
+    identity: Identity,
+    options: Options,
+    now: Time,
+) -> Result<(), CreateError<S::Error>> {
+    let is_log = |name: &FileName| matches!(name, FileName::Segment { .. } | FileName::Guard);
+    if let Some(name) = storage.list()?.into_iter().find(is_log) {
+        return Err(CreateError::Exists(name));
+    }
+    let temp = FileName::Reserve { number: 0 };
+    storage.create(temp, options.segment_bytes)?;
+    let mut log = new_log(identity, options, Place::GENESIS, options.segment_bytes, vec::Vec::new());
+    let write = log.start_block(None, now);
+    storage.write_at(temp, 0, write.bytes())?;
+    storage.sync(temp)?;
+    storage.rename(temp, write.file())?;
+    storage.sync_directory()?;
+    Ok(())
+}
+
+impl Recovered {
+    /// Drops the torn tail, and opens a new epoch with a start block that is synced.
+    ///
+    /// If this fails or the process dies meanwhile, recovery comes to the same result again.
+    ///
+    /// # Errors
+    /// The storage's own.
+    pub fn open<S: Storage>(
+        self,
+        storage: &mut S,
+        options: Options,
+        now: Time,
+    ) -> Result<Log, OpenError<S::Error>> {
+        self.drop_later_segments(storage)?;
+        self.zero_tail(storage)?;
+        self.remove_temps(storage)?;
+        let reserves = self.keep_reserves(storage, options.segment_bytes)?;
+        if options.is_guarded && !self.names.contains(&FileName::Guard) {
+            storage.create(FileName::Guard, RING_BYTES)?;
+        }
+        storage.sync_directory()?;
+
+        let segments = self.segments().iter().map(|span| span.first_seq).collect();
+        let mut log = new_log(self.identity, options, self.place, self.place_bytes, segments);
+        log.reserve_next = self.reserve_next();
+        log.reserves = reserves;
+        write_start_block(&mut log, storage, now)?;
+        Ok(log)
+    }
+
+    fn drop_later_segments<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {
+        if self.tail.later.is_empty() {
+            return Ok(());
+        }
+        for &first_seq in self.tail.later.iter().rev() {
+            storage.remove(FileName::Segment { first_seq })?;
+        }
+        // Before anything new can be written: a name that came back would hold stale blocks.
+        storage.sync_directory()
+    }
+
+    fn zero_tail<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {
+        if self.tail.dirty_end == self.place.offset {
+            return Ok(());
+        }
+        let file = self.place.file_name();
+        let zeros = PageBuffer::for_block();
+        let end = self.tail.dirty_end.next_multiple_of(PAGE_BYTES);
+        let mut offset = self.place.offset;
+        while offset < end {
+            let length =
+                usize::try_from(end - offset).map_or(BLOCK_BYTES_MAX, |left| left.min(BLOCK_BYTES_MAX));
+            storage.write_at(file, offset, &zeros.as_bytes()[..length])?;
+            offset += length as u64;
+        }
+        storage.sync(file)
+    }
+
+    fn remove_temps<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {
+        let is_temp = |name: &&FileName| matches!(name, FileName::SnapshotTemp { .. });
+        self.names.iter().filter(is_temp).try_for_each(|name| storage.remove(*name))
+    }
+
+    /// Keeps reserves of the right length; one whose making was cut short goes.
+    fn keep_reserves<S: Storage>(&self, storage: &mut S, bytes: u64) -> Result<VecDeque<u64>, S::Error> {
+        let mut kept = Vec::new();
+        for number in self.reserve_numbers() {
+            let name = FileName::Reserve { number };
+            if storage.len(name)? == bytes {
+                kept.push(number);
+            } else {
+                storage.remove(name)?;
+            }
+        }
+        kept.sort_unstable();
+        Ok(kept.into())
+    }
+
+    fn reserve_numbers(&self) -> impl Iterator<Item = u64> {
+        self.names.iter().filter_map(|name| match name {
+            FileName::Reserve { number } => Some(*number),
+            _ => None,
+        })
+    }
+
+    fn reserve_next(&self) -> u64 {
+        self.reserve_numbers().max().map_or(1, |highest| highest + 1)
+    }
+}
+
+fn write_start_block<S: Storage>(log: &mut Log, storage: &mut S, now: Time) -> Result<(), S::Error> {
+    let roll = match log.make_way_for_start() {
+        Some(roll) => roll,
+        None => {
+            make_reserve(log, storage)?;
+            log.make_way_for_start().expect("a reserve was just made")
+        }
+    };
+    let write = log.start_block(roll, now);
+    write.perform(storage)?;
+    let mark = write.mark();
+    if !write.is_synced() {
+        storage.sync(write.file())?;
+    }
+    log.on_written(write);
+    log.on_synced(mark);
+    Ok(())
+}
+
+fn make_reserve<S: Storage>(log: &mut Log, storage: &mut S) -> Result<(), S::Error> {
+    let name = log.wants_reserve().expect("there is none");
+    storage.create(name, log.segment_bytes())?;
+    storage.sync_directory()?;
+    log.reserve_created(name);
+    Ok(())
+}
+
+fn new_log(identity: Identity, options: Options, place: Place, place_bytes: u64, segments: Vec<Seq>) -> Log {
+    assert!(
+        options.segment_bytes >= BLOCK_BYTES_MAX as u64 && options.segment_bytes.is_multiple_of(PAGE_BYTES),
+        "a segment holds the largest block, in whole pages"
+    );
+    let reached = Mark { seq: Seq(place.seq.0 - 1), block: place.number - 1 };
+    Log {
+        identity,
+        durability: options.durability,
+        is_guarded: options.is_guarded,
+        segment_bytes: options.segment_bytes,
+        next_seq: place.seq,
+        place,
+        // Whole pages only: a segment may have been cut short.
+        place_bytes: place_bytes / PAGE_BYTES * PAGE_BYTES,
+        is_sealed: false,
+        open: OpenBlock::new(PageBuffer::for_block()),
+        full: VecDeque::new(),
+        in_flight: None,
+        acked: reached,
+        synced: reached,
+        segments,
+        reserves: VecDeque::new(),
+        reserve_next: 1,
+        spare_blocks: Vec::new(),
+        spare_page: None,
+    }
+}
