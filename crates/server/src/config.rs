@@ -1,0 +1,106 @@
+//! What a server is started with.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::Durability;
+use surety_protocol::limits::SEGMENT_BYTES;
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Io {
+    /// Past the page cache.
+    Direct,
+    /// Through the page cache, then synced.
+    Sync,
+}
+
+/// Everything that a server needs to know. [`Config::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data directory, as `init` made it.
+    pub data: PathBuf,
+    /// Shard *i* listens on this port plus *i*; port 0 picks free ones. `None`: no network, for an embedded engine.
+    pub listen: Option<SocketAddr>,
+    /// Where the admin listener answers HTTP; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// What stands behind a reply.
+    pub durability: Durability,
+    /// How the log is written.
+    pub io: Io,
+    /// Keep the guard ring, so that rot of the very last block is seen too.
+    pub guard: bool,
+    /// Bytes of a new segment of the log.
+    pub segment_bytes: u64,
+    /// Pin each shard's thread to a core of its own, if there are enough.
+    pub pin_threads: bool,
+    /// How far the wall clock may lie from the last logged time at start.
+    pub clock_gap_max: Duration,
+    /// Start even if it lies further.
+    pub clock_accept: bool,
+    /// What peers may use.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The defaults: port 7400 on the loopback, no admin listener, every reply on disk first.
+    #[must_use]
+    pub fn new(data: impl Into<PathBuf>) -> Self {
+        Self {
+            data: data.into(),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 7400))),
+            admin: None,
+            durability: Durability::Fsync,
+            io: Io::Sync,
+            guard: false,
+            segment_bytes: SEGMENT_BYTES,
+            pin_threads: true,
+            clock_gap_max: Duration::from_secs(24 * 3600),
+            clock_accept: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What peers may use before they are slowed down or closed. Counts hold per shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// Handshakes at a time; past it new ones are refused.
+    pub handshakes: usize,
+    /// Handshakes at a time above which an address must prove itself by a Retry.
+    pub retry_above: usize,
+    /// New connections per second and address, with a burst of four seconds' worth.
+    pub connections_per_s_address: u32,
+    /// New connections per second and certificate, with a burst of four seconds' worth.
+    pub connections_per_s_certificate: u32,
+    /// Streams of one connection.
+    pub streams: u32,
+    /// Time for a handshake.
+    pub handshake: Duration,
+    /// Time from an open stream to its hello, and from the first to the last byte of a frame.
+    pub frame: Duration,
+    /// Bytes of replies that one connection may leave unread.
+    pub backlog_bytes: usize,
+    /// Requests that wait for another shard.
+    pub forwarded: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            handshakes: 256,
+            retry_above: 64,
+            connections_per_s_address: 256,
+            connections_per_s_certificate: 256,
+            streams: 16,
+            handshake: Duration::from_secs(2),
+            frame: Duration::from_secs(5),
+            backlog_bytes: 4 << 20,
+            forwarded: 8192,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Who a client certificate speaks for: its tenant, its roles, and a name for itself.
+
+use rustls_pki_types::CertificateDer;
+use surety_protocol::{ActorId, Caller, Roles, TenantId};
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+const URI_PREFIX: &str = "surety://tenant/";
+
+/// The roles by their names in a certificate.
+const ROLE_NAMES: [(&str, Roles); 4] = [
+    ("authorizer", Roles::AUTHORIZER),
+    ("settler", Roles::SETTLER),
+    ("admin", Roles::ADMIN),
+    ("reader", Roles::READER),
+];
+
+/// Why a certificate that the authority signed is none for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Not an X.509 certificate.
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    /// No URI of ours in it, or more than one.
+    #[error("the client certificate needs exactly one URI {URI_PREFIX}<id>/<role>[,<role>]")]
+    Uri,
+    /// The URI names no tenant.
+    #[error("the tenant of the client certificate is not a number")]
+    Tenant,
+    /// The URI names no role, or one that does not exist.
+    #[error("the client certificate names an unknown role")]
+    Role,
+}
+
+/// Reads tenant and roles out of a client certificate.
+///
+/// # Errors
+/// [`IdentityError`] if it does not say.
+pub fn caller_of(certificate: &CertificateDer<'_>) -> Result<Caller, IdentityError> {
+    let (rest, parsed) = parse_x509_certificate(certificate).map_err(|_| IdentityError::Unreadable)?;
+    let names = parsed.subject_alternative_name().map_err(|_| IdentityError::Unreadable)?;
+    let (true, Some(names)) = (rest.is_empty(), names) else { return Err(IdentityError::Uri) };
+    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix(URI_PREFIX),
+        _ => None,
+    });
+    let (Some(uri), None) = (uris.next(), uris.next()) else { return Err(IdentityError::Uri) };
+    let (tenant, roles) = parse_tenant(uri)?;
+    Ok(Caller { tenant, roles, actor: actor_of(certificate) })
+}
+
+/// The URI for a certificate.
+#[must_use]
+pub fn tenant_uri(tenant: TenantId, roles: Roles) -> String {
+    let names: Vec<&str> =
+        ROLE_NAMES.iter().filter(|(_, role)| roles.has(*role)).map(|(name, _)| *name).collect();
+    format!("{URI_PREFIX}{tenant}/{}", names.join(","))
+}
+
+/// Reads a list of role names, separated by commas.
+///
+/// # Errors
+/// [`IdentityError::Role`] if there is none, or one is unknown.
+pub fn parse_roles(names: &str) -> Result<Roles, IdentityError> {
+    names.split(',').try_fold(Roles::default(), |roles, name| {
+        let role = ROLE_NAMES.iter().find(|(known, _)| *known == name).ok_or(IdentityError::Role)?;
+        Ok(roles | role.1)
+    })
+}
+
+/// The principal behind a certificate.
+#[must_use]
+pub fn actor_of(certificate: &CertificateDer<'_>) -> ActorId {
+    let hash = blake3::hash(certificate);
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    ActorId(u32::from_le_bytes([a, b, c, d]))
+}
+
+fn parse_tenant(uri: &str) -> Result<(TenantId, Roles), IdentityError> {
+    let (tenant, roles) = uri.split_once('/').ok_or(IdentityError::Role)?;
+    // Only digits: `parse` alone would take a sign.
+    let is_number = tenant.bytes().all(|byte| byte.is_ascii_digit());
+    let tenant = tenant.parse().ok().filter(|_| is_number).ok_or(IdentityError::Tenant)?;
+    Ok((TenantId(tenant), parse_roles(roles)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::DevelopmentPki;
+    use rustls_pki_types::pem::PemObject;
+
+    #[test]
+    fn what_the_authority_writes_is_what_the_server_reads() {
+        let pki = DevelopmentPki::generate().unwrap();
+        for (tenant, roles) in [(0, Roles::ADMIN), (7, Roles::AUTHORIZER | Roles::READER), (1, Roles::KNOWN)]
+        {
+            let pem = pki.client(TenantId(tenant), roles, "x").unwrap();
+            let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+            let caller = caller_of(&certificate).unwrap();
+            assert_eq!((caller.tenant, caller.roles), (TenantId(tenant), roles));
+            assert_ne!(caller.actor, ActorId(0));
+        }
+        let server = pki.server(&[]).unwrap().0;
+        let server = CertificateDer::from_pem_slice(server.as_bytes()).unwrap();
+        assert_eq!(caller_of(&server), Err(IdentityError::Uri));
+        assert_eq!(caller_of(&CertificateDer::from(vec![1, 2, 3])), Err(IdentityError::Unreadable));
+    }
+
+    #[test]
+    fn uris_are_read_strictly() {
+        let check = |uri, expect| assert_eq!(parse_tenant(uri), expect, "{uri}");
+        check("7/authorizer", Ok((TenantId(7), Roles::AUTHORIZER)));
+        check("0/settler,admin", Ok((TenantId(0), Roles::SETTLER | Roles::ADMIN)));
+        check("7", Err(IdentityError::Role));
+        check("7/", Err(IdentityError::Role));
+        check("7/root", Err(IdentityError::Role));
+        check("7/admin,", Err(IdentityError::Role));
+        check("+7/admin", Err(IdentityError::Tenant));
+        check("/admin", Err(IdentityError::Tenant));
+        check("4294967296/admin", Err(IdentityError::Tenant));
+    }
+}

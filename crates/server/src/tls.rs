@@ -1,0 +1,225 @@
+//! QUIC and TLS: one transport configuration, TLS 1.3 with client certificates, and nothing that outlives a connection.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::crypto::{CryptoError, HmacKey};
+use rustls::RootCertStore;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use surety_protocol::ALPN;
+
+use crate::config::Limits;
+use crate::pki::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
+
+/// Bytes that one stream may send ahead; a full frame fits.
+pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes that all streams of a connection may send ahead.
+pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes that a connection may have unacknowledged towards its peer; past it the backlog grows, and is limited itself.
+pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+/// A connection that is silent for so long is gone.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// Certificates that are no longer accepted, as one or more lists signed by the authority; may be absent.
+pub const REVOKED: &str = "revoked.pem";
+
+/// The transport limits of every connection, also those of the benchmarks.
+#[must_use]
+pub fn transport_config() -> TransportConfig {
+    transport_with_streams(Limits::default().streams)
+}
+
+fn transport_with_streams(streams: u32) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(streams))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
+    transport
+}
+
+/// Why the server's certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing or not PEM.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The files do not make a TLS configuration.
+    #[error("the certificates in {} do not fit together: {source}", directory.display())]
+    Tls {
+        /// Where they are.
+        directory: PathBuf,
+        /// What the TLS library says.
+        source: rustls::Error,
+    },
+    /// The authority cannot verify anybody.
+    #[error("the authority in {} cannot be used: {source}", directory.display())]
+    Verifier {
+        /// Where it is.
+        directory: PathBuf,
+        /// What the TLS library says.
+        source: rustls::server::VerifierBuilderError,
+    },
+    /// The configuration would accept what must not be accepted.
+    #[error("early data must be off and sessions must not be resumed")]
+    EarlyData,
+    /// The TLS library has no cipher for QUIC's first packets.
+    #[error("no cipher suite for QUIC's initial packets")]
+    InitialCipher,
+}
+
+/// Builds the server's side from a directory of certificates.
+///
+/// # Errors
+/// [`TlsError`] if a file is missing or does not fit.
+pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, TlsError> {
+    let tls = rustls_config(directory)?;
+    if tls.max_early_data_size != 0 || tls.send_tls13_tickets != 0 {
+        return Err(TlsError::EarlyData);
+    }
+    let crypto = QuicServerConfig::try_from(tls).map_err(|_| TlsError::InitialCipher)?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport_with_streams(limits.streams)));
+    config.migration(false);
+    config.max_incoming(limits.handshakes);
+    config.incoming_buffer_size(16 * 1024);
+    config.incoming_buffer_size_total(4 * 1024 * 1024);
+    Ok(config)
+}
+
+/// The endpoint's side: stateless resets that peers of an earlier run believe.
+#[must_use]
+pub fn endpoint_config(reset_key: [u8; 32]) -> EndpointConfig {
+    EndpointConfig::new(Arc::new(ResetKey(reset_key)))
+}
+
+fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
+    let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(&directory.join(CA_CERTIFICATE))? {
+        roots.add(certificate).map_err(tls_error)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .with_crls(revocations(&directory.join(REVOKED))?)
+        .allow_unknown_revocation_status()
+        .build()
+        .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })?;
+    let chain = certificates(&directory.join(SERVER_CERTIFICATE))?;
+    let key_path = directory.join(SERVER_KEY);
+    let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?)
+        .map_err(|error| TlsError::File { path: key_path, reason: error.to_string() })?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(tls_error)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(tls_error)?;
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.max_early_data_size = 0;
+    tls.send_tls13_tickets = 0;
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(tls)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let file_error = |reason: String| TlsError::File { path: path.to_owned(), reason };
+    let certificates = certificates.map_err(|error| file_error(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(file_error("holds no certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let bytes = read(path)?;
+    CertificateRevocationListDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Signs stateless resets with a key that survives restarts.
+struct ResetKey([u8; 32]);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature: &mut [u8]) {
+        signature.copy_from_slice(blake3::keyed_hash(&self.0, data).as_bytes());
+    }
+
+    fn signature_len(&self) -> usize {
+        blake3::OUT_LEN
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        let expected = blake3::keyed_hash(&self.0, data);
+        // `blake3::Hash` compares in constant time.
+        match <[u8; blake3::OUT_LEN]>::try_from(signature) {
+            Ok(bytes) if expected == blake3::Hash::from_bytes(bytes) => Ok(()),
+            _ => Err(CryptoError),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::DevelopmentPki;
+
+    #[test]
+    fn development_certificates_make_a_configuration_without_early_data() {
+        let directory = tempfile::tempdir().unwrap();
+        DevelopmentPki::create(directory.path()).unwrap();
+        let tls = rustls_config(directory.path()).unwrap();
+        assert_eq!((tls.max_early_data_size, tls.send_tls13_tickets), (0, 0));
+        assert_eq!(tls.alpn_protocols, [ALPN]);
+        server_config(directory.path(), &Limits::default()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        DevelopmentPki::create(directory.path()).unwrap();
+        for name in [CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY] {
+            let path = directory.path().join(name);
+            let content = fs::read(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            let error = server_config(directory.path(), &Limits::default()).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            fs::write(&path, content).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reset_key_knows_its_own_signature() {
+        let key = ResetKey([7; 32]);
+        let mut signature = vec![0; key.signature_len()];
+        key.sign(b"packet", &mut signature);
+        assert!(key.verify(b"packet", &signature).is_ok());
+        assert!(key.verify(b"other", &signature).is_err());
+        assert!(ResetKey([8; 32]).verify(b"packet", &signature).is_err());
+        assert!(key.verify(b"packet", &signature[1..]).is_err());
+    }
+}
