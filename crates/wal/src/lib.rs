@@ -32,7 +32,7 @@ pub use block::{Block, BlockRecord};
 pub use format::{Durability, Header, HeaderFault, Kind};
 pub use guard::GuardEntry;
 pub use log::{Log, Mark};
-pub use open::{CreateError, OpenError, Options, create};
+pub use open::{CreateError, OpenError, Options, create, create_reserve};
 pub use page::{Page, PageBuffer};
 pub use recovery::{Anchor, RecoverError, Recovered, Recovery, Rot};
 pub use retention::{Removal, SegmentSpan, list_segments, list_snapshots, removable};

@@ -1,9 +1,6 @@
 //! Making a new log, and opening one that was recovered. Here, and only here, recovery writes.
 
-use alloc::{
-    collections::VecDeque,
-    vec::{self, Vec},
-};
+use alloc::{collections::VecDeque, vec::Vec};
 
 use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
 use surety_protocol::{Seq, Time};
@@ -42,6 +39,16 @@ pub enum CreateError<E> {
     Exists(FileName),
 }
 
+/// Creates the reserve that [`Log::wants_reserve`] asks for, name and all; any thread may do it. Then tell
+/// [`Log::reserve_created`].
+///
+/// # Errors
+/// The storage's own; want of space is no harm, only new locks are declined until it succeeds.
+pub fn create_reserve<S: Storage>(storage: &mut S, name: FileName, bytes: u64) -> Result<(), S::Error> {
+    storage.create(name, bytes)?;
+    storage.sync_directory()
+}
+
 /// Why a recovered log could not be opened. It can be recovered again, with the same result.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError<E> {
@@ -68,7 +75,7 @@ pub fn create<S: Storage>(
     }
     let temp = FileName::Reserve { number: 0 };
     storage.create(temp, options.segment_bytes)?;
-    let mut log = new_log(identity, options, Place::GENESIS, options.segment_bytes, vec::Vec::new());
+    let mut log = new_log(identity, options, Place::GENESIS, options.segment_bytes, Vec::new());
     let write = log.start_block(None, now);
     storage.write_at(temp, 0, write.bytes())?;
     storage.sync(temp)?;
@@ -188,8 +195,7 @@ fn write_start_block<S: Storage>(log: &mut Log, storage: &mut S, now: Time) -> R
 
 fn make_reserve<S: Storage>(log: &mut Log, storage: &mut S) -> Result<(), S::Error> {
     let name = log.wants_reserve().expect("there is none");
-    storage.create(name, log.segment_bytes())?;
-    storage.sync_directory()?;
+    create_reserve(storage, name, log.segment_bytes())?;
     log.reserve_created(name);
     Ok(())
 }

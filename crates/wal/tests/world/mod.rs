@@ -1,5 +1,5 @@
 //! A shard's disk and log, driven by hand: what the tests of this crate share.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, clippy::unwrap_used, reason = "test code, of which each file uses a part")]
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,339 @@
+//! A data directory: who it belongs to, how many shards it has, and the lock on it.
+//!
+//! ```text
+//! <data>/engine.toml     engine id, shards, format, creation; written last
+//! <data>/LOCK            held by the process that uses it
+//! <data>/shard-<i>/      the files of shard i
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use surety_protocol::limits::SHARDS_MAX;
+use surety_protocol::{EngineId, ShardId, Time};
+use wal::Identity;
+
+use crate::{DirectoryLock, FileStorage, IoMode, LockError, StorageError};
+
+/// The file that makes a directory a data directory.
+pub const METADATA_FILE: &str = "engine.toml";
+/// The layout that this program writes, and the highest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The engine's id, drawn when it was created.
+    pub engine: EngineId,
+    /// Number of shards.
+    pub shards: u16,
+    /// When it was created.
+    pub created: Time,
+}
+
+/// Why a data directory was not created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateDirectoryError {
+    /// There is something already.
+    #[error("{} exists and is not empty; choose another directory", .0.display())]
+    Exists(PathBuf),
+    /// No engine has that many shards, or none.
+    #[error("an engine has 1 to {SHARDS_MAX} shards, not {0}")]
+    Shards(u16),
+    /// Somebody else is creating it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The operating system refused.
+    #[error("creating {} failed: {source}; remove it and try again", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The log of a shard could not be made.
+    #[error("creating the log of shard {shard} failed; remove the directory and try again")]
+    Log {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        source: wal::CreateError<StorageError>,
+    },
+    /// A shard's directory could not be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why a data directory was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenDirectoryError {
+    /// There is no such directory.
+    #[error("{} does not exist; create it with `surety init`", .0.display())]
+    Missing(PathBuf),
+    /// It is some other directory.
+    #[error("{} is not a data directory ({METADATA_FILE}: {reason})", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with its metadata.
+        reason: MetadataFault,
+    },
+    /// A newer program created it.
+    #[error("{} has layout version {version}, this program reads up to {FORMAT_VERSION}; run the newer program", path.display())]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A shard's directory is gone.
+    #[error("{} is missing; restore it from a backup", .0.display())]
+    ShardMissing(PathBuf),
+    /// Another process uses it, or the lock failed.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The operating system refused.
+    #[error("opening {} failed: {source}; check its permissions", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl OpenDirectoryError {
+    /// True if another process uses the directory (exit code 5).
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        matches!(self, Self::Lock(LockError::Busy { .. }))
+    }
+}
+
+/// What is wrong with a metadata file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataFault {
+    /// There is none.
+    #[error("missing")]
+    Absent,
+    /// A line is not `key = value`, or its key is unknown or comes twice.
+    #[error("line {0} makes no sense")]
+    Line(usize),
+    /// A key is missing or its value is out of range.
+    #[error("`{0}` is missing or out of range")]
+    Key(&'static str),
+}
+
+/// A data directory that is ours until this is dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    metadata: Metadata,
+    _lock: DirectoryLock,
+}
+
+impl DataDirectory {
+    /// Creates a data directory with the empty log of each shard, and locks it.
+    ///
+    /// The metadata file comes last: a creation that was cut short leaves no data directory.
+    ///
+    /// # Errors
+    /// [`CreateDirectoryError::Exists`] if there is anything at `path` but an empty directory; nothing is changed then.
+    pub fn create(
+        path: &Path,
+        metadata: Metadata,
+        options: wal::Options,
+    ) -> Result<Self, CreateDirectoryError> {
+        if metadata.shards == 0 || usize::from(metadata.shards) > SHARDS_MAX {
+            return Err(CreateDirectoryError::Shards(metadata.shards));
+        }
+        let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(io)?;
+        if fs::read_dir(path).map_err(io)?.next().is_some() {
+            return Err(CreateDirectoryError::Exists(path.to_owned()));
+        }
+        let lock = DirectoryLock::acquire(path)?;
+        for shard in 0..metadata.shards {
+            create_shard(path, metadata, ShardId(shard), options)?;
+        }
+        write_metadata(path, &metadata).map_err(io)?;
+        Ok(Self { path: path.to_owned(), metadata, _lock: lock })
+    }
+
+    /// Opens a data directory and locks it.
+    ///
+    /// # Errors
+    /// [`OpenDirectoryError`]: missing, foreign, newer, or in use.
+    pub fn open(path: &Path) -> Result<Self, OpenDirectoryError> {
+        let metadata = Self::inspect(path)?;
+        let lock = DirectoryLock::acquire(path)?;
+        let directory = Self { path: path.to_owned(), metadata, _lock: lock };
+        for shard in directory.shards() {
+            let shard_path = directory.shard_path(shard);
+            if !shard_path.is_dir() {
+                return Err(OpenDirectoryError::ShardMissing(shard_path));
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Reads what a data directory is, without locking it: it may be in use.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::open`], save that it cannot be busy.
+    pub fn inspect(path: &Path) -> Result<Metadata, OpenDirectoryError> {
+        if !path.is_dir() {
+            return Err(OpenDirectoryError::Missing(path.to_owned()));
+        }
+        let foreign = |reason| OpenDirectoryError::Foreign { path: path.to_owned(), reason };
+        let file = path.join(METADATA_FILE);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(foreign(MetadataFault::Absent));
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(foreign(MetadataFault::Line(1)));
+            }
+            Err(source) => return Err(OpenDirectoryError::Io { path: file, source }),
+        };
+        match parse_version(&text).map_err(foreign)? {
+            version if version > FORMAT_VERSION => {
+                Err(OpenDirectoryError::Newer { path: path.to_owned(), version })
+            }
+            _ => parse_metadata(&text).map_err(foreign),
+        }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it is.
+    #[must_use]
+    pub const fn metadata(&self) -> Metadata {
+        self.metadata
+    }
+
+    /// Its shards.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.metadata.shards).map(ShardId)
+    }
+
+    /// Whose log a shard's files must be.
+    #[must_use]
+    pub const fn identity(&self, shard: ShardId) -> Identity {
+        Identity { engine: self.metadata.engine, shard }
+    }
+
+    /// The directory of a shard.
+    #[must_use]
+    pub fn shard_path(&self, shard: ShardId) -> PathBuf {
+        shard_path(&self.path, shard)
+    }
+
+    /// The files of a shard.
+    ///
+    /// # Errors
+    /// As [`FileStorage::open`].
+    pub fn storage(&self, shard: ShardId, mode: IoMode) -> Result<FileStorage, StorageError> {
+        FileStorage::open(&self.shard_path(shard), mode)
+    }
+}
+
+fn shard_path(path: &Path, shard: ShardId) -> PathBuf {
+    path.join(format!("shard-{shard}"))
+}
+
+fn create_shard(
+    path: &Path,
+    metadata: Metadata,
+    shard: ShardId,
+    options: wal::Options,
+) -> Result<(), CreateDirectoryError> {
+    let directory = shard_path(path, shard);
+    fs::create_dir(&directory)
+        .map_err(|source| CreateDirectoryError::Io { path: directory.clone(), source })?;
+    let mut storage = FileStorage::open(&directory, IoMode::Sync)?;
+    let identity = Identity { engine: metadata.engine, shard };
+    wal::create(&mut storage, identity, options, metadata.created)
+        .map_err(|source| CreateDirectoryError::Log { shard, source })
+}
+
+fn write_metadata(path: &Path, metadata: &Metadata) -> io::Result<()> {
+    let temp = path.join(format!("{METADATA_FILE}.tmp"));
+    let mut file = File::create(&temp)?;
+    file.write_all(format_metadata(metadata).as_bytes())?;
+    file.sync_all()?;
+    // The shards' directories first, then the name that makes them count.
+    sync_directory(path)?;
+    fs::rename(&temp, path.join(METADATA_FILE))?;
+    sync_directory(path)?;
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_directory(parent),
+        _ => sync_directory(Path::new(".")),
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn format_metadata(metadata: &Metadata) -> String {
+    format!(
+        "# A Surety data directory. Written once; do not edit.\n\
+         format = {FORMAT_VERSION}\n\
+         engine = \"{}\"\n\
+         shards = {}\n\
+         created = {}\n",
+        metadata.engine, metadata.shards, metadata.created.0
+    )
+}
+
+/// The version alone, which any layout states; what the rest means depends on it.
+fn parse_version(text: &str) -> Result<u32, MetadataFault> {
+    let version = text.lines().find_map(|line| line.strip_prefix("format = "));
+    version.and_then(|value| value.trim().parse().ok()).ok_or(MetadataFault::Key("format"))
+}
+
+fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
+    let (mut engine, mut shards, mut created) = (None, None, None);
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fault = MetadataFault::Line(index + 1);
+        let (key, value) = line.split_once(" = ").ok_or(fault)?;
+        let slot = match key {
+            "format" => continue,
+            "engine" => &mut engine,
+            "shards" => &mut shards,
+            "created" => &mut created,
+            _ => return Err(fault),
+        };
+        if slot.replace(value).is_some() {
+            return Err(fault);
+        }
+    }
+    Ok(Metadata {
+        engine: engine.and_then(parse_engine).ok_or(MetadataFault::Key("engine"))?,
+        shards: shards.and_then(parse_shards).ok_or(MetadataFault::Key("shards"))?,
+        created: created
+            .and_then(|value| value.parse().ok().map(Time))
+            .ok_or(MetadataFault::Key("created"))?,
+    })
+}
+
+fn parse_engine(value: &str) -> Option<EngineId> {
+    let digits = value.strip_prefix('"')?.strip_suffix('"')?;
+    let is_hex = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hex.then(|| u128::from_str_radix(digits, 16).ok().map(EngineId))?
+}
+
+fn parse_shards(value: &str) -> Option<u16> {
+    value.parse().ok().filter(|shards| (1..=SHARDS_MAX).contains(&usize::from(*shards)))
+}
