@@ -47,3 +47,8 @@ pub use release_group::{ReleaseEntry, ReleaseGroup, ReleaseGroupError};
 pub use reply::{MerchantKey, REPLAYED, Reply};
 pub use tail::{SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
 pub use token::Token;
+
+/// The README's example, run by the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

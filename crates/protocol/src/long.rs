@@ -62,11 +62,13 @@ mod tests {
     #[test]
     fn a_payload_survives_at_every_length() {
         for length in [0_usize, 1, 119, 120, 121, 240, 360, 1000] {
-            let payload: Vec<u8> = (0..length).map(|i| (i % 251) as u8 + 1).collect();
+            let payload: Vec<u8> = (1..=250).cycle().take(length).collect();
             let records = split(Kind::Policy, Id(1), PartitionHandle(2), 3, &payload);
             assert_eq!(records.len(), 1 + length.div_ceil(CONTINUATION_BYTES));
             assert_eq!(records[0].continuations(), records.len() - 1);
             assert_eq!(join(&records).unwrap(), payload);
+            let as_sent: Vec<Record> = records.iter().map(Record::as_sent).collect();
+            assert_eq!(as_sent, records, "nothing of a payload is the engine's");
             if records.len() > 1 {
                 let cut = join(&records[..records.len() - 1]);
                 assert!(matches!(cut, Err(RecordError::Cut { .. })));

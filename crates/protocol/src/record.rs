@@ -491,12 +491,16 @@ impl Record {
     /// Two requests under one id are the same request if and only if these are equal.
     #[must_use]
     pub fn as_sent(&self) -> Self {
+        if self.kind() == Some(Kind::Continuation) {
+            // All payload: nothing of it is the engine's.
+            return *self;
+        }
         let mut sent = *self;
         sent.result = Amount::ZERO;
         sent.time = Time::ZERO;
         sent.code = 0;
         sent.flags &= Flags::SENDER.0;
-        let Some(kind) = self.kind().filter(|kind| *kind != Kind::Continuation) else { return sent };
+        let Some(kind) = self.kind() else { return sent };
         sent.set_actor(kind, ActorId(0));
         match kind {
             Kind::Lock => {
@@ -517,7 +521,7 @@ impl Record {
             }
             _ if kind.changes_a_lock() => {
                 let body = sent.body::<ChangeBody>();
-                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, ..body });
+                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, life_ms_or_actor: 0, ..body });
             }
             _ => {}
         }

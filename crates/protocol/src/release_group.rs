@@ -151,12 +151,12 @@ mod tests {
     use super::*;
 
     fn group() -> ReleaseGroup {
-        let entry = |n: u32| ReleaseEntry {
+        let entry = |n: u8| ReleaseEntry {
             lock: Id(u128::from(n)),
             still_owed: Amount(u128::from(n) * 10),
-            version: n,
-            index: n,
-            path: alloc::vec![[n as u8; 32]; 3],
+            version: u32::from(n),
+            index: u32::from(n),
+            path: alloc::vec![[n; 32]; 3],
         };
         ReleaseGroup {
             key: Address([1; 20]),
