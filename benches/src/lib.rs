@@ -1,1 +1,8 @@
-//! Floor comparison.
+//! What the benchmarks share: the machine, the floors that it sets, and figures from repeated runs.
+//!
+//! Every figure of speed is a ratio against a floor that was measured in the same run. Nothing here asserts a time.
+
+pub mod echo;
+pub mod figures;
+pub mod floor;
+pub mod machine;

@@ -1,1 +1,19 @@
-//! One shard.
+//! One shard of the engine: ledger and log behind one seam.
+//!
+//! Time, requests and disk completions come in as arguments; writes and replies go out as returned values. The server's
+//! shard thread and the simulator's world are two short loops over the same calls; see [`Engine`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod config;
+mod engine;
+mod gate;
+mod recover;
+mod snapshot;
+
+pub use config::{Config, Durability};
+pub use engine::{Engine, Marks, Route};
+pub use recover::{Begin, RecoverError, Recovered, Report, create, recover};
+pub use snapshot::{BuildError, build as build_snapshot};

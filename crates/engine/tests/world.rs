@@ -1,0 +1,391 @@
+//! A shard on a disk in memory: what may leave, what survives, what is refused.
+#![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
+
+use engine::{Begin, Config, Durability, Engine, RecoverError, Report};
+use surety_protocol::{
+    ActorId, Address, Amount, AssetId, Caller, ChangeBody, Code, EngineId, Flags, GrantBody, Id, Kind,
+    LockBody, MerchantId, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles, Seq, ShardId,
+    StakeBody, TenantBody, TenantId, Time, long,
+};
+use wal::memory::MemoryStorage;
+use wal::{FileName, Storage, Write};
+
+const PARTITION: PartitionHandle = PartitionHandle(1);
+const TENANT: TenantId = TenantId(7);
+const OPERATOR: Caller = Caller { tenant: TenantId(0), roles: Roles::KNOWN, actor: ActorId(1) };
+const AUTHORIZER: Caller = Caller { tenant: TENANT, roles: Roles::AUTHORIZER, actor: ActorId(2) };
+const START: Time = Time::from_secs(1_700_000_000);
+
+struct World {
+    storage: MemoryStorage,
+    engine: Engine,
+    now: Time,
+    entropy: u128,
+    replies: Vec<(u64, Reply)>,
+}
+
+fn config(durability: Durability) -> Config {
+    Config {
+        durability,
+        segment_bytes: 256 * 1024,
+        checkpoint_records: 50,
+        ..Config::new(EngineId(0xabc), ShardId(0))
+    }
+}
+
+fn open(config: Config, mut storage: MemoryStorage, now: Time) -> World {
+    let recovered = engine::recover(config, &mut storage, Begin::Snapshot, |_| {}).unwrap();
+    recovered.ledger().verify().unwrap();
+    let engine = recovered.open(&mut storage, now).unwrap();
+    World { storage, engine, now, entropy: now.0.into(), replies: Vec::new() }
+}
+
+impl World {
+    fn new(durability: Durability) -> Self {
+        let mut storage = MemoryStorage::new();
+        engine::create(config(durability), &mut storage, START).unwrap();
+        let mut world = open(config(durability), storage, START);
+        world.furnish();
+        world
+    }
+
+    /// A tenant, a partition with collateral and rights in it.
+    fn furnish(&mut self) {
+        let shard = PartitionHandle(0);
+        let partition = PartitionBody {
+            onchain: [0xcc; 32],
+            asset: AssetId(1),
+            track_merchants: 1,
+            ..PartitionBody::default()
+        };
+        let tenant = TenantBody {
+            tenant: TENANT,
+            locks_max: 1 << 20,
+            ids_max: 1 << 20,
+            tombstones_max: 1000,
+            advices_max: 1000,
+            enabled: 1,
+            ..TenantBody::default()
+        };
+        let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
+        let deposit = StakeBody { supplier: Address([9; 20]), nonce: 1, ..StakeBody::default() };
+        let policy = Policy { life_default: Time::from_secs(60), ..Policy::default() };
+        let id = self.id();
+        self.ask(&OPERATOR, &[Record::new(Kind::TenantSet, id, shard, Amount(0), &tenant)]);
+        let id = self.id();
+        self.ask(&OPERATOR, &[Record::new(Kind::PartitionCreate, id, PARTITION, Amount(0), &partition)]);
+        let id = self.id();
+        self.ask(&OPERATOR, &long::split(Kind::Policy, id, PARTITION, 0, &policy.to_bytes()));
+        let id = self.id();
+        self.ask(&OPERATOR, &[Record::new(Kind::Grant, id, PARTITION, Amount(0), &grant)]);
+        let id = self.id();
+        self.ask(&OPERATOR, &[Record::new(Kind::Deposit, id, PARTITION, Amount(1_000_000), &deposit)]);
+        self.settle();
+        for (_, reply) in self.replies.drain(..) {
+            assert_eq!(reply.code(), Code::Approved, "{reply:?}");
+        }
+    }
+
+    fn id(&mut self) -> Id {
+        self.entropy = self.entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).wrapping_add(1);
+        Id::from_parts(self.now, self.entropy >> 50)
+    }
+
+    fn lock(&mut self, amount: u128) -> Record {
+        let body = LockBody { merchant: MerchantId(5), ..LockBody::default() };
+        Record::new(Kind::Lock, self.id(), PARTITION, Amount(amount), &body)
+    }
+
+    fn change(&mut self, kind: Kind, lock: Id, amount: u128) -> Record {
+        Record::new(kind, self.id(), PARTITION, Amount(amount), &ChangeBody { lock, ..ChangeBody::default() })
+    }
+
+    fn ask(&mut self, caller: &Caller, operation: &[Record]) {
+        let bytes: Vec<_> = operation.iter().map(Record::to_bytes).collect();
+        self.engine.handle(self.now, caller, 42, &bytes);
+    }
+
+    fn keep_reserves(&mut self) {
+        while let Some((name, bytes)) = self.engine.wants_reserve() {
+            self.storage.create(name, bytes).unwrap();
+            self.storage.sync_directory().unwrap();
+            self.engine.reserve_created(name);
+        }
+    }
+
+    fn take_write(&mut self) -> Option<Write> {
+        self.keep_reserves();
+        self.engine.poll_write(self.now)
+    }
+
+    fn take_replies(&mut self) {
+        while let Some(reply) = self.engine.poll_reply() {
+            self.replies.push(reply);
+        }
+    }
+
+    /// Writes and, in `os` mode, syncs everything.
+    fn settle(&mut self) {
+        while let Some(write) = self.take_write() {
+            write.perform(&mut self.storage).unwrap();
+            let (file, mark) = (write.file(), write.mark());
+            self.engine.on_written(write);
+            if self.engine.durability() == Durability::Os {
+                self.storage.sync(file).unwrap();
+                self.engine.on_synced(mark);
+            }
+        }
+        self.take_replies();
+    }
+
+    fn answer(&mut self, caller: &Caller, operation: &[Record]) -> Reply {
+        self.ask(caller, operation);
+        self.settle();
+        let (route, reply) = self.replies.pop().unwrap();
+        assert_eq!(route, 42);
+        reply
+    }
+
+    fn report(&mut self) -> Report {
+        let durability = self.engine.durability();
+        engine::recover(config(durability), &mut self.storage, Begin::Oldest, |_| {})
+            .unwrap()
+            .report()
+            .clone()
+    }
+}
+
+#[test]
+fn a_reply_leaves_only_when_its_record_is_durable() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let mut world = World::new(durability);
+        let lock = world.lock(100);
+        world.ask(&AUTHORIZER, &[lock]);
+        assert_eq!(world.engine.poll_reply(), None, "nothing is written yet");
+        let write = world.take_write().unwrap();
+        assert_eq!(world.engine.poll_reply(), None, "the write is in flight");
+        write.perform(&mut world.storage).unwrap();
+        world.engine.on_written(write);
+        let (route, reply) = world.engine.poll_reply().unwrap();
+        assert_eq!((route, reply.code(), reply.id), (42, Code::Approved, lock.id));
+        assert_eq!(reply.seq, world.engine.marks().acked);
+        assert_eq!(world.engine.poll_reply(), None);
+    }
+}
+
+#[test]
+fn repeats_and_look_ups_wait_for_what_they_tell() {
+    let mut world = World::new(Durability::Fsync);
+    let lock = world.lock(100);
+    let look_up = world.change(Kind::Lookup, lock.id, 0);
+    world.ask(&AUTHORIZER, &[lock]);
+    world.ask(&AUTHORIZER, &[lock]);
+    world.ask(&AUTHORIZER, &[look_up]);
+    assert_eq!(world.engine.poll_reply(), None);
+    world.settle();
+    let codes: Vec<_> = world.replies.iter().map(|(_, reply)| (reply.code(), reply.is_replayed())).collect();
+    assert_eq!(codes, [(Code::Approved, false), (Code::Approved, true), (Code::Approved, false)]);
+    assert_eq!(world.replies[0].1.seq, world.replies[1].1.seq, "a repeat tells the first seq");
+}
+
+#[test]
+fn refusals_answer_at_once_and_leave_no_trace() {
+    let mut world = World::new(Durability::Fsync);
+    let before = (world.engine.marks().appended, world.engine.ledger().state_hash());
+    let lock = world.lock(100);
+    let elsewhere = Record { partition: PartitionHandle(99), ..lock };
+    let other_shard = Record { partition: PartitionHandle::new(ShardId(3), 1), ..lock };
+    let stale = Record { id: Id::from_parts(START.minus(Time::from_secs(1000)), 5), ..lock };
+    let reader = Caller { roles: Roles::READER, ..AUTHORIZER };
+    let stranger = Caller { tenant: TenantId(8), ..AUTHORIZER };
+    for (caller, request, code) in [
+        (&AUTHORIZER, elsewhere, Code::UnknownPartition),
+        (&AUTHORIZER, other_shard, Code::UnknownPartition),
+        (&AUTHORIZER, stale, Code::StaleId),
+        (&reader, lock, Code::NoRight),
+        (&stranger, lock, Code::UnknownPartition),
+    ] {
+        world.ask(caller, &[request]);
+        let (_, reply) = world.engine.poll_reply().expect("a refusal does not wait");
+        assert_eq!((reply.code(), reply.id), (code, request.id));
+    }
+    world.engine.set_storage_low(true);
+    world.ask(&AUTHORIZER, &[lock]);
+    assert_eq!(world.engine.poll_reply().unwrap().1.code(), Code::StorageLow);
+    world.engine.set_storage_low(false);
+    assert_eq!((world.engine.marks().appended, world.engine.ledger().state_hash()), before);
+    assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved, "none of them burned the id");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_met_with_overloaded_and_flat_memory() {
+    let mut world = World::new(Durability::Fsync);
+    let mut approved = 0_u64;
+    loop {
+        let lock = world.lock(1);
+        world.ask(&AUTHORIZER, &[lock]);
+        match world.engine.poll_reply() {
+            None => approved += 1,
+            Some((_, reply)) => {
+                assert_eq!(reply.code(), Code::Overloaded);
+                break;
+            }
+        }
+        assert!(approved < 1 << 20, "the queue has a limit");
+    }
+    let waiting = world.engine.records_waiting();
+    let lock = world.lock(1);
+    world.ask(&AUTHORIZER, &[lock]);
+    assert_eq!(world.engine.records_waiting(), waiting);
+    world.settle();
+    let answered = world.replies.iter().filter(|(_, reply)| reply.code() == Code::Approved).count();
+    assert_eq!(answered as u64, approved, "everything taken in is answered");
+    assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved);
+}
+
+#[test]
+fn whatever_was_acked_survives_a_crash_at_any_moment() {
+    for seed in 0..60_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut draw = move |n: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % n.max(1) as u64) as usize
+        };
+        let mut world = World::new(Durability::Fsync);
+        let mut acked: Vec<(Record, Reply)> = Vec::new();
+        for round in 0..6 {
+            let mut asked: Vec<Record> = Vec::new();
+            for _ in 0..draw(40) {
+                let known = acked.get(draw(acked.len())).map(|(record, _)| record.id);
+                let request = match (draw(4), known) {
+                    (0, Some(lock)) => world.change(Kind::Capture, lock, 3).with_flags(Flags::FINAL),
+                    (1, Some(lock)) => world.change(Kind::Release, lock, 0),
+                    _ => world.lock(10),
+                };
+                asked.push(request);
+                world.ask(&AUTHORIZER, &[request]);
+                world.now = world.now.plus(Time::from_millis(draw(3000) as u64));
+                world.engine.handle_timeout(world.now);
+            }
+            let finishes = draw(4) > 0;
+            if finishes {
+                world.settle();
+            } else if let Some(write) = world.take_write() {
+                // The block is on its way when the power goes.
+                write.perform(&mut world.storage).unwrap();
+            }
+            let requests = |reply: &Reply| asked.iter().find(|request| request.id == reply.id).copied();
+            for (_, reply) in world.replies.drain(..) {
+                if reply.code().is_recorded() {
+                    acked.push((requests(&reply).unwrap(), reply));
+                }
+            }
+            let survivor = world.storage.crash(&mut draw);
+            world = open(config(Durability::Fsync), survivor, world.now);
+            for (request, first) in &acked {
+                let again = world.answer(&AUTHORIZER, &[*request]);
+                assert!(again.is_replayed(), "seed {seed} round {round}: {first:?} then {again:?}");
+                assert_eq!(
+                    (again.code, again.approved, again.seq, again.deadline),
+                    (first.code, first.approved, first.seq, first.deadline),
+                    "seed {seed} round {round}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stopped_shard_is_sealed_and_comes_back_whole() {
+    let mut world = World::new(Durability::Os);
+    let lock = world.lock(100);
+    assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved);
+    world.engine.stop(world.now);
+    let late = world.lock(1);
+    world.ask(&AUTHORIZER, &[late]);
+    world.settle();
+    assert!(world.engine.is_stopped());
+    assert_eq!(world.replies.pop().unwrap().1.code(), Code::Overloaded);
+    let hash = world.engine.ledger().state_hash();
+    let report = world.report();
+    assert!(report.torn.is_none());
+    let world = open(config(Durability::Os), world.storage, world.now);
+    assert_eq!(world.engine.ledger().state_hash(), hash);
+    assert_eq!(world.engine.epoch().0, 3, "created, started, started again");
+}
+
+#[test]
+fn an_idle_shard_seals_its_last_block_once() {
+    let mut world = World::new(Durability::Fsync);
+    let lock = world.lock(100);
+    world.answer(&AUTHORIZER, &[lock]);
+    assert!(world.take_write().is_none(), "not idle yet");
+    world.now = world.engine.poll_timeout().unwrap();
+    world.engine.handle_timeout(world.now);
+    let seal = world.take_write().expect("the seal");
+    assert_eq!(seal.header().kind, wal::Kind::Seal);
+    seal.perform(&mut world.storage).unwrap();
+    world.engine.on_written(seal);
+    world.now = world.now.plus(Time::from_secs(1));
+    assert!(world.take_write().is_none());
+}
+
+#[test]
+fn expiry_is_logged_in_time_order_and_frees_collateral() {
+    let mut world = World::new(Durability::Fsync);
+    let whole = world.lock(1_000_000);
+    assert_eq!(world.answer(&AUTHORIZER, &[whole]).code(), Code::Approved);
+    world.now = world.now.plus(Time::from_secs(61));
+    let next = world.lock(1_000_000);
+    let reply = world.answer(&AUTHORIZER, &[next]);
+    assert_eq!(reply.code(), Code::Approved, "what expired is free before the next lock is decided");
+}
+
+#[test]
+fn a_record_that_was_decided_otherwise_is_found() {
+    let mut world = World::new(Durability::Fsync);
+    let lock = world.lock(100);
+    world.answer(&AUTHORIZER, &[lock]);
+    // A sound log whose last record claims more than the rules would have given.
+    let recovery =
+        wal::Recovery::begin(&mut world.storage, config(Durability::Fsync).identity(), wal::Anchor::GENESIS)
+            .unwrap();
+    let recovered = recovery.finish(&world.storage).unwrap();
+    let options = wal::Options { segment_bytes: 256 * 1024, ..wal::Options::default() };
+    let mut log = recovered.open(&mut world.storage, options, world.now).unwrap();
+    let mut forged = world.lock(5_000_000);
+    forged.tenant = TENANT;
+    forged.time = world.now;
+    forged.code = Code::Approved as u8;
+    forged.result = forged.amount;
+    let seq = log.append(&forged.to_bytes());
+    let write = log.poll_write(world.now).unwrap();
+    write.perform(&mut world.storage).unwrap();
+    let error =
+        engine::recover(config(Durability::Fsync), &mut world.storage, Begin::Oldest, |_| {}).unwrap_err();
+    assert!(matches!(error, RecoverError::Diverged { seq: found, .. } if found == seq), "{error}");
+}
+
+#[test]
+fn checkpoints_stand_in_the_log_and_segments_roll() {
+    let mut world = World::new(Durability::Fsync);
+    for _ in 0..60 {
+        for _ in 0..60 {
+            let lock = world.lock(1);
+            world.ask(&AUTHORIZER, &[lock]);
+        }
+        world.settle();
+    }
+    let mut tail = wal::TailReader::new(world.engine.config().identity(), Seq(1));
+    let mut checkpoints = 0;
+    while let Some(block) = tail.next_block(&world.storage, world.engine.marks().synced).unwrap() {
+        let last = Record::from_bytes(block.records().last().unwrap());
+        checkpoints += usize::from(last.kind() == Some(Kind::Checkpoint));
+    }
+    assert!(checkpoints >= 30, "{checkpoints}");
+    assert!(world.engine.segments().len() > 1);
+    assert!(world.storage.list().unwrap().iter().any(|name| matches!(name, FileName::Reserve { .. })));
+    assert_eq!(world.report().last_seq, world.engine.marks().synced);
+}
