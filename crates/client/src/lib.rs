@@ -1,1 +1,29 @@
-//! Async SDK.
+//! Surety's client: locks collateral for payments, captures, releases, follows the change stream.
+//!
+//! [`Client`] is one API over two transports: QUIC ([`Client::connect`]) and memory (`Client::over` a connector of the
+//! server's `Embedded`). It routes each request to the shard that owns its partition, packs what is waiting into frames by
+//! itself, repeats a request under the same id after a lost link, and tells *not executed* from *unknown* by type.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod client;
+mod clock;
+mod error;
+mod identity;
+mod lane;
+mod options;
+mod packed;
+mod quic;
+pub mod request;
+mod tail;
+pub mod transport;
+
+pub use client::Client;
+pub use error::{ConnectError, NotExecuted, ResolveError, SubmitError, Unknown};
+pub use identity::{Identity, IdentityError, IdentityFault};
+pub use options::Options;
+pub use packed::{PackedLink, PackedReceiver, PackedSender};
+pub use quic::{QuicConnector, QuicOptions, transport_config};
+pub use request::{Draft, LockRef, LockRequest};
+pub use surety_protocol as protocol;
+pub use tail::{Tail, TailBatch, TailError};

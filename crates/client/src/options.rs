@@ -1,0 +1,68 @@
+//! What a client may be told about how to behave.
+
+use std::time::Duration;
+
+use surety_protocol::Time;
+use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, ID_WINDOW_DEFAULT};
+
+/// How a client behaves, over any transport. [`Options::default`] suits a payment router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long a request may take, repeats included, before its outcome is reported as unknown (or as not executed, if it
+    /// never left). Kept to a tenth of a second.
+    pub deadline: Duration,
+    /// How many links may break under a request before its outcome is reported as unknown.
+    pub links_lost_max: u32,
+    /// Requests that may be unanswered on each shard; past it `submit` waits and `try_submit` refuses. The engine's own
+    /// limit, told in its hello, holds as well.
+    pub in_flight_max: usize,
+    /// The first pause before a broken link is opened again. It doubles, with jitter, up to `backoff_max`.
+    pub backoff_min: Duration,
+    /// The longest pause between two attempts to open a link.
+    pub backoff_max: Duration,
+    /// How long the engine accepts an id after its time; must not exceed the engine's own setting.
+    pub id_window: Time,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            links_lost_max: 8,
+            in_flight_max: CONNECTION_IN_FLIGHT_MAX / 2,
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_secs(1),
+            id_window: ID_WINDOW_DEFAULT,
+        }
+    }
+}
+
+impl Options {
+    /// The pause after so many failures in a row: doubled each time, then a random half to whole of it.
+    pub(crate) fn backoff(&self, failures: u32, random: u64) -> Duration {
+        let Some(doublings) = failures.checked_sub(1) else { return Duration::ZERO };
+        let ceiling = self.backoff_min.saturating_mul(1 << doublings.min(16)).min(self.backoff_max);
+        let share = u32::try_from(random >> 48).unwrap_or(0);
+        ceiling / 2 + (ceiling / 2).mul_f64(f64::from(share) / 65_536.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_within_their_bounds() {
+        let options = Options::default();
+        let check = |failures, random, expect_us: u128| {
+            assert_eq!(options.backoff(failures, random).as_micros(), expect_us, "{failures} {random}");
+        };
+        check(0, 0, 0);
+        check(1, 0, 5_000);
+        check(2, 0, 10_000);
+        check(2, 1 << 63, 15_000);
+        check(8, 0, 500_000);
+        check(u32::MAX, 0, 500_000);
+        assert!(options.backoff(u32::MAX, u64::MAX) <= options.backoff_max);
+    }
+}

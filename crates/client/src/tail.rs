@@ -1,0 +1,226 @@
+//! The durable change stream of one shard, followed across broken links.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use surety_protocol::{Epoch, Record, Seq, ShardId, TailHead, TailStatus, Token};
+
+use crate::clock::IdSource;
+use crate::options::Options;
+use crate::transport::{Connector, OpenError, TailSource};
+
+/// Follows the records of a shard that a completed sync covers, in order, each once.
+///
+/// Opens the stream at the first call and again whenever its link breaks, from where it was. A reader that may see only its
+/// own records gets gaps in the seqs; [`Tail::cursor`] counts them as read.
+pub struct Tail {
+    connector: Arc<dyn Connector>,
+    options: Options,
+    shard: ShardId,
+    token: Option<Token>,
+    random: IdSource,
+    source: Option<Box<dyn TailSource>>,
+    /// The next seq that is wanted.
+    next: Seq,
+    epoch: Epoch,
+    /// Records of the last frame, and how many of them have been given out.
+    records: Vec<Record>,
+    given: usize,
+    first: Seq,
+    failures: u32,
+}
+
+/// Why a tail cannot go on. Both statuses mean that this cursor has no future.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TailError {
+    /// The engine no longer keeps the wanted seq.
+    #[error("seq {wanted} of shard {shard} is gone; the oldest that is left is {oldest}")]
+    Lost {
+        /// Which shard.
+        shard: ShardId,
+        /// Where the cursor stands.
+        wanted: Seq,
+        /// The first seq that can still be had.
+        oldest: Seq,
+    },
+    /// The engine has not come that far: the cursor belongs to another history.
+    #[error(
+        "the cursor stands at seq {wanted} of shard {shard}, but the engine has synced only up to {synced}"
+    )]
+    Ahead {
+        /// Which shard.
+        shard: ShardId,
+        /// Where the cursor stands.
+        wanted: Seq,
+        /// How far the engine has come.
+        synced: Seq,
+    },
+    /// The engine refuses this client.
+    #[error("the change stream of shard {shard} is refused: {error}")]
+    Refused {
+        /// Which shard.
+        shard: ShardId,
+        /// Why.
+        error: OpenError,
+    },
+    /// The engine sent records that do not follow the ones before.
+    #[error("the change stream of shard {shard} jumped from seq {expected} back to {found}")]
+    OutOfOrder {
+        /// Which shard.
+        shard: ShardId,
+        /// The least seq that could have come.
+        expected: Seq,
+        /// What came.
+        found: Seq,
+    },
+}
+
+/// The records of one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct TailBatch<'a> {
+    /// Seq of the first record.
+    pub first: Seq,
+    /// Consecutive records; none in a heartbeat.
+    pub records: &'a [Record],
+    /// Everything up to here has been delivered or is not for this reader.
+    pub through: Seq,
+    /// The epoch that speaks.
+    pub epoch: Epoch,
+}
+
+impl Tail {
+    pub(crate) fn new(
+        connector: Arc<dyn Connector>,
+        options: Options,
+        shard: ShardId,
+        from: Seq,
+        token: Option<Token>,
+    ) -> Self {
+        let next = from.max(Seq(1));
+        Self {
+            connector,
+            options,
+            shard,
+            token,
+            random: IdSource::new(),
+            source: None,
+            next,
+            epoch: Epoch(0),
+            records: Vec::new(),
+            given: 0,
+            first: next,
+            failures: 0,
+        }
+    }
+
+    /// Where to come back with after a restart: everything before has been given out or is not for this reader.
+    #[must_use]
+    pub fn cursor(&self) -> Seq {
+        if self.given < self.records.len() { Seq(self.first.0 + self.given as u64) } else { self.next }
+    }
+
+    /// The epoch that spoke last.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Waits for the next record. Cancelling the future loses nothing.
+    ///
+    /// # Errors
+    /// [`TailError`]; broken links are not errors.
+    pub async fn next(&mut self) -> Result<(Seq, Record), TailError> {
+        while self.given >= self.records.len() {
+            self.read_frame().await?;
+        }
+        let position = self.given;
+        self.given += 1;
+        Ok((Seq(self.first.0 + position as u64), self.records[position]))
+    }
+
+    /// Waits for the next frame, which may be a heartbeat without records. The cursor moves past it at once. Not to be
+    /// mixed with [`Tail::next`] inside one frame: what that has not given out is given out here first.
+    ///
+    /// # Errors
+    /// [`TailError`]; broken links are not errors.
+    pub async fn next_batch(&mut self) -> Result<TailBatch<'_>, TailError> {
+        if self.given >= self.records.len() {
+            self.read_frame().await?;
+        }
+        let (first, given) = (Seq(self.first.0 + self.given as u64), self.given);
+        self.given = self.records.len();
+        let through = Seq(self.next.0 - 1);
+        Ok(TailBatch { first, records: &self.records[given..], through, epoch: self.epoch })
+    }
+
+    async fn read_frame(&mut self) -> Result<(), TailError> {
+        loop {
+            self.open().await?;
+            let Some(source) = &mut self.source else { continue };
+            self.records.clear();
+            self.given = 0;
+            let records = &mut self.records;
+            match poll_fn(|cx| source.poll_next(cx, records)).await {
+                Ok((head, status)) => return self.take(head, status),
+                Err(closed) => {
+                    self.records.clear();
+                    self.source = None;
+                    let error = OpenError::Closed(closed);
+                    if error.is_refusal() {
+                        return Err(TailError::Refused { shard: self.shard, error });
+                    }
+                    self.failures += 1;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, head: TailHead, status: TailStatus) -> Result<(), TailError> {
+        let (shard, wanted) = (self.shard, self.next);
+        if status != TailStatus::Records {
+            self.records.clear();
+            self.source = None;
+        }
+        match status {
+            TailStatus::Lost => return Err(TailError::Lost { shard, wanted, oldest: head.first }),
+            TailStatus::Ahead => return Err(TailError::Ahead { shard, wanted, synced: head.through }),
+            TailStatus::Records => {}
+        }
+        let after = head.first.0 + self.records.len() as u64;
+        let is_heartbeat = self.records.is_empty();
+        if !is_heartbeat && head.first < wanted {
+            self.records.clear();
+            self.source = None;
+            return Err(TailError::OutOfOrder { shard, expected: wanted, found: head.first });
+        }
+        self.failures = 0;
+        self.epoch = head.epoch;
+        self.first = if is_heartbeat { wanted } else { head.first };
+        let delivered = if is_heartbeat { wanted } else { Seq(after) };
+        self.next = delivered.max(head.through.next());
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(), TailError> {
+        if self.source.is_some() {
+            return Ok(());
+        }
+        if self.failures > 0 {
+            tokio::time::sleep(self.backoff()).await;
+        }
+        let opened = self.connector.subscribe(self.shard, self.next, self.token.as_slice()).await;
+        match opened {
+            Ok(source) => self.source = Some(source),
+            Err(error) if error.is_refusal() => {
+                return Err(TailError::Refused { shard: self.shard, error });
+            }
+            Err(_) => self.failures += 1,
+        }
+        Ok(())
+    }
+
+    fn backoff(&self) -> Duration {
+        self.options.backoff(self.failures, self.random.random())
+    }
+}
