@@ -15,6 +15,8 @@ mod options;
 mod packed;
 mod quic;
 pub mod request;
+mod resolve;
+mod router;
 mod tail;
 pub mod transport;
 
@@ -25,5 +27,7 @@ pub use options::Options;
 pub use packed::{PackedLink, PackedReceiver, PackedSender};
 pub use quic::{QuicConnector, QuicOptions, transport_config};
 pub use request::{Draft, LockRef, LockRequest};
+pub use resolve::{DefiniteError, Outcome};
+pub use router::{Attempt, RouteError, Router, Routing};
 pub use surety_protocol as protocol;
 pub use tail::{Tail, TailBatch, TailError};
