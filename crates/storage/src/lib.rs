@@ -11,7 +11,8 @@ mod syncer;
 mod writer;
 
 pub use data_directory::{
-    CreateDirectoryError, DataDirectory, FORMAT_VERSION, METADATA_FILE, Metadata, OpenDirectoryError,
+    CreateDirectoryError, DataDirectory, FORMAT_VERSION, METADATA_FILE, Metadata, MetadataFault,
+    OpenDirectoryError,
 };
 pub use error::{Operation, StorageError};
 pub use file::{FileStorage, IoMode};

@@ -5,7 +5,7 @@
 //! last sync may be the one that stays. Creating, renaming and removing happen in order and stay up to some point. After
 //! a failed sync the dirty sectors count as clean, as Linux has it: a later sync does not write them.
 
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
 
 use crate::{FileName, Storage};
 
@@ -49,7 +49,8 @@ pub struct MemoryStorage {
     names: BTreeMap<FileName, usize>,
     durable_names: BTreeMap<FileName, usize>,
     pending: Vec<NameChange>,
-    files: Vec<File>,
+    /// Shared between clones until one of them writes.
+    files: Vec<Arc<File>>,
     capacity: Option<u64>,
     calls: u64,
     fault: Option<(u64, Fault)>,
@@ -106,7 +107,7 @@ impl MemoryStorage {
         let mut after = Self { names: self.durable_names.clone(), ..Self::default() };
         let kept = choose(self.pending.len() + 1);
         self.pending[..kept].iter().for_each(|change| change.apply(&mut after.names));
-        after.files = self.files.iter().map(|file| file.crash(choose)).collect();
+        after.files = self.files.iter().map(|file| File::crash(file, choose)).collect();
         after.durable_names = after.names.clone();
         after.capacity = self.capacity;
         after
@@ -138,7 +139,7 @@ impl MemoryStorage {
 
     /// Puts a file there, synced, name and all.
     pub fn insert(&mut self, name: FileName, bytes: Vec<u8>) {
-        self.files.push(File { synced_len: bytes.len(), bytes, ..File::default() });
+        self.files.push(Arc::new(File { synced_len: bytes.len(), bytes, ..File::default() }));
         self.names.insert(name, self.files.len() - 1);
         self.durable_names.insert(name, self.files.len() - 1);
     }
@@ -163,7 +164,7 @@ impl MemoryStorage {
     /// If there is no such file.
     pub fn bytes_mut(&mut self, name: FileName) -> &mut [u8] {
         let id = *self.names.get(&name).expect("the file exists");
-        &mut self.files[id].bytes
+        &mut Arc::make_mut(&mut self.files[id]).bytes
     }
 
     fn id(&self, name: FileName) -> Result<usize, MemoryError> {
@@ -217,7 +218,7 @@ impl Storage for MemoryStorage {
         self.call_or_fail()?;
         self.reserve_room(bytes)?;
         let length = usize::try_from(bytes).map_err(|_| MemoryError::NoSpace)?;
-        self.files.push(File { bytes: vec![0; length], synced_len: length, ..File::default() });
+        self.files.push(Arc::new(File { bytes: vec![0; length], synced_len: length, ..File::default() }));
         self.change_names(NameChange::Set(name, self.files.len() - 1));
         Ok(())
     }
@@ -241,16 +242,19 @@ impl Storage for MemoryStorage {
         let growth = (from + bytes.len()).saturating_sub(self.files[id].bytes.len());
         self.reserve_room(growth as u64)?;
         let done = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
-        self.files[id].write(from, done);
+        Arc::make_mut(&mut self.files[id]).write(from, done);
         fault.map_or(Ok(()), |_| Err(MemoryError::Io(self.calls)))
     }
 
     fn sync(&mut self, name: FileName) -> Result<(), MemoryError> {
         let fault = self.call()?;
         let id = self.id(name)?;
+        let is_clean =
+            self.files[id].older.is_empty() && self.files[id].synced_len == self.files[id].bytes.len();
         match fault {
-            None => self.files[id].sync(),
-            Some(_) => self.files[id].drop_dirty(),
+            _ if is_clean => {}
+            None => Arc::make_mut(&mut self.files[id]).sync(),
+            Some(_) => Arc::make_mut(&mut self.files[id]).drop_dirty(),
         }
         fault.map_or(Ok(()), |_| Err(MemoryError::Io(self.calls)))
     }
@@ -325,7 +329,14 @@ impl File {
         }
     }
 
-    fn crash(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
+    fn crash(file: &Arc<Self>, choose: &mut dyn FnMut(usize) -> usize) -> Arc<Self> {
+        if file.older.is_empty() && file.dropped.is_empty() && file.synced_len == file.bytes.len() {
+            return Arc::clone(file);
+        }
+        file.crash_dirty(choose).into()
+    }
+
+    fn crash_dirty(&self, choose: &mut dyn FnMut(usize) -> usize) -> Self {
         let mut bytes = self.bytes.clone();
         let mut length = self.synced_len;
         let mut dirty = self.dropped.clone();

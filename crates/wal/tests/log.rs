@@ -1,4 +1,5 @@
 //! Behaviour of the open log: blocks, groups, marks, rolling, seals.
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 mod world;
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use surety_protocol::{EngineId, Seq, ShardId, Time};
+pub(crate) use wal::Options;
 use wal::memory::{MemoryError, MemoryStorage};
 use wal::{
-    Anchor, ChainHash, CreateError, Durability, Header, Identity, Kind, Log, OpenError, Options, RecordBytes,
+    Anchor, ChainHash, CreateError, Durability, Header, Identity, Kind, Log, OpenError, RecordBytes,
     RecoverError, Recovered, Recovery, Write, create,
 };
 

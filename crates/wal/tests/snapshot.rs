@@ -1,0 +1,167 @@
+//! The snapshot container: whole or not at all.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod world;
+
+use surety_protocol::{EngineId, Epoch, Seq, ShardId, Time};
+use wal::memory::{Fault, MemoryError, MemoryStorage};
+use wal::{
+    FileName, Identity, SnapshotError, SnapshotHeader, SnapshotPart, SnapshotReader, SnapshotSummary,
+    SnapshotWriter, Storage, list_snapshots, verify_snapshot,
+};
+use world::{FSYNC, IDENTITY, Random, World};
+
+const HEADER: SnapshotHeader = SnapshotHeader {
+    identity: IDENTITY,
+    epoch: Epoch(4),
+    seq: Seq(700),
+    time: Time(99),
+    chain: [5; 32],
+    state_hash: 0xfeed_beef,
+};
+const NAME: FileName = FileName::Snapshot { seq: Seq(700) };
+
+fn entry(index: usize, length: usize) -> (u8, Vec<u8>) {
+    let byte = |at: usize| (index * 31 + at * 7).to_le_bytes()[0];
+    (index.to_le_bytes()[0], (0..length).map(byte).collect())
+}
+
+fn write(disk: &mut MemoryStorage, lengths: &[usize]) -> Result<SnapshotSummary, SnapshotError<MemoryError>> {
+    let mut writer = SnapshotWriter::begin(disk, HEADER)?;
+    for (index, &length) in lengths.iter().enumerate() {
+        let (kind, bytes) = entry(index, length);
+        writer.push(disk, kind, &bytes)?;
+    }
+    writer.finish(disk)
+}
+
+fn check_contents(disk: &mut MemoryStorage, lengths: &[usize]) -> SnapshotSummary {
+    let mut reader = SnapshotReader::open(disk, NAME, IDENTITY).unwrap();
+    assert_eq!(*reader.header(), HEADER);
+    for (index, &length) in lengths.iter().enumerate() {
+        let found = reader.next_entry(disk).unwrap().unwrap();
+        let (kind, bytes) = entry(index, length);
+        assert_eq!((found.kind, found.bytes), (kind, &bytes[..]));
+    }
+    assert!(reader.next_entry(disk).unwrap().is_none());
+    assert!(reader.next_entry(disk).unwrap().is_none());
+    *reader.summary().unwrap()
+}
+
+#[test]
+fn entries_are_read_as_they_were_written() {
+    let mut random = Random(1);
+    let many: Vec<usize> = (0..5000).map(|_| random.below(300)).collect();
+    for lengths in [&[][..], &[0], &[65_535; 9], &[1, 65_535, 0, 65_535, 65_535, 65_535, 7], &many] {
+        let mut disk = MemoryStorage::new();
+        let summary = write(&mut disk, lengths).unwrap();
+        assert_eq!((summary.entries, summary.bytes), (lengths.len() as u64, disk.len(NAME).unwrap()));
+        assert_eq!(check_contents(&mut disk, lengths), summary);
+        assert_eq!(disk.list().unwrap(), [NAME]);
+    }
+}
+
+#[test]
+fn every_flipped_byte_is_found() {
+    let mut disk = MemoryStorage::new();
+    write(&mut disk, &[100, 0, 7, 3000, 90]).unwrap();
+    let length = disk.bytes(NAME).unwrap().len();
+    for offset in 0..length {
+        for mask in [1, 0x80] {
+            disk.flip(NAME, offset, mask);
+            assert!(verify_snapshot(&mut disk, NAME, IDENTITY).is_err(), "{offset}");
+            disk.flip(NAME, offset, mask);
+        }
+    }
+    let bytes = disk.bytes(NAME).unwrap().to_vec();
+    for length in 0..length {
+        disk.insert(NAME, bytes[..length].to_vec());
+        let error = verify_snapshot(&mut disk, NAME, IDENTITY).unwrap_err();
+        assert!(matches!(error, SnapshotError::Damaged { .. }), "{length}: {error}");
+    }
+}
+
+#[test]
+fn a_snapshot_of_another_engine_or_program_is_refused() {
+    let mut disk = MemoryStorage::new();
+    write(&mut disk, &[1]).unwrap();
+    for identity in [Identity { engine: EngineId(1), ..IDENTITY }, Identity { shard: ShardId(1), ..IDENTITY }]
+    {
+        let error = verify_snapshot(&mut disk, NAME, identity).unwrap_err();
+        assert!(matches!(error, SnapshotError::Foreign { found: IDENTITY, .. }), "{error}");
+    }
+    let bytes = disk.bytes_mut(NAME);
+    bytes[8] = 2;
+    let crc = crc32c::crc32c(&bytes[..252]);
+    bytes[252..256].copy_from_slice(&crc.to_le_bytes());
+    let error = verify_snapshot(&mut disk, NAME, IDENTITY).unwrap_err();
+    assert!(matches!(error, SnapshotError::Newer { version: 2, .. }), "{error}");
+    // Under another name it would stand for another seq.
+    write(&mut disk, &[1]).unwrap();
+    let bytes = disk.bytes(NAME).unwrap().to_vec();
+    let other = FileName::Snapshot { seq: Seq(800) };
+    disk.insert(other, bytes);
+    let error = verify_snapshot(&mut disk, other, IDENTITY).unwrap_err();
+    assert!(matches!(error, SnapshotError::Damaged { part: SnapshotPart::Header, .. }), "{error}");
+}
+
+#[test]
+fn a_cut_at_any_call_leaves_a_whole_snapshot_or_none() {
+    let lengths = [60_000; 12];
+    for call in 1.. {
+        let mut world = World::new(FSYNC);
+        world.block(3);
+        world.disk.fail_nth(call, Fault::PowerOff);
+        let written = write(&mut world.disk, &lengths);
+        for seed in 0..6 {
+            let mut random = Random(seed);
+            let mut disk = world.disk.crash(&mut |n| match seed {
+                0 => 0,
+                1 => n - 1,
+                _ => random.below(n),
+            });
+            match list_snapshots(&disk).unwrap()[..] {
+                [] => assert!(written.is_err()),
+                [seq] => assert_eq!(check_contents(&mut disk, &lengths).header.seq, seq),
+                _ => panic!("one snapshot was written"),
+            }
+            // Opening the log removes what is left of it.
+            let disk = World::start(disk, FSYNC).unwrap().disk;
+            assert!(!disk.list().unwrap().contains(&FileName::SnapshotTemp { seq: Seq(700) }));
+        }
+        if written.is_ok() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_does_not_read_back_gets_no_name() {
+    for call in 1.. {
+        let mut disk = MemoryStorage::new();
+        disk.fail_nth(call, Fault::Io);
+        if write(&mut disk, &[60_000; 12]).is_ok() {
+            assert!(call > 5);
+            break;
+        }
+        let mut disk = disk.crash_keeping_all();
+        if list_snapshots(&disk).unwrap().is_empty() {
+            continue;
+        }
+        check_contents(&mut disk, &[60_000; 12]);
+    }
+}
+
+#[test]
+fn a_full_disk_costs_the_snapshot_only() {
+    let mut world = World::new(FSYNC);
+    world.reserve().unwrap();
+    let used: u64 = world.disk.list().unwrap().iter().map(|name| world.disk.len(*name).unwrap()).sum();
+    world.disk.set_capacity(Some(used + 100_000));
+    let mut writer = SnapshotWriter::begin(&mut world.disk, HEADER).unwrap();
+    let failed = (0..10).find_map(|_| writer.push(&mut world.disk, 1, &[1; 60_000]).err());
+    assert!(matches!(failed, Some(SnapshotError::Io(MemoryError::NoSpace))));
+    writer.abandon(&mut world.disk).unwrap();
+    world.block(3);
+    assert!(list_snapshots(&world.disk).unwrap().is_empty());
+}
