@@ -10,6 +10,7 @@ pub mod documents;
 mod finding;
 pub mod layers;
 pub mod manifests;
+pub mod order;
 mod repository;
 pub mod source;
 

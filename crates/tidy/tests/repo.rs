@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a repository that cannot be read has failed")]
 
 use tidy::layers::{self, LAYERS};
-use tidy::{Finding, Repository, documents, manifests, source};
+use tidy::{Finding, Repository, documents, manifests, order, source};
 use toml::Table;
 
 /// Fails with every finding in a line of its own.
@@ -64,8 +64,13 @@ fn pure_crates_are_pure() {
         let root = format!("{}/src/lib.rs", layer.directory);
         expect_none(source::declares_purity(&root, text(&repository, &root)));
         let folder = format!("{}/src/", layer.directory);
-        let files = repository.ending(".rs").filter(|file| file.path.starts_with(&folder));
-        expect_none(files.flat_map(|file| source::is_pure(&file.path, &file.text)));
+        let files: Vec<(&str, &str)> = repository
+            .ending(".rs")
+            .filter(|file| file.path.starts_with(&folder))
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
+        expect_none(files.iter().flat_map(|(path, text)| source::is_pure(path, text)));
+        expect_none(order::tables_are_not_walked(&files));
     }
 }
 
