@@ -1,1 +1,23 @@
-//! Load generator.
+//! The load generator: scenarios, open and closed loops, latency from the intended start, acknowledgements on file and the
+//! check that every one of them is in the log.
+//!
+//! [`run`] drives any [`surety_client::Client`], whatever its transport; [`check()`] reads the closed data directory.
+#![forbid(unsafe_code)]
+
+mod acks;
+mod check;
+mod payment;
+mod recorder;
+mod report;
+mod run;
+mod scenario;
+mod schedule;
+mod setup;
+
+pub use acks::{AcksError, read_acks};
+pub use check::{CheckError, CheckReport, Fault, check};
+pub use report::Report;
+pub use run::{Clients, LoadError, Options, run};
+pub use scenario::{Scenario, ScenarioError, Step};
+pub use schedule::{Pace, Schedule};
+pub use setup::SetupError;
