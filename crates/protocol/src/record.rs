@@ -112,7 +112,7 @@ pub struct ChangeBody {
     pub life_ms_or_actor: u32,
     /// The capture's index; [`ALL_CAPTURES`] for the lock as a whole. *Engine* fills it for captures and advices.
     pub capture: u16,
-    /// The version that the sender has seen; 0 where it does not matter.
+    /// The version that the sender has seen; 0 where it does not matter. An increase must name it.
     pub version: u16,
 }
 

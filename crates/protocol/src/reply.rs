@@ -33,7 +33,7 @@ pub struct Reply {
     pub shard: ShardId,
     /// The lock's version after the request.
     pub version: u16,
-    /// Index of the capture that the request made or changed.
+    /// Index of the capture that the request made or changed; [`crate::ALL_CAPTURES`] for none.
     pub capture: u16,
     /// A [`Code`].
     pub code: u8,

@@ -80,6 +80,7 @@ fn lock_reply() -> p::Reply {
         epoch: p::Epoch(3),
         shard: p::ShardId(1),
         version: 1,
+        capture: p::ALL_CAPTURES,
         code: p::Code::Approved as u8,
         end: p::End::Live as u8,
         kind: Kind::Lock as u8,
