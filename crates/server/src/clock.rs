@@ -34,7 +34,7 @@ impl Readings {
 
 /// Time since the machine started.
 #[must_use]
-pub fn boot_now() -> Time {
+pub(crate) fn boot_now() -> Time {
     read(ClockId::Boottime)
 }
 

@@ -5,16 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::Durability;
+use storage::IoMode;
 use surety_protocol::limits::SEGMENT_BYTES;
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Io {
-    /// Past the page cache.
-    Direct,
-    /// Through the page cache, then synced.
-    Sync,
-}
 
 /// Everything that a server needs to know. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -28,11 +20,17 @@ pub struct Config {
     /// What stands behind a reply.
     pub durability: Durability,
     /// How the log is written.
-    pub io: Io,
+    pub io: IoMode,
     /// Keep the guard ring, so that rot of the very last block is seen too.
     pub guard: bool,
     /// Bytes of a new segment of the log.
     pub segment_bytes: u64,
+    /// Records between two snapshots.
+    pub snapshot_records: u64,
+    /// Records of the log that are kept behind the snapshots, at least; `None` keeps all.
+    pub retain_records: Option<u64>,
+    /// Below this much free space new locks are declined.
+    pub free_bytes_min: u64,
     /// Pin each shard's thread to a core of its own, if there are enough.
     pub pin_threads: bool,
     /// How far the wall clock may lie from the last logged time at start.
@@ -52,9 +50,12 @@ impl Config {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 7400))),
             admin: None,
             durability: Durability::Fsync,
-            io: Io::Sync,
+            io: IoMode::Sync,
             guard: false,
             segment_bytes: SEGMENT_BYTES,
+            snapshot_records: 1 << 20,
+            retain_records: None,
+            free_bytes_min: 256 << 20,
             pin_threads: true,
             clock_gap_max: Duration::from_secs(24 * 3600),
             clock_accept: false,

@@ -1,15 +1,34 @@
 //! The network side of Surety: shard threads, QUIC listeners, tenants, the admin listener, and the embedded engine.
+//!
+//! A shard is one thread that owns its engine, its log and its QUIC endpoint; no lock is taken on the way of a request.
+//! [`Server::start`] recovers and serves a data directory that [`init`] has made; [`Embedded`] is the same without a
+//! network.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod clock;
 mod config;
+mod data;
+mod embedded;
 mod frames;
 pub mod identity;
 mod limiter;
+mod metrics;
 pub mod pki;
+mod rollback;
+mod server;
+mod shard;
+mod shared;
+mod threads;
 mod tls;
 
 pub use clock::{Clock, ClockGap, Readings, SLEW_PPM};
-pub use config::{Config, Io, Limits};
+pub use config::{Config, Limits};
+pub use data::{FilesError, InitError, accept_clock, init, pki_path};
+pub use embedded::{Embedded, EmbeddedConnector};
+pub use engine::Durability;
 pub use frames::{Frame, FrameBuffer};
+pub use server::{Running, Server, ShardEnd, ShardStart, StartError, StartFailure};
+pub use shard::{KeeperError, ShardError, StartJournalError};
+pub use storage::IoMode;
 pub use tls::{TlsError, server_config, transport_config};

@@ -12,7 +12,7 @@ const BUCKETS_MAX: usize = 65_536;
 
 /// One bucket for each key, filled at a common rate.
 #[derive(Debug)]
-pub struct Limiter<K> {
+pub(crate) struct Limiter<K> {
     /// Nanoseconds that one admission costs.
     cost: u64,
     /// The moment at which each bucket was, or will be, full.
@@ -24,13 +24,13 @@ pub struct Limiter<K> {
 impl<K: Eq + Hash> Limiter<K> {
     /// Admits `rate_per_s` a second for each key, with a burst of four seconds' worth; 0 admits everything.
     #[must_use]
-    pub fn new(rate_per_s: u32) -> Self {
+    pub(crate) fn new(rate_per_s: u32) -> Self {
         let cost = 1_000_000_000_u64.checked_div(u64::from(rate_per_s)).unwrap_or(0);
         Self { cost, full_at: HashMap::new(), swept_at: Time::ZERO }
     }
 
     /// True if the key may pass now. `now` is any clock that does not go backwards.
-    pub fn admit(&mut self, key: K, now: Time) -> bool {
+    pub(crate) fn admit(&mut self, key: K, now: Time) -> bool {
         if self.cost == 0 {
             return true;
         }

@@ -18,15 +18,15 @@ use crate::config::Limits;
 use crate::pki::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
 
 /// Bytes that one stream may send ahead; a full frame fits.
-pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes that all streams of a connection may send ahead.
-pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes that a connection may have unacknowledged towards its peer; past it the backlog grows, and is limited itself.
-pub const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+pub(crate) const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// A connection that is silent for so long is gone.
-pub const IDLE: Duration = Duration::from_secs(10);
+pub(crate) const IDLE: Duration = Duration::from_secs(10);
 /// Certificates that are no longer accepted, as one or more lists signed by the authority; may be absent.
-pub const REVOKED: &str = "revoked.pem";
+pub(crate) const REVOKED: &str = "revoked.pem";
 
 /// The transport limits of every connection, also those of the benchmarks.
 #[must_use]
@@ -103,7 +103,7 @@ pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, 
 
 /// The endpoint's side: stateless resets that peers of an earlier run believe.
 #[must_use]
-pub fn endpoint_config(reset_key: [u8; 32]) -> EndpointConfig {
+pub(crate) fn endpoint_config(reset_key: [u8; 32]) -> EndpointConfig {
     EndpointConfig::new(Arc::new(ResetKey(reset_key)))
 }
 

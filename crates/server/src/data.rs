@@ -1,0 +1,241 @@
+//! What a server keeps in a data directory beside the logs: its keys, its certificates, the history of its epochs.
+//!
+//! ```text
+//! <data>/keys/token.key    signs rollback tokens
+//! <data>/keys/reset.key    signs stateless resets
+//! <data>/pki/              certificates, see `pki`
+//! <data>/epochs/<shard>    first seq of each epoch
+//! <data>/clock.accept      the next start takes the wall clock, however far it is from the log
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use storage::{CreateDirectoryError, DataDirectory, Metadata};
+use surety_protocol::{EngineId, Seq, ShardId};
+
+use crate::clock::Readings;
+use crate::pki::{DevelopmentPki, PkiError, write_secret};
+use crate::rollback::Epochs;
+
+const KEYS: &str = "keys";
+const TOKEN_KEY: &str = "token.key";
+const RESET_KEY: &str = "reset.key";
+const PKI: &str = "pki";
+const EPOCHS: &str = "epochs";
+const CLOCK_ACCEPT: &str = "clock.accept";
+
+/// Why a data directory could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The logs.
+    #[error(transparent)]
+    Directory(#[from] CreateDirectoryError),
+    /// Keys or certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// There is no randomness to draw an engine id from.
+    #[error("the system has no randomness: {0}")]
+    Randomness(getrandom::Error),
+    /// A directory could not be made.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Makes a data directory: an engine id drawn at random, empty logs, keys, development certificates.
+///
+/// # Errors
+/// [`InitError`]; a path that exists and is not empty is refused and left as it is.
+pub fn init(path: &Path, shards: u16, segment_bytes: u64) -> Result<Metadata, InitError> {
+    let engine = EngineId(u128::from_le_bytes(random()?));
+    let metadata = Metadata { engine, shards, created: Readings::take().wall };
+    let options = wal::Options { segment_bytes, ..wal::Options::default() };
+    let directory = DataDirectory::create(path, metadata, options)?;
+    let make = |name: &str| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).map(|()| path.clone()).map_err(|source| InitError::File { path, source })
+    };
+    let keys = make(KEYS)?;
+    write_secret(&keys.join(TOKEN_KEY), &to_hex(&random::<32>()?))?;
+    write_secret(&keys.join(RESET_KEY), &to_hex(&random::<32>()?))?;
+    make(EPOCHS)?;
+    DevelopmentPki::create(&make(PKI)?)?;
+    Ok(metadata)
+}
+
+/// Where the certificates of a data directory are.
+#[must_use]
+pub fn pki_path(data: &Path) -> PathBuf {
+    data.join(PKI)
+}
+
+/// Lets the next start take the wall clock, however far it is from the last logged time.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn accept_clock(data: &Path) -> io::Result<()> {
+    let mut file = File::create(data.join(CLOCK_ACCEPT))?;
+    writeln!(file, "The next start takes the wall clock as it is.")?;
+    file.sync_all()
+}
+
+/// Why the server's own files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A file is missing or not readable.
+    #[error("{}: {source}; was the directory made by `surety init`?", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} does not hold what `surety` wrote there; restore it from a backup", .0.display())]
+    Content(PathBuf),
+    /// The log is older than what was noted beside it.
+    #[error(
+        "shard {shard} would open epoch {opening} at seq {first}, but has opened epoch {noted} at seq {noted_first} before: its log was replaced by an older copy; restore the newest copy"
+    )]
+    RolledBack {
+        /// Which shard.
+        shard: ShardId,
+        /// The epoch that comes next by the log.
+        opening: u32,
+        /// Its first seq.
+        first: Seq,
+        /// The last epoch that was noted.
+        noted: u32,
+        /// Its first seq.
+        noted_first: Seq,
+    },
+}
+
+/// The two keys.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    pub(crate) token: [u8; 32],
+    pub(crate) reset: [u8; 32],
+}
+
+impl Keys {
+    pub(crate) fn read(data: &Path) -> Result<Self, FilesError> {
+        let read = |name| {
+            let path = data.join(KEYS).join(name);
+            let text = read_text(&path)?;
+            from_hex(text.trim()).ok_or(FilesError::Content(path))
+        };
+        Ok(Self { token: read(TOKEN_KEY)?, reset: read(RESET_KEY)? })
+    }
+}
+
+/// Takes the mark of [`accept_clock`] away; true if it was there.
+pub(crate) fn take_clock_acceptance(data: &Path) -> bool {
+    fs::remove_file(data.join(CLOCK_ACCEPT)).is_ok()
+}
+
+/// True if the mark of [`accept_clock`] is there.
+pub(crate) fn is_clock_accepted(data: &Path) -> bool {
+    data.join(CLOCK_ACCEPT).exists()
+}
+
+/// The epochs that a shard has opened so far, none of which may be the one that it is about to open.
+pub(crate) fn read_epochs(
+    data: &Path,
+    shard: ShardId,
+    opening: (surety_protocol::Epoch, Seq),
+) -> Result<Epochs, FilesError> {
+    let path = epochs_path(data, shard);
+    let epochs = match read_text(&path) {
+        Ok(text) => Epochs::parse(&text).ok_or(FilesError::Content(path))?,
+        Err(FilesError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Epochs::default(),
+        Err(error) => return Err(error),
+    };
+    let (opening_epoch, first) = opening;
+    match epochs.starts.last() {
+        Some((noted, noted_first)) if *noted >= opening_epoch || *noted_first > first => {
+            Err(FilesError::RolledBack {
+                shard,
+                opening: opening_epoch.0,
+                first,
+                noted: noted.0,
+                noted_first: *noted_first,
+            })
+        }
+        _ => Ok(epochs),
+    }
+}
+
+/// Notes the epochs durably, before the shard serves.
+pub(crate) fn write_epochs(data: &Path, shard: ShardId, epochs: &Epochs) -> Result<(), FilesError> {
+    let path = epochs_path(data, shard);
+    let temp = path.with_extension("tmp");
+    let write = || {
+        fs::create_dir_all(data.join(EPOCHS))?;
+        let mut file = File::create(&temp)?;
+        file.write_all(epochs.to_text().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temp, &path)?;
+        File::open(data.join(EPOCHS))?.sync_all()
+    };
+    write().map_err(|source| FilesError::File { path: path.clone(), source })
+}
+
+fn epochs_path(data: &Path, shard: ShardId) -> PathBuf {
+    data.join(EPOCHS).join(shard.to_string())
+}
+
+fn read_text(path: &Path) -> Result<String, FilesError> {
+    fs::read_to_string(path).map_err(|source| FilesError::File { path: path.to_owned(), source })
+}
+
+fn random<const N: usize>() -> Result<[u8; N], InitError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(InitError::Randomness)?;
+    Ok(bytes)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n"
+}
+
+fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16)?.try_into().ok()).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).unwrap_or(&0)).collect();
+    if digits.len() == 64 { bytes.try_into().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_protocol::Epoch;
+
+    #[test]
+    fn keys_are_hexadecimal() {
+        let key: [u8; 32] = std::array::from_fn(|i| u8::try_from(i * 7).unwrap());
+        assert_eq!(from_hex(to_hex(&key).trim()), Some(key));
+        for bad in ["", "00", &"0".repeat(63), &"g".repeat(64), &"0".repeat(66)] {
+            assert_eq!(from_hex(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_opened_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = |epoch, seq| read_epochs(directory.path(), ShardId(3), (Epoch(epoch), Seq(seq)));
+        assert_eq!(read(1, 1).unwrap(), Epochs::default());
+        let epochs = Epochs { starts: vec![(Epoch(1), Seq(1)), (Epoch(2), Seq(9))] };
+        write_epochs(directory.path(), ShardId(3), &epochs).unwrap();
+        assert_eq!(read(3, 9).unwrap(), epochs);
+        assert_eq!(read(4, 100).unwrap(), epochs);
+        for (epoch, seq) in [(2, 9), (1, 1), (3, 8)] {
+            assert!(matches!(read(epoch, seq), Err(FilesError::RolledBack { .. })), "{epoch} {seq}");
+        }
+    }
+}

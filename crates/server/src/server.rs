@@ -1,0 +1,462 @@
+//! Starting and ending a server: sockets first, then every shard's recovery, then one time for all, then service.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use storage::{DataDirectory, OpenDirectoryError};
+use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time};
+
+use crate::admin::Admin;
+use crate::clock::{Clock, ClockGap, Readings};
+use crate::config::Config;
+use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
+use crate::embedded::EmbeddedConnector;
+use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
+use crate::shared::{Life, Order, Shared};
+use crate::threads::{self, AbortOnPanic};
+use crate::tls::{TlsError, endpoint_config, server_config};
+
+/// Bytes that a socket may hold for a shard that is busy.
+const SOCKET_BYTES: usize = 4 << 20;
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running server. Dropping it ends it without a seal, as [`Running::kill`] does.
+#[derive(Debug)]
+pub struct Running {
+    shared: Arc<Shared>,
+    shards: Vec<ShardStart>,
+    threads: Vec<JoinHandle<()>>,
+    reports: Receiver<(ShardId, Report)>,
+    admin: Option<Admin>,
+    _directory: DataDirectory,
+}
+
+/// How a shard started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStart {
+    /// Which.
+    pub shard: ShardId,
+    /// Where it listens; none without a network.
+    pub address: Option<SocketAddr>,
+    /// The last record, that of the start included.
+    pub seq: Seq,
+    /// The epoch that it has opened.
+    pub epoch: Epoch,
+    /// Records that were replayed.
+    pub records_replayed: u64,
+    /// The last record of the snapshot that it began with.
+    pub snapshot: Option<Seq>,
+    /// What a crash left behind, and was dropped.
+    pub torn: Option<wal::TornTail>,
+}
+
+/// How a shard ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardEnd {
+    /// Which.
+    pub shard: ShardId,
+    /// The last record.
+    pub seq: Seq,
+    /// The last record that is known to be on the disk.
+    pub synced: Seq,
+}
+
+/// Why a server did not start. Nothing was changed on the disk, unless it says so.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] OpenDirectoryError),
+    /// The server's own files in it.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port is taken, or an address is not ours.
+    #[error("cannot listen on {address}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There are not as many ports above the first as there are shards.
+    #[error("port {0} leaves no room for one port per shard above it; choose a lower one")]
+    Ports(u16),
+    /// A shard.
+    #[error("shard {shard}: {source}")]
+    Shard {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        source: Box<ShardError>,
+    },
+    /// The wall clock.
+    #[error(transparent)]
+    Clock(#[from] ClockGap),
+    /// The system grants no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// A shard's thread ended without a word.
+    #[error("a shard ended while it started; see the log")]
+    Silent,
+}
+
+/// What kind of failure a [`StartError`] is; programs choose their exit code by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// There is no such data directory.
+    Missing,
+    /// The directory or its files belong to something else.
+    Foreign,
+    /// Another process uses it.
+    Busy,
+    /// What was durable is damaged or missing.
+    Corrupt,
+    /// A newer program wrote it.
+    Newer,
+    /// An address cannot be listened on.
+    PortTaken,
+    /// The wall clock is too far from the log.
+    ClockGap,
+    /// Certificates or keys.
+    Pki,
+    /// The system refused something else.
+    Io,
+}
+
+impl StartError {
+    /// The kind of failure.
+    #[must_use]
+    pub fn failure(&self) -> StartFailure {
+        match self {
+            Self::Directory(error) if error.is_busy() => StartFailure::Busy,
+            Self::Directory(OpenDirectoryError::Missing(_)) => StartFailure::Missing,
+            Self::Directory(OpenDirectoryError::Foreign { .. }) => StartFailure::Foreign,
+            Self::Directory(OpenDirectoryError::Newer { .. }) => StartFailure::Newer,
+            Self::Directory(OpenDirectoryError::ShardMissing(_)) => StartFailure::Corrupt,
+            Self::Directory(_) | Self::Thread(_) | Self::Silent => StartFailure::Io,
+            Self::Files(FilesError::RolledBack { .. }) => StartFailure::Corrupt,
+            Self::Files(_) | Self::Tls(_) => StartFailure::Pki,
+            Self::Listen { .. } | Self::Ports(_) => StartFailure::PortTaken,
+            Self::Clock(_) => StartFailure::ClockGap,
+            Self::Shard { source, .. } => shard_failure(source),
+        }
+    }
+}
+
+fn shard_failure(error: &ShardError) -> StartFailure {
+    use engine::RecoverError;
+    match error {
+        ShardError::Recover(error) => match &**error {
+            RecoverError::Log(
+                wal::RecoverError::ForeignEngine { .. } | wal::RecoverError::WrongShard { .. },
+            ) => StartFailure::Foreign,
+            RecoverError::Log(wal::RecoverError::Newer { .. }) => StartFailure::Newer,
+            RecoverError::Log(wal::RecoverError::Io(_)) | RecoverError::Io(_) => StartFailure::Io,
+            RecoverError::Log(_) | RecoverError::Diverged { .. } | RecoverError::NoSnapshot { .. } => {
+                StartFailure::Corrupt
+            }
+        },
+        ShardError::Files(FilesError::RolledBack { .. } | FilesError::Content(_)) => StartFailure::Corrupt,
+        ShardError::Files(FilesError::File { .. })
+        | ShardError::Storage(_)
+        | ShardError::Open(_)
+        | ShardError::Journal(_)
+        | ShardError::Keeper(_)
+        | ShardError::Io(_) => StartFailure::Io,
+    }
+}
+
+impl Server {
+    /// Starts a server and returns when every shard serves.
+    ///
+    /// # Errors
+    /// [`StartError`]. Until every shard has been read and the clock accepted, nothing is changed on the disk.
+    pub fn start(config: Config) -> Result<Running, StartError> {
+        let directory = DataDirectory::open(&config.data)?;
+        let keys = Keys::read(&config.data)?;
+        let shards = directory.metadata().shards;
+        let sockets = bind(&config, shards)?;
+        let admin = config.admin.map(bind_admin).transpose()?;
+        let ports = sockets.iter().map(|(_, address)| address.port()).collect();
+        let shared = Arc::new(Shared::new(
+            directory.metadata().engine,
+            keys.token,
+            config.durability,
+            config.limits,
+            ports,
+            shards,
+        ));
+        let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
+        let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
+        let (threads, reports, shards) = starting.complete(&config, &addresses)?;
+        let admin = admin
+            .map(|listener| Admin::start(listener, Arc::clone(&shared)))
+            .transpose()
+            .map_err(StartError::Thread)?;
+        shared.set_life(Life::Serving);
+        Ok(Running { shared, shards, threads, reports, admin, _directory: directory })
+    }
+}
+
+impl Running {
+    /// The engine's id.
+    #[must_use]
+    pub fn engine(&self) -> EngineId {
+        self.shared.engine
+    }
+
+    /// How each shard started.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardStart] {
+        &self.shards
+    }
+
+    /// Where each shard listens; empty without a network.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shards.iter().filter_map(|start| start.address).collect()
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// A transport for a caller within this process.
+    #[must_use]
+    pub fn connector(&self, caller: Caller) -> EmbeddedConnector {
+        EmbeddedConnector::new(Arc::clone(&self.shared), caller)
+    }
+
+    /// Reads the certificates again; connections that are open stay.
+    pub fn reload(&self) {
+        self.order(Order::Reload);
+    }
+
+    /// True once a client has proved that this data directory is an old copy.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        self.shared.life() == Life::Forked
+    }
+
+    /// Drains and ends: says goodbye, answers what was taken, writes the seal, closes the connections.
+    pub fn shutdown(mut self) -> Vec<ShardEnd> {
+        self.shared.set_life(Life::Draining);
+        self.order(Order::Drain);
+        // All shards drain before the first one stops: they may still answer each other.
+        self.collect(|report| matches!(report, Report::Drained).then_some(()));
+        self.order(Order::Seal);
+        let mut ends = self.collect(|report| match report {
+            Report::Ended { seq, synced } => Some((seq, synced)),
+            _ => None,
+        });
+        ends.sort_by_key(|(shard, _)| *shard);
+        self.join();
+        ends.into_iter().map(|(shard, (seq, synced))| ShardEnd { shard, seq, synced }).collect()
+    }
+
+    /// Ends at once: no goodbye, no answers, no seal.
+    pub fn kill(self) {
+        drop(self);
+    }
+
+    fn order(&self, order: Order) {
+        self.shared.shards.iter().for_each(|shard| shard.inbox.order(order));
+    }
+
+    /// One report of a kind from each shard.
+    fn collect<T>(&self, mut pick: impl FnMut(Report) -> Option<T>) -> Vec<(ShardId, T)> {
+        let mut picked = Vec::new();
+        while picked.len() < self.shards.len() {
+            // A shard that is gone has aborted the process.
+            let Ok((shard, report)) = self.reports.recv() else { break };
+            picked.extend(pick(report).map(|value| (shard, value)));
+        }
+        picked
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            // A panic there has aborted the process.
+            let _ = thread.join();
+        }
+        self.admin = None;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.order(Order::Kill);
+            self.join();
+        }
+    }
+}
+
+/// Shards that read their logs.
+struct Starting {
+    threads: Vec<JoinHandle<()>>,
+    go: Vec<Sender<Clock>>,
+    reports: Receiver<(ShardId, Report)>,
+}
+
+type Started = (Vec<JoinHandle<()>>, Receiver<(ShardId, Report)>, Vec<ShardStart>);
+
+impl Starting {
+    fn spawn(
+        config: &Config,
+        directory: &DataDirectory,
+        keys: &Keys,
+        shared: &Arc<Shared>,
+        sockets: Vec<(UdpSocket, SocketAddr)>,
+    ) -> Result<Self, StartError> {
+        let (sender, reports) = channel();
+        let cores = threads::allowed_cores();
+        // A core must be left for everything else.
+        let has_cores = config.pin_threads && cores.len() > shared.shards.len();
+        let mut starting = Self { threads: Vec::new(), go: Vec::new(), reports };
+        let mut sockets = sockets.into_iter().map(|(socket, _)| socket);
+        for shard in directory.shards() {
+            let network = sockets.next().map(|socket| network(config, keys, socket)).transpose()?;
+            let (go, wait) = channel();
+            let setup = Setup {
+                shared: Arc::clone(shared),
+                engine: engine_config(config, directory, shard),
+                data: directory.path().to_owned(),
+                path: directory.shard_path(shard),
+                io: config.io,
+                network,
+                keeping: Keeping {
+                    snapshot_records: config.snapshot_records,
+                    retain_records: config.retain_records,
+                    free_bytes_min: config.free_bytes_min,
+                },
+                core: has_cores.then(|| cores[usize::from(shard.0)]),
+                reports: sender.clone(),
+                go: wait,
+            };
+            let run = move || {
+                let _guard = AbortOnPanic;
+                shard::run(setup);
+            };
+            let thread = thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
+            starting.threads.push(thread.map_err(StartError::Thread)?);
+            starting.go.push(go);
+        }
+        Ok(starting)
+    }
+
+    fn complete(self, config: &Config, addresses: &[SocketAddr]) -> Result<Started, StartError> {
+        let mut starts: Vec<ShardStart> = Vec::new();
+        let mut last_time = Time::ZERO;
+        for _ in &self.threads {
+            let (shard, report) = self.next_report()?;
+            if let Report::Recovered(report) = report {
+                last_time = last_time.max(report.last_time);
+                let address = addresses.get(usize::from(shard.0)).copied();
+                starts.push(started(shard, address, *report));
+            }
+        }
+        let is_accepted = config.clock_accept || is_clock_accepted(&config.data);
+        let gap_max = if is_accepted { Duration::MAX } else { config.clock_gap_max };
+        let clock = Clock::start(last_time, Readings::take(), gap_max)?;
+        for go in &self.go {
+            // A shard that is gone has said why.
+            let _ = go.send(clock);
+        }
+        starts.sort_by_key(|start| start.shard);
+        for _ in &self.threads {
+            let (shard, report) = self.next_report()?;
+            if let Report::Ready { epoch, seq } = report {
+                let start = &mut starts[usize::from(shard.0)];
+                (start.epoch, start.seq) = (epoch, seq);
+            }
+        }
+        take_clock_acceptance(&config.data);
+        Ok((self.threads, self.reports, starts))
+    }
+
+    fn next_report(&self) -> Result<(ShardId, Report), StartError> {
+        match self.reports.recv() {
+            Ok((shard, Report::Failed(source))) => Err(StartError::Shard { shard, source }),
+            Ok(report) => Ok(report),
+            Err(_) => Err(StartError::Silent),
+        }
+    }
+}
+
+fn started(shard: ShardId, address: Option<SocketAddr>, report: engine::Report) -> ShardStart {
+    if let Some(torn) = &report.torn {
+        tracing::warn!(
+            shard = shard.0,
+            first_seq = torn.first_seq.0,
+            last_seq = torn.last_seq.map(|seq| seq.0),
+            bytes = torn.bytes,
+            "a crash left a torn block behind, which nobody was told of; it is dropped"
+        );
+    }
+    ShardStart {
+        shard,
+        address,
+        seq: report.last_seq,
+        epoch: report.epoch,
+        records_replayed: report.replayed,
+        snapshot: report.snapshot,
+        torn: report.torn,
+    }
+}
+
+fn engine_config(config: &Config, directory: &DataDirectory, shard: ShardId) -> engine::Config {
+    engine::Config {
+        durability: config.durability,
+        guard: config.guard,
+        segment_bytes: config.segment_bytes,
+        ..engine::Config::new(directory.metadata().engine, shard)
+    }
+}
+
+fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, StartError> {
+    let pki: PathBuf = pki_path(&config.data);
+    Ok(Network {
+        socket,
+        endpoint: endpoint_config(keys.reset),
+        server: server_config(&pki, &config.limits)?,
+        pki,
+    })
+}
+
+/// One UDP socket for each shard.
+fn bind(config: &Config, shards: u16) -> Result<Vec<(UdpSocket, SocketAddr)>, StartError> {
+    let Some(listen) = config.listen else { return Ok(Vec::new()) };
+    if listen.port() != 0 && listen.port().checked_add(shards - 1).is_none() {
+        return Err(StartError::Ports(listen.port()));
+    }
+    let bind_one = |shard| {
+        let port = if listen.port() == 0 { 0 } else { listen.port() + shard };
+        let address = SocketAddr::new(listen.ip(), port);
+        let bound = UdpSocket::bind(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (address, socket) = bound.map_err(|source| StartError::Listen { address, source })?;
+        // More than the system grants is not worth failing for.
+        let _ = set_socket_recv_buffer_size(&socket, SOCKET_BYTES);
+        let _ = set_socket_send_buffer_size(&socket, SOCKET_BYTES);
+        Ok((socket, address))
+    };
+    (0..shards).map(bind_one).collect()
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })
+}

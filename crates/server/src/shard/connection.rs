@@ -1,0 +1,169 @@
+//! Connections: who may open one, its handshake, and its streams.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use quinn::{Connection, Endpoint, Incoming, VarInt};
+use rustls_pki_types::CertificateDer;
+use surety_protocol::{Caller, CloseCode};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::clock::boot_now;
+use crate::identity::{IdentityError, caller_of};
+use crate::shard::outlet::Peer;
+use crate::shard::{Shard, stream};
+use crate::shared::Life;
+
+/// Accepts connections until the endpoint closes.
+pub(super) async fn accept_all(shard: Rc<Shard>, endpoint: Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        match judge(&shard, &incoming) {
+            Entry::Open => {
+                spawn_local(serve(Rc::clone(&shard), incoming));
+            }
+            // An address that does not answer a Retry never was there.
+            Entry::Retry => drop(incoming.retry()),
+            Entry::Refuse => {
+                shard.core.borrow().metrics().connections_refused.add(1);
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+/// What becomes of somebody who knocks.
+enum Entry {
+    Open,
+    Retry,
+    Refuse,
+}
+
+fn judge(shard: &Shard, incoming: &Incoming) -> Entry {
+    let limits = &shard.shared.limits;
+    let handshakes = shard.handshakes.get();
+    let is_proven = incoming.remote_address_validated();
+    let is_open = matches!(shard.shared.life(), Life::Serving | Life::Forked);
+    if !is_open || handshakes >= limits.handshakes || shard.connections.get() >= limits.connections {
+        return Entry::Refuse;
+    }
+    if handshakes >= limits.retry_above && !is_proven && incoming.may_retry() {
+        return Entry::Retry;
+    }
+    let address = network_of(incoming.remote_address());
+    if shard.addresses.borrow_mut().admit(address, boot_now()) {
+        Entry::Open
+    } else if !is_proven && incoming.may_retry() {
+        // Somebody may pretend to be that address.
+        Entry::Retry
+    } else {
+        Entry::Refuse
+    }
+}
+
+/// What a limit per address counts: the address, or the network that one customer of a provider gets.
+fn network_of(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+        ip => ip,
+    }
+}
+
+async fn serve(shard: Rc<Shard>, incoming: Incoming) {
+    let address = incoming.remote_address();
+    let handshake = Count::new(&shard, |shard| &shard.handshakes);
+    let connection = match incoming.accept() {
+        Ok(connecting) => timeout(shard.shared.limits.handshake, connecting).await,
+        Err(error) => Ok(Err(error)),
+    };
+    drop(handshake);
+    let connection = match connection {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%address, "handshake failed: {error}"),
+        Err(_) => return tracing::debug!(%address, "handshake took too long"),
+    };
+    match admit(&shard, &connection) {
+        Ok(caller) => serve_streams(&shard, connection, caller).await,
+        Err(refusal) => {
+            tracing::warn!(%address, "closing a connection with {}: {refusal}", refusal.code().name());
+            shard.core.borrow().metrics().connections_refused.add(1);
+            close(&connection, refusal.code());
+        }
+    }
+}
+
+/// Why a connection with a good certificate is closed at once.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("the certificate opens too many connections")]
+    TooMany,
+}
+
+impl Refusal {
+    const fn code(&self) -> CloseCode {
+        match self {
+            Self::Identity(_) => CloseCode::BadCertificate,
+            Self::TooMany => CloseCode::TooMany,
+        }
+    }
+}
+
+fn admit(shard: &Shard, connection: &Connection) -> Result<Caller, Refusal> {
+    let identity = connection.peer_identity();
+    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let leaf = chain.as_ref().and_then(|chain| chain.first()).ok_or(IdentityError::Unreadable)?;
+    let caller = caller_of(leaf)?;
+    if !shard.certificates.borrow_mut().admit(caller.actor, boot_now()) {
+        return Err(Refusal::TooMany);
+    }
+    Ok(caller)
+}
+
+async fn serve_streams(shard: &Rc<Shard>, connection: Connection, caller: Caller) {
+    let _open = Count::new(shard, |shard| &shard.connections);
+    shard.core.borrow().metrics().connections.add(1);
+    tracing::info!(
+        shard = shard.id.0,
+        address = %connection.remote_address(),
+        tenant = caller.tenant.0,
+        actor = %caller.actor,
+        "connection opened"
+    );
+    let peer = Peer::new(Some(connection.clone()), caller);
+    let number = shard.note_peer(&peer);
+    let why = loop {
+        match connection.accept_bi().await {
+            Ok((send, recv)) => {
+                spawn_local(stream::serve(Rc::clone(shard), Rc::clone(&peer), send, recv));
+            }
+            Err(error) => break error,
+        }
+    };
+    shard.forget_peer(number);
+    tracing::info!(shard = shard.id.0, actor = %caller.actor, "connection closed: {why}");
+}
+
+fn close(connection: &Connection, code: CloseCode) {
+    connection.close(VarInt::from_u32(code as u32), code.name().as_bytes());
+}
+
+/// Counts something for as long as it lives.
+struct Count {
+    shard: Rc<Shard>,
+    counter: fn(&Shard) -> &std::cell::Cell<usize>,
+}
+
+impl Count {
+    fn new(shard: &Rc<Shard>, counter: fn(&Shard) -> &std::cell::Cell<usize>) -> Self {
+        counter(shard).update(|count| count + 1);
+        Self { shard: Rc::clone(shard), counter }
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        (self.counter)(&self.shard).update(|count| count - 1);
+    }
+}

@@ -1,0 +1,532 @@
+//! The state of one shard, and the loop's turn: requests in, blocks to the log, replies out. Nothing here waits.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::{Engine, Marks, Route};
+use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, RECORD_BYTES};
+use surety_protocol::{
+    Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId, TenantId, Time, Token,
+};
+
+use crate::clock::{Clock, Readings, boot_now};
+use crate::embedded::LinkEnd;
+use crate::metrics::ShardMetrics;
+use crate::shard::journal::Journal;
+use crate::shard::outlet::{Outlet, Peer, Sent, Sink};
+use crate::shard::replies::TokenBytes;
+use crate::shard::slots::Slots;
+use crate::shared::{Forwarded, Life, Shared};
+
+/// The number of an outlet.
+pub(super) type OutletNumber = u32;
+
+/// One shard's engine, its log's performer, and its peers.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) id: ShardId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Engine,
+    journal: Journal,
+    clock: Clock,
+    /// The moment of the batch at hand.
+    batch: Option<Time>,
+    pub(super) outlets: Slots<Outlet>,
+    /// Outlets that got replies since they were last sent.
+    dirty: Vec<OutletNumber>,
+    token: TokenBytes,
+    token_synced: Option<Seq>,
+    /// Requests that other shards have not answered.
+    forwarded: usize,
+    /// Shards that got something since their bell was last rung.
+    rung: Vec<ShardId>,
+    /// When the block in flight was submitted, on the boot clock.
+    submitted: Time,
+}
+
+/// What the caller of a turn has to do.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    /// Outlets whose backlog needs a task that waits for room.
+    pub(super) waiters: Vec<OutletNumber>,
+    /// The synced mark has moved.
+    pub(super) is_synced_further: bool,
+}
+
+impl Core {
+    pub(super) fn new(
+        id: ShardId,
+        shared: Arc<Shared>,
+        engine: Engine,
+        journal: Journal,
+        clock: Clock,
+    ) -> Self {
+        let mut core = Self {
+            id,
+            shared,
+            engine,
+            journal,
+            clock,
+            batch: None,
+            outlets: Slots::default(),
+            dirty: Vec::new(),
+            token: [0; _],
+            token_synced: None,
+            forwarded: 0,
+            rung: Vec::new(),
+            submitted: Time::ZERO,
+        };
+        core.renew_token();
+        core
+    }
+
+    /// Executes a request frame's body for the peer behind an outlet.
+    ///
+    /// # Errors
+    /// The reason to close the connection; nothing of the frame was executed then.
+    pub(super) fn execute(
+        &mut self,
+        outlet: OutletNumber,
+        peer: &Peer,
+        body: &[u8],
+    ) -> Result<(), FrameFault> {
+        match self.shared.life() {
+            Life::Serving => {}
+            // Goodbye was said; what still arrives is not executed.
+            Life::Starting | Life::Draining => return Ok(()),
+            Life::Forked => return Err(FrameFault::Forked),
+        }
+        Operations::check(body)?;
+        let now = self.begin_batch();
+        self.metrics().frames.add(1);
+        for operation in Operations::new(body).flatten() {
+            self.dispatch(now, outlet, peer, operation);
+        }
+        Ok(())
+    }
+
+    /// Takes the time, once for each batch, and tells it to the engine.
+    pub(super) fn begin_batch(&mut self) -> Time {
+        if let Some(now) = self.batch {
+            return now;
+        }
+        let (now, is_correction_due) = self.clock.now(boot_now());
+        if is_correction_due {
+            self.clock.correct(Readings::take());
+        }
+        self.batch = Some(now);
+        self.engine.handle_timeout(now);
+        now
+    }
+
+    /// True if time alone gives the engine something to do.
+    pub(super) fn is_timeout_due(&mut self) -> bool {
+        let (now, _) = self.clock.now(boot_now());
+        self.engine.poll_timeout().is_some_and(|at| at <= now)
+    }
+
+    /// The rest of a turn, after all ready streams have been read: one write, then the replies that may leave.
+    pub(super) fn turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        let now = self.begin_batch();
+        let synced = self.engine.marks().synced;
+        self.take_completions();
+        self.write(now);
+        if self.engine.marks().synced != synced {
+            self.renew_token();
+            turn.is_synced_further = true;
+        }
+        if let Some(first) = self.engine.poll_reply() {
+            self.deliver_all(first);
+        }
+        self.send(&mut turn);
+        self.ring_others();
+        self.batch = None;
+        turn
+    }
+
+    /// What other shards have left here: requests of their connections, and answers for ours.
+    pub(super) fn take_mail(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let inbox = &shared.shards[usize::from(self.id.0)].inbox;
+        while let Some((route, reply)) = inbox.answers.pop() {
+            self.forwarded -= 1;
+            self.deliver_here(outlet_of(route), &reply);
+        }
+        while let Some(Forwarded { route, caller, operation }) = inbox.forwarded.pop() {
+            let now = self.begin_batch();
+            self.handle(now, &caller, route, &operation);
+        }
+    }
+
+    /// Stops deciding, so that the next turns write the rest and the seal.
+    pub(super) fn stop(&mut self) {
+        let now = self.begin_batch();
+        self.engine.stop(now);
+    }
+
+    /// Gives an outlet a place.
+    pub(super) fn attach(&mut self, outlet: Outlet) -> OutletNumber {
+        self.outlets.insert(outlet)
+    }
+
+    /// The peer sends nothing more. Its outlet goes when nothing is owed to it.
+    pub(super) fn detach(&mut self, number: OutletNumber, is_lost: bool) {
+        if let Some(outlet) = self.outlets.get_mut(number) {
+            outlet.is_finishing = true;
+            if is_lost {
+                outlet.lose();
+            }
+        }
+        self.remove_if_done(number);
+    }
+
+    /// Frees an outlet's place if nothing is owed to it; dropping a stream ends it.
+    pub(super) fn remove_if_done(&mut self, number: OutletNumber) {
+        if self.outlets.get_mut(number).is_some_and(|outlet| outlet.is_done()) {
+            self.outlets.remove(number);
+        }
+    }
+
+    /// True if the outlet is that of a link.
+    pub(super) fn is_link(&mut self, number: OutletNumber, end: &Arc<LinkEnd>) -> bool {
+        let outlet = self.outlets.get_mut(number);
+        outlet.is_some_and(|outlet| matches!(&outlet.sink, Sink::Link(sink) if sink.is_of(end)))
+    }
+
+    /// Who is behind an outlet.
+    pub(super) fn peer(&mut self, number: OutletNumber) -> Option<Rc<Peer>> {
+        self.outlets.get_mut(number).map(|outlet| Rc::clone(&outlet.peer))
+    }
+
+    /// Says goodbye on every stream.
+    pub(super) fn say_goodbye(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        for number in self.outlets.numbers() {
+            if let Some(outlet) = self.outlets.get_mut(number) {
+                outlet.say_goodbye(&self.token);
+                self.dirty.push(number);
+            }
+        }
+        self.send(&mut turn);
+        turn
+    }
+
+    /// True if every request that was taken is answered, and every answer has left.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let numbers = self.outlets.numbers();
+        let mut outlets = numbers.filter_map(|number| self.outlets.get_mut(number).map(|o| o.is_quiet()));
+        outlets.all(|is_quiet| is_quiet) && self.forwarded == 0
+    }
+
+    /// How far the log has come.
+    pub(super) fn marks(&self) -> Marks {
+        self.engine.marks()
+    }
+
+    /// The engine's time, without beginning a batch.
+    pub(super) fn now(&mut self) -> Time {
+        self.clock.now(boot_now()).0
+    }
+
+    /// True if a tenant was shut out by a logged order.
+    pub(super) fn is_shut_out(&self, tenant: TenantId) -> bool {
+        let tenants = self.engine.ledger().tenants();
+        tenants.iter().any(|state| state.quotas.tenant == tenant && state.quotas.enabled == 0)
+    }
+
+    pub(super) fn metrics(&self) -> &ShardMetrics {
+        &self.shared.shards[usize::from(self.id.0)].metrics
+    }
+
+    fn dispatch(&mut self, now: Time, number: OutletNumber, peer: &Peer, operation: &[[u8; RECORD_BYTES]]) {
+        let requests = requests_of(operation);
+        let Some(outlet) = self.outlets.get_mut(number) else { return };
+        outlet.outstanding += requests;
+        let in_flight = peer.in_flight.get() + requests;
+        peer.in_flight.set(in_flight);
+        let owner = Record::from_bytes(&operation[0]).partition.shard();
+        let route = route_to(self.id, number);
+        if in_flight > CONNECTION_IN_FLIGHT_MAX {
+            self.refuse(now, number, operation, Code::Overloaded);
+        } else if owner == self.id {
+            self.handle(now, &peer.caller, route, operation);
+        } else if self.shared.shard(owner).is_none() {
+            self.refuse(now, number, operation, Code::UnknownPartition);
+        } else if !self.forward(owner, &peer.caller, route, operation, requests) {
+            self.refuse(now, number, operation, Code::Overloaded);
+        }
+    }
+
+    /// Hands an operation to this shard's engine.
+    fn handle(&mut self, now: Time, caller: &Caller, route: Route, operation: &[[u8; RECORD_BYTES]]) {
+        self.engine.handle(now, caller, route, operation);
+    }
+
+    /// Leaves an operation with the shard that owns its partition; false if there is no room.
+    fn forward(
+        &mut self,
+        owner: ShardId,
+        caller: &Caller,
+        route: Route,
+        operation: &[[u8; RECORD_BYTES]],
+        requests: usize,
+    ) -> bool {
+        if self.forwarded + requests > self.shared.limits.forwarded {
+            return false;
+        }
+        let forwarded = Forwarded { route, caller: *caller, operation: operation.into() };
+        let is_taken = self.shared.shards[usize::from(owner.0)].inbox.forwarded.push(forwarded).is_ok();
+        if is_taken {
+            self.forwarded += requests;
+            self.metrics().forwarded.add(requests as u64);
+            self.ring_later(owner);
+        }
+        is_taken
+    }
+
+    /// Answers every request of an operation at once: not executed.
+    fn refuse(&mut self, now: Time, number: OutletNumber, operation: &[[u8; RECORD_BYTES]], code: Code) {
+        for record in operation.iter().map(Record::from_bytes) {
+            if record.kind() == Some(Kind::Continuation) {
+                continue;
+            }
+            let reply = Reply {
+                id: record.id,
+                time: now,
+                epoch: self.engine.epoch(),
+                shard: self.id,
+                code: code as u8,
+                kind: record.kind,
+                ..Reply::default()
+            };
+            self.metrics().count_answer(&reply);
+            self.deliver_here(number, &reply);
+        }
+    }
+
+    fn deliver_all(&mut self, first: (Route, Reply)) {
+        let now = self.now();
+        let mut next = Some(first);
+        while let Some((route, reply)) = next {
+            if !reply.is_replayed() {
+                self.metrics().latency.record(now.minus(reply.time).0);
+            }
+            self.deliver(route, &reply);
+            next = self.engine.poll_reply();
+        }
+    }
+
+    fn deliver(&mut self, route: Route, reply: &Reply) {
+        let origin = shard_of(route);
+        self.metrics().count_answer(reply);
+        if origin == self.id {
+            return self.deliver_here(outlet_of(route), reply);
+        }
+        let pushed = self.shared.shards[usize::from(origin.0)].inbox.answers.push((route, *reply));
+        assert!(pushed.is_ok(), "a shard has room for the answers to all that it forwards");
+        self.ring_later(origin);
+    }
+
+    fn deliver_here(&mut self, number: OutletNumber, reply: &Reply) {
+        let Some(outlet) = self.outlets.get_mut(number) else { return };
+        debug_assert!(outlet.outstanding > 0, "one reply for each request");
+        outlet.outstanding -= 1;
+        let in_flight = &outlet.peer.in_flight;
+        in_flight.set(in_flight.get() - 1);
+        outlet.push(reply, &self.token);
+        if !std::mem::replace(&mut outlet.is_dirty, true) {
+            self.dirty.push(number);
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn) {
+        let backlog_max = self.shared.limits.backlog_bytes;
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for number in dirty.drain(..) {
+            let Some(outlet) = self.outlets.get_mut(number) else { continue };
+            match outlet.flush(&self.token, backlog_max) {
+                Sent::All | Sent::Waits => {}
+                Sent::NeedsWaiter => turn.waiters.push(number),
+                Sent::Gone => outlet.lose(),
+                Sent::SlowReader => {
+                    tracing::warn!(shard = self.id.0, "a client does not read its replies; closing it");
+                    outlet.peer.close(CloseCode::SlowReader);
+                    outlet.lose();
+                }
+            }
+            self.remove_if_done(number);
+        }
+        self.dirty = dirty;
+    }
+
+    fn take_completions(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let inbox = &shared.shards[usize::from(self.id.0)].inbox;
+        if let Some(write) = inbox.written.pop() {
+            self.finish_write(write);
+        }
+        if let Some(mark) = inbox.synced.pop() {
+            self.engine.on_synced(mark);
+        }
+    }
+
+    fn write(&mut self, now: Time) {
+        while let Some(write) = self.engine.poll_write(now) {
+            self.submitted = boot_now();
+            match self.journal.submit(self.id, write) {
+                Some(written) => self.finish_write(written),
+                None => return,
+            }
+        }
+    }
+
+    fn finish_write(&mut self, write: wal::Write) {
+        let metrics = self.metrics();
+        metrics.blocks.add(1);
+        metrics.records.add(u64::from(write.header().records));
+        metrics.write.record(boot_now().minus(self.submitted).0);
+        self.engine.on_written(write);
+    }
+
+    /// Signs what may now be told. The mark is public before any token says it.
+    fn renew_token(&mut self) {
+        let synced = self.engine.marks().synced;
+        if self.token_synced == Some(synced) {
+            return;
+        }
+        self.shared.shards[usize::from(self.id.0)].set_synced(synced);
+        let token =
+            Token::sign(&self.shared.token_key, self.shared.engine, self.id, self.engine.epoch(), synced);
+        self.token = token.to_bytes();
+        self.token_synced = Some(synced);
+    }
+
+    fn ring_later(&mut self, shard: ShardId) {
+        if !self.rung.contains(&shard) {
+            self.rung.push(shard);
+        }
+    }
+
+    fn ring_others(&mut self) {
+        for shard in self.rung.drain(..) {
+            self.shared.shards[usize::from(shard.0)].inbox.bell.notify_one();
+        }
+    }
+
+    /// Counters that are cheaper to copy now and then than to keep.
+    pub(super) fn publish_gauges(&mut self) {
+        let marks = self.marks();
+        let waiting = self.engine.records_waiting() as u64;
+        let locks = self.engine.ledger().locks_len() as u64;
+        let in_flight: usize = {
+            let numbers = self.outlets.numbers();
+            numbers.filter_map(|number| self.outlets.get_mut(number).map(|outlet| outlet.outstanding)).sum()
+        };
+        let metrics = self.metrics();
+        metrics.appended.set(marks.appended.0);
+        metrics.acked.set(marks.acked.0);
+        metrics.synced.set(marks.synced.0);
+        metrics.waiting_records.set(waiting);
+        metrics.locks.set(locks);
+        metrics.in_flight.set(in_flight as u64);
+    }
+
+    /// Closes every connection.
+    pub(super) fn close_all(&mut self, code: CloseCode) {
+        for number in self.outlets.numbers() {
+            if let Some(outlet) = self.outlets.get_mut(number) {
+                outlet.peer.close(code);
+                if let Sink::Link(sink) = &mut outlet.sink {
+                    sink.close(code);
+                }
+                outlet.lose();
+            }
+            self.remove_if_done(number);
+        }
+    }
+}
+
+/// Why a connection is closed over a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameFault {
+    /// Not a frame, or not the next.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A record in it is no request.
+    #[error(transparent)]
+    Record(#[from] surety_protocol::RecordError),
+    /// This kind of frame does not belong here.
+    #[error("a {0:?} frame does not belong here")]
+    Misplaced(surety_protocol::FrameKind),
+    /// The first frame is not a hello that makes sense.
+    #[error("the first frame is not a hello of this protocol")]
+    NoHello,
+    /// No common version.
+    #[error("the client speaks versions {0} to {1}, this engine speaks {version}", version = surety_protocol::PROTOCOL_VERSION)]
+    Version(u16, u16),
+    /// The certificate is of another tenant.
+    #[error("the hello names tenant {named}, the certificate tenant {certified}")]
+    Tenant {
+        /// By the hello.
+        named: TenantId,
+        /// By the certificate.
+        certified: TenantId,
+    },
+    /// The tenant was shut out.
+    #[error("the tenant is shut out")]
+    ShutOut,
+    /// A token without this engine's tag.
+    #[error("a rollback token of the hello was not signed by this engine")]
+    BadToken,
+    /// A subscription to a shard that is not behind this port.
+    #[error("a subscription to shard {0}, which is behind another port")]
+    WrongShard(ShardId),
+    /// This engine's data is an old copy.
+    #[error("this engine runs on an old copy of its data")]
+    Forked,
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame")]
+    Truncated,
+    /// A frame, or the hello, took too long.
+    #[error("a frame took too long to arrive")]
+    TooSlow,
+}
+
+impl From<FrameFault> for CloseCode {
+    fn from(fault: FrameFault) -> Self {
+        match fault {
+            FrameFault::Frame(error) => error.into(),
+            FrameFault::Record(error) => error.into(),
+            FrameFault::Misplaced(_) | FrameFault::WrongShard(_) => Self::BadFrame,
+            FrameFault::NoHello => Self::BadHello,
+            FrameFault::Version(..) => Self::UnknownVersion,
+            FrameFault::Tenant { .. } => Self::TenantMismatch,
+            FrameFault::ShutOut => Self::BadCertificate,
+            FrameFault::BadToken => Self::BadToken,
+            FrameFault::Forked => Self::Fork,
+            FrameFault::Truncated => Self::Truncated,
+            FrameFault::TooSlow => Self::FrameDeadline,
+        }
+    }
+}
+
+/// A route names the shard whose connection asked, and the outlet there.
+fn route_to(shard: ShardId, outlet: OutletNumber) -> Route {
+    u64::from(shard.0) << 32 | u64::from(outlet)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two parts of a route")]
+fn shard_of(route: Route) -> ShardId {
+    ShardId((route >> 32) as u16)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two parts of a route")]
+fn outlet_of(route: Route) -> OutletNumber {
+    route as u32
+}
+
+/// Requests in an operation: each gets a reply.
+fn requests_of(operation: &[[u8; RECORD_BYTES]]) -> usize {
+    operation.iter().filter(|bytes| bytes[RECORD_BYTES - 2] != Kind::Continuation as u8).count()
+}

@@ -1,0 +1,99 @@
+//! Who performs the writes of a shard's log: the shard's own thread (`os`), or one beside it (`fsync`).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::Durability;
+use storage::{FileStorage, IoMode, LogWriter, SYNC_INTERVAL, StorageError, Syncer};
+use surety_protocol::ShardId;
+use wal::Write;
+
+use crate::shared::Shared;
+
+/// Performs the writes of one log.
+#[derive(Debug)]
+pub(super) enum Journal {
+    /// Writes to the page cache at once; a thread syncs behind.
+    Inline {
+        /// The shard's files.
+        storage: FileStorage,
+        /// The thread that syncs.
+        syncer: Syncer,
+    },
+    /// A thread writes and syncs.
+    Threaded(LogWriter),
+}
+
+impl Journal {
+    /// Starts the thread that belongs to the mode.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        shard: ShardId,
+        storage: FileStorage,
+        path: &Path,
+        io: IoMode,
+    ) -> Result<Self, StartJournalError> {
+        let shared = Arc::clone(shared);
+        match shared.durability {
+            Durability::Os => {
+                let behind = FileStorage::open(path, io)?;
+                let syncer = Syncer::spawn(&format!("sync-{shard}"), behind, SYNC_INTERVAL, move |synced| {
+                    let inbox = &shared.shards[usize::from(shard.0)].inbox;
+                    // Only the newest mark counts.
+                    inbox.synced.force_push(or_abort(shard, synced));
+                    inbox.bell.notify_one();
+                })?;
+                Ok(Self::Inline { storage, syncer })
+            }
+            Durability::Fsync => {
+                let writer = LogWriter::spawn(&format!("log-{shard}"), storage, move |written| {
+                    let inbox = &shared.shards[usize::from(shard.0)].inbox;
+                    let pushed = inbox.written.push(or_abort(shard, written));
+                    assert!(pushed.is_ok(), "one block is in flight");
+                    inbox.bell.notify_one();
+                })?;
+                Ok(Self::Threaded(writer))
+            }
+        }
+    }
+
+    /// Performs a write, or hands it over. What comes back is written.
+    pub(super) fn submit(&mut self, shard: ShardId, write: Write) -> Option<Write> {
+        match self {
+            Self::Inline { storage, syncer } => {
+                or_abort(shard, write.perform(storage));
+                syncer.written(write.file(), write.mark());
+                Some(write)
+            }
+            Self::Threaded(writer) => {
+                or_abort(shard, writer.submit(write));
+                None
+            }
+        }
+    }
+}
+
+/// Why no thread could be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartJournalError {
+    /// The files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The system grants no thread.
+    #[error("cannot start a thread for the log: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// After a failed write or sync nothing may be assumed, nothing repeated, and no reply may leave.
+fn or_abort<T, E: std::fmt::Display>(shard: ShardId, result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            tracing::error!(
+                shard = shard.0,
+                "{error}; aborting, so that nothing is answered that is not logged"
+            );
+            std::process::abort()
+        }
+    }
+}

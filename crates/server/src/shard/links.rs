@@ -1,0 +1,66 @@
+//! Links from within the process, as the shard serves them: the same outlets and rules as for streams.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use surety_protocol::CloseCode;
+use tokio::task::spawn_local;
+
+use crate::embedded::{LinkEnd, LinkMessage, LinkSink};
+use crate::shard::Shard;
+use crate::shard::core::FrameFault;
+use crate::shard::outlet::{Outlet, Peer, Sink};
+use crate::shard::stream::greet;
+use crate::shard::tail::{self, ChannelTail};
+use crate::shared::Life;
+
+/// Serves what the holders of links have left.
+pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
+    match message {
+        LinkMessage::Open { end, caller, answer } => {
+            let greeting = match shard.shared.life() {
+                Life::Draining | Life::Starting => Err(CloseCode::Draining),
+                Life::Serving | Life::Forked => greet(shard, caller).map_err(CloseCode::from),
+            };
+            if greeting.is_ok() {
+                let outlet = Outlet::link(Peer::new(None, caller), LinkSink::new(Arc::clone(&end)));
+                let number = shard.core.borrow_mut().attach(outlet);
+                end.outlet.store(number, Ordering::Relaxed);
+            }
+            // Whoever asked may have gone meanwhile; then a close follows.
+            let _ = answer.send(greeting);
+        }
+        LinkMessage::Batch { end, batch } => execute(shard, &end, batch.body()),
+        LinkMessage::Close { end } => {
+            let number = end.outlet.load(Ordering::Relaxed);
+            if shard.core.borrow_mut().is_link(number, &end) {
+                shard.core.borrow_mut().detach(number, true);
+            }
+        }
+        LinkMessage::Subscribe { from, caller, frames } => {
+            spawn_local(tail::follow(Rc::clone(shard), caller, from, ChannelTail { frames }));
+        }
+    }
+}
+
+fn execute(shard: &Rc<Shard>, end: &Arc<LinkEnd>, body: &[u8]) {
+    let number = end.outlet.load(Ordering::Relaxed);
+    if !shard.core.borrow_mut().is_link(number, end) {
+        return;
+    }
+    let Some(peer) = shard.core.borrow_mut().peer(number) else { return };
+    if let Err(fault) = shard.execute(number, &peer, body) {
+        close(shard, number, fault);
+    }
+}
+
+fn close(shard: &Shard, number: u32, fault: FrameFault) {
+    let code = CloseCode::from(fault);
+    tracing::warn!(shard = shard.id.0, "closing a link with {}: {fault}", code.name());
+    let mut core = shard.core.borrow_mut();
+    if let Some(Outlet { sink: Sink::Link(sink), .. }) = core.outlets.get_mut(number) {
+        sink.close(code);
+    }
+    core.detach(number, true);
+}

@@ -1,0 +1,503 @@
+//! One shard: a thread, its engine, its endpoint.
+//!
+//! The tasks of the thread share [`Shard`]; no lock is taken between them. A turn goes: streams that are ready hand their
+//! frames to the engine, then [`Shard::turn`] runs once, writes one block and sends the replies that may leave.
+
+mod connection;
+mod core;
+mod journal;
+mod keeper;
+mod links;
+mod outlet;
+mod replies;
+mod signal;
+mod slots;
+mod stream;
+mod tail;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::{IpAddr, UdpSocket};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::task::Poll;
+use std::time::Duration;
+
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use storage::{FileStorage, IoMode, StorageError};
+use surety_protocol::{ActorId, CloseCode, Epoch, Seq, ShardId};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::clock::{Clock, Readings};
+use crate::data::{FilesError, read_epochs, write_epochs};
+use crate::limiter::Limiter;
+use crate::rollback::Epochs;
+use crate::shared::{Life, Order, Shared};
+use crate::threads;
+
+use self::core::{Core, FrameFault, OutletNumber, Turn};
+use self::journal::Journal;
+use self::keeper::{Job, Keeper};
+use self::outlet::Peer;
+use self::signal::Signal;
+use self::slots::Slots;
+
+pub use self::journal::StartJournalError;
+pub use self::keeper::KeeperError;
+pub(crate) use self::keeper::Kept;
+
+/// How often time alone is looked at: expiries and seals are at most this late.
+const TICK: Duration = Duration::from_millis(20);
+/// Housekeeping is looked at every so many ticks.
+const KEEPING_TICKS: u32 = 5;
+/// The free space is looked at every so many ticks.
+const SPACE_TICKS: u32 = 250;
+/// How long a drain waits for peers that do not take their replies.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long closed connections get to hear of it.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a shard's thread is started with.
+pub(crate) struct Setup {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: engine::Config,
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// The shard's own directory.
+    pub(crate) path: PathBuf,
+    pub(crate) io: IoMode,
+    pub(crate) network: Option<Network>,
+    pub(crate) keeping: Keeping,
+    /// The core to stay on.
+    pub(crate) core: Option<usize>,
+    pub(crate) reports: Sender<(ShardId, Report)>,
+    pub(crate) go: Receiver<Clock>,
+}
+
+/// A shard's way to the network.
+pub(crate) struct Network {
+    pub(crate) socket: UdpSocket,
+    pub(crate) endpoint: EndpointConfig,
+    pub(crate) server: ServerConfig,
+    /// Where certificates are read again.
+    pub(crate) pki: PathBuf,
+}
+
+/// When housekeeping is due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    pub(crate) snapshot_records: u64,
+    pub(crate) retain_records: Option<u64>,
+    pub(crate) free_bytes_min: u64,
+}
+
+/// What a shard tells the server.
+pub(crate) enum Report {
+    /// The log was read; the shard waits for the time.
+    Recovered(Box<engine::Report>),
+    /// The shard serves.
+    Ready { epoch: Epoch, seq: Seq },
+    /// Everything that was taken is answered.
+    Drained,
+    /// The log is sealed, the connections are closed.
+    Ended { seq: Seq, synced: Seq },
+    /// The shard could not start.
+    Failed(Box<ShardError>),
+}
+
+/// Why a shard could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// Its files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Its log.
+    #[error("{}{}", .0, causes(.0))]
+    Recover(Box<engine::RecoverError<StorageError>>),
+    /// Its log could not be opened.
+    #[error("{}{}", .0, causes(.0))]
+    Open(#[from] wal::OpenError<StorageError>),
+    /// The server's own files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The log's thread.
+    #[error(transparent)]
+    Journal(#[from] StartJournalError),
+    /// The housekeeping thread.
+    #[error(transparent)]
+    Keeper(#[from] KeeperError),
+    /// Its socket or runtime.
+    #[error("cannot serve: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// The sources of an error, each after a colon.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source()).map(|cause| format!(": {cause}")).collect()
+}
+
+/// Runs a shard until it is told to end.
+pub(crate) fn run(setup: Setup) {
+    let id = setup.engine.shard;
+    let reports = setup.reports.clone();
+    if let Err(error) = recover_and_serve(setup) {
+        // The server may have given up already.
+        let _ = reports.send((id, Report::Failed(Box::new(error))));
+    }
+}
+
+fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
+    let id = setup.engine.shard;
+    let mut storage = FileStorage::open(&setup.path, setup.io)?;
+    let recovered = engine::recover(setup.engine, &mut storage, engine::Begin::Snapshot, |_| {})
+        .map_err(|error| ShardError::Recover(Box::new(error)))?;
+    let report = recovered.report().clone();
+    let opening = (Epoch(report.epoch.0 + 1), report.last_seq.next());
+    let mut epochs = read_epochs(&setup.data, id, opening)?;
+    let _ = setup.reports.send((id, Report::Recovered(Box::new(report))));
+    // No time, no start: another shard failed, and nothing is changed on the disk.
+    let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
+    let (now, _) = clock.now(Readings::take().boot);
+    let engine = recovered.open(&mut storage, now)?;
+    epochs.starts.push((engine.epoch(), opening.1));
+    write_epochs(&setup.data, id, &epochs)?;
+    serve(setup, storage, engine, clock, epochs)
+}
+
+fn serve(
+    setup: Setup,
+    storage: FileStorage,
+    engine: engine::Engine,
+    clock: Clock,
+    epochs: Epochs,
+) -> Result<(), ShardError> {
+    let id = setup.engine.shard;
+    let shared = Arc::clone(&setup.shared);
+    let me = &shared.shards[usize::from(id.0)];
+    me.set_synced(engine.marks().synced);
+    // Set once: each shard starts once.
+    let _ = me.epochs.set(epochs);
+    let journal = Journal::start(&shared, id, storage, &setup.path, setup.io)?;
+    let keeper = Keeper::start(Arc::clone(&shared), setup.engine, &setup.path, setup.io)?;
+    let home = threads::allowed_cores();
+    if let Some(core) = setup.core {
+        threads::pin(&[core]);
+    }
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        // Threads for reading files are at home everywhere.
+        .on_thread_start(move || threads::pin(&home))
+        .build_local(LocalOptions::default())?;
+    let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
+    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping));
+    let reports = setup.reports;
+    runtime.block_on(async {
+        let endpoint = setup.network.map(Endpoints::open).transpose()?;
+        shard.run(endpoint, &reports).await;
+        Ok(())
+    })
+}
+
+/// What the tasks of a shard share.
+struct Shard {
+    id: ShardId,
+    epoch: Epoch,
+    path: PathBuf,
+    shared: Arc<Shared>,
+    core: RefCell<Core>,
+    /// Set when a turn is due.
+    flush: Signal,
+    /// What is synced, for the change stream.
+    synced: watch::Sender<Seq>,
+    handshakes: Cell<usize>,
+    connections: Cell<usize>,
+    addresses: RefCell<Limiter<IpAddr>>,
+    certificates: RefCell<Limiter<ActorId>>,
+    peers: RefCell<Slots<Rc<Peer>>>,
+    keeper: Keeper,
+    keeping: Keeping,
+    /// Jobs of each kind that were given and are not done.
+    is_reserving: Cell<bool>,
+    is_snapshotting: Cell<bool>,
+    /// Seq at which the last snapshot was asked for.
+    snapshot_at: Cell<Seq>,
+    is_reserve_missing: Cell<bool>,
+    is_space_low: Cell<bool>,
+}
+
+/// A shard's endpoint, and where its certificates are.
+struct Endpoints {
+    endpoint: Endpoint,
+    pki: PathBuf,
+}
+
+impl Endpoints {
+    fn open(network: Network) -> Result<Self, ShardError> {
+        let Network { socket, endpoint, server, pki } = network;
+        let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
+        Ok(Self { endpoint, pki })
+    }
+}
+
+impl Shard {
+    fn new(core: Core, path: PathBuf, keeper: Keeper, keeping: Keeping) -> Self {
+        let marks = core.marks();
+        let limits = core.shared.limits;
+        Self {
+            id: core.id,
+            epoch: core.engine.epoch(),
+            path,
+            shared: Arc::clone(&core.shared),
+            core: RefCell::new(core),
+            flush: Signal::default(),
+            synced: watch::Sender::new(marks.synced),
+            handshakes: Cell::new(0),
+            connections: Cell::new(0),
+            addresses: RefCell::new(Limiter::new(limits.connections_per_s_address)),
+            certificates: RefCell::new(Limiter::new(limits.connections_per_s_certificate)),
+            peers: RefCell::default(),
+            keeper,
+            keeping,
+            is_reserving: Cell::new(false),
+            is_snapshotting: Cell::new(false),
+            snapshot_at: Cell::new(marks.synced),
+            is_reserve_missing: Cell::new(false),
+            is_space_low: Cell::new(false),
+        }
+    }
+
+    /// Serves until the order to end has been carried out.
+    async fn run(self: &Rc<Self>, endpoints: Option<Endpoints>, reports: &Sender<(ShardId, Report)>) {
+        spawn_local(Rc::clone(self).take_turns());
+        spawn_local(Rc::clone(self).take_mail());
+        spawn_local(Rc::clone(self).tick());
+        if let Some(endpoints) = &endpoints {
+            spawn_local(connection::accept_all(Rc::clone(self), endpoints.endpoint.clone()));
+        }
+        // The record of the start goes to the log before anybody is told that the shard serves.
+        self.flush.set();
+        self.until(|core| core.marks().acked == core.marks().appended).await;
+        let tell = |report| {
+            // A server that has given up asks nothing any more.
+            let _ = reports.send((self.id, report));
+        };
+        tell(Report::Ready { epoch: self.epoch, seq: self.core.borrow().marks().acked });
+        let end = loop {
+            match self.next_order().await {
+                Order::Reload => self.reload(endpoints.as_ref()),
+                Order::Drain => {
+                    self.drain().await;
+                    tell(Report::Drained);
+                }
+                end @ (Order::Seal | Order::Kill) => break end,
+            }
+        };
+        if end == Order::Seal {
+            self.seal().await;
+        }
+        self.close(endpoints, end).await;
+        let marks = self.core.borrow().marks();
+        tell(Report::Ended { seq: marks.acked, synced: marks.synced });
+    }
+
+    /// Hands a frame's requests to the engine; the turn follows when all ready streams have been read.
+    fn execute(&self, outlet: OutletNumber, peer: &Peer, body: &[u8]) -> Result<(), FrameFault> {
+        let executed = self.core.borrow_mut().execute(outlet, peer, body);
+        self.flush.set();
+        executed
+    }
+
+    async fn take_turns(self: Rc<Self>) {
+        loop {
+            self.flush.wait().await;
+            let turn = self.core.borrow_mut().turn();
+            self.finish(turn);
+        }
+    }
+
+    fn finish(self: &Rc<Self>, turn: Turn) {
+        for outlet in turn.waiters {
+            spawn_local(Rc::clone(self).wait_for_room(outlet));
+        }
+        if turn.is_synced_further {
+            self.synced.send_replace(self.core.borrow().marks().synced);
+        }
+    }
+
+    /// Sends an outlet's backlog as its peer makes room.
+    async fn wait_for_room(self: Rc<Self>, outlet: OutletNumber) {
+        poll_fn(|cx| match self.core.borrow_mut().outlets.get_mut(outlet) {
+            Some(outlet) => outlet.poll_backlog(cx),
+            None => Poll::Ready(()),
+        })
+        .await;
+        self.core.borrow_mut().remove_if_done(outlet);
+    }
+
+    /// Takes what other threads have left, whenever the bell rings.
+    async fn take_mail(self: Rc<Self>) {
+        let inbox = &self.shared.shards[usize::from(self.id.0)].inbox;
+        loop {
+            inbox.bell.notified().await;
+            self.core.borrow_mut().take_mail();
+            while let Some(message) = inbox.links.pop() {
+                links::take(&self, message);
+            }
+            while let Some(kept) = inbox.kept.pop() {
+                self.note_kept(kept);
+            }
+            if self.shared.life() == Life::Forked {
+                self.close_all(CloseCode::Fork);
+            }
+            self.flush.set();
+        }
+    }
+
+    async fn tick(self: Rc<Self>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut count: u32 = 0;
+        loop {
+            ticks.tick().await;
+            if self.core.borrow_mut().is_timeout_due() {
+                self.flush.set();
+            }
+            if count.is_multiple_of(KEEPING_TICKS) {
+                self.keep();
+            }
+            if count.is_multiple_of(SPACE_TICKS) {
+                self.keeper.give(Job::Space);
+            }
+            count = count.wrapping_add(1);
+        }
+    }
+
+    /// Gives the housekeeping what is due.
+    fn keep(&self) {
+        let mut core = self.core.borrow_mut();
+        core.publish_gauges();
+        core.metrics().connections_open.set(self.connections.get() as u64);
+        let synced = core.marks().synced;
+        let wanted = core.engine.wants_reserve();
+        if let (Some((name, bytes)), false) = (wanted, self.is_reserving.get()) {
+            self.is_reserving.set(self.keeper.give(Job::Reserve { name, bytes }));
+        }
+        let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
+        if is_due && !self.is_snapshotting.get() {
+            let floor = match self.keeping.retain_records {
+                Some(records) => Seq(synced.0.saturating_sub(records)),
+                None => Seq(0),
+            };
+            self.is_snapshotting.set(self.keeper.give(Job::Snapshot { synced, floor }));
+            self.snapshot_at.set(synced);
+        }
+    }
+
+    fn note_kept(&self, kept: Kept) {
+        let mut core = self.core.borrow_mut();
+        match kept {
+            Kept::Reserve(name) => {
+                core.engine.reserve_created(name);
+                self.is_reserving.set(false);
+                self.is_reserve_missing.set(false);
+            }
+            Kept::NoReserve => {
+                self.is_reserving.set(false);
+                self.is_reserve_missing.set(true);
+            }
+            Kept::Snapshot { made, first_kept } => {
+                self.is_snapshotting.set(false);
+                if let Some(seq) = made {
+                    core.metrics().snapshot_seq.set(seq.0);
+                }
+                if let Some(first_kept) = first_kept {
+                    core.engine.on_segments_removed(first_kept);
+                }
+            }
+            Kept::Space(bytes) => self.is_space_low.set(bytes < self.keeping.free_bytes_min),
+        }
+        let is_low = self.is_reserve_missing.get() || self.is_space_low.get();
+        core.metrics().storage_low.set(u64::from(is_low));
+        core.engine.set_storage_low(is_low);
+    }
+
+    fn note_peer(&self, peer: &Rc<Peer>) -> u32 {
+        self.peers.borrow_mut().insert(Rc::clone(peer))
+    }
+
+    fn forget_peer(&self, number: u32) {
+        self.peers.borrow_mut().remove(number);
+    }
+
+    fn close_all(&self, code: CloseCode) {
+        let mut peers = self.peers.borrow_mut();
+        for number in peers.numbers() {
+            if let Some(peer) = peers.get_mut(number) {
+                peer.close(code);
+            }
+        }
+        self.core.borrow_mut().close_all(code);
+    }
+
+    async fn next_order(&self) -> Order {
+        let inbox = &self.shared.shards[usize::from(self.id.0)].inbox;
+        loop {
+            if let Some(order) = inbox.orders.pop() {
+                return order;
+            }
+            // The mail task rings on; a tick's delay is nothing to an order.
+            tokio::time::sleep(TICK / 4).await;
+        }
+    }
+
+    /// Turns until something holds. Completions of the disk are what makes it hold.
+    async fn until(self: &Rc<Self>, mut holds: impl FnMut(&mut Core) -> bool) {
+        while !holds(&mut self.core.borrow_mut()) {
+            self.flush.set();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Says goodbye, then waits until what was taken is answered.
+    async fn drain(self: &Rc<Self>) {
+        let turn = self.core.borrow_mut().say_goodbye();
+        self.finish(turn);
+        if timeout(DRAIN_PATIENCE, self.until(Core::is_quiet)).await.is_err() {
+            tracing::warn!(shard = self.id.0, "some clients have not taken their replies; closing them");
+        }
+    }
+
+    /// Writes the rest of the log and its seal, and waits until all of it is synced.
+    async fn seal(self: &Rc<Self>) {
+        self.core.borrow_mut().stop();
+        self.until(|core| core.engine.is_stopped() && core.engine.synced() == core.engine.acked()).await;
+    }
+
+    async fn close(&self, endpoints: Option<Endpoints>, end: Order) {
+        if end == Order::Seal {
+            self.close_all(CloseCode::Draining);
+        }
+        let Some(Endpoints { endpoint, .. }) = endpoints else { return };
+        if end == Order::Seal {
+            endpoint.close(VarInt::from_u32(CloseCode::Draining as u32), b"DRAINING");
+            // Whoever does not hear it in time learns it by silence.
+            let _ = timeout(CLOSE_PATIENCE, endpoint.wait_idle()).await;
+        }
+    }
+
+    fn reload(&self, endpoints: Option<&Endpoints>) {
+        let Some(Endpoints { endpoint, pki }) = endpoints else { return };
+        match crate::tls::server_config(pki, &self.shared.limits) {
+            Ok(config) => {
+                endpoint.set_server_config(Some(config));
+                tracing::info!(shard = self.id.0, "certificates were read again");
+            }
+            Err(error) => tracing::error!(shard = self.id.0, "certificates stay as they were: {error}"),
+        }
+    }
+}

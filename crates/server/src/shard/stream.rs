@@ -1,0 +1,219 @@
+//! One stream of a connection: its hello, then either requests and replies, or the change stream.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::Durability;
+use quinn::{RecvStream, SendStream};
+use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX};
+use surety_protocol::{
+    Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION, RecordError,
+    Subscribe,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::frames::{Frame, FrameBuffer};
+use crate::shard::Shard;
+use crate::shard::core::{FrameFault, OutletNumber};
+use crate::shard::outlet::{Outlet, Peer};
+use crate::shard::tail::{self, StreamTail};
+use crate::shared::{Life, Verdict};
+
+/// Chunks of a stream taken at a time.
+const CHUNKS: usize = 32;
+
+/// Why reading stopped before its time.
+enum Stop {
+    /// The peer's doing: the connection is closed with a code.
+    Fault(FrameFault),
+    /// The connection or the stream is gone.
+    Lost,
+}
+
+impl From<FrameFault> for Stop {
+    fn from(fault: FrameFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<FrameError> for Stop {
+    fn from(error: FrameError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<RecordError> for Stop {
+    fn from(error: RecordError) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// Serves one stream until it ends.
+pub(super) async fn serve(shard: Rc<Shard>, peer: Rc<Peer>, send: SendStream, recv: RecvStream) {
+    if let Err(Stop::Fault(fault)) = run(&shard, &peer, send, recv).await {
+        let code = CloseCode::from(fault);
+        tracing::warn!(
+            shard = shard.id.0,
+            tenant = peer.caller.tenant.0,
+            actor = %peer.caller.actor,
+            "closing a connection with {}: {fault}", code.name()
+        );
+        shard.core.borrow().metrics().closed_by_fault.add(1);
+        peer.close(code);
+    }
+}
+
+async fn run(shard: &Rc<Shard>, peer: &Rc<Peer>, mut send: SendStream, recv: RecvStream) -> Result<(), Stop> {
+    let mut reader = Reader::new(recv, shard.shared.limits.frame);
+    // The hello must come soon, even if not a byte of it has come yet.
+    reader.set_deadline();
+    let Some(frame) = reader.next_frame().await? else { return Ok(()) };
+    let reply = hello(shard, peer.caller, &frame)?;
+    let header = FrameHeader { kind: FrameKind::HelloReply, count: 1, number: 0 }.to_bytes();
+    send.write_all(&[&header[..], &reply.to_bytes()].concat()).await.map_err(|_| Stop::Lost)?;
+    let Some(frame) = reader.next_frame().await? else { return Ok(()) };
+    match frame.header.kind {
+        FrameKind::Requests => requests(shard, peer, send, reader, frame).await,
+        FrameKind::Subscribe => subscribe(shard, peer, send, &frame).await,
+        kind => Err(FrameFault::Misplaced(kind).into()),
+    }
+}
+
+/// Judges a hello and answers it.
+fn hello(shard: &Shard, caller: Caller, frame: &Frame) -> Result<HelloReply, FrameFault> {
+    if frame.header.kind != FrameKind::Hello {
+        return Err(FrameFault::NoHello);
+    }
+    let (hello, tokens) = Hello::from_body(&frame.body).map_err(|_| FrameFault::NoHello)?;
+    hello.common_version().ok_or(FrameFault::Version(hello.version_min, hello.version_max))?;
+    if hello.tenant != caller.tenant {
+        return Err(FrameFault::Tenant { named: hello.tenant, certified: caller.tenant });
+    }
+    match shard.shared.judge(&tokens) {
+        Verdict::Sound => {}
+        Verdict::BadToken => return Err(FrameFault::BadToken),
+        Verdict::Fork(token) => shard.shared.declare_fork(&token),
+    }
+    greet(shard, caller)
+}
+
+/// What a new stream or link is told, if the shard still talks to its tenant.
+pub(super) fn greet(shard: &Shard, caller: Caller) -> Result<HelloReply, FrameFault> {
+    let mut core = shard.core.borrow_mut();
+    if shard.shared.life() == Life::Forked {
+        return Err(FrameFault::Forked);
+    }
+    if core.is_shut_out(caller.tenant) {
+        return Err(FrameFault::ShutOut);
+    }
+    let marks = core.marks();
+    Ok(HelloReply {
+        engine: shard.shared.engine,
+        now: core.now(),
+        acked: marks.acked,
+        synced: marks.synced,
+        epoch: shard.epoch,
+        tenant: caller.tenant,
+        version: PROTOCOL_VERSION,
+        shard: shard.id,
+        shards: u16::try_from(shard.shared.shards.len()).unwrap_or(u16::MAX),
+        frame_records_max: u16::try_from(FRAME_RECORDS_MAX).unwrap_or(u16::MAX),
+        in_flight_max: u32::try_from(CONNECTION_IN_FLIGHT_MAX).unwrap_or(u32::MAX),
+        roles: caller.roles.0,
+        durability: u8::from(shard.shared.durability == Durability::Os),
+        reserved: [0; 2],
+        ports: shard.shared.shard_map(),
+    })
+}
+
+async fn requests(
+    shard: &Rc<Shard>,
+    peer: &Rc<Peer>,
+    send: SendStream,
+    mut reader: Reader,
+    first: Frame,
+) -> Result<(), Stop> {
+    let outlet = shard.core.borrow_mut().attach(Outlet::stream(Rc::clone(peer), send, 1));
+    let outcome = read_requests(shard, peer, &mut reader, first, outlet).await;
+    shard.core.borrow_mut().detach(outlet, outcome.is_err());
+    outcome
+}
+
+async fn read_requests(
+    shard: &Rc<Shard>,
+    peer: &Peer,
+    reader: &mut Reader,
+    first: Frame,
+    outlet: OutletNumber,
+) -> Result<(), Stop> {
+    let mut next = Some(first);
+    while let Some(frame) = next {
+        if frame.header.kind != FrameKind::Requests {
+            return Err(FrameFault::Misplaced(frame.header.kind).into());
+        }
+        shard.execute(outlet, peer, &frame.body)?;
+        next = reader.next_frame().await?;
+    }
+    Ok(())
+}
+
+async fn subscribe(shard: &Rc<Shard>, peer: &Peer, send: SendStream, frame: &Frame) -> Result<(), Stop> {
+    let subscribe = Subscribe::from_body(&frame.body)?;
+    if subscribe.shard != shard.id {
+        return Err(FrameFault::WrongShard(subscribe.shard).into());
+    }
+    tail::follow(Rc::clone(shard), peer.caller, subscribe.from, StreamTail { send, number: 1 }).await;
+    Ok(())
+}
+
+/// Reads the frames of a stream.
+struct Reader {
+    recv: RecvStream,
+    frames: FrameBuffer,
+    chunks: [Bytes; CHUNKS],
+    /// The chunks that have arrived and were not looked at.
+    arrived: std::ops::Range<usize>,
+    /// How long a frame may take.
+    patience: std::time::Duration,
+    /// When the frame that has begun must be whole.
+    deadline: Option<Instant>,
+}
+
+impl Reader {
+    fn new(recv: RecvStream, patience: std::time::Duration) -> Self {
+        let chunks = [const { Bytes::new() }; CHUNKS];
+        Self { recv, frames: FrameBuffer::default(), chunks, arrived: 0..0, patience, deadline: None }
+    }
+
+    fn set_deadline(&mut self) {
+        self.deadline = Some(Instant::now() + self.patience);
+    }
+
+    /// The next frame; none when the peer has ended the stream between two.
+    async fn next_frame(&mut self) -> Result<Option<Frame>, Stop> {
+        loop {
+            if let Some(frame) = self.frames.next_frame()? {
+                self.deadline = None;
+                return Ok(Some(frame));
+            }
+            if let Some(index) = self.arrived.next() {
+                self.frames.push(std::mem::take(&mut self.chunks[index]));
+                continue;
+            }
+            if self.frames.is_inside_frame() && self.deadline.is_none() {
+                self.set_deadline();
+            }
+            let read = self.recv.read_chunks(&mut self.chunks);
+            let read = match self.deadline {
+                None => read.await,
+                Some(deadline) => timeout_at(deadline, read).await.map_err(|_| FrameFault::TooSlow)?,
+            };
+            match read {
+                Ok(Some(count)) => self.arrived = 0..count,
+                Ok(None) if self.frames.is_inside_frame() => return Err(FrameFault::Truncated.into()),
+                Ok(None) => return Ok(None),
+                Err(_) => return Err(Stop::Lost),
+            }
+        }
+    }
+}
