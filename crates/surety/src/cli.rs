@@ -1,0 +1,74 @@
+//! The command line: which commands there are. Each command's options stand with the command.
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{cert, ctl, demo, dump, exit, init, load, serve, verify};
+
+/// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
+///
+/// Two commands to begin with:
+///
+///   surety demo                      a whole engine in one process, ending in a money check
+///   surety init --data DIR && surety serve --data DIR
+#[derive(Debug, Parser)]
+#[command(name = "surety", version, verbatim_doc_comment, after_help = exit::HELP, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// One command each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Args),
+    Init(init::Args),
+    Serve(serve::Args),
+    Verify(verify::Args),
+    Dump(dump::Args),
+    Ctl(ctl::Args),
+    Cert(cert::Args),
+    Load(load::Args),
+    /// Prints completions for a shell
+    ///
+    /// Example: surety completions bash > /etc/bash_completion.d/surety
+    #[command(after_help = exit::HELP)]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Prints completions on standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "surety", &mut script);
+    // Nobody is told if nobody reads.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_teaches_with_an_example_and_lists_the_exit_codes() {
+        fn check(command: &mut clap::Command) {
+            let name = command.get_name().to_owned();
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("Exit codes:"), "{name}");
+            assert!(name == "surety" || help.contains("Example"), "{name}");
+            for inner in command.get_subcommands_mut() {
+                if inner.get_name() != "help" {
+                    check(inner);
+                }
+            }
+        }
+        let mut root = Cli::command();
+        check(&mut root);
+    }
+}

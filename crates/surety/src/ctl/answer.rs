@@ -1,0 +1,62 @@
+//! How `ctl` tells an engine's answers.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+use surety_protocol::Reply;
+
+use crate::exit::{Exit, Failure};
+use crate::record_text::{is_done, reply_json};
+
+/// Tells the answers to one command: done if all of them are.
+///
+/// # Errors
+/// [`Exit::Declined`] with the first code that is no success.
+pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Failure> {
+    let refused = replies.iter().find(|reply| !is_done(reply.code()));
+    if json {
+        let value = json!({
+            "ok": refused.is_none(),
+            "code": refused.or(replies.first()).map(|reply| reply.code().name()),
+            "replies": replies.iter().map(reply_json).collect::<Vec<_>>(),
+        });
+        writeln!(std::io::stdout(), "{value}")?;
+    }
+    if let Some(reply) = refused {
+        let code = reply.code();
+        return Err(Failure::new(Exit::Declined, format!("the engine answered {code}: {}", advice(reply))));
+    }
+    if !json {
+        let seqs: Vec<String> =
+            replies.iter().map(|reply| format!("{}:{}", reply.shard, reply.seq)).collect();
+        writeln!(std::io::stdout(), "{done} (seq {})", seqs.join(", "))?;
+    }
+    Ok(())
+}
+
+/// Tells what was read.
+pub(crate) fn show(json: bool, value: &Value, lines: &[String]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{value}")?;
+    } else {
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+fn advice(reply: &Reply) -> &'static str {
+    use surety_protocol::Code;
+    match reply.code() {
+        Code::Exists => "it exists already, or the nonce was used",
+        Code::UnknownPartition => "no such partition, or none that this identity may see",
+        Code::UnknownLock | Code::NotFound => "no such lock under this tenant and partition",
+        Code::NoRight => "this identity's role does not allow it; take another --identity",
+        Code::Malformed => "a value is out of its range",
+        Code::Insufficient => "there is not enough",
+        Code::Overloaded => "the engine is busy; try again",
+        _ => "nothing was changed",
+    }
+}

@@ -1,0 +1,190 @@
+//! `surety ctl partition` and `supplier`.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use surety_protocol::{
+    Address, Amount, AssetId, Code, ControlBody, Kind, PartitionBody, PartitionHandle, Record, ShardId,
+};
+
+use super::answer;
+use crate::exit::{self, Exit, Failure};
+use crate::remote::Session;
+use crate::{totals, values};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Makes a partition
+    ///
+    /// Example: surety ctl --data DIR partition create 0:1 --asset 1
+    #[command(after_help = exit::HELP)]
+    Create {
+        /// Where: shard:number
+        #[arg(value_parser = values::partition)]
+        partition: PartitionHandle,
+        /// Its id on chain, 32 bytes in hexadecimal; without it one that holds nothing but the handle
+        #[arg(long, value_parser = values::onchain, value_name = "HEX")]
+        onchain: Option<[u8; 32]>,
+        /// The collateral, by the operator's numbering; 1 is AMP
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        asset: u32,
+        /// Keep the open value of each merchant, which a limit per merchant needs; for ever
+        #[arg(long)]
+        track_merchants: bool,
+    },
+    /// Lists all partitions with their money
+    ///
+    /// Example: surety ctl --data DIR partition list
+    #[command(after_help = exit::HELP)]
+    List,
+    /// Shows one partition: money, units, policy
+    ///
+    /// Example: surety ctl --data DIR partition show 0:1 --json
+    #[command(after_help = exit::HELP)]
+    Show {
+        /// Which: shard:number
+        #[arg(value_parser = values::partition)]
+        partition: PartitionHandle,
+    },
+    /// Declines new locks until it is unfrozen; what is locked goes on
+    ///
+    /// Example: surety ctl --data DIR partition freeze 0:1 --reason 7
+    #[command(after_help = exit::HELP)]
+    Freeze {
+        /// Which: shard:number
+        #[arg(value_parser = values::partition)]
+        partition: PartitionHandle,
+        /// A number for the log
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        reason: u64,
+    },
+    /// Allows new locks again
+    ///
+    /// Example: surety ctl --data DIR partition unfreeze 0:1
+    #[command(after_help = exit::HELP)]
+    Unfreeze {
+        /// Which: shard:number
+        #[arg(value_parser = values::partition)]
+        partition: PartitionHandle,
+    },
+}
+
+/// Which suppliers to show.
+#[derive(Debug, Args)]
+pub(crate) struct Supplier {
+    /// Of which partition: shard:number
+    #[arg(value_parser = values::partition)]
+    partition: PartitionHandle,
+    /// One supplier only
+    #[arg(value_parser = values::address)]
+    supplier: Option<Address>,
+}
+
+impl Command {
+    /// True if the command only reads.
+    pub(crate) const fn is_reading(&self) -> bool {
+        matches!(self, Self::List | Self::Show { .. })
+    }
+}
+
+/// `list` and `show`.
+pub(crate) async fn read(session: &Session, command: &Command, json: bool) -> Result<(), Failure> {
+    match command {
+        Command::Show { partition } => {
+            let ledger = session.ledger(partition.shard()).await?;
+            let found = ledger.partition(*partition).ok_or_else(|| unknown(*partition))?;
+            let mut value = totals::to_json(&found);
+            value["ok"] = json!(true);
+            value["policy"] = crate::policy_text::PolicyText::from(&found.policy).to_json();
+            answer::show(json, &value, &totals::to_lines(&found))
+        }
+        _ => {
+            let mut all = Vec::new();
+            for shard in 0..session.shards() {
+                all.extend(session.ledger(ShardId(shard)).await?.partitions());
+            }
+            let value =
+                json!({ "ok": true, "partitions": all.iter().map(totals::to_json).collect::<Vec<_>>() });
+            let mut lines: Vec<String> = all.iter().map(totals::to_line).collect();
+            if lines.is_empty() {
+                lines.push("no partitions; `surety ctl partition create 0:1` makes one".to_owned());
+            }
+            answer::show(json, &value, &lines)
+        }
+    }
+}
+
+/// `create`, `freeze` and `unfreeze`.
+pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> Result<(), Failure> {
+    let (record, done) = match command {
+        Command::Create { partition, onchain, asset, track_merchants } => {
+            let body = PartitionBody {
+                onchain: onchain.unwrap_or_else(|| onchain_of(*partition)),
+                asset: AssetId(*asset),
+                track_merchants: u8::from(*track_merchants),
+                ..PartitionBody::default()
+            };
+            let record = Record::new(Kind::PartitionCreate, session.id(), *partition, Amount::ZERO, &body);
+            (record, format!("partition {partition} exists"))
+        }
+        Command::Freeze { partition, reason } => {
+            let body = ControlBody { user: *reason, ..ControlBody::default() };
+            let record = Record::new(Kind::Freeze, session.id(), *partition, Amount::ZERO, &body);
+            (record, format!("partition {partition} is frozen"))
+        }
+        Command::Unfreeze { partition } => {
+            let body = ControlBody::default();
+            let record = Record::new(Kind::Unfreeze, session.id(), *partition, Amount::ZERO, &body);
+            (record, format!("partition {partition} is no longer frozen"))
+        }
+        Command::List | Command::Show { .. } => return Ok(()),
+    };
+    let reply = session.ask(record).await?;
+    answer::tell(json, &done, &[reply])
+}
+
+/// `supplier`.
+pub(crate) async fn suppliers(session: &Session, command: &Supplier, json: bool) -> Result<(), Failure> {
+    let ledger = session.ledger(command.partition.shard()).await?;
+    if ledger.partition(command.partition).is_none() {
+        return Err(unknown(command.partition));
+    }
+    let mut suppliers = ledger.suppliers(command.partition);
+    suppliers.retain(|state| command.supplier.is_none_or(|wanted| wanted == state.supplier));
+    let value = json!({
+        "ok": true,
+        "partition": command.partition.to_string(),
+        "suppliers": suppliers.iter().map(|state| json!({
+            "supplier": state.supplier.to_string(),
+            "units": state.units.to_string(),
+            "queued": state.queued.to_string(),
+            "value": state.value.to_string(),
+        })).collect::<Vec<_>>(),
+        "queued": ledger.queued(command.partition).iter().map(|queued| json!({
+            "id": queued.id.to_string(),
+            "supplier": queued.supplier.to_string(),
+            "units": queued.units.to_string(),
+            "due": values::moment_text(queued.due),
+        })).collect::<Vec<_>>(),
+    });
+    let line = |state: &ledger::SupplierState| {
+        format!("{}  units {}  queued {}  worth {}", state.supplier, state.units, state.queued, state.value)
+    };
+    let mut lines: Vec<String> = suppliers.iter().map(line).collect();
+    if lines.is_empty() {
+        lines.push("no suppliers".to_owned());
+    }
+    answer::show(json, &value, &lines)
+}
+
+pub(crate) fn unknown(partition: PartitionHandle) -> Failure {
+    let code = Code::UnknownPartition;
+    let advice = "`surety ctl partition list` shows what there is";
+    Failure::new(Exit::Declined, format!("partition {partition}: {code}; {advice}"))
+}
+
+/// An id on chain for development: the handle at its end, under a prefix that means nothing on chain.
+pub(crate) fn onchain_of(partition: PartitionHandle) -> [u8; 32] {
+    let mut id = [0; 32];
+    id[24..].copy_from_slice(&partition.0.to_be_bytes());
+    id
+}

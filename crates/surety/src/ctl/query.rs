@@ -1,0 +1,137 @@
+//! `surety ctl lock show` and `query`.
+
+use std::io::{BufWriter, Write};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use surety_protocol::{
+    Amount, ChangeBody, Code, ConsumeBody, Id, Kind, PartitionHandle, Record, Seq, ShardId, TenantId,
+};
+
+use super::answer;
+use crate::exit::{self, Failure};
+use crate::record_text::reply_json;
+use crate::remote::Session;
+use crate::{dump, values};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LockCommand {
+    /// Looks a lock up: how it ended, what it holds
+    ///
+    /// Example: surety ctl --data DIR lock show 0:1 0190a1b2-c3d4-7000-8000-000000000001 --tenant 1
+    #[command(after_help = exit::HELP)]
+    Show(Lock),
+}
+
+/// A lock.
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    /// Where: shard:number
+    #[arg(value_parser = values::partition)]
+    partition: PartitionHandle,
+    /// Which: the id of its lock request
+    #[arg(value_parser = values::id)]
+    id: Id,
+    /// Whose; 0 is the identity's own tenant
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    tenant: u32,
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Which shard
+    #[arg(long, default_value_t = 0, value_name = "I")]
+    shard: u16,
+    /// The first seq wanted
+    #[arg(long, default_value_t = 1, value_name = "SEQ")]
+    from: u64,
+    /// At most so many records
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Only this kind, for example capture
+    #[arg(long, value_parser = kind, value_name = "KIND")]
+    kind: Option<Kind>,
+    /// Only what is about this lock or id
+    #[arg(long, value_parser = values::id, value_name = "ID")]
+    lock: Option<Id>,
+    /// Only this tenant's
+    #[arg(long, value_name = "N")]
+    tenant: Option<u32>,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let names = || Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+    let found = Kind::ALL.iter().copied().find(|kind| kind.name() == text);
+    found.ok_or_else(|| format!("`{text}` is no kind; there are {}", names()))
+}
+
+/// `lock show`.
+pub(crate) async fn lock(session: &Session, command: &LockCommand, json: bool) -> Result<(), Failure> {
+    let LockCommand::Show(lock) = command;
+    let body = ChangeBody { lock: lock.id, ..ChangeBody::default() };
+    let request = Record::new(Kind::Lookup, session.id(), lock.partition, Amount::ZERO, &body);
+    let reply = session.ask(Record { tenant: TenantId(lock.tenant), ..request }).await?;
+    if !reply.code().is_recorded() || reply.code() == Code::NotFound {
+        return answer::tell(json, "", &[reply]);
+    }
+    let mut value = reply_json(&reply);
+    value["ok"] = json!(true);
+    let lines = [
+        format!("lock       {}", lock.id),
+        format!("state      {} ({})", reply.end(), reply.code()),
+        format!("total      {}", reply.approved),
+        format!("remaining  {}", reply.remaining),
+        format!("deadline   {}", values::moment_text(reply.deadline)),
+        format!("version    {}", reply.version),
+        format!("as of      {}", values::moment_text(reply.time)),
+    ];
+    answer::show(json, &value, &lines)
+}
+
+/// `query`.
+pub(crate) async fn query(session: &Session, query: &Query, json: bool) -> Result<(), Failure> {
+    let shard = ShardId(query.shard);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut count = 0;
+    let limit = query.limit.unwrap_or(u64::MAX);
+    session
+        .read(shard, Seq(query.from.max(1)), |batch| {
+            for (index, record) in batch.records.iter().enumerate() {
+                if count == limit {
+                    return Ok(false);
+                }
+                if query.wants(record) {
+                    count += 1;
+                    let seq = Seq(batch.first.0 + index as u64);
+                    let parts = &batch.records[index + 1..];
+                    let parts = &parts[..record.continuations().min(parts.len())];
+                    dump::print(json, shard, seq, record, parts, &mut out)?;
+                }
+            }
+            Ok(count < limit)
+        })
+        .await?;
+    if json {
+        writeln!(out, "{}", json!({ "ok": true, "records": count }))?;
+    }
+    Ok(out.flush()?)
+}
+
+impl Query {
+    fn wants(&self, record: &Record) -> bool {
+        let Some(kind) = record.kind() else { return true };
+        self.kind.is_none_or(|wanted| wanted == kind)
+            && self.tenant.is_none_or(|wanted| TenantId(wanted) == record.tenant)
+            && self.lock.is_none_or(|wanted| record.id == wanted || lock_of(record, kind) == Some(wanted))
+    }
+}
+
+/// The lock that a record is about, where it is not the record's own id.
+fn lock_of(record: &Record, kind: Kind) -> Option<Id> {
+    match kind {
+        Kind::Consume | Kind::AutoConsume => Some(record.body::<ConsumeBody>().lock),
+        _ if kind.changes_a_lock() => Some(record.body::<ChangeBody>().lock),
+        _ => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! Exit codes, all in one place, and the failure that carries one out of a command.
+
+use core::fmt;
+use std::process::ExitCode;
+
+/// What the process tells whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Something failed that has no code of its own; a check that ran and did not hold.
+    Failure = 1,
+    /// The command line, the environment or a file of settings is wrong.
+    Usage = 2,
+    /// The data directory is damaged, or its log does not replay.
+    Corrupt = 3,
+    /// No data directory there, or another engine's.
+    Foreign = 4,
+    /// Another process uses the data directory.
+    InUse = 5,
+    /// The data directory was written by a newer version.
+    Newer = 6,
+    /// An address to listen on is taken or not ours.
+    Address = 7,
+    /// The clock went too far since the last record; somebody has to accept the gap.
+    Clock = 8,
+    /// The engine cannot be reached, or closed the connection.
+    Unreachable = 9,
+    /// The engine answered, and the answer was no.
+    Declined = 10,
+}
+
+/// The table of exit codes at the end of every `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0   done; for a check: sound
+  1   failed, or a check does not hold
+  2   wrong usage or settings (unknown option, unknown configuration key)
+  3   corrupt: the data directory is damaged or does not replay
+  4   no data directory, or a foreign one
+  5   the data directory is in use by another process
+  6   the data directory is of a newer format
+  7   an address to listen on is taken
+  8   the clock moved too far; see `surety ctl clock accept`
+  9   the engine cannot be reached
+  10  the engine declined the request";
+
+/// Why a command ends early: one line, and an exit code.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure with its line: what was wrong, where, and what to do.
+    pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: one_line(&message.to_string()) }
+    }
+
+    /// A failure whose line is this error with everything that caused it.
+    pub(crate) fn caused(exit: Exit, context: impl fmt::Display, error: &dyn core::error::Error) -> Self {
+        let mut message = context.to_string();
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Many errors repeat their cause in their own text.
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        Self::new(exit, message)
+    }
+
+    /// The line on standard error, and the code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !self.message.is_empty() {
+            eprintln!("error: {}", self.message);
+        }
+        ExitCode::from(self.exit as u8)
+    }
+
+    /// The code alone.
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// Ends the command with a code whose reason has already been told on standard output.
+    pub(crate) const fn told(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        // Nobody reads any more (`surety dump | head`): that is no failure of ours, and no place to complain to.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::told(Exit::Failure);
+        }
+        Self::new(Exit::Failure, error)
+    }
+}
+
+fn one_line(message: &str) -> String {
+    message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_failure_is_one_line_with_its_causes() {
+        let inner = std::io::Error::other("disk\n  gone");
+        let failure = Failure::caused(Exit::Corrupt, "cannot open", &Outer(inner));
+        assert_eq!(failure.to_string(), "cannot open: outer: disk gone");
+        assert_eq!(failure.exit(), Exit::Corrupt);
+    }
+
+    #[test]
+    fn every_code_is_in_the_help() {
+        for exit in [
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Corrupt,
+            Exit::Foreign,
+            Exit::InUse,
+            Exit::Newer,
+            Exit::Address,
+            Exit::Clock,
+            Exit::Unreachable,
+            Exit::Declined,
+        ] {
+            assert!(HELP.lines().any(|line| line.starts_with(&format!("  {:<3} ", exit as u8))), "{exit:?}");
+        }
+    }
+}

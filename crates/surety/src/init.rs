@@ -1,0 +1,64 @@
+//! `surety init`: makes a data directory.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+use server::InitError;
+use storage::{CreateDirectoryError, LockError};
+use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
+
+use crate::exit::{self, Exit, Failure};
+
+/// Makes a data directory: engine id, logs, keys, development certificates
+///
+/// Refuses a directory that exists and is not empty. The number of shards is for ever: a shard is one thread, one log and
+/// one UDP port. One shard is the default, since it serves more than most networks need and leaves a second core to the
+/// kernel and to clients; take as many as there are cores to spare.
+///
+/// Identities for development are in DIR/pki: admin.pem, settler.pem and reader.pem of the operator, authorizer.pem of
+/// tenant 1.
+///
+/// Example: surety init --data DIR --shards 2
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment, after_help = exit::HELP)]
+pub(crate) struct Args {
+    /// The directory to make
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Threads, logs and UDP ports
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    shards: u16,
+    /// Bytes of the first segment of each log
+    #[arg(long, value_name = "BYTES", default_value_t = SEGMENT_BYTES, value_parser = segment_bytes)]
+    segment_bytes: u64,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let data = args.data.display();
+    let metadata =
+        server::init(&args.data, args.shards, args.segment_bytes).map_err(|error| failure(&error))?;
+    println!("engine {} with {} shard(s) in {data}", metadata.engine, metadata.shards);
+    println!("next: surety serve --data {data}");
+    Ok(())
+}
+
+/// Reads the length of a segment.
+pub(crate) fn segment_bytes(text: &str) -> Result<u64, String> {
+    let bytes = crate::values::amount(text)?.0;
+    let least = 2 * BLOCK_BYTES_MAX as u64;
+    match u64::try_from(bytes) {
+        Ok(bytes) if bytes.is_multiple_of(4096) && bytes >= least => Ok(bytes),
+        _ => Err(format!("a segment is a multiple of 4096 bytes, at least {least}")),
+    }
+}
+
+/// Why no data directory was made.
+pub(crate) fn failure(error: &InitError) -> Failure {
+    let exit = match error {
+        InitError::Directory(CreateDirectoryError::Lock(LockError::Busy { .. })) => Exit::InUse,
+        InitError::Directory(CreateDirectoryError::Shards(_)) => Exit::Usage,
+        _ => Exit::Failure,
+    };
+    Failure::caused(exit, "no data directory was made", error)
+}

@@ -1,0 +1,223 @@
+//! A running engine as `ctl`, `load` and `demo` reach it: address, identity, and requests over the wire.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use ledger::{Ledger, operation_len};
+use surety_client::{Client, ConnectError, Identity, Options, QuicOptions, SubmitError, TailBatch};
+use surety_protocol::{Code, HelloReply, Id, Record, Reply, Seq, ShardId, Time};
+
+use crate::ctl::Target;
+use crate::directory::{self, Serving};
+use crate::exit::{Exit, Failure};
+
+/// Whose development identity to take from a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Reads.
+    Reader,
+    /// Runs the engine.
+    Admin,
+    /// Tells what became of payments and the chain.
+    Settler,
+    /// Sends payments, as tenant 1.
+    Authorizer,
+}
+
+impl Role {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Reader => "reader",
+            Self::Admin => "admin",
+            Self::Settler => "settler",
+            Self::Authorizer => "authorizer",
+        }
+    }
+}
+
+/// A connection to a running engine.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+}
+
+/// The runtime of commands that talk to an engine.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Failure, format!("no runtime: {error}")))
+}
+
+/// The wall clock.
+pub(crate) fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+impl Target {
+    /// Address of shard 0, and the identity file for a role.
+    pub(crate) fn resolve(&self, role: Role) -> Result<(SocketAddr, PathBuf), Failure> {
+        match (&self.data, self.connect, &self.identity) {
+            (Some(data), _, identity) => {
+                let own = || directory::identity(data, role.file());
+                Ok((Serving::find(data)?.listen, identity.clone().unwrap_or_else(own)))
+            }
+            (None, Some(address), Some(identity)) => Ok((address, identity.clone())),
+            _ => Err(Failure::new(
+                Exit::Usage,
+                "which engine? give --data DIR, or --connect IP:PORT with --identity FILE",
+            )),
+        }
+    }
+}
+
+/// Reads an identity file.
+pub(crate) fn identity(file: &Path) -> Result<Identity, Failure> {
+    let advice = "`surety cert client` makes one";
+    Identity::from_file(file).map_err(|error| Failure::new(Exit::Usage, format!("{error}; {advice}")))
+}
+
+/// Connects a client.
+pub(crate) async fn connect(address: SocketAddr, file: &Path) -> Result<Client, Failure> {
+    let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity(file)?) };
+    Client::connect_with(quic, Options::default()).await.map_err(|error| connect_failure(address, &error))
+}
+
+fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {
+    match error {
+        ConnectError::Open { .. } => Failure::new(
+            Exit::Unreachable,
+            format!("{address}: {error}: check address, identity and authority"),
+        ),
+        ConnectError::Identity(_) | ConnectError::NoAddress => Failure::new(Exit::Usage, error),
+    }
+}
+
+impl Session {
+    /// Connects with the identity for a role.
+    pub(crate) async fn open(target: &Target, role: Role) -> Result<Self, Failure> {
+        let (address, identity) = target.resolve(role)?;
+        Ok(Self { client: connect(address, &identity).await? })
+    }
+
+    /// Shards of the engine.
+    pub(crate) fn shards(&self) -> u16 {
+        self.client.hello().shards
+    }
+
+    /// A new id on the engine's clock.
+    pub(crate) fn id(&self) -> Id {
+        self.client.new_id()
+    }
+
+    /// The client itself.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request; an admission code comes back as a reply, too.
+    pub(crate) async fn ask(&self, request: Record) -> Result<Reply, Failure> {
+        answer(&request, self.client.submit(request).await)
+    }
+
+    /// Sends a long request.
+    pub(crate) async fn ask_long(&self, records: Vec<Record>) -> Result<Reply, Failure> {
+        let Some(head) = records.first().copied() else {
+            return Err(Failure::new(Exit::Usage, "an empty request"));
+        };
+        answer(&head, self.client.submit_long(&records).await)
+    }
+
+    /// What a shard says of itself.
+    pub(crate) async fn hello(&self, shard: ShardId) -> Result<HelloReply, Failure> {
+        if shard.0 >= self.shards() {
+            let count = self.shards();
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("no shard {shard}: there are {count}, counted from 0"),
+            ));
+        }
+        let link = self.client.packed(shard).await;
+        let link =
+            link.map_err(|error| Failure::new(Exit::Unreachable, format!("shard {shard}: {error}")))?;
+        Ok(*link.hello())
+    }
+
+    /// Reads a shard's change stream from `from` up to what is acknowledged now. `take` gets consecutive records and
+    /// says whether it wants more.
+    pub(crate) async fn read(
+        &self,
+        shard: ShardId,
+        from: Seq,
+        mut take: impl FnMut(&TailBatch<'_>) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let until = self.hello(shard).await?.acked;
+        let mut tail = self.client.tail(shard, from);
+        if until < from {
+            return Ok(());
+        }
+        loop {
+            let batch = tail.next_batch().await.map_err(|error| Failure::new(Exit::Failure, error))?;
+            let goes_on = take(&batch)?;
+            if !goes_on || batch.through >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A shard's money: its change stream from the beginning, replayed into a ledger of our own.
+    pub(crate) async fn ledger(&self, shard: ShardId) -> Result<Ledger, Failure> {
+        let engine = self.client.hello().engine;
+        let mut ledger = Ledger::new(engine::Config::new(engine, shard).ledger());
+        let mut waiting: Vec<Record> = Vec::new();
+        let mut next = Seq(1);
+        let begun = Instant::now();
+        let mut told = begun;
+        self.read(shard, Seq(1), |batch| {
+            waiting.extend_from_slice(batch.records);
+            let mut rest = waiting.as_slice();
+            // An operation may be cut between two frames: what is left waits for the next one.
+            while let Some(length) = operation_len(rest).filter(|length| (1..=rest.len()).contains(length)) {
+                let (operation, tail) = rest.split_at(length);
+                ledger.replay(next, operation).map_err(|error| {
+                    Failure::new(Exit::Corrupt, format!("the change stream of shard {shard}: {error}"))
+                })?;
+                next.0 += length as u64;
+                rest = tail;
+            }
+            let done = waiting.len() - rest.len();
+            waiting.drain(..done);
+            if told.elapsed().as_millis() > 200 && std::io::stderr().is_terminal() {
+                told = Instant::now();
+                eprint!("\rreading shard {shard}: seq {next} after {:.1} s ", begun.elapsed().as_secs_f32());
+            }
+            Ok(true)
+        })
+        .await?;
+        if told != begun {
+            eprint!("\r\x1b[K");
+        }
+        Ok(ledger)
+    }
+}
+
+/// The reply to a request, also where it is a refusal; everything else is a failure.
+fn answer(request: &Record, answer: Result<Reply, SubmitError>) -> Result<Reply, Failure> {
+    let error = match answer {
+        Ok(reply) => return Ok(reply),
+        Err(error) => error,
+    };
+    match error.refusal() {
+        Some(code) => Ok(refusal(request, code)),
+        None => Err(Failure::new(Exit::Unreachable, error)),
+    }
+}
+
+/// An admission code as the reply that carried it.
+pub(crate) fn refusal(request: &Record, code: Code) -> Reply {
+    Reply { id: request.id, kind: request.kind, code: code as u8, ..Reply::default() }
+}

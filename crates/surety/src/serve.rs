@@ -1,0 +1,284 @@
+//! `surety serve`: serves a data directory until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use engine::Durability;
+use serde_json::{Value, json};
+use server::{Config, IoMode, Running, Server, StartError, StartFailure};
+use surety_protocol::Time;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{
+    ClockSettings, DurabilityName, IoName, LimitSettings, LogSettings, ServerSettings, Settings,
+};
+use crate::directory::Serving;
+use crate::exit::{self, Exit, Failure};
+use crate::values::SpanText;
+use crate::{init, remote};
+
+/// Serves a data directory over QUIC
+///
+/// Prints one JSON line {"ready":true,...} with addresses and the position of each shard once requests are taken. SIGTERM
+/// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0. Logs are on standard error;
+/// SURETY_LOG=debug tells more.
+///
+/// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
+/// one wins, and an unknown key is an error. --print-config shows the outcome and exits.
+///
+/// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
+#[derive(Debug, ClapArgs)]
+#[command(verbatim_doc_comment, after_help = exit::HELP)]
+pub(crate) struct Args {
+    /// The data directory, made by `surety init`
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// UDP address of shard 0; shard I listens I ports above; port 0 takes free ones [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// TCP address of the admin listener: /livez /readyz /metrics /version [default: none]
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
+    /// What stands behind a reply [default: fsync]
+    #[arg(long)]
+    durability: Option<DurabilityName>,
+    /// How the log is written [default: sync]
+    #[arg(long)]
+    io: Option<IoName>,
+    /// Prove the last block by a second file before its replies leave: a second sync for each block
+    #[arg(long)]
+    guard: bool,
+    /// Bytes of a new segment of the log [default: 64 MiB]
+    #[arg(long, value_name = "BYTES", value_parser = init::segment_bytes)]
+    segment_bytes: Option<u64>,
+    /// A TOML file of settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the settings that would be used, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let settings = Settings::load(args.config.as_deref(), std::env::vars(), &args.settings())?;
+    let data = settings.server.data.clone();
+    let config = server_config(data.clone().unwrap_or_default(), &settings)?;
+    if args.print_config {
+        print!("{}", effective(&config, data).to_toml());
+        return Ok(());
+    }
+    if data.is_none() {
+        return Err(Failure::new(Exit::Usage, "which data directory? give --data DIR, or set server.data"));
+    }
+    remote::runtime()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Listen for signals before anybody can be told that we are ready.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let data = config.data.clone();
+    let (durability, io) = (config.durability, config.io);
+    let running = Server::start(config).map_err(|error| start_failure(&error))?;
+    let serving = Serving { listen: address(&running)?, admin: running.admin(), pid: std::process::id() };
+    serving.announce(&data)?;
+    println!("{}", ready(&running, &serving, durability, io));
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+    }
+    let stopped = shut_down(running).await;
+    Serving::retract(&data);
+    stopped
+}
+
+/// The line that scripts wait for.
+fn ready(running: &Running, serving: &Serving, durability: Durability, io: IoMode) -> Value {
+    let shards: Vec<Value> = running
+        .shards()
+        .iter()
+        .map(|shard| {
+            json!({
+                "shard": shard.shard.0,
+                "port": shard.address.map(|address| address.port()),
+                "seq": shard.seq.0,
+                "epoch": shard.epoch.0,
+            })
+        })
+        .collect();
+    json!({
+        "ready": true,
+        "engine": running.engine().to_string(),
+        "listen": serving.listen.to_string(),
+        "admin": serving.admin.map(|address| address.to_string()),
+        "shards": shards,
+        "durability": durability_name(durability).name(),
+        "io": io_name(io),
+        "pid": serving.pid,
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+impl Args {
+    /// The flags as settings.
+    fn settings(&self) -> Settings {
+        Settings {
+            server: ServerSettings {
+                data: self.data.clone(),
+                listen: self.listen,
+                admin: self.admin,
+                durability: self.durability,
+                io: self.io,
+                guard: self.guard.then_some(true),
+                pin: None,
+            },
+            log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
+            ..Settings::default()
+        }
+    }
+}
+
+/// Settings on top of the server's own defaults.
+fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
+    let mut config = Config::new(data);
+    let Settings { server, log, clock, limits } = settings;
+    if let Some(listen) = server.listen {
+        config.listen = Some(listen);
+    }
+    config.admin = server.admin;
+    if let Some(durability) = server.durability {
+        config.durability = match durability {
+            DurabilityName::Fsync => Durability::Fsync,
+            DurabilityName::Os => Durability::Os,
+        };
+    }
+    if let Some(io) = server.io {
+        config.io = match io {
+            IoName::Direct => IoMode::Direct,
+            IoName::Sync => IoMode::Sync,
+        };
+    }
+    config.guard = server.guard.unwrap_or(config.guard);
+    config.pin_threads = server.pin.unwrap_or(config.pin_threads);
+    if let Some(bytes) = log.segment_bytes {
+        config.segment_bytes = init::segment_bytes(&bytes.to_string())
+            .map_err(|error| Failure::new(Exit::Usage, format!("log.segment_bytes: {error}")))?;
+    }
+    config.snapshot_records = log.snapshot_records.unwrap_or(config.snapshot_records);
+    config.retain_records = log.retain_records.or(config.retain_records);
+    config.free_bytes_min = log.free_bytes_min.unwrap_or(config.free_bytes_min);
+    if let Some(gap) = clock.max_gap {
+        config.clock_gap_max = duration(gap.0);
+    }
+    macro_rules! take {
+        ($($name:ident),*) => { $(if let Some(value) = limits.$name { config.limits.$name = value; })* };
+    }
+    take!(
+        connections,
+        handshakes,
+        retry_above,
+        connections_per_s_address,
+        connections_per_s_certificate,
+        streams,
+        backlog_bytes,
+        forwarded
+    );
+    if let Some(span) = limits.handshake {
+        config.limits.handshake = duration(span.0);
+    }
+    if let Some(span) = limits.frame {
+        config.limits.frame = duration(span.0);
+    }
+    Ok(config)
+}
+
+/// Everything that is in force, defaults included.
+fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        server: ServerSettings {
+            data,
+            listen: config.listen,
+            admin: config.admin,
+            durability: Some(durability_name(config.durability)),
+            io: Some(if config.io == IoMode::Direct { IoName::Direct } else { IoName::Sync }),
+            guard: Some(config.guard),
+            pin: Some(config.pin_threads),
+        },
+        log: LogSettings {
+            segment_bytes: Some(config.segment_bytes),
+            snapshot_records: Some(config.snapshot_records),
+            retain_records: config.retain_records,
+            free_bytes_min: Some(config.free_bytes_min),
+        },
+        clock: ClockSettings { max_gap: Some(span(config.clock_gap_max)) },
+        limits: LimitSettings {
+            connections: Some(limits.connections),
+            handshakes: Some(limits.handshakes),
+            retry_above: Some(limits.retry_above),
+            connections_per_s_address: Some(limits.connections_per_s_address),
+            connections_per_s_certificate: Some(limits.connections_per_s_certificate),
+            streams: Some(limits.streams),
+            handshake: Some(span(limits.handshake)),
+            frame: Some(span(limits.frame)),
+            backlog_bytes: Some(limits.backlog_bytes),
+            forwarded: Some(limits.forwarded),
+        },
+    }
+}
+
+const fn duration(span: Time) -> Duration {
+    Duration::from_nanos(span.0)
+}
+
+fn span(duration: Duration) -> SpanText {
+    SpanText(Time(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+}
+
+const fn durability_name(durability: Durability) -> DurabilityName {
+    match durability {
+        Durability::Fsync => DurabilityName::Fsync,
+        Durability::Os => DurabilityName::Os,
+    }
+}
+
+const fn io_name(io: IoMode) -> &'static str {
+    match io {
+        IoMode::Direct => "direct",
+        IoMode::Sync => "sync",
+    }
+}
+
+/// Why the server did not start, with its exit code.
+pub(crate) fn start_failure(error: &StartError) -> Failure {
+    let exit = match error.failure() {
+        StartFailure::Missing | StartFailure::Foreign => Exit::Foreign,
+        StartFailure::Busy => Exit::InUse,
+        StartFailure::Corrupt => Exit::Corrupt,
+        StartFailure::Newer => Exit::Newer,
+        StartFailure::PortTaken => Exit::Address,
+        StartFailure::ClockGap => Exit::Clock,
+        StartFailure::Pki | StartFailure::Io => Exit::Failure,
+    };
+    Failure::caused(exit, "cannot serve", error)
+}
+
+/// What the demo serves with: free ports on the loopback, every reply on the disk first.
+pub(crate) fn demo_config(data: &Path) -> Config {
+    Config { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), pin_threads: false, ..Config::new(data) }
+}
+
+/// Address of shard 0.
+pub(crate) fn address(running: &Running) -> Result<SocketAddr, Failure> {
+    let first = running.shards().first().and_then(|shard| shard.address);
+    first.ok_or_else(|| Failure::new(Exit::Failure, "the engine has no network"))
+}
+
+/// Drains and seals.
+pub(crate) async fn shut_down(running: Running) -> Result<(), Failure> {
+    let ended = tokio::task::spawn_blocking(move || running.shutdown()).await;
+    ended.map(|_| ()).map_err(|error| Failure::new(Exit::Failure, format!("draining: {error}")))
+}
