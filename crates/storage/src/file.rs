@@ -17,6 +17,8 @@ use crate::{Operation, StorageError};
 
 /// Pages of zeros that are written at a time when a file is created: 1 MiB.
 const ZERO_PAGES: usize = 256;
+/// Files that are kept open.
+const FILES_OPEN_MAX: usize = 8;
 
 /// How durable writes reach the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +120,12 @@ impl FileStorage {
             return Ok(handles.clone());
         }
         let handles = self.open_file(name)?;
-        self.open.borrow_mut().insert(name, handles.clone());
+        let mut open = self.open.borrow_mut();
+        // Few files are in use at a time; a reader that goes through a long log must not keep them all.
+        if open.len() >= FILES_OPEN_MAX {
+            open.clear();
+        }
+        open.insert(name, handles.clone());
         Ok(handles)
     }
 

@@ -279,6 +279,16 @@ impl Storage for MemoryStorage {
         self.change_names(NameChange::Remove(name));
         Ok(())
     }
+
+    /// As `O_DSYNC` has it: nothing but what is written here becomes durable.
+    fn write_synced(&mut self, name: FileName, offset: u64, bytes: &[u8]) -> Result<(), MemoryError> {
+        self.write_at(name, offset, bytes)?;
+        self.call_or_fail()?;
+        let id = self.id(name)?;
+        let from = usize::try_from(offset).map_err(|_| MemoryError::NoSpace)?;
+        Arc::make_mut(&mut self.files[id]).sync_range(from, bytes.len());
+        Ok(())
+    }
 }
 
 impl NameChange {
@@ -321,6 +331,12 @@ impl File {
     fn sync(&mut self) {
         self.older.clear();
         self.synced_len = self.bytes.len();
+    }
+
+    fn sync_range(&mut self, from: usize, length: usize) {
+        let end = from + length;
+        self.older.retain(|sector, _| *sector < from / SECTOR_BYTES || *sector >= end.div_ceil(SECTOR_BYTES));
+        self.synced_len = self.synced_len.max(end);
     }
 
     fn drop_dirty(&mut self) {

@@ -46,6 +46,7 @@ pub enum CreateError<E> {
 /// The storage's own; want of space is no harm, only new locks are declined until it succeeds.
 pub fn create_reserve<S: Storage>(storage: &mut S, name: FileName, bytes: u64) -> Result<(), S::Error> {
     storage.create(name, bytes)?;
+    // Rolling would do it as well, but there it would delay a block.
     storage.sync_directory()
 }
 
@@ -104,6 +105,7 @@ impl Recovered {
         if options.is_guarded && !self.names.contains(&FileName::Guard) {
             storage.create(FileName::Guard, RING_BYTES)?;
         }
+        // Before anything new is written: a name that came back would hold stale blocks.
         storage.sync_directory()?;
 
         let segments = self.segments().iter().map(|span| span.first_seq).collect();
@@ -115,14 +117,8 @@ impl Recovered {
     }
 
     fn drop_later_segments<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {
-        if self.tail.later.is_empty() {
-            return Ok(());
-        }
-        for &first_seq in self.tail.later.iter().rev() {
-            storage.remove(FileName::Segment { first_seq })?;
-        }
-        // Before anything new can be written: a name that came back would hold stale blocks.
-        storage.sync_directory()
+        let mut newest_first = self.tail.later.iter().rev();
+        newest_first.try_for_each(|&first_seq| storage.remove(FileName::Segment { first_seq }))
     }
 
     fn zero_tail<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {

@@ -195,9 +195,8 @@ impl SnapshotWriter {
         let bytes = self.offset + FOOTER_BYTES as u64;
         let footer = RawFooter::write(self.blocks, self.entries, bytes, hash);
         storage.write_at(self.temp(), self.offset, footer.as_bytes())?;
-        storage.sync(self.temp())?;
-
         let summary = SnapshotSummary { header: self.header, entries: self.entries, bytes, hash };
+        // The reader syncs the file before it reads.
         let read_back = verify_snapshot(storage, self.temp(), self.header.identity)?;
         if read_back != summary {
             return Err(SnapshotError::Damaged { file: self.temp(), offset: 0, part: SnapshotPart::Hash });
@@ -263,7 +262,7 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    /// Opens a snapshot and checks its header.
+    /// Syncs a snapshot, so that it is read from the disk, and checks its header.
     ///
     /// # Errors
     /// A [`SnapshotError`] if it is not a sound snapshot of this engine and shard.

@@ -100,6 +100,17 @@ fn a_guard_entry_proves_the_last_block() {
 }
 
 #[test]
+fn a_guard_entry_is_durable_before_the_ack() {
+    let mut world = World::new(GUARDED);
+    world.block(1);
+    world.block(20);
+    let mut disk = world.disk.crash_losing_all();
+    let (begin, end) = last_block(&mut disk);
+    disk.bytes_mut(FIRST)[begin..end].fill(0);
+    assert!(is_refused(&replay(&mut disk)));
+}
+
+#[test]
 fn a_seal_proves_the_last_block() {
     let mut world = log_of_many_blocks(FSYNC);
     let (begin, end) = last_block(&mut world.disk);
@@ -426,6 +437,64 @@ fn rewrite_header(disk: &mut MemoryStorage, offset: usize, change: impl Fn(&mut 
     change(header);
     let crc = crc32c::crc32c(&header[..252]);
     header[252..].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[test]
+fn a_block_of_an_earlier_epoch_behind_the_log_proves_nothing() {
+    for (epoch, is_proof) in [(1, false), (2, true), (3, true)] {
+        let mut world = World::new(FSYNC);
+        world.block(1);
+        let page = world.disk.bytes(FIRST).unwrap()[8192..12_288].to_vec();
+        world.disk.bytes_mut(FIRST)[16_384..20_480].copy_from_slice(&page);
+        // It claims first seq 33, number 35, and that both were durable before it.
+        rewrite_header(&mut world.disk, 16_384, |bytes| {
+            bytes[32] = epoch;
+            for at in [56, 64, 80, 88] {
+                bytes[at] += 32;
+            }
+        });
+        let result = replay(&mut world.disk);
+        assert_eq!(is_refused(&result), is_proof, "{epoch}: {result:?}");
+    }
+}
+
+#[test]
+fn one_block_in_flight_cannot_tear_two_segments() {
+    let mut world = World::new(FSYNC);
+    world.block(100);
+    let next = FileName::Segment { first_seq: Seq(101) };
+    let mut segment = vec![0; 256 * 1024];
+    segment[5000] = 1;
+    world.disk.insert(next, segment);
+    assert_eq!(replay(&mut world.disk).unwrap().last_seq, Seq(100));
+    world.disk.flip(FIRST, 50_000, 1);
+    let refusal = replay(&mut world.disk).unwrap_err();
+    assert!(matches!(refusal, RecoverError::Rot { reason: Rot::BeyondWindow { .. }, .. }), "{refusal}");
+}
+
+#[test]
+fn any_bytes_with_a_sound_checksum_are_a_header_or_refused() {
+    let mut random = Random(17);
+    let mut world = log_of_many_blocks(FSYNC);
+    let last = usize::try_from(replay(&mut world.disk).unwrap().recovered.last_block().offset).unwrap();
+    let sound = world.disk.bytes(FIRST).unwrap()[last..last + 256].to_vec();
+    let mut read = 0;
+    for _ in 0..100_000 {
+        let mut bytes = sound.clone();
+        for _ in 0..=random.below(3) {
+            bytes[8 + random.below(120)] = random.below(256).to_le_bytes()[0];
+        }
+        let crc = crc32c::crc32c(&bytes[..252]);
+        bytes[252..].copy_from_slice(&crc.to_le_bytes());
+        if let Ok(header) = Header::decode(&bytes) {
+            let mut again = vec![0; 256];
+            header.encode(&mut again);
+            assert_eq!(again, bytes);
+            assert!(header.block_bytes() <= 256 * 1024);
+            read += 1;
+        }
+    }
+    assert!(read > 1000, "{read}");
 }
 
 #[test]
