@@ -94,6 +94,8 @@ struct Outbox {
     /// Operations below this number may have left on the present link.
     started: u64,
     frame_records_max: usize,
+    /// The tick of the engine's goodbye.
+    goodbye: Option<u32>,
     /// What the link answered when it failed to take a frame.
     broken: Option<Closed>,
     /// Set once nothing is accepted any more.
@@ -130,6 +132,7 @@ impl Lane {
             next_order: 0,
             started: 0,
             frame_records_max: FRAME_RECORDS_MAX,
+            goodbye: None,
             broken: None,
             is_closed: false,
             driver: None,
@@ -309,9 +312,10 @@ impl Lane {
         pending.finish(answer);
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up what has waited too long, requests and links.
     pub(crate) fn sweep(&self) {
         let tick = self.shared.tick.load(Ordering::Relaxed);
+        self.wake_after_goodbye();
         let is_late = |pending: &Pending| pending.deadline <= tick;
         let late: Vec<Id> = self
             .outstanding
@@ -336,6 +340,14 @@ impl Lane {
             } else {
                 not_executed(id, NotExecuted::Deadline)
             }));
+        }
+    }
+
+    /// A link that is told to end gets no other reason to look at the time.
+    fn wake_after_goodbye(&self) {
+        let outbox = self.outbox.lock();
+        if let (Some(_), Some(driver)) = (outbox.goodbye, &outbox.driver) {
+            driver.wake_by_ref();
         }
     }
 
@@ -370,6 +382,7 @@ impl Lane {
         let mut guard = self.outbox.lock();
         let outbox = &mut *guard;
         outbox.sender = None;
+        outbox.goodbye = None;
         outbox.broken = None;
         outbox.batch.clear();
         outbox.queue.clear();
@@ -479,7 +492,6 @@ impl Lane {
             replies: Vec::with_capacity(FRAME_RECORDS_MAX),
             was_used: false,
             is_deferred: false,
-            goodbye_tick: None,
         };
         let closed = tokio::select! {
             biased;
@@ -504,7 +516,6 @@ struct Serving<'a> {
     was_used: bool,
     /// The queue was seen, and everything that is ready has been given a turn to add to it.
     is_deferred: bool,
-    goodbye_tick: Option<u32>,
 }
 
 impl Serving<'_> {
@@ -518,15 +529,12 @@ impl Serving<'_> {
                 Poll::Pending => break,
                 Poll::Ready(Event::Replies(token)) => self.on_replies(token),
                 Poll::Ready(Event::Goodbye) => {
-                    self.lane.outbox.lock().sender = None;
-                    self.goodbye_tick = Some(self.lane.shared.tick.load(Ordering::Relaxed));
+                    let mut outbox = self.lane.outbox.lock();
+                    outbox.sender = None;
+                    outbox.goodbye = Some(self.lane.shared.tick.load(Ordering::Relaxed));
                 }
                 Poll::Ready(Event::Closed(closed)) => return Poll::Ready(closed),
             }
-        }
-        let tick = self.lane.shared.tick.load(Ordering::Relaxed);
-        if self.goodbye_tick.is_some_and(|since| tick.saturating_sub(since) > GOODBYE_TICKS) {
-            return Poll::Ready(Closed::ByServer(CloseCode::Draining));
         }
         self.poll_flush(cx)
     }
@@ -546,6 +554,10 @@ impl Serving<'_> {
         }
         if let Some(closed) = outbox.broken {
             return Poll::Ready(closed);
+        }
+        let tick = self.lane.shared.tick.load(Ordering::Relaxed);
+        if outbox.goodbye.is_some_and(|since| tick.saturating_sub(since) > GOODBYE_TICKS) {
+            return Poll::Ready(Closed::ByServer(CloseCode::Draining));
         }
         if outbox.sender.is_none() || outbox.queue.is_empty() && outbox.batch.is_empty() {
             return Poll::Pending;
