@@ -1,7 +1,7 @@
 //! Operations: the units of execution inside a frame.
 
 use crate::limits::{CHAIN_MAX, CONTINUATION_BYTES, LONG_RECORDS_MAX, RECORD_BYTES};
-use crate::record::ControlBody;
+use crate::record::{ControlBody, Shape};
 use crate::{ActorId, Code, Kind, Origin, Record, RecordError, Roles, TenantId};
 
 /// Who asks, as the connection's certificate says.
@@ -68,34 +68,37 @@ fn measure(records: &[[u8; RECORD_BYTES]]) -> Result<usize, RecordError> {
             // The last request of a frame cannot be linked to the next frame's.
             return Err(RecordError::Cut { expected: length + 1, found: length });
         };
-        let record = Record::from_bytes(bytes);
-        let kind = record.check()?;
-        if kind == Kind::Continuation {
+        let head = Shape::read(bytes)?;
+        if head.kind == Kind::Continuation {
             return Err(RecordError::Cut { expected: 0, found: 1 });
         }
-        let parts = record.continuations();
-        let is_part = |bytes: &&[u8; RECORD_BYTES]| bytes[RECORD_BYTES - 2] == Kind::Continuation as u8;
-        let found = records[length + 1..].iter().take(parts).take_while(is_part).count();
-        if found != parts {
-            return Err(RecordError::Cut { expected: parts, found });
-        }
-        if !is_padded(&record, &records[length + 1..length + 1 + parts]) {
-            return Err(RecordError::Padding(Kind::Continuation));
+        let parts = head.continuations;
+        if parts > 0 {
+            check_parts(bytes, parts, &records[length + 1..])?;
         }
         length += 1 + parts;
-        if !record.is_linked() {
+        if !head.is_linked {
             return Ok(length);
         }
     }
 }
 
-/// True if the bytes of the continuations that are neither payload nor kind are zero.
-fn is_padded(head: &Record, parts: &[[u8; RECORD_BYTES]]) -> bool {
-    let Some(last) = parts.last() else { return true };
-    let bytes = usize::try_from(head.body::<ControlBody>().number).unwrap_or(usize::MAX);
-    let in_last = bytes - (parts.len() - 1) * CONTINUATION_BYTES;
-    parts.iter().all(|part| Record::from_bytes(part).check().is_ok())
-        && last[in_last..CONTINUATION_BYTES].iter().all(|byte| *byte == 0)
+/// Checks that `expected` continuations follow a head, and that what is neither payload nor kind in them is zero.
+fn check_parts(
+    head: &[u8; RECORD_BYTES],
+    expected: usize,
+    rest: &[[u8; RECORD_BYTES]],
+) -> Result<(), RecordError> {
+    let is_part = |bytes: &&[u8; RECORD_BYTES]| bytes[RECORD_BYTES - 2] == Kind::Continuation as u8;
+    let found = rest.iter().take(expected).take_while(is_part).count();
+    if found != expected {
+        return Err(RecordError::Cut { expected, found });
+    }
+    rest[..expected].iter().try_for_each(|part| Shape::read(part).map(|_| ()))?;
+    let bytes = usize::try_from(Record::from_bytes(head).body::<ControlBody>().number).unwrap_or(usize::MAX);
+    let in_last = bytes - (expected - 1) * CONTINUATION_BYTES;
+    let is_padded = rest[expected - 1][in_last..CONTINUATION_BYTES].iter().all(|byte| *byte == 0);
+    if is_padded { Ok(()) } else { Err(RecordError::Padding(Kind::Continuation)) }
 }
 
 /// Checks an operation for what no ledger needs to know: size, shape, role.

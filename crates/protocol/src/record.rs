@@ -7,8 +7,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::archive;
 use crate::limits::{AMOUNT_MAX, BODY_BYTES, CONTINUATION_BYTES, RECORD_BYTES, UNITS_MAX};
 use crate::{
-    ActorId, Address, Amount, AssetId, Code, Flags, Id, Kind, MerchantId, PartitionHandle, QuoteId, TenantId,
-    Time,
+    ActorId, Address, Amount, AssetId, Code, Flags, Id, Kind, MerchantId, Origin, PartitionHandle, QuoteId,
+    TenantId, Time,
 };
 
 /// A request, or the log's record of it.
@@ -45,6 +45,7 @@ pub type Request = Record;
 
 const _: () = assert!(size_of::<ArchivedRecord>() == RECORD_BYTES);
 const _: () = assert!(size_of::<Record>() == RECORD_BYTES);
+const BODY_OFFSET: usize = core::mem::offset_of!(ArchivedRecord, body);
 
 /// A kind-specific part of a record, at offset 48.
 pub trait Body: Sized {
@@ -387,37 +388,21 @@ impl Record {
     /// Continuations that must follow this head; 0 for a record that stands alone.
     #[must_use]
     pub fn continuations(&self) -> usize {
-        match self.kind() {
-            Some(Kind::Policy | Kind::ReleaseGroup) => {
-                let bytes = usize::try_from(self.body::<ControlBody>().number).unwrap_or(usize::MAX);
-                bytes.div_ceil(CONTINUATION_BYTES)
-            }
-            _ => 0,
-        }
+        self.kind().map_or(0, |kind| continuations(kind, &self.body))
     }
 
     /// Checks what makes the bytes a request: a kind that may arrive on the wire, known marks, zero padding.
     ///
     /// # Errors
     /// The reason to close the connection.
+    #[inline]
     pub fn check(&self) -> Result<Kind, RecordError> {
-        let kind = self
-            .kind()
-            .filter(|kind| kind.origin() != crate::Origin::Engine)
-            .ok_or(RecordError::UnknownKind(self.kind))?;
-        if kind == Kind::Continuation {
-            // The payload fills 120 bytes; behind it stand only the kind and zeros.
-            let rest_is_zero = self.tenant == TenantId(0) && self.flags == 0 && self.code == 0;
-            return if rest_is_zero { Ok(kind) } else { Err(RecordError::Padding(kind)) };
-        }
-        if self.flags & !Flags::KNOWN.0 != 0 {
-            return Err(RecordError::UnknownFlags(self.flags));
-        }
-        if self.padding_is_zero(kind) { Ok(kind) } else { Err(RecordError::Padding(kind)) }
+        check(self.kind, self.code, self.flags, self.tenant.0, &self.body)
     }
 
     /// True if every field that the engine fills is zero and every amount is one that a request may carry.
     #[must_use]
+    #[inline]
     pub fn is_well_formed(&self, kind: Kind) -> bool {
         if kind == Kind::Continuation {
             return true;
@@ -425,105 +410,29 @@ impl Record {
         let sender_flags = self.flags & !Flags::SENDER.0 == 0;
         let common = self.result == Amount::ZERO && self.time == Time::ZERO && self.code == 0 && sender_flags;
         let amount_max = if kind == Kind::Withdraw { UNITS_MAX } else { AMOUNT_MAX };
-        common && self.amount.0 <= amount_max && self.engine_part_is_zero(kind)
-    }
-
-    fn padding_is_zero(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Consume | Kind::AutoConsume => self.body::<ConsumeBody>().reserved == 0,
-            Kind::Freeze
-            | Kind::Unfreeze
-            | Kind::Cover
-            | Kind::WriteOff
-            | Kind::BatchFinal
-            | Kind::Deficit
-            | Kind::RiskCap
-            | Kind::Policy
-            | Kind::ReleaseGroup => self.body::<ControlBody>().reserved == [0; 12],
-            Kind::Price => {
-                let body = self.body::<PriceBody>();
-                body.reserved_a == 0 && body.reserved == [0; 32]
-            }
-            Kind::PartitionCreate => self.body::<PartitionBody>().reserved == [0; 15],
-            Kind::TenantSet => self.body::<TenantBody>().reserved == [0; 7],
-            Kind::Grant => {
-                let body = self.body::<GrantBody>();
-                body.reserved_a == [0; 12] && body.reserved == [0; 32]
-            }
-            _ => true,
-        }
-    }
-
-    fn engine_part_is_zero(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Lock => {
-                let body = self.body::<LockBody>();
-                body.deadline == Time::ZERO && body.price_seq == 0 && body.floor.is_in_range()
-            }
-            Kind::Increase => {
-                let body = self.body::<ChangeBody>();
-                body.freed == 0 && body.deadline == Time::ZERO && body.capture == 0
-            }
-            Kind::Capture | Kind::Advice => {
-                let body = self.body::<ChangeBody>();
-                change_part_is_zero(&body) && body.capture == 0
-            }
-            _ if kind.changes_a_lock() => change_part_is_zero(&self.body::<ChangeBody>()),
-            Kind::Consume => {
-                let body = self.body::<ConsumeBody>();
-                body.freed == 0 && body.merchant == MerchantId(0) && body.actor == ActorId(0)
-            }
-            Kind::Deposit | Kind::Reward | Kind::Withdraw => {
-                let body = self.body::<StakeBody>();
-                body.units == 0 && body.actor == ActorId(0) && body.due == Time::ZERO
-            }
-            Kind::Price => self.body::<PriceBody>().actor == ActorId(0),
-            Kind::PartitionCreate => self.body::<PartitionBody>().actor == ActorId(0),
-            Kind::TenantSet => self.body::<TenantBody>().actor == ActorId(0),
-            Kind::Grant => self.body::<GrantBody>().actor == ActorId(0),
-            Kind::MerchantSet => self.body::<MerchantBody>().actor == ActorId(0),
-            _ => self.body::<ControlBody>().actor == ActorId(0),
-        }
+        let amounts = self.amount.0 <= amount_max
+            && (kind != Kind::Lock || self.body::<LockBody>().floor.is_in_range());
+        common && amounts && are_zero(&self.body, Places::of(kind).engine)
     }
 
     /// The request as it was sent: every field that the engine fills is zero again.
     ///
     /// Two requests under one id are the same request if and only if these are equal.
     #[must_use]
+    #[inline]
     pub fn as_sent(&self) -> Self {
-        if self.kind() == Some(Kind::Continuation) {
-            // All payload: nothing of it is the engine's.
-            return *self;
-        }
         let mut sent = *self;
+        let Some(kind) = self.kind() else { return sent };
+        if kind == Kind::Continuation {
+            // All payload: nothing of it is the engine's.
+            return sent;
+        }
         sent.result = Amount::ZERO;
         sent.time = Time::ZERO;
         sent.code = 0;
         sent.flags &= Flags::SENDER.0;
-        let Some(kind) = self.kind() else { return sent };
-        sent.set_actor(kind, ActorId(0));
-        match kind {
-            Kind::Lock => {
-                let body = self.body::<LockBody>();
-                sent.set_body(&LockBody { deadline: Time::ZERO, price_seq: 0, ..body });
-            }
-            Kind::Consume => {
-                let body = sent.body::<ConsumeBody>();
-                sent.set_body(&ConsumeBody { freed: 0, merchant: MerchantId(0), ..body });
-            }
-            Kind::Deposit | Kind::Reward | Kind::Withdraw => {
-                let body = sent.body::<StakeBody>();
-                sent.set_body(&StakeBody { units: 0, due: Time::ZERO, ..body });
-            }
-            Kind::Increase | Kind::Capture | Kind::Advice => {
-                let body = sent.body::<ChangeBody>();
-                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, capture: 0, ..body });
-            }
-            _ if kind.changes_a_lock() => {
-                let body = sent.body::<ChangeBody>();
-                sent.set_body(&ChangeBody { freed: 0, deadline: Time::ZERO, life_ms_or_actor: 0, ..body });
-            }
-            _ => {}
+        for (from, to) in Places::of(kind).engine {
+            sent.body[*from..*to].fill(0);
         }
         sent
     }
@@ -539,8 +448,8 @@ impl Record {
         }
         match kind {
             Kind::Lock | Kind::Increase | Kind::Continuation | Kind::Lookup => {}
-            Kind::Consume => stamp!(ConsumeBody),
-            Kind::Deposit | Kind::Reward | Kind::Withdraw => stamp!(StakeBody),
+            Kind::Consume | Kind::AutoConsume => stamp!(ConsumeBody),
+            Kind::Deposit | Kind::Reward | Kind::Withdraw | Kind::WithdrawPaid => stamp!(StakeBody),
             Kind::Price => stamp!(PriceBody),
             Kind::PartitionCreate => stamp!(PartitionBody),
             Kind::TenantSet => stamp!(TenantBody),
@@ -556,6 +465,90 @@ impl Record {
     }
 }
 
-fn change_part_is_zero(body: &ChangeBody) -> bool {
-    body.freed == 0 && body.deadline == Time::ZERO && body.life_ms_or_actor == 0
+/// Where in a body the bytes are that a request leaves zero.
+struct Places {
+    /// Reserved: anything else closes the connection.
+    reserved: &'static [(usize, usize)],
+    /// The engine's: anything else is malformed.
+    engine: &'static [(usize, usize)],
+}
+
+impl Places {
+    /// The tables of `WIRE.md`, less 48.
+    const fn of(kind: Kind) -> Self {
+        let (reserved, engine): (&[_], &[_]) = match kind {
+            Kind::Lock => (&[], &[(24, 40)]),
+            Kind::Increase => (&[], &[(16, 40), (52, 54)]),
+            Kind::Capture | Kind::Advice => (&[], &[(16, 40), (48, 54)]),
+            Kind::Consume | Kind::AutoConsume => (&[(54, 56)], &[(16, 40), (48, 52)]),
+            Kind::Deposit | Kind::Reward | Kind::Withdraw | Kind::WithdrawPaid => {
+                (&[], &[(0, 16), (36, 40), (48, 56)])
+            }
+            Kind::Price => (&[(6, 8), (24, 56)], &[(12, 16)]),
+            Kind::PartitionCreate => (&[(41, 56)], &[(36, 40)]),
+            Kind::TenantSet => (&[(49, 56)], &[(4, 8)]),
+            Kind::Grant => (&[(12, 56)], &[(8, 12)]),
+            Kind::MerchantSet => (&[], &[(48, 52)]),
+            Kind::Continuation => (&[], &[]),
+            _ if kind.changes_a_lock() => (&[], &[(16, 40), (48, 52)]),
+            _ => (&[(44, 56)], &[(40, 44)]),
+        };
+        Self { reserved, engine }
+    }
+}
+
+#[inline]
+fn are_zero(body: &[u8; BODY_BYTES], places: &[(usize, usize)]) -> bool {
+    const ZEROS: [u8; BODY_BYTES] = [0; BODY_BYTES];
+    places.iter().all(|(from, to)| body[*from..*to] == ZEROS[..to - from])
+}
+
+#[inline]
+fn check(kind: u8, code: u8, flags: u16, tenant: u32, body: &[u8; BODY_BYTES]) -> Result<Kind, RecordError> {
+    let unknown = RecordError::UnknownKind(kind);
+    let kind = Kind::from_byte(kind).ok_or(unknown)?;
+    match kind.origin() {
+        Origin::Engine => Err(unknown),
+        // The payload fills 120 bytes; behind it stand only the kind and zeros.
+        Origin::Part if tenant == 0 && flags == 0 && code == 0 => Ok(kind),
+        Origin::Part => Err(RecordError::Padding(kind)),
+        _ if flags & !Flags::KNOWN.0 != 0 => Err(RecordError::UnknownFlags(flags)),
+        _ if are_zero(body, Places::of(kind).reserved) => Ok(kind),
+        _ => Err(RecordError::Padding(kind)),
+    }
+}
+
+#[inline]
+fn continuations(kind: Kind, body: &[u8; BODY_BYTES]) -> usize {
+    if !kind.is_long() {
+        return 0;
+    }
+    let bytes = usize::try_from(ControlBody::from_bytes(body).number).unwrap_or(usize::MAX);
+    bytes.div_ceil(CONTINUATION_BYTES)
+}
+
+/// What the grouping of a frame needs to know of a record, read without a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// The kind, which may arrive on the wire.
+    pub(crate) kind: Kind,
+    /// See [`Record::continuations`].
+    pub(crate) continuations: usize,
+    /// See [`Record::is_linked`].
+    pub(crate) is_linked: bool,
+}
+
+impl Shape {
+    /// Reads and checks 128 bytes; see [`Record::check`].
+    #[inline]
+    pub(crate) fn read(bytes: &[u8; RECORD_BYTES]) -> Result<Self, RecordError> {
+        let [rest @ .., t0, t1, t2, t3, f0, f1, kind, code] = bytes;
+        let Some((_, body)) = rest[..BODY_OFFSET + BODY_BYTES].split_last_chunk::<BODY_BYTES>() else {
+            unreachable!("a body lies within its record")
+        };
+        let flags = u16::from_le_bytes([*f0, *f1]);
+        let kind = check(*kind, *code, flags, u32::from_le_bytes([*t0, *t1, *t2, *t3]), body)?;
+        let is_linked = kind != Kind::Continuation && Flags(flags).has(Flags::LINKED);
+        Ok(Self { kind, continuations: continuations(kind, body), is_linked })
+    }
 }
