@@ -25,7 +25,7 @@ pub use error::{ConnectError, NotExecuted, ResolveError, SubmitError, Unknown};
 pub use identity::{Identity, IdentityError, IdentityFault};
 pub use options::Options;
 pub use packed::{PackedLink, PackedReceiver, PackedSender};
-pub use quic::{QuicConnector, QuicOptions, transport_config};
+pub use quic::{QuicConnector, QuicOptions, client_config, transport_config};
 pub use request::{Draft, LockRef, LockRequest};
 pub use resolve::{DefiniteError, Outcome};
 pub use router::{Attempt, RouteError, Router, Routing};

@@ -98,6 +98,19 @@ pub fn transport_config() -> quinn::TransportConfig {
     config
 }
 
+/// TLS and transport of a client, also those of the benchmarks.
+///
+/// # Errors
+/// [`ConnectError::Identity`] if TLS does not accept the identity.
+pub fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, ConnectError> {
+    let refused = ConnectError::Identity(IdentityFault::NotForTls);
+    let tls = tls_config(identity).ok_or(refused)?;
+    let tls = QuicClientConfig::try_from(tls).map_err(|_| refused)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport_config()));
+    Ok(config)
+}
+
 impl QuicConnector {
     /// Prepares TLS and transport; dials nothing yet.
     ///
@@ -107,11 +120,7 @@ impl QuicConnector {
         if options.addresses.is_empty() {
             return Err(ConnectError::NoAddress);
         }
-        let tls = tls_config(&options.identity).ok_or(ConnectError::Identity(IdentityFault::NotForTls))?;
-        let tls =
-            QuicClientConfig::try_from(tls).map_err(|_| ConnectError::Identity(IdentityFault::NotForTls))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(tls));
-        config.transport_config(Arc::new(transport_config()));
+        let config = client_config(&options.identity)?;
         Ok(Self {
             addresses: options.addresses,
             server_name: options.server_name,
