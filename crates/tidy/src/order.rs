@@ -26,7 +26,7 @@ pub const REASON: &str = "// ORDER: ";
 /// Finds walks through the hash tables of one crate that have no reason. `files` are paths and texts.
 ///
 /// Tables are known by the names of the fields and bindings that are declared with their types; in other files than the
-/// one that declares it, a name counts only as a field.
+/// one that declares it, a name counts only as a field of `self`.
 #[must_use]
 pub fn tables_are_not_walked(files: &[(&str, &str)]) -> Vec<Finding> {
     let codes: Vec<String> = files.iter().map(|(_, text)| live_code(text)).collect();
@@ -70,10 +70,10 @@ fn walks(code: &str, tables: &[(usize, String)], index: usize) -> Vec<(usize, St
         for (at, _) in code.match_indices(name.as_str()) {
             let before = code[..at].chars().next_back();
             let behind = code[at + name.len()..].trim_start();
-            let is_field = before == Some('.');
+            let is_own_field = code[..at].ends_with("self.");
             let is_whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
             let is_walk = WALKS.iter().any(|walk| behind.starts_with(walk)) || is_loop(&code[..at], behind);
-            if is_whole && is_walk && (is_field || *declared_in == index) {
+            if is_whole && is_walk && (is_own_field || *declared_in == index) {
                 found.push((code[..at].matches('\n').count(), name.clone()));
             }
         }
@@ -126,7 +126,8 @@ mod tests {
     fn a_name_counts_elsewhere_only_as_a_field() {
         let declared = ("a.rs", "struct A {\n    ids: Map<u64, u64>,\n}\n");
         check(&[declared, ("b.rs", "fn f(ids: &[u64]) { ids.iter(); }\n")], &[]);
-        check(&[declared, ("b.rs", "fn f(a: &A) { a.ids.iter(); }\n")], &[1]);
+        check(&[declared, ("b.rs", "fn f(&self) { self.ids.iter(); }\n")], &[1]);
+        check(&[declared, ("b.rs", "fn f(b: &B) { b.ids.iter(); }\n")], &[]);
         check(&[("a.rs", "struct A {\n    ids: Vec<HashTable<u64>>,\n}\nfn f() { a.ids.iter() }\n")], &[]);
         check(
             &[("a.rs", "struct A {\n    ids: hashbrown::HashTable<u64>,\n}\nfn f() { a.ids.iter() }\n")],
