@@ -1,9 +1,25 @@
-//! The ledger and what the engine calls of it.
+//! The ledger: its tables, the few primitives through which they change, and what the engine calls of it.
 
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BinaryHeap};
 use alloc::vec::Vec;
-use surety_protocol::*;
+use core::cmp::Reverse;
 
-use crate::state::*;
+use surety_protocol::{
+    AssetId, Caller, Code, End, Id, Kind, MerchantBody, MerchantId, MerchantKey, PartitionHandle, QuoteId,
+    Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
+};
+
+use crate::canon::{Canon, Sink, put_key};
+use crate::decide::{Outcome, Source};
+use crate::index::{self, Found, Index};
+use crate::lock::{Armed, Capture, Ext, Lock};
+use crate::mix::Map;
+use crate::op::{self, Memo, Op, Quota, Side};
+use crate::partition::Partition;
+use crate::ring::{Node, Ring};
+use crate::slab::{NONE, Slab};
+use crate::state::EntryKind;
 
 /// The most internal records that [`Ledger::decide`] appends to `follow`.
 pub const FOLLOW_MAX: usize = 64;
@@ -13,7 +29,7 @@ pub const FOLLOW_MAX: usize = 64;
 pub struct Config {
     /// Which shard it is.
     pub shard: ShardId,
-    /// How long ids are accepted and remembered. It may not change while a log lives.
+    /// How long ids are accepted and remembered. It may not change while a log lives: what is forgotten depends on it.
     pub id_window: Time,
     /// Ids remembered; past it requests are answered `OVERLOADED`.
     pub ids_max: usize,
@@ -45,9 +61,9 @@ pub enum Divergence {
         /// Where.
         seq: Seq,
         /// As logged.
-        logged: alloc::boxed::Box<Record>,
+        logged: Box<Record>,
         /// As decided.
-        decided: alloc::boxed::Box<Record>,
+        decided: Box<Record>,
     },
     /// The ledger would not have logged it.
     #[error("record {seq}: the ledger answers {code} and logs nothing")]
@@ -83,31 +99,144 @@ pub enum Divergence {
     },
 }
 
-/// How many records the operation at the front of a log takes: one, a linked chain, or a head with its continuations.
-/// `None` if the slice ends within it.
-#[must_use]
-pub fn operation_len(_records: &[Record]) -> Option<usize> {
-    unimplemented!()
+/// A tenant in a partition: what keys of locks and ids begin with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) tenant: TenantId,
+    pub(crate) handle: PartitionHandle,
+    pub(crate) partition: u32,
+    pub(crate) tenant_slot: u32,
+    pub(crate) rights: Rights,
+}
+
+/// A tenant: its quotas and what it uses of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tenant {
+    pub(crate) id: TenantId,
+    /// Set by a request; otherwise nobody has heard of it.
+    pub(crate) is_set: bool,
+    pub(crate) quotas: TenantBody,
+    pub(crate) locks: u64,
+    pub(crate) ids: u64,
+    pub(crate) tombstones: u64,
+    pub(crate) advices: u64,
+}
+
+/// The price of an asset in a quote currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Price {
+    /// Quote base units for 10^18 collateral base units.
+    pub(crate) price: u128,
+    pub(crate) ratio_bps: u32,
+    pub(crate) observed: Time,
+    pub(crate) seq: Seq,
 }
 
 /// The state of one shard.
-pub struct Ledger {}
+#[derive(Debug)]
+pub struct Ledger {
+    pub(crate) config: Config,
+    pub(crate) time: Time,
+    pub(crate) index: Index,
+    pub(crate) locks: Slab<Lock>,
+    pub(crate) exts: Slab<Ext>,
+    pub(crate) captures: Slab<Capture>,
+    pub(crate) ops: Slab<Op>,
+    pub(crate) sides: Slab<Side>,
+    /// Ids in use; slots of ids that a failed chain took back may live on a little in the ring.
+    pub(crate) ops_len: usize,
+    pub(crate) lock_ring: Ring,
+    pub(crate) nodes: Slab<Node>,
+    pub(crate) op_ring: Ring,
+    /// Locks with something due: when, which id, which slot.
+    pub(crate) due: BinaryHeap<Reverse<(Time, u128, u32)>>,
+    /// Partitions whose oldest queued withdrawal is not yet due.
+    pub(crate) unbonding: BinaryHeap<Reverse<(Time, u32)>>,
+    /// Partitions whose oldest queued withdrawal is due.
+    pub(crate) ready: Vec<u32>,
+    /// The last `advance` could not do everything.
+    pub(crate) is_behind: bool,
+    pub(crate) partitions: Vec<Partition>,
+    pub(crate) partition_slots: Map<u64, u32>,
+    /// By on-chain id.
+    pub(crate) partition_names: Map<[u8; 32], u32>,
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) account_slots: Map<(u64, u32), u32>,
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) tenant_slots: Map<u32, u32>,
+    pub(crate) merchants: Map<(u32, u64), MerchantBody>,
+    /// Open value of merchants, by account and number.
+    pub(crate) open: Map<(u32, u64), u128>,
+    pub(crate) prices: BTreeMap<(AssetId, QuoteId), Price>,
+    /// The state hash, but for the partitions in `dirty`.
+    pub(crate) sum: u128,
+    pub(crate) dirty: Vec<u32>,
+    /// A copy of the operation that is being replayed.
+    pub(crate) scratch: Vec<Record>,
+    pub(crate) scratch_replies: Vec<Reply>,
+}
 
-#[allow(unused_variables, clippy::unimplemented)]
+/// Slot of the shard itself, where requests that concern no partition are remembered.
+pub(crate) const SHARD_SLOT: u32 = 0;
+
+/// Milliseconds of the ring of locks: the longest time until a lock is looked at.
+const LOCK_RING: usize = 1 << 16;
+/// Milliseconds of the ring of ids: more than the default window.
+const OP_RING: usize = 1 << 17;
+
 impl Ledger {
     /// An empty shard.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        unimplemented!()
+        let shard = PartitionHandle::new(config.shard, 0);
+        let mut ledger = Self {
+            config,
+            time: Time::ZERO,
+            index: Index::new(),
+            locks: Slab::new(),
+            exts: Slab::new(),
+            captures: Slab::new(),
+            ops: Slab::new(),
+            sides: Slab::new(),
+            ops_len: 0,
+            lock_ring: Ring::new(LOCK_RING),
+            nodes: Slab::new(),
+            op_ring: Ring::new(OP_RING),
+            due: BinaryHeap::new(),
+            unbonding: BinaryHeap::new(),
+            ready: Vec::new(),
+            is_behind: false,
+            partitions: Vec::new(),
+            partition_slots: Map::default(),
+            partition_names: Map::default(),
+            accounts: Vec::new(),
+            account_slots: Map::default(),
+            tenants: Vec::new(),
+            tenant_slots: Map::default(),
+            merchants: Map::default(),
+            open: Map::default(),
+            prices: BTreeMap::new(),
+            sum: 0,
+            dirty: Vec::new(),
+            scratch: Vec::new(),
+            scratch_replies: Vec::new(),
+        };
+        ledger.add_partition(Partition::new(shard));
+        ledger
     }
+
     /// Time moves on. Forgets what is past its window; appends the records that are now due, already applied, in order of
-    /// deadline, then id, at most [`limits::DUE_RECORDS_PER_TURN_MAX`]. True if more are due: then locks are answered
-    /// `OVERLOADED` until a later call returns false.
+    /// deadline, then id, at most [`surety_protocol::limits::DUE_RECORDS_PER_TURN_MAX`]. True if more are due: then locks
+    /// are answered `OVERLOADED` until a later call returns false.
     pub fn advance(&mut self, now: Time, next_seq: Seq, out: &mut Vec<Record>) -> bool {
-        unimplemented!()
+        self.tick(now);
+        self.is_behind = self.log_what_is_due(next_seq, out);
+        self.is_behind
     }
-    /// Decides one operation (as [`Operations`] groups them, passed by [`admit`]), completes its records, appends one reply
-    /// per request and, if it is to be logged, at most [`FOLLOW_MAX`] internal records that follow it, already applied.
+
+    /// Decides one operation (as [`surety_protocol::Operations`] groups them, passed by [`surety_protocol::admit`]), completes
+    /// its records, appends one reply per request and, if it is to be logged, at most [`FOLLOW_MAX`] internal records that
+    /// follow it, already applied.
     pub fn decide(
         &mut self,
         now: Time,
@@ -117,155 +246,428 @@ impl Ledger {
         replies: &mut Vec<Reply>,
         follow: &mut Vec<Record>,
     ) -> Decision {
-        unimplemented!()
+        self.tick(now);
+        let from = replies.len();
+        let decision = self.decide_operation(Source::Live(caller), first_seq, records, replies);
+        if decision == Decision::Logged {
+            self.pay_what_became_due(records, follow);
+        }
+        debug_assert!(replies.len() > from, "every request is answered");
+        decision
     }
+
     /// When [`Ledger::advance`] will have something to do.
     #[must_use]
     pub fn next_due(&self) -> Option<Time> {
-        unimplemented!()
+        if !self.due.is_empty() || !self.ready.is_empty() && self.is_behind {
+            return Some(self.time);
+        }
+        let lock = self.lock_ring.next().map(Time::from_millis);
+        let withdrawal = self.unbonding.peek().map(|Reverse((due, _))| *due);
+        // Ids are forgotten on the way of any request; when there is none, once a second is enough.
+        let id = self.op_ring.next().map(|ms| Time::from_millis(ms).plus(Time::from_secs(1)));
+        [lock, withdrawal, id].into_iter().flatten().min()
     }
+
     /// Makes the record that states the state hash; it changes nothing.
     pub fn checkpoint(&mut self, now: Time) -> Record {
-        unimplemented!()
+        self.tick(now);
+        self.clean();
+        let body =
+            surety_protocol::ControlBody { reference: self.sum, ..surety_protocol::ControlBody::default() };
+        let shard = PartitionHandle::new(self.config.shard, 0);
+        let mut record =
+            Record::new(Kind::Checkpoint, Id(0), shard, surety_protocol::Amount::ZERO, &body);
+        record.time = self.time;
+        record.code = Code::Approved as u8;
+        record
     }
-    /// A hint: these requests or records come next. Brings what they touch near; changes nothing.
-    pub fn warm(&self, records: &[Record]) {
-        unimplemented!()
+
+    /// A hint: these requests or records come next. Brings what they touch into the processor's cache; changes nothing.
+    /// Sixteen to sixty-four at a time are worth it once the ledger is larger than the cache.
+    pub fn warm(&self, records: &[Record]) -> u64 {
+        records.iter().fold(0, |sum, record| sum ^ self.touch_cache(record))
     }
-    /// Replays one logged operation, or one internal record.
-    ///
-    /// # Errors
-    /// What differs from what the ledger decides. The ledger is then of no use any more.
-    pub fn replay(&mut self, first_seq: Seq, records: &[Record]) -> Result<(), Divergence> {
-        unimplemented!()
-    }
+
     /// Hash of the whole state: equal for equal states, whatever their history.
     #[must_use]
     pub fn state_hash(&self) -> u128 {
-        unimplemented!()
+        self.dirty.iter().fold(self.sum, |sum, slot| {
+            let partition = &self.partitions[*slot as usize];
+            sum.wrapping_sub(partition.hash).wrapping_add(partition_hash(partition))
+        })
     }
-    /// Checks every invariant from scratch.
-    ///
-    /// # Errors
-    /// The first one that does not hold.
-    pub fn verify(&self) -> Result<(), Violation> {
-        unimplemented!()
-    }
+
     /// The time of the last decision or advance.
     #[must_use]
-    pub fn time(&self) -> Time {
-        unimplemented!()
-    }
-    /// Every partition's money, by handle.
-    #[must_use]
-    pub fn partitions(&self) -> Vec<Totals> {
-        unimplemented!()
-    }
-    /// One partition's money.
-    #[must_use]
-    pub fn partition(&self, handle: PartitionHandle) -> Option<Totals> {
-        unimplemented!()
-    }
-    /// One lock.
-    #[must_use]
-    pub fn lock(&self, tenant: TenantId, partition: PartitionHandle, id: Id) -> Option<LockState> {
-        unimplemented!()
-    }
-    /// A partition's suppliers, by address.
-    #[must_use]
-    pub fn suppliers(&self, partition: PartitionHandle) -> Vec<SupplierState> {
-        unimplemented!()
-    }
-    /// A partition's queued withdrawals, oldest first.
-    #[must_use]
-    pub fn queued(&self, partition: PartitionHandle) -> Vec<QueuedState> {
-        unimplemented!()
-    }
-    /// The tenants, by number.
-    #[must_use]
-    pub fn tenants(&self) -> Vec<TenantState> {
-        unimplemented!()
-    }
-    /// A tenant's rights on a partition.
-    #[must_use]
-    pub fn rights(&self, partition: PartitionHandle, tenant: TenantId) -> Rights {
-        unimplemented!()
-    }
-    /// A merchant as set.
-    #[must_use]
-    pub fn merchant(&self, key: MerchantKey) -> Option<MerchantBody> {
-        unimplemented!()
-    }
-    /// Locks kept.
-    #[must_use]
-    pub fn locks_len(&self) -> usize {
-        unimplemented!()
-    }
-    /// Ids remembered.
-    #[must_use]
-    pub fn ids_len(&self) -> usize {
-        unimplemented!()
-    }
-    /// Bytes that the ledger's tables take.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        unimplemented!()
-    }
-    /// The whole state, in order of bytes.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        core::iter::empty()
-    }
-    /// A ledger as of `time` from its entries, or from a part of them: all that have no [`Entry::key`], and those locks and
-    /// ids that the records to be replayed touch.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn from_entries(
-        config: Config,
-        time: Time,
-        entries: impl IntoIterator<Item = Entry>,
-    ) -> Result<Self, EntryError> {
-        unimplemented!()
+    pub const fn time(&self) -> Time {
+        self.time
     }
 }
 
-#[allow(unused_variables, clippy::unimplemented)]
-impl Entry {
-    /// Reads an entry.
-    ///
-    /// # Errors
-    /// If the bytes are none.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, EntryError> {
-        unimplemented!()
+// Primitives: every change of a table that is state goes through one of these, which keep the hash in step.
+impl Ledger {
+    /// Adds a partition, or the shard itself as the first.
+    pub(crate) fn add_partition(&mut self, partition: Partition) -> u32 {
+        let slot = slot_of(self.partitions.len());
+        self.partition_slots.insert(partition.handle.0, slot);
+        if slot != SHARD_SLOT {
+            self.partition_names.insert(partition.onchain, slot);
+        }
+        self.partitions.push(partition);
+        slot
     }
-    /// Its bytes; entries are ordered by them.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        unimplemented!()
+
+    pub(crate) fn partition_slot(&self, handle: PartitionHandle) -> Option<u32> {
+        self.partition_slots.get(&handle.0).copied()
     }
-    /// What it is.
-    #[must_use]
-    pub fn kind(&self) -> EntryKind {
-        unimplemented!()
+
+    pub(crate) fn account_slot(&self, tenant: TenantId, handle: PartitionHandle) -> Option<u32> {
+        self.account_slots.get(&(handle.0, tenant.0)).copied()
     }
-    /// The lock or id that it is; `None` for the small tables.
-    #[must_use]
-    pub fn key(&self) -> Option<EntryKey> {
-        unimplemented!()
+
+    /// The account of a tenant in a partition that exists, made if need be: having one is no right and no state.
+    pub(crate) fn make_account(&mut self, tenant: TenantId, handle: PartitionHandle) -> Option<u32> {
+        if let Some(slot) = self.account_slot(tenant, handle) {
+            return Some(slot);
+        }
+        let partition = self.partition_slot(handle)?;
+        let tenant_slot = self.make_tenant(tenant);
+        let slot = slot_of(self.accounts.len());
+        let rights = Rights::default();
+        self.accounts.push(Account { tenant, handle, partition, tenant_slot, rights });
+        self.account_slots.insert((handle.0, tenant.0), slot);
+        Some(slot)
     }
-    /// Its part of the state hash, which is the wrapping sum over all entries.
-    #[must_use]
-    pub fn hash(&self) -> u128 {
-        unimplemented!()
+
+    pub(crate) fn make_tenant(&mut self, id: TenantId) -> u32 {
+        if let Some(slot) = self.tenant_slots.get(&id.0) {
+            return *slot;
+        }
+        let slot = slot_of(self.tenants.len());
+        let quotas = TenantBody { tenant: id, ..TenantBody::default() };
+        let tenant = Tenant { id, is_set: false, quotas, locks: 0, ids: 0, tombstones: 0, advices: 0 };
+        self.tenants.push(tenant);
+        self.tenant_slots.insert(id.0, slot);
+        slot
     }
-    /// True if a ledger at `now` has forgotten it.
-    #[must_use]
-    pub fn is_forgotten(&self, config: &Config, now: Time) -> bool {
-        unimplemented!()
+
+    pub(crate) fn account(&self, slot: u32) -> &Account {
+        &self.accounts[slot as usize]
     }
-    /// The locks and ids that records of a log touch.
-    #[must_use]
-    pub fn touched(records: &[Record]) -> Vec<EntryKey> {
-        unimplemented!()
+
+    pub(crate) fn partition_mut(&mut self, slot: u32) -> &mut Partition {
+        &mut self.partitions[slot as usize]
     }
+
+    pub(crate) fn tenant_of_mut(&mut self, account: u32) -> &mut Tenant {
+        let slot = self.accounts[account as usize].tenant_slot;
+        &mut self.tenants[slot as usize]
+    }
+
+    /// Notes that a partition has changed, and stops everything if its money does not add up.
+    pub(crate) fn touched(&mut self, slot: u32) {
+        let partition = &mut self.partitions[slot as usize];
+        partition.money.assert_identity();
+        if !partition.is_dirty && slot != SHARD_SLOT {
+            partition.is_dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Brings the hash of changed partitions up to date.
+    pub(crate) fn clean(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            let partition = &mut self.partitions[slot as usize];
+            let hash = partition_hash(partition);
+            self.sum = self.sum.wrapping_sub(partition.hash).wrapping_add(hash);
+            partition.hash = hash;
+            partition.is_dirty = false;
+        }
+    }
+
+    pub(crate) fn hash_in(&mut self, hash: u128) {
+        self.sum = self.sum.wrapping_add(hash);
+    }
+
+    pub(crate) fn hash_out(&mut self, hash: u128) {
+        self.sum = self.sum.wrapping_sub(hash);
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, account: u32, id: u128) -> Option<Found> {
+        self.index.find(index::hash(account, id), |found| match found {
+            Found::Lock(slot) => {
+                let lock = self.locks.get(slot);
+                lock.id == id && lock.account == account
+            }
+            Found::Op(slot) => {
+                let op = self.ops.get(slot);
+                op.id() == id && op.account == account
+            }
+        })
+    }
+
+    pub(crate) fn lock_hash(&self, lock: &Lock) -> u128 {
+        let mut canon = Canon::<192>::new();
+        self.put_key(&mut canon, EntryKind::Lock as u8, lock.account, lock.id);
+        lock.put(&mut canon);
+        canon.hash()
+    }
+
+    pub(crate) fn ext_hash(&self, account: u32, id: u128, ext: &Ext) -> u128 {
+        let mut canon = Canon::<320>::new();
+        self.put_key(&mut canon, EXT_PIECE, account, id);
+        ext.put(&mut canon);
+        canon.hash()
+    }
+
+    pub(crate) fn capture_hash(&self, account: u32, id: u128, capture: &Capture) -> u128 {
+        let mut canon = Canon::<160>::new();
+        self.put_key(&mut canon, CAPTURE_PIECE, account, id);
+        capture.put(&mut canon);
+        canon.hash()
+    }
+
+    pub(crate) fn op_hash(&self, op: &Op) -> u128 {
+        let mut canon = Canon::<160>::new();
+        self.put_key(&mut canon, EntryKind::Op as u8, op.account, op.id());
+        op.put(&mut canon);
+        if op.memo == Memo::Side {
+            self.sides.get(op.side).put(&mut canon);
+        }
+        canon.hash()
+    }
+
+    #[inline(always)]
+    fn put_key(&self, out: &mut impl Sink, kind: u8, account: u32, id: u128) {
+        let account = self.account(account);
+        out.put(&[kind]);
+        put_key(out, account.tenant, account.handle, Id(id));
+    }
+
+    /// Adds a lock under an id that is not there, and counts it.
+    pub(crate) fn insert_lock(&mut self, lock: Lock, ext: Option<Ext>) -> u32 {
+        let slot = self.locks.insert(lock);
+        self.index.insert(index::hash(lock.account, lock.id), Found::Lock(slot));
+        self.tenant_of_mut(lock.account).locks += 1;
+        if let Some(ext) = ext {
+            self.locks.get_mut(slot).ext = self.exts.insert(ext);
+            self.hash_in(self.ext_hash(lock.account, lock.id, &ext));
+        }
+        self.hash_in(self.lock_hash(&lock));
+        slot
+    }
+
+    /// Forgets a lock with all it has.
+    pub(crate) fn remove_lock(&mut self, slot: u32) {
+        let lock = *self.locks.get(slot);
+        self.hash_out(self.lock_hash(&lock));
+        if lock.ext != NONE {
+            self.hash_out(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
+            self.exts.remove(lock.ext);
+        }
+        let mut next = lock.captures;
+        while next != NONE {
+            let capture = *self.captures.get(next);
+            self.hash_out(self.capture_hash(lock.account, lock.id, &capture));
+            self.captures.remove(next);
+            next = capture.next;
+        }
+        self.index.remove(index::hash(lock.account, lock.id), Found::Lock(slot));
+        self.tenant_of_mut(lock.account).locks -= 1;
+        let gone = self.locks.get_mut(slot);
+        gone.end = End::None;
+        gone.armed = Armed::NO;
+        self.locks.remove(slot);
+    }
+
+    /// Adds a capture to a lock that is being edited.
+    pub(crate) fn insert_capture(&mut self, lock: &mut Lock, mut capture: Capture) -> u8 {
+        capture.index = lock.count;
+        capture.next = lock.captures;
+        self.hash_in(self.capture_hash(lock.account, lock.id, &capture));
+        lock.captures = self.captures.insert(capture);
+        lock.count += 1;
+        capture.index
+    }
+
+    pub(crate) fn capture_slot(&self, lock: &Lock, index: u16) -> Option<u32> {
+        let mut next = lock.captures;
+        while next != NONE {
+            let capture = self.captures.get(next);
+            if u16::from(capture.index) == index {
+                return Some(next);
+            }
+            next = capture.next;
+        }
+        None
+    }
+
+    /// Slots of a lock's captures, the latest first.
+    pub(crate) fn capture_slots(&self, lock: &Lock) -> impl Iterator<Item = u32> + use<'_> {
+        let first = (lock.captures != NONE).then_some(lock.captures);
+        core::iter::successors(first, |slot| {
+            let next = self.captures.get(*slot).next;
+            (next != NONE).then_some(next)
+        })
+    }
+
+    pub(crate) fn edit_capture(&mut self, lock: &Lock, slot: u32, edit: impl FnOnce(&mut Capture)) {
+        let old = *self.captures.get(slot);
+        edit(self.captures.get_mut(slot));
+        let new = *self.captures.get(slot);
+        self.hash_out(self.capture_hash(lock.account, lock.id, &old));
+        self.hash_in(self.capture_hash(lock.account, lock.id, &new));
+    }
+
+    /// Sum of u over a lock's captures.
+    pub(crate) fn open_of(&self, lock: &Lock) -> u128 {
+        self.capture_slots(lock).map(|slot| self.captures.get(slot).open).sum()
+    }
+
+    /// Remembers an id that is not there, and counts it.
+    pub(crate) fn insert_op(&mut self, mut op: Op, side: Option<Side>) -> u32 {
+        if let Some(side) = side {
+            op.side = self.sides.insert(side);
+        }
+        let slot = self.ops.insert(op);
+        self.index.insert(index::hash(op.account, op.id()), Found::Op(slot));
+        let at = op.forgotten_at_ms(self.config.id_window);
+        self.op_ring.push(&mut self.ops, slot, at);
+        self.ops_len += 1;
+        *self.used_quota(&op) += 1;
+        self.hash_in(self.op_hash(&op));
+        slot
+    }
+
+    /// Changes what is remembered under an id.
+    pub(crate) fn edit_op(&mut self, slot: u32, edit: impl FnOnce(&mut Op)) {
+        let old = *self.ops.get(slot);
+        edit(self.ops.get_mut(slot));
+        let new = *self.ops.get(slot);
+        self.hash_out(self.op_hash(&old));
+        self.hash_in(self.op_hash(&new));
+        *self.used_quota(&old) -= 1;
+        *self.used_quota(&new) += 1;
+    }
+
+    /// Forgets an id. Its slot is free at once if it is out of the ring, otherwise when the ring comes to it.
+    pub(crate) fn remove_op(&mut self, slot: u32, is_in_ring: bool) {
+        let op = *self.ops.get(slot);
+        self.hash_out(self.op_hash(&op));
+        if op.memo == Memo::Side {
+            self.sides.remove(op.side);
+        }
+        self.index.remove(index::hash(op.account, op.id()), Found::Op(slot));
+        *self.used_quota(&op) -= 1;
+        self.ops_len -= 1;
+        if is_in_ring {
+            self.ops.get_mut(slot).kind = DEAD;
+        } else {
+            self.ops.remove(slot);
+        }
+    }
+
+    fn used_quota(&mut self, op: &Op) -> &mut u64 {
+        let tenant = self.tenant_of_mut(op.account);
+        match op.quota() {
+            Quota::Ids => &mut tenant.ids,
+            Quota::Tombstones => &mut tenant.tombstones,
+            Quota::Advices => &mut tenant.advices,
+        }
+    }
+
+    /// Sees to it that a lock is looked at by a moment.
+    pub(crate) fn arm(&mut self, slot: u32, lock: &mut Lock, at: Time) {
+        let ms = at.0.div_ceil(1_000_000);
+        if lock.armed.is_after(ms) {
+            let node = self.nodes.insert(Node::new(slot));
+            let at = self.lock_ring.push(&mut self.nodes, node, ms);
+            lock.armed = Armed::at(at);
+        }
+    }
+
+    /// Adds to or takes from a merchant's open value.
+    pub(crate) fn move_open(&mut self, account: u32, merchant: MerchantId, before: u128, after: u128) {
+        if before == after {
+            return;
+        }
+        let key = (account, merchant.0);
+        let old = self.open.get(&key).copied().unwrap_or(0);
+        assert!(old + after >= before, "a merchant's open value is the sum over its locks");
+        let new = old + after - before;
+        if old > 0 {
+            self.hash_out(self.open_hash(account, merchant, old));
+        }
+        if new > 0 {
+            self.hash_in(self.open_hash(account, merchant, new));
+            self.open.insert(key, new);
+        } else {
+            self.open.remove(&key);
+        }
+    }
+
+    /// The answer to a request, with the state of its lock as it is now.
+    pub(crate) fn reply(&self, record: &Record, seq: Seq, outcome: &Outcome) -> Reply {
+        let mut reply = Reply {
+            id: record.id,
+            approved: surety_protocol::Amount(outcome.approved),
+            extra: surety_protocol::Amount(outcome.extra),
+            seq,
+            deadline: outcome.deadline,
+            time: self.time,
+            shard: self.config.shard,
+            capture: outcome.capture,
+            code: outcome.code as u8,
+            end: outcome.end as u8,
+            kind: record.kind,
+            ..Reply::default()
+        };
+        if let Some(slot) = outcome.lock {
+            let lock = self.locks.get(slot);
+            reply.remaining = surety_protocol::Amount(self.remaining(lock));
+            reply.version = lock.version;
+            reply.end = lock.end as u8;
+        }
+        if let Some(slot) = self.partition_slot(record.partition) {
+            reply.free = surety_protocol::Amount(self.partitions[slot as usize].money.free);
+        }
+        reply
+    }
+
+    /// R of a lock.
+    pub(crate) fn remaining(&self, lock: &Lock) -> u128 {
+        let headroom = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).headroom };
+        lock.remaining(headroom)
+    }
+
+    /// Whether a merchant may be guaranteed where only listed ones are.
+    pub(crate) fn is_listed(&self, key: MerchantKey) -> bool {
+        self.merchants.get(&(key.tenant.0, key.merchant.0)).is_some_and(|merchant| merchant.enabled == 1)
+    }
+}
+
+/// Kind of an id that a failed chain took back: its slot waits for the ring.
+pub(crate) const DEAD: Kind = Kind::Continuation;
+
+/// Pieces of a lock's entry that are hashed by themselves, so that a change rehashes little.
+pub(crate) const EXT_PIECE: u8 = 110;
+pub(crate) const CAPTURE_PIECE: u8 = 111;
+
+pub(crate) fn partition_hash(partition: &Partition) -> u128 {
+    let mut canon = Canon::<768>::new();
+    canon.put(&[EntryKind::Partition as u8]);
+    put_key(&mut canon, TenantId(0), partition.handle, Id(0));
+    partition.put(&mut canon);
+    canon.hash()
+}
+
+fn slot_of(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(NONE)
+}
+
+/// When an id can no longer be accepted.
+pub(crate) fn stale_at(id: u128, kind: Kind, id_window: Time) -> Time {
+    Time::from_millis(op::forgotten_at_ms(id, kind, id_window).min(u64::MAX / 1_000_000))
 }

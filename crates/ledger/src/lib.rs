@@ -8,10 +8,28 @@
 
 extern crate alloc;
 
+mod canon;
+mod decide;
+mod due;
+mod edit;
+mod entry;
+mod index;
 mod ledger;
+mod load;
+mod lock;
+mod mix;
+mod op;
+mod partition;
+mod read;
+mod replay;
+mod ring;
+mod slab;
 mod state;
+mod units;
+mod verify;
 
-pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Ledger, operation_len};
+pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Ledger};
+pub use replay::operation_len;
 pub use state::{
     CaptureState, Entry, EntryError, EntryKey, EntryKind, LockState, QueuedState, SupplierState, TenantState,
     Totals, Violation,

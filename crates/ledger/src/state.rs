@@ -1,7 +1,9 @@
 //! What the ledger shows of itself: totals, locks, suppliers, snapshot entries, and what `verify` can find wrong.
 
 use alloc::vec::Vec;
-use surety_protocol::*;
+use surety_protocol::{
+    Address, AssetId, Code, End, Id, MerchantId, PartitionHandle, Policy, Seq, TenantBody, TenantId, Time,
+};
 
 /// A partition's money, in base units of its asset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +195,7 @@ pub struct EntryKey {
 /// One thing of the state as canonical bytes: what snapshots hold and what the state hash covers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// Why bytes are not an entry.

@@ -1,0 +1,279 @@
+//! Linked chains: all or none.
+//!
+//! What the members can touch is known beforehand: their partitions, the locks and ids that they name, their merchants'
+//! open values, their tenants' counts. These are saved, the members executed, and if one fails everything is put back and
+//! every member is recorded as declined. The hot path knows nothing of it.
+
+use alloc::vec::Vec;
+
+use surety_protocol::{Code, Id, Kind, LockBody, Record, Reply, Seq};
+
+use super::{Ask, Outcome, Refusal, Source, Standing, lock_named};
+use crate::index::Found;
+use crate::ledger::{Decision, Ledger, Tenant};
+use crate::lock::{Capture, Ext, Lock};
+use crate::op::Op;
+use crate::partition::Money;
+use crate::slab::NONE;
+
+/// What a chain may have to put back.
+#[derive(Default)]
+struct Saved {
+    sum: u128,
+    locks: Vec<SavedLock>,
+    ops: Vec<(u32, Op)>,
+    /// Ids under which there was nothing.
+    absent: Vec<(u32, u128)>,
+    partitions: Vec<SavedPartition>,
+    open: Vec<((u32, u64), Option<u128>)>,
+    tenants: Vec<(u32, Tenant)>,
+}
+
+struct SavedLock {
+    slot: u32,
+    lock: Lock,
+    ext: Option<Ext>,
+    captures: Vec<(u32, Capture)>,
+}
+
+struct SavedPartition {
+    slot: u32,
+    money: Money,
+    window: u64,
+    window_count: u32,
+    window_value: u128,
+    fees: u128,
+}
+
+impl Ledger {
+    pub(super) fn decide_chain(
+        &mut self,
+        source: Source,
+        first_seq: Seq,
+        records: &mut [Record],
+        replies: &mut Vec<Reply>,
+    ) -> Result<Decision, Refusal> {
+        let standings = self.examine_members(source, first_seq, records)?;
+        let mut asks = Vec::with_capacity(records.len());
+        for standing in &standings {
+            if let Standing::New(ask) = standing {
+                asks.push(*ask);
+            }
+        }
+        if asks.is_empty() {
+            for (record, standing) in records.iter().zip(&standings) {
+                if let Standing::Repeat(found) = standing {
+                    replies.push(self.repeat(record, *found));
+                }
+            }
+            return Ok(Decision::NotLogged);
+        }
+        if let Some(member) = standings.iter().position(|standing| matches!(standing, Standing::Repeat(_))) {
+            // A chain is repeated whole, or it is another chain.
+            return Err(Refusal { member, code: Code::IdConflict });
+        }
+        for (member, (record, ask)) in records.iter_mut().zip(&asks).enumerate() {
+            record.set_actor(ask.kind, source.actor(ask.kind, member));
+        }
+        self.execute_chain(&asks, records, replies)
+    }
+
+    fn examine_members(
+        &mut self,
+        source: Source,
+        first_seq: Seq,
+        records: &mut [Record],
+    ) -> Result<Vec<Standing>, Refusal> {
+        let mut standings = Vec::with_capacity(records.len());
+        for member in 0..records.len() {
+            let refused = |code| Refusal { member, code };
+            let (before, rest) = records.split_at_mut(member);
+            let record = &mut rest[0];
+            let is_double = before.iter().any(|other| other.id == record.id);
+            if is_double || !record.kind().is_some_and(may_be_linked) {
+                return Err(refused(Code::Malformed));
+            }
+            let seq = Seq(first_seq.0 + member as u64);
+            standings.push(self.examine(source, seq, record, &[]).map_err(refused)?);
+        }
+        Ok(standings)
+    }
+
+    fn execute_chain(
+        &mut self,
+        asks: &[Ask],
+        records: &mut [Record],
+        replies: &mut Vec<Reply>,
+    ) -> Result<Decision, Refusal> {
+        let saved = self.save(asks, records);
+        let sent: Vec<Record> = records.to_vec();
+        let first_reply = replies.len();
+        for (member, ask) in asks.iter().enumerate() {
+            // Members before it may have used up a quota.
+            let checked = if ask.is_live { self.check_quotas(ask) } else { Ok(()) };
+            let performed = checked.and_then(|()| self.perform(ask, &mut records[member], &[]));
+            let culprit = match performed {
+                Ok(outcome) if outcome.code.is_success() => {
+                    let reply = self.finish(ask, &mut records[member], &outcome);
+                    replies.push(reply);
+                    continue;
+                }
+                Ok(outcome) => Ok(outcome.code),
+                Err(code) => Err(code),
+            };
+            replies.truncate(first_reply);
+            records.copy_from_slice(&sent);
+            self.put_back(saved);
+            return match culprit {
+                Err(code) => Err(Refusal { member, code }),
+                Ok(code) => {
+                    self.decline_chain(asks, records, replies, member, code);
+                    Ok(Decision::Logged)
+                }
+            };
+        }
+        Ok(Decision::Logged)
+    }
+
+    fn decline_chain(
+        &mut self,
+        asks: &[Ask],
+        records: &mut [Record],
+        replies: &mut Vec<Reply>,
+        culprit: usize,
+        code: Code,
+    ) {
+        for (member, (ask, record)) in asks.iter().zip(records).enumerate() {
+            let mut outcome = Outcome::new(if member == culprit { code } else { Code::LinkedFailed });
+            match lock_named(ask.kind, record).and_then(|lock| self.find(ask.account, lock.0)) {
+                Some(Found::Lock(slot)) => outcome.lock = Some(slot),
+                Some(Found::Op(slot)) => outcome.end = self.end_of_op(self.ops.get(slot)),
+                None if ask.kind == Kind::Lock => outcome.end = surety_protocol::End::Declined,
+                None => {}
+            }
+            replies.push(self.finish(ask, record, &outcome));
+        }
+    }
+
+    fn save(&self, asks: &[Ask], records: &[Record]) -> Saved {
+        let mut saved = Saved { sum: self.sum, ..Saved::default() };
+        for (ask, record) in asks.iter().zip(records) {
+            self.save_id(&mut saved, ask.account, Id(ask.id));
+            if let Some(lock) = lock_named(ask.kind, record) {
+                self.save_id(&mut saved, ask.account, lock);
+            }
+            if ask.kind == Kind::Lock {
+                self.save_open(&mut saved, ask.account, record.body::<LockBody>().merchant.0);
+            }
+            self.save_partition(&mut saved, ask.partition);
+            let tenant = self.account(ask.account).tenant_slot;
+            saved.tenants.push((tenant, self.tenants[tenant as usize]));
+        }
+        // The first copy of a tenant is the one to go back to.
+        saved.tenants.reverse();
+        saved
+    }
+
+    fn save_id(&self, saved: &mut Saved, account: u32, id: Id) {
+        match self.find(account, id.0) {
+            None => saved.absent.push((account, id.0)),
+            Some(Found::Op(slot)) => saved.ops.push((slot, *self.ops.get(slot))),
+            Some(Found::Lock(slot)) => {
+                let lock = *self.locks.get(slot);
+                let ext = (lock.ext != NONE).then(|| *self.exts.get(lock.ext));
+                let captures =
+                    self.capture_slots(&lock).map(|slot| (slot, *self.captures.get(slot))).collect();
+                saved.locks.push(SavedLock { slot, lock, ext, captures });
+                self.save_open(saved, account, lock.merchant.0);
+            }
+        }
+    }
+
+    fn save_open(&self, saved: &mut Saved, account: u32, merchant: u64) {
+        let key = (account, merchant);
+        saved.open.push((key, self.open.get(&key).copied()));
+    }
+
+    fn save_partition(&self, saved: &mut Saved, slot: u32) {
+        let partition = &self.partitions[slot as usize];
+        saved.partitions.push(SavedPartition {
+            slot,
+            money: partition.money,
+            window: partition.window,
+            window_count: partition.window_count,
+            window_value: partition.window_value,
+            fees: partition.fees,
+        });
+    }
+
+    /// Everything as it was. Nothing has been executed while it was saved, so copies of one thing are equal.
+    fn put_back(&mut self, saved: Saved) {
+        for (account, id) in saved.absent {
+            match self.find(account, id) {
+                Some(Found::Lock(slot)) => self.remove_lock(slot),
+                Some(Found::Op(slot)) => self.remove_op(slot, true),
+                None => {}
+            }
+        }
+        for lock in saved.locks {
+            self.put_back_lock(&lock);
+        }
+        for (slot, op) in saved.ops {
+            *self.ops.get_mut(slot) = op;
+        }
+        for old in saved.partitions {
+            let partition = self.partition_mut(old.slot);
+            partition.money = old.money;
+            partition.window = old.window;
+            partition.window_count = old.window_count;
+            partition.window_value = old.window_value;
+            partition.fees = old.fees;
+        }
+        for (key, value) in saved.open {
+            match value {
+                Some(value) => self.open.insert(key, value),
+                None => self.open.remove(&key),
+            };
+        }
+        for (slot, tenant) in saved.tenants {
+            self.tenants[slot as usize] = tenant;
+        }
+        self.sum = saved.sum;
+    }
+
+    fn put_back_lock(&mut self, saved: &SavedLock) {
+        let now = *self.locks.get(saved.slot);
+        let mut next = now.captures;
+        while next != saved.lock.captures {
+            let newer = next;
+            next = self.captures.get(newer).next;
+            self.captures.remove(newer);
+        }
+        for (slot, capture) in &saved.captures {
+            *self.captures.get_mut(*slot) = *capture;
+        }
+        match saved.ext {
+            Some(ext) => *self.exts.get_mut(saved.lock.ext) = ext,
+            None if now.ext != NONE => self.exts.remove(now.ext),
+            None => {}
+        }
+        // Its entries in the ring are still there; those that were added are passed over.
+        *self.locks.get_mut(saved.slot) = saved.lock;
+    }
+}
+
+/// Kinds whose effects can be put back.
+const fn may_be_linked(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Lock
+            | Kind::Increase
+            | Kind::Decrease
+            | Kind::Capture
+            | Kind::Release
+            | Kind::Reverse
+            | Kind::Refund
+            | Kind::Settle
+            | Kind::Consume
+    )
+}

@@ -1,0 +1,96 @@
+//! Long requests: policies, and the releases that a merchant has signed for many certified locks at once.
+
+use alloc::vec::Vec;
+
+use surety_protocol::{
+    Amount, Code, ControlBody, MerchantId, Policy, Record, ReleaseEntry, ReleaseGroup, long,
+};
+
+use super::{Ask, Outcome};
+use crate::index::Found;
+use crate::ledger::Ledger;
+use crate::lock::flag;
+
+impl Ledger {
+    pub(super) fn policy(&mut self, ask: &Ask, head: &mut Record, parts: &[Record]) -> Result<Outcome, Code> {
+        let payload = payload(head, parts)?;
+        let policy = Policy::from_bytes(&payload).filter(Policy::is_valid).ok_or(Code::Malformed)?;
+        let partition = self.partition_mut(ask.partition);
+        // Open values that nobody kept cannot be limited.
+        if policy.merchant_open_max != Amount::ZERO && !partition.tracks_merchants {
+            return Err(Code::Malformed);
+        }
+        partition.policy = policy;
+        partition.policy_seq = ask.seq;
+        self.touched(ask.partition);
+        Ok(Outcome::new(Code::Approved))
+    }
+
+    /// Frees what only certificates kept. Signature and paths are verified by the server before it lets the group in; the
+    /// ledger checks that the key is the merchant's own, and each lock's merchant and version. Entries that do not apply move
+    /// nothing: PARTIAL if there are such, UNKNOWN_LOCK if no entry applies.
+    pub(super) fn release_group(
+        &mut self,
+        ask: &Ask,
+        head: &mut Record,
+        parts: &[Record],
+    ) -> Result<Outcome, Code> {
+        let body: ControlBody = head.body();
+        let group = ReleaseGroup::from_bytes(&payload(head, parts)?).map_err(|_| Code::Malformed)?;
+        let merchant = self.merchants.get(&(ask.tenant.0, body.user));
+        if merchant.is_none_or(|merchant| merchant.enabled != 1 || merchant.release_key != group.key) {
+            return Ok(Outcome::new(Code::Forbidden));
+        }
+        let applicable: Vec<(u32, &ReleaseEntry)> = group
+            .entries
+            .iter()
+            .filter_map(|entry| Some((self.releasable(ask, MerchantId(body.user), entry)?, entry)))
+            .collect();
+        if applicable.iter().any(|(slot, _)| self.is_overdue(self.locks.get(*slot))) {
+            return Err(Code::Overloaded);
+        }
+        if applicable.is_empty() {
+            return Ok(Outcome::new(Code::UnknownLock));
+        }
+        let code = if applicable.len() == group.entries.len() { Code::Approved } else { Code::Partial };
+        let freed = applicable.iter().map(|(slot, entry)| self.free_pending(*slot, entry.still_owed.0)).sum();
+        head.result = Amount(freed);
+        Ok(Outcome::new(code).moving(freed))
+    }
+
+    /// The lock of an entry, if the merchant's release covers it: its own, certified, not called, and not changed since.
+    fn releasable(&self, ask: &Ask, merchant: MerchantId, entry: &ReleaseEntry) -> Option<u32> {
+        let Found::Lock(slot) = self.find(ask.account, entry.lock.0)? else { return None };
+        let lock = self.locks.get(slot);
+        let covers = lock.merchant == merchant
+            && lock.has(flag::CERTIFIED)
+            && !lock.has(flag::CALLED)
+            && entry.version >= u32::from(lock.version);
+        covers.then_some(slot)
+    }
+
+    /// Moves from P to F what is more than still owed; what H and U hold counts first.
+    fn free_pending(&mut self, slot: u32, still_owed: u128) -> u128 {
+        let mut edit = self.edit(slot);
+        let guaranteed = edit.remaining() + self.open_of(&edit.lock);
+        let ext = edit.ext_mut();
+        let kept = ext.pending.min(still_owed.saturating_sub(guaranteed));
+        let freed = ext.pending - kept;
+        if freed == 0 {
+            return 0;
+        }
+        ext.pending = kept;
+        let money = self.money(&edit);
+        money.pending -= freed;
+        money.credit(freed);
+        self.commit(edit);
+        freed
+    }
+}
+
+fn payload(head: &Record, parts: &[Record]) -> Result<Vec<u8>, Code> {
+    let mut records = Vec::with_capacity(1 + parts.len());
+    records.push(*head);
+    records.extend_from_slice(parts);
+    long::join(&records).map_err(|_| Code::Malformed)
+}

@@ -1,0 +1,62 @@
+//! Row 32: what became of an id.
+
+use surety_protocol::{ChangeBody, Code, End, Flags, Kind, Record};
+
+use super::{Ask, Outcome};
+use crate::index::Found;
+use crate::ledger::{Ledger, stale_at};
+use crate::op::{Memo, NO_CAPTURE, Op};
+use crate::slab::NONE;
+
+impl Ledger {
+    /// The code is that of the id's own request, so that a lost reply is made good. With `BURN` an unknown id is spent,
+    /// which alone makes "not executed" definite. The look-up's own id is only for matching.
+    pub(super) fn lookup(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
+        let body: ChangeBody = record.body();
+        match self.find(ask.account, body.lock.0) {
+            Some(Found::Lock(slot)) => Ok(self.show_lock(slot)),
+            Some(Found::Op(slot)) => Ok(self.show_op(slot)),
+            None => {
+                let unknown = Outcome { needs_op: false, is_logged: false, ..Outcome::new(Code::NotFound) };
+                let is_stale = self.time >= stale_at(body.lock.0, Kind::Lookup, self.config.id_window);
+                if !record.flags().has(Flags::BURN) || is_stale {
+                    return Ok(unknown);
+                }
+                self.check_spendable(ask, body.lock.0)?;
+                let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
+                if ask.is_live && !ask.is_operator && tenant.is_set && tenant.ids >= tenant.quotas.ids_max {
+                    return Err(Code::Quota);
+                }
+                let burned = Op::new(body.lock.0, ask.account, Kind::Lookup, Code::Burned, ask.seq);
+                self.insert_op(burned, None);
+                Ok(Outcome { end: End::Declined, is_logged: true, ..unknown })
+            }
+        }
+    }
+
+    fn show_lock(&self, slot: u32) -> Outcome {
+        let lock = self.locks.get(slot);
+        let mut outcome = Outcome::new(lock.code).of(slot);
+        outcome.approved = if lock.is_live() { lock.total() } else { lock.captured };
+        outcome.extra = if lock.ext == NONE || !lock.is_live() { 0 } else { self.exts.get(lock.ext).headroom };
+        outcome.deadline = lock.deadline;
+        outcome.capture = u16::from(lock.count);
+        outcome.seq = lock.seq;
+        Outcome { needs_op: false, is_logged: false, ..outcome }
+    }
+
+    fn show_op(&self, slot: u32) -> Outcome {
+        let op = self.ops.get(slot);
+        let mut outcome = Outcome::new(op.code);
+        outcome.end = self.end_of_op(op);
+        outcome.seq = op.seq;
+        if op.capture != NO_CAPTURE {
+            outcome.capture = u16::from(op.capture);
+        }
+        if op.memo == Memo::Side {
+            let side = self.sides.get(op.side);
+            (outcome.approved, outcome.extra, outcome.deadline) = (side.approved, side.extra, side.deadline);
+        }
+        Outcome { needs_op: false, is_logged: false, ..outcome }
+    }
+}

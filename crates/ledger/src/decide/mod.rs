@@ -1,0 +1,583 @@
+//! Deciding one operation: may it be executed at all, was it before, what does it do, what is answered.
+//!
+//! The order is the order of [`Code`]: what is malformed or not allowed, repeats and conflicts, windows, quotas; then the
+//! request's own rules. Nothing changes before every reason to refuse has been looked at.
+
+mod chain;
+mod chain_facts;
+mod change;
+mod control;
+mod lock;
+mod long;
+mod lookup;
+mod settle;
+mod stake;
+
+use alloc::vec::Vec;
+
+use surety_protocol::limits::{ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX};
+use surety_protocol::{
+    ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody, Id, Kind,
+    MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles, Seq, StakeBody,
+    TenantBody, TenantId, Time,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::index::Found;
+use crate::ledger::{Decision, Ledger};
+use crate::op::{self, Memo, NO_CAPTURE, Op, Side};
+
+/// A request that is new and may be executed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask {
+    pub(crate) seq: Seq,
+    pub(crate) kind: Kind,
+    pub(crate) id: u128,
+    pub(crate) account: u32,
+    pub(crate) tenant: TenantId,
+    pub(crate) partition: u32,
+    pub(crate) fingerprint: u64,
+    /// The slot of the id, if it was spent before the lock came: by a release that overtook it or by a look-up.
+    pub(crate) spent: Option<u32>,
+    /// False in replay: what is in the log was admitted.
+    pub(crate) is_live: bool,
+    /// The operator's own requests are not held to the quotas of the tenant that they name.
+    pub(crate) is_operator: bool,
+}
+
+/// What a request came to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Code,
+    pub(crate) approved: u128,
+    pub(crate) extra: u128,
+    pub(crate) deadline: Time,
+    pub(crate) capture: u16,
+    /// The lock whose state is shown.
+    pub(crate) lock: Option<u32>,
+    /// The state, where there is no lock.
+    pub(crate) end: End,
+    pub(crate) memo: Memo,
+    /// False if the request made a lock, which remembers its id.
+    pub(crate) needs_op: bool,
+    /// False if nothing is to be logged.
+    pub(crate) is_logged: bool,
+    /// Of a look-up: the record that is shown.
+    pub(crate) seq: Seq,
+}
+
+impl Outcome {
+    pub(crate) const fn new(code: Code) -> Self {
+        Self {
+            code,
+            approved: 0,
+            extra: 0,
+            deadline: Time::ZERO,
+            capture: ALL_CAPTURES,
+            lock: None,
+            end: End::None,
+            memo: Memo::Zero,
+            needs_op: true,
+            is_logged: true,
+            seq: Seq(0),
+        }
+    }
+
+    /// With the state of a lock.
+    pub(crate) const fn of(mut self, lock: u32) -> Self {
+        self.lock = Some(lock);
+        self
+    }
+
+    /// With what was moved, remembered beside the id.
+    pub(crate) const fn moving(mut self, approved: u128) -> Self {
+        self.approved = approved;
+        self.memo = Memo::Side;
+        self
+    }
+}
+
+/// Where an operation comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// From somebody whose rights are to be checked.
+    Live(&'a Caller),
+    /// From the log, which tells who it was: what it holds was admitted.
+    Log(&'a [Record]),
+}
+
+impl Source<'_> {
+    fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::Live(caller) => Some(caller),
+            Self::Log(_) => None,
+        }
+    }
+
+    /// The principal behind a member of the operation.
+    fn actor(&self, kind: Kind, member: usize) -> ActorId {
+        match self {
+            Self::Live(caller) => caller.actor,
+            Self::Log(records) => records.get(member).map_or(ActorId(0), |record| actor_of(kind, record)),
+        }
+    }
+}
+
+/// What is known of a request before it is executed.
+enum Standing {
+    New(Ask),
+    Repeat(Found),
+}
+
+/// Why a member of an operation was not executed.
+struct Refusal {
+    member: usize,
+    code: Code,
+}
+
+impl Ledger {
+    pub(crate) fn decide_operation(
+        &mut self,
+        source: Source,
+        first_seq: Seq,
+        records: &mut [Record],
+        replies: &mut Vec<Reply>,
+    ) -> Decision {
+        let is_chain = records.first().is_some_and(|record| record.is_linked() && record.continuations() == 0);
+        let decided = if is_chain && records.len() > 1 {
+            self.decide_chain(source, first_seq, records, replies)
+        } else {
+            self.decide_single(source, first_seq, records, replies)
+        };
+        match decided {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                self.refuse(&refusal, records, replies);
+                Decision::NotLogged
+            }
+        }
+    }
+
+    fn decide_single(
+        &mut self,
+        source: Source,
+        seq: Seq,
+        records: &mut [Record],
+        replies: &mut Vec<Reply>,
+    ) -> Result<Decision, Refusal> {
+        let refused = |code| Refusal { member: 0, code };
+        let Some((record, parts)) = records.split_first_mut() else { return Err(refused(Code::Malformed)) };
+        let ask = match self.examine(source, seq, record, parts).map_err(refused)? {
+            Standing::New(ask) => ask,
+            Standing::Repeat(found) => {
+                replies.push(self.repeat(record, found));
+                return Ok(Decision::NotLogged);
+            }
+        };
+        record.set_actor(ask.kind, source.actor(ask.kind, 0));
+        let outcome = self.perform(&ask, record, parts).map_err(refused)?;
+        if !outcome.is_logged {
+            replies.push(self.reply(record, outcome.seq, &outcome));
+            return Ok(Decision::NotLogged);
+        }
+        replies.push(self.finish(&ask, record, &outcome));
+        Ok(Decision::Logged)
+    }
+
+    fn refuse(&self, refusal: &Refusal, records: &[Record], replies: &mut Vec<Reply>) {
+        let requests = records.iter().filter(|record| record.kind() != Some(Kind::Continuation));
+        for (member, record) in requests.enumerate() {
+            let code = if member == refusal.member { refusal.code } else { Code::LinkedFailed };
+            replies.push(Reply {
+                id: record.id,
+                time: self.time,
+                shard: self.config.shard,
+                capture: ALL_CAPTURES,
+                code: code as u8,
+                kind: record.kind,
+                ..Reply::default()
+            });
+        }
+    }
+
+    /// Looks at everything that does not change the state: sense, rights, repeats, windows, quotas.
+    fn examine(
+        &mut self,
+        source: Source,
+        seq: Seq,
+        record: &mut Record,
+        parts: &[Record],
+    ) -> Result<Standing, Code> {
+        let caller = source.caller();
+        let kind = record.kind().ok_or(Code::Malformed)?;
+        if caller.is_some() && !is_sound(kind, record) {
+            return Err(Code::Malformed);
+        }
+        if let Some(caller) = caller {
+            record.tenant = self.admit_to_partition(caller, kind, record)?;
+        }
+        let home = home(self, kind, record.partition);
+        let account = self.make_account(record.tenant, home).ok_or(Code::UnknownPartition)?;
+        let mut ask = Ask {
+            seq,
+            kind,
+            id: record.id.0,
+            account,
+            tenant: record.tenant,
+            partition: self.account(account).partition,
+            fingerprint: 0,
+            spent: None,
+            is_live: caller.is_some(),
+            is_operator: caller.is_some_and(is_operator),
+        };
+        // A look-up's own id is only for matching the reply.
+        if kind == Kind::Lookup {
+            return Ok(Standing::New(ask));
+        }
+        ask.fingerprint = fingerprint(record, parts);
+        match self.find(account, ask.id) {
+            None => {}
+            Some(Found::Op(slot)) if kind == Kind::Lock && self.ops.get(slot).awaits_a_lock() => {
+                ask.spent = Some(slot);
+            }
+            Some(found) => return self.repeat_or_conflict(&ask, found),
+        }
+        if ask.is_live {
+            self.check_window(&ask)?;
+            self.check_quotas(&ask)?;
+        }
+        Ok(Standing::New(ask))
+    }
+
+    fn repeat_or_conflict(&self, ask: &Ask, found: Found) -> Result<Standing, Code> {
+        let is_same = match found {
+            Found::Lock(slot) => {
+                let lock = self.locks.get(slot);
+                ask.kind == Kind::Lock && lock.fingerprint == ask.fingerprint
+            }
+            Found::Op(slot) => {
+                let op = self.ops.get(slot);
+                op.kind == ask.kind && !op.awaits_a_lock() && op.fingerprint == ask.fingerprint
+            }
+        };
+        if is_same && ask.is_live { Ok(Standing::Repeat(found)) } else { Err(Code::IdConflict) }
+    }
+
+    /// Who may do this here, and in whose name.
+    fn admit_to_partition(&self, caller: &Caller, kind: Kind, record: &Record) -> Result<TenantId, Code> {
+        let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };
+        let operator = is_operator(caller);
+        if tenant != caller.tenant && !operator || !caller.roles.allow(kind) {
+            return Err(Code::NoRight);
+        }
+        if !operator && !self.is_enabled(caller.tenant) {
+            return Err(Code::NoRight);
+        }
+        if record.partition.shard() != self.config.shard {
+            return Err(Code::UnknownPartition);
+        }
+        let concerns_shard = record.partition.number() == 0;
+        match kind.origin() {
+            Origin::Admin | Origin::Chain => {
+                let own_merchant = kind == Kind::MerchantSet && caller.roles.has(Roles::ADMIN);
+                if !operator && !own_merchant {
+                    return Err(Code::NoRight);
+                }
+                let is_known = is_for_shard(kind)
+                    || kind == Kind::PartitionCreate
+                    || !concerns_shard && self.partition_slot(record.partition).is_some();
+                if is_known { Ok(tenant) } else { Err(Code::UnknownPartition) }
+            }
+            _ if operator => {
+                let is_known = !concerns_shard && self.partition_slot(record.partition).is_some();
+                if is_known { Ok(tenant) } else { Err(Code::UnknownPartition) }
+            }
+            _ => {
+                let rights = self.rights(record.partition, tenant);
+                if rights == Rights::default() {
+                    return Err(Code::UnknownPartition);
+                }
+                if may(rights, kind, record.flags()) { Ok(tenant) } else { Err(Code::NoRight) }
+            }
+        }
+    }
+
+    fn is_enabled(&self, tenant: TenantId) -> bool {
+        tenant == TenantId(0)
+            || self.tenant_slots.get(&tenant.0).is_some_and(|slot| {
+                let tenant = &self.tenants[*slot as usize];
+                tenant.is_set && tenant.quotas.enabled == 1
+            })
+    }
+
+    fn check_window(&self, ask: &Ask) -> Result<(), Code> {
+        let at = Id(ask.id).time();
+        if at < self.time.minus(op::window(ask.kind, self.config.id_window)) {
+            return Err(Code::StaleId);
+        }
+        if at > self.time.plus(ID_FUTURE_MAX) {
+            return Err(Code::IdFromFuture);
+        }
+        Ok(())
+    }
+
+    fn check_quotas(&self, ask: &Ask) -> Result<(), Code> {
+        let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
+        // The operator itself has quotas only if it has set them.
+        if !ask.is_operator && tenant.is_set {
+            let quotas = &tenant.quotas;
+            let is_full = match ask.kind {
+                Kind::Lock => tenant.locks >= quotas.locks_max || tenant.ids >= quotas.ids_max,
+                Kind::Advice => tenant.advices >= quotas.advices_max || tenant.locks >= quotas.locks_max,
+                Kind::Reverse => tenant.advices >= quotas.advices_max,
+                _ => tenant.ids >= quotas.ids_max,
+            };
+            if is_full {
+                return Err(Code::Quota);
+            }
+        }
+        let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
+        let is_full = self.ops_len >= self.config.ids_max
+            || makes_lock && self.locks.len() >= self.config.locks_max
+            || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
+        // While time is behind, collateral may be free that is not yet free.
+        let waits = matches!(ask.kind, Kind::Lock | Kind::Increase) && (self.is_behind || !self.due.is_empty());
+        if is_full || waits { Err(Code::Overloaded) } else { Ok(()) }
+    }
+
+    /// Executes. An error is an admission code and has changed nothing.
+    fn perform(&mut self, ask: &Ask, record: &mut Record, parts: &[Record]) -> Result<Outcome, Code> {
+        match ask.kind {
+            Kind::Lock => self.lock_request(ask, record),
+            Kind::Increase => self.increase(ask, record),
+            Kind::Decrease => self.decrease(ask, record),
+            Kind::Capture => self.capture(ask, record),
+            Kind::Release => self.release(ask, record),
+            Kind::Reverse => self.reverse(ask, record),
+            Kind::Refund => self.refund(ask, record),
+            Kind::Advice => self.advice(ask, record),
+            Kind::Lookup => self.lookup(ask, record),
+            Kind::Settle => self.settle(ask, record),
+            Kind::Consume => self.consume(ask, record),
+            Kind::ReleaseGroup => self.release_group(ask, record, parts),
+            Kind::Deposit => self.deposit(ask, record),
+            Kind::Reward => self.reward(ask, record),
+            Kind::Withdraw => self.withdraw(ask, record),
+            Kind::BatchFinal => self.batch_final(ask, record),
+            Kind::GuaranteeCalled => self.guarantee_called(ask, record),
+            Kind::GuaranteePaid => self.guarantee_paid(ask, record),
+            Kind::GuaranteeDismissed => self.guarantee_dismissed(ask, record),
+            Kind::Deficit => self.deficit(ask, record),
+            Kind::RiskCap => self.risk_cap(ask, record),
+            Kind::Price => self.price(ask, record),
+            Kind::Freeze => self.freeze(ask, record),
+            Kind::Unfreeze => self.unfreeze(ask, record),
+            Kind::Policy => self.policy(ask, record, parts),
+            Kind::Cover | Kind::WriteOff => self.lower_exposure(ask, record),
+            Kind::PartitionCreate => self.partition_create(ask, record),
+            Kind::TenantSet => self.tenant_set(ask, record),
+            Kind::Grant => self.grant(ask, record),
+            Kind::MerchantSet => self.merchant_set(ask, record),
+            Kind::Expire
+            | Kind::AutoSettle
+            | Kind::AutoConsume
+            | Kind::WithdrawPaid
+            | Kind::Mature
+            | Kind::Start
+            | Kind::Checkpoint
+            | Kind::Continuation => Err(Code::Malformed),
+        }
+    }
+
+    /// Completes the record, remembers its id, and answers.
+    fn finish(&mut self, ask: &Ask, record: &mut Record, outcome: &Outcome) -> Reply {
+        record.time = self.time;
+        record.code = outcome.code as u8;
+        if outcome.needs_op {
+            self.remember(ask, record, outcome);
+        }
+        self.reply(record, ask.seq, outcome)
+    }
+
+    fn remember(&mut self, ask: &Ask, record: &Record, outcome: &Outcome) {
+        if let Some(slot) = ask.spent {
+            // The id was spent before its lock came: now it remembers the lock's own decline.
+            self.edit_op(slot, |op| {
+                op.kind = Kind::Lock;
+                op.code = outcome.code;
+                op.fingerprint = ask.fingerprint;
+                op.seq = ask.seq;
+            });
+            return;
+        }
+        let mut op = Op::new(ask.id, ask.account, ask.kind, outcome.code, ask.seq);
+        op.fingerprint = ask.fingerprint;
+        op.capture = u8::try_from(outcome.capture).unwrap_or(NO_CAPTURE);
+        let side = Side { approved: outcome.approved, extra: outcome.extra, deadline: outcome.deadline, link: 0 };
+        op.memo = match outcome.memo {
+            Memo::Side if side.approved == 0 && side.extra == 0 && side.deadline == Time::ZERO => Memo::Zero,
+            Memo::Amount if record.amount.0 != outcome.approved => Memo::Side,
+            memo => memo,
+        };
+        self.insert_op(op, (op.memo == Memo::Side).then_some(side));
+    }
+
+    /// The first answer again, with the lock's state as it is now.
+    fn repeat(&self, record: &Record, found: Found) -> Reply {
+        let (seq, outcome) = match found {
+            Found::Lock(slot) => (self.locks.get(slot).seq, self.first_outcome(slot)),
+            Found::Op(slot) => (self.ops.get(slot).seq, self.remembered_outcome(record, slot)),
+        };
+        let mut reply = self.reply(record, seq, &outcome);
+        reply.flags = surety_protocol::REPLAYED;
+        reply
+    }
+
+    fn remembered_outcome(&self, record: &Record, slot: u32) -> Outcome {
+        let op = self.ops.get(slot);
+        let mut outcome = Outcome::new(op.code);
+        if op.capture != NO_CAPTURE {
+            outcome.capture = u16::from(op.capture);
+        }
+        match lock_named(op.kind, record).and_then(|lock| self.find(op.account, lock.0)) {
+            Some(Found::Lock(lock)) => outcome.lock = Some(lock),
+            Some(Found::Op(other)) => outcome.end = self.end_of_op(self.ops.get(other)),
+            None if op.kind == Kind::Lock => outcome.end = self.end_of_op(op),
+            None => {}
+        }
+        let lock = outcome.lock.map(|lock| *self.locks.get(lock));
+        let capture = lock
+            .and_then(|lock| self.capture_slot(&lock, outcome.capture))
+            .map(|capture| *self.captures.get(capture));
+        match op.memo {
+            Memo::Zero | Memo::Tombstone => {}
+            Memo::Amount => {
+                outcome.approved = record.amount.0;
+                outcome.deadline = capture.map_or(Time::ZERO, |capture| capture.settle_by);
+            }
+            Memo::Settled => {
+                outcome.approved = capture.map_or(0, |capture| capture.settled);
+                outcome.deadline = lock.map_or(Time::ZERO, |lock| lock.deadline);
+            }
+            Memo::Released => {
+                outcome.approved = lock.map_or(0, |lock| lock.released - self.reversed(&lock));
+                outcome.deadline = lock.map_or(Time::ZERO, |lock| lock.deadline);
+            }
+            Memo::Side => {
+                let side = self.sides.get(op.side);
+                (outcome.approved, outcome.extra, outcome.deadline) =
+                    (side.approved, side.extra, side.deadline);
+            }
+        }
+        outcome
+    }
+
+    /// How the id of a lock that is none has ended.
+    pub(crate) fn end_of_op(&self, op: &Op) -> End {
+        match (op.kind, op.memo) {
+            (_, Memo::Tombstone) => End::Tombstone,
+            (Kind::Lock | Kind::Lookup, _) => End::Declined,
+            _ => End::None,
+        }
+    }
+}
+
+/// The principal that a logged request names.
+fn actor_of(kind: Kind, record: &Record) -> ActorId {
+    match kind {
+        Kind::Lock | Kind::Increase | Kind::Lookup => ActorId(0),
+        Kind::Consume => record.body::<ConsumeBody>().actor,
+        Kind::Deposit | Kind::Reward | Kind::Withdraw => record.body::<StakeBody>().actor,
+        Kind::Price => record.body::<PriceBody>().actor,
+        Kind::PartitionCreate => record.body::<PartitionBody>().actor,
+        Kind::TenantSet => record.body::<TenantBody>().actor,
+        Kind::Grant => record.body::<GrantBody>().actor,
+        Kind::MerchantSet => record.body::<MerchantBody>().actor,
+        _ if kind.changes_a_lock() => ActorId(record.body::<ChangeBody>().life_ms_or_actor),
+        _ => record.body::<ControlBody>().actor,
+    }
+}
+
+/// The lock that a request names.
+pub(crate) fn lock_named(kind: Kind, record: &Record) -> Option<Id> {
+    if kind.changes_a_lock() {
+        Some(record.body::<ChangeBody>().lock)
+    } else if matches!(kind, Kind::Consume | Kind::AutoConsume) {
+        Some(record.body::<ConsumeBody>().lock)
+    } else {
+        None
+    }
+}
+
+/// Where an id is remembered: with its partition, or with the shard if it concerns none that exists.
+pub(crate) fn home(ledger: &Ledger, kind: Kind, partition: PartitionHandle) -> PartitionHandle {
+    if is_for_shard(kind) || kind == Kind::PartitionCreate {
+        PartitionHandle::new(ledger.config.shard, 0)
+    } else {
+        partition
+    }
+}
+
+pub(crate) const fn is_for_shard(kind: Kind) -> bool {
+    matches!(kind, Kind::TenantSet | Kind::MerchantSet | Kind::Price)
+}
+
+fn is_operator(caller: &Caller) -> bool {
+    caller.tenant == TenantId(0) && (caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN))
+}
+
+/// What a tenant's rights on a partition allow.
+fn may(rights: Rights, kind: Kind, flags: Flags) -> bool {
+    match kind {
+        Kind::Lookup if flags.has(Flags::BURN) => rights.has(Rights::AUTHORIZE),
+        Kind::Lookup => true,
+        Kind::Advice => rights.has(Rights::ADVISE),
+        Kind::Settle => rights.has(Rights::SETTLE),
+        Kind::Consume => rights.has(Rights::CONSUME),
+        _ => rights.has(Rights::AUTHORIZE),
+    }
+}
+
+/// Whether the fields make sense by themselves.
+fn is_sound(kind: Kind, record: &Record) -> bool {
+    let needs_amount = matches!(
+        kind,
+        Kind::Lock
+            | Kind::Increase
+            | Kind::Decrease
+            | Kind::Capture
+            | Kind::Refund
+            | Kind::Advice
+            | Kind::Deposit
+            | Kind::Reward
+            | Kind::Withdraw
+            | Kind::BatchFinal
+            | Kind::GuaranteePaid
+            | Kind::Deficit
+            | Kind::Price
+            | Kind::Cover
+            | Kind::WriteOff
+    );
+    let takes_none = matches!(kind, Kind::Release | Kind::Reverse | Kind::Settle | Kind::Lookup);
+    if needs_amount && record.amount == Amount::ZERO || takes_none && record.amount != Amount::ZERO {
+        return false;
+    }
+    if let Some(lock) = lock_named(kind, record)
+        && (!lock.is_uuid_v7() || lock == record.id && kind != Kind::Lookup)
+    {
+        return false;
+    }
+    (kind == Kind::Lookup || record.id.is_uuid_v7())
+        && (!is_for_shard(kind) || record.partition.number() == 0)
+}
+
+/// Hash of a request as it was sent, with its tenant named.
+fn fingerprint(record: &Record, parts: &[Record]) -> u64 {
+    let head = xxh3_64(&record.to_bytes());
+    parts.iter().fold(head, |sum, part| {
+        let mut bytes = [0; surety_protocol::limits::RECORD_BYTES + 8];
+        bytes[..8].copy_from_slice(&sum.to_le_bytes());
+        bytes[8..].copy_from_slice(&part.to_bytes());
+        xxh3_64(&bytes)
+    })
+}

@@ -1,0 +1,492 @@
+//! Snapshot entries: everything that is state, as canonical bytes. The same bytes are what the state hash covers.
+
+use alloc::vec::Vec;
+
+use surety_protocol::{
+    Address, AssetId, Body, Id, Kind, MerchantBody, MerchantId, PartitionHandle, QuoteId, Record,
+    ReleaseGroup, TenantBody, TenantId, Time, long,
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::canon::{Canon, Field, Reader, Sink, canonical, put_key, take_key};
+use crate::decide::{is_for_shard, lock_named};
+use crate::ledger::{CAPTURE_PIECE, Config, EXT_PIECE, Ledger, Price, Tenant, partition_hash};
+use crate::lock::{Capture, Ext, Lock};
+use crate::op::{Memo, Op, Side};
+use crate::partition::{Partition, Position, Queued};
+use crate::state::{Entry, EntryError, EntryKey, EntryKind};
+
+canonical!(Price { price, ratio_bps, observed, seq });
+
+/// An entry, read.
+pub(crate) enum Parsed {
+    Tenant(TenantBody),
+    Partition(alloc::boxed::Box<Partition>),
+    Grant { partition: PartitionHandle, tenant: TenantId, rights: u32 },
+    Merchant { tenant: TenantId, body: MerchantBody },
+    Price { asset: AssetId, quote: QuoteId, price: Price },
+    Position { partition: PartitionHandle, supplier: Address, position: Position },
+    Queued { partition: PartitionHandle, at: u64, queued: Queued },
+    Nonce { partition: PartitionHandle, nonce: u64 },
+    Open { partition: PartitionHandle, tenant: TenantId, merchant: MerchantId, value: u128 },
+    Lock { key: EntryKey, lock: alloc::boxed::Box<Lock>, ext: Option<alloc::boxed::Box<Ext>>, captures: Vec<Capture> },
+    Op { key: EntryKey, op: Op, side: Option<Side> },
+}
+
+impl Entry {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// If the bytes are none.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, EntryError> {
+        let entry = Self { bytes };
+        entry.parse()?;
+        Ok(entry)
+    }
+
+    /// Its bytes; entries are ordered by them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> EntryKind {
+        // Bytes that are not a kind never become an entry.
+        self.bytes.first().and_then(|byte| EntryKind::from_byte(*byte)).unwrap_or(EntryKind::Op)
+    }
+
+    /// The lock or id that it is; `None` for the small tables.
+    #[must_use]
+    pub fn key(&self) -> Option<EntryKey> {
+        match self.kind() {
+            EntryKind::Lock | EntryKind::Op => {
+                let (tenant, partition, id) = take_key(&mut Reader(self.bytes.get(1..)?))?;
+                Some(EntryKey { tenant, partition, id })
+            }
+            _ => None,
+        }
+    }
+
+    /// Its part of the state hash, which is the wrapping sum over all entries.
+    #[must_use]
+    pub fn hash(&self) -> u128 {
+        let Ok(Parsed::Lock { key, lock, ext, captures }) = self.parse() else { return xxh3_128(&self.bytes) };
+        let mut sum = core_hash(&key, &lock);
+        if let Some(ext) = ext {
+            sum = sum.wrapping_add(ext_hash(&key, &ext));
+        }
+        captures.iter().fold(sum, |sum, capture| sum.wrapping_add(capture_hash(&key, capture)))
+    }
+
+    /// True if a ledger at `now` has forgotten it.
+    #[must_use]
+    pub fn is_forgotten(&self, config: &Config, now: Time) -> bool {
+        match self.parse() {
+            Ok(Parsed::Lock { lock, ext, captures, .. }) => {
+                !lock.is_live()
+                    && lock.since <= now
+                    && captures.iter().all(|capture| capture.open == 0)
+                    && ext.is_none_or(|ext| ext.pending == 0)
+            }
+            Ok(Parsed::Op { op, .. }) => op.forgotten_at_ms(config.id_window) <= now.0 / 1_000_000,
+            _ => false,
+        }
+    }
+
+    /// The locks and ids that an operation of a log, or an internal record, touches.
+    #[must_use]
+    pub fn touched(operation: &[Record]) -> Vec<EntryKey> {
+        let mut keys = Vec::new();
+        for record in operation {
+            let Some(kind) = record.kind().filter(|kind| *kind != Kind::Continuation) else { continue };
+            let home = home_of(kind, record.partition);
+            let mut add = |id| keys.push(EntryKey { tenant: record.tenant, partition: home, id });
+            add(record.id);
+            if let Some(lock) = lock_named(kind, record) {
+                add(lock);
+            }
+        }
+        if let Some(head) = operation.first().filter(|head| head.kind() == Some(Kind::ReleaseGroup))
+            && let Ok(payload) = long::join(operation)
+            && let Ok(group) = ReleaseGroup::from_bytes(&payload)
+        {
+            let key = |id| EntryKey { tenant: head.tenant, partition: head.partition, id };
+            keys.extend(group.entries.iter().map(|entry| key(entry.lock)));
+        }
+        keys
+    }
+
+    pub(crate) fn parse(&self) -> Result<Parsed, EntryError> {
+        let mut from = Reader(&self.bytes);
+        let byte = from.read::<u8>().ok_or(EntryError::Kind(0))?;
+        let kind = EntryKind::from_byte(byte).ok_or(EntryError::Kind(byte))?;
+        parse(kind, &mut from).filter(|_| from.0.is_empty()).ok_or(EntryError::Damaged(kind))
+    }
+
+    fn new(kind: EntryKind) -> Self {
+        Self { bytes: alloc::vec![kind as u8] }
+    }
+}
+
+fn parse(kind: EntryKind, from: &mut Reader) -> Option<Parsed> {
+    Some(match kind {
+        EntryKind::Tenant => {
+            let tenant = u32::from_be_bytes(from.array()?);
+            let body = TenantBody::from_bytes(&from.array()?);
+            return (body.tenant.0 == tenant).then_some(Parsed::Tenant(body));
+        }
+        EntryKind::Partition => {
+            let (tenant, handle, id) = take_key(from)?;
+            let is_sound = tenant == TenantId(0) && id == Id(0) && handle.number() != 0;
+            let partition = Partition::take(handle, from).filter(|_| is_sound)?;
+            Parsed::Partition(alloc::boxed::Box::new(partition))
+        }
+        EntryKind::Grant => {
+            Parsed::Grant { partition: handle(from)?, tenant: tenant(from)?, rights: from.read()? }
+        }
+        EntryKind::Merchant => {
+            let tenant = tenant(from)?;
+            let merchant = u64::from_be_bytes(from.array()?);
+            let body = MerchantBody::from_bytes(&from.array()?);
+            return (body.merchant.0 == merchant).then_some(Parsed::Merchant { tenant, body });
+        }
+        EntryKind::Price => {
+            let asset = AssetId(u32::from_be_bytes(from.array()?));
+            let quote = QuoteId(u16::from_be_bytes(from.array()?));
+            let mut price = Price::default();
+            price.take(from)?;
+            Parsed::Price { asset, quote, price }
+        }
+        EntryKind::Position => {
+            let (partition, supplier) = (handle(from)?, from.read()?);
+            let mut position = Position::default();
+            position.take(from)?;
+            Parsed::Position { partition, supplier, position }
+        }
+        EntryKind::Queued => {
+            let (partition, at) = (handle(from)?, u64::from_be_bytes(from.array()?));
+            Parsed::Queued { partition, at, queued: Queued::take(from)? }
+        }
+        EntryKind::Nonce => {
+            Parsed::Nonce { partition: handle(from)?, nonce: u64::from_be_bytes(from.array()?) }
+        }
+        EntryKind::Open => {
+            let (partition, tenant) = (handle(from)?, tenant(from)?);
+            let merchant = MerchantId(u64::from_be_bytes(from.array()?));
+            Parsed::Open { partition, tenant, merchant, value: from.read()? }
+        }
+        EntryKind::Lock => return parse_lock(from),
+        EntryKind::Op => {
+            let key = key(from)?;
+            let mut op = Op::new(key.id.0, 0, Kind::Lock, surety_protocol::Code::None, surety_protocol::Seq(0));
+            op.take(from)?;
+            let mut side = None;
+            if op.memo == Memo::Side {
+                side.insert(Side::default()).take(from)?;
+            }
+            Parsed::Op { key, op, side }
+        }
+    })
+}
+
+fn parse_lock(from: &mut Reader) -> Option<Parsed> {
+    let key = key(from)?;
+    let mut lock = alloc::boxed::Box::new(Lock::new(key.id.0, 0));
+    lock.take(from)?;
+    let mut ext = None;
+    if from.read::<bool>()? {
+        ext.insert(alloc::boxed::Box::new(Ext::default())).take(from)?;
+    }
+    let mut captures = Vec::with_capacity(usize::from(lock.count));
+    for index in 0..lock.count {
+        let mut capture = Capture::default();
+        capture.take(from)?;
+        if capture.index != index {
+            return None;
+        }
+        captures.push(capture);
+    }
+    let is_lock = !matches!(lock.end, surety_protocol::End::None | surety_protocol::End::Declined);
+    is_lock.then_some(Parsed::Lock { key, lock, ext, captures })
+}
+
+fn handle(from: &mut Reader) -> Option<PartitionHandle> {
+    Some(PartitionHandle(u64::from_be_bytes(from.array()?)))
+}
+
+fn tenant(from: &mut Reader) -> Option<TenantId> {
+    Some(TenantId(u32::from_be_bytes(from.array()?)))
+}
+
+fn key(from: &mut Reader) -> Option<EntryKey> {
+    let (tenant, partition, id) = take_key(from)?;
+    Some(EntryKey { tenant, partition, id })
+}
+
+/// Where an id is remembered: with its partition, or with the shard if it concerns none that exists.
+fn home_of(kind: Kind, partition: PartitionHandle) -> PartitionHandle {
+    if is_for_shard(kind) || kind == Kind::PartitionCreate {
+        PartitionHandle::new(partition.shard(), 0)
+    } else {
+        partition
+    }
+}
+
+fn core_hash(key: &EntryKey, lock: &Lock) -> u128 {
+    let mut canon = Canon::<192>::new();
+    canon.put(&[EntryKind::Lock as u8]);
+    put_key(&mut canon, key.tenant, key.partition, key.id);
+    lock.put(&mut canon);
+    canon.hash()
+}
+
+fn ext_hash(key: &EntryKey, ext: &Ext) -> u128 {
+    let mut canon = Canon::<320>::new();
+    canon.put(&[EXT_PIECE]);
+    put_key(&mut canon, key.tenant, key.partition, key.id);
+    ext.put(&mut canon);
+    canon.hash()
+}
+
+fn capture_hash(key: &EntryKey, capture: &Capture) -> u128 {
+    let mut canon = Canon::<160>::new();
+    canon.put(&[CAPTURE_PIECE]);
+    put_key(&mut canon, key.tenant, key.partition, key.id);
+    capture.put(&mut canon);
+    canon.hash()
+}
+
+// Writing and hashing: each kind of entry is written by one function, for both.
+impl Ledger {
+    /// The whole state, in order of bytes.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        let mut locks: Vec<(EntryKey, u32)> = self
+            .lock_slots()
+            .map(|slot| {
+                let lock = self.locks.get(slot);
+                (self.entry_key(lock.account, lock.id), slot)
+            })
+            .collect();
+        locks.sort_unstable();
+        let mut ops: Vec<(EntryKey, u32)> = self
+            .op_slots()
+            .map(|slot| {
+                let op = self.ops.get(slot);
+                (self.entry_key(op.account, op.id()), slot)
+            })
+            .collect();
+        ops.sort_unstable();
+        let mut small = self.small_entries();
+        small.sort_unstable();
+        small
+            .into_iter()
+            .chain(locks.into_iter().map(|(_, slot)| self.lock_entry(slot)))
+            .chain(ops.into_iter().map(|(_, slot)| self.op_entry(slot)))
+    }
+
+    /// Everything but locks and ids.
+    fn small_entries(&self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut add = |kind, write: &dyn Fn(&mut Vec<u8>)| {
+            let mut entry = Entry::new(kind);
+            write(&mut entry.bytes);
+            entries.push(entry);
+        };
+        for tenant in self.tenants.iter().filter(|tenant| tenant.is_set) {
+            add(EntryKind::Tenant, &|out| put_tenant(out, tenant));
+        }
+        for (slot, partition) in (0_u32..).zip(&self.partitions).skip(1) {
+            add(EntryKind::Partition, &|out| {
+                put_key(out, TenantId(0), partition.handle, Id(0));
+                partition.put(out);
+            });
+            for (supplier, position) in &partition.positions {
+                add(EntryKind::Position, &|out| self.put_position(out, slot, supplier, position));
+            }
+            for (at, queued) in (partition.queue_front..).zip(&partition.queue) {
+                add(EntryKind::Queued, &|out| self.put_queued(out, slot, at, queued));
+            }
+            for nonce in &partition.nonces {
+                add(EntryKind::Nonce, &|out| self.put_nonce(out, slot, *nonce));
+            }
+        }
+        for (slot, account) in (0_u32..).zip(&self.accounts) {
+            if account.rights.0 != 0 {
+                add(EntryKind::Grant, &|out| self.put_grant(out, slot));
+            }
+        }
+        for ((tenant, _), merchant) in &self.merchants {
+            add(EntryKind::Merchant, &|out| put_merchant(out, TenantId(*tenant), merchant));
+        }
+        for (key, price) in &self.prices {
+            add(EntryKind::Price, &|out| put_price(out, *key, price));
+        }
+        for ((account, merchant), value) in &self.open {
+            add(EntryKind::Open, &|out| self.put_open(out, *account, MerchantId(*merchant), *value));
+        }
+        entries
+    }
+
+    fn lock_entry(&self, slot: u32) -> Entry {
+        let lock = self.locks.get(slot);
+        let mut entry = Entry::new(EntryKind::Lock);
+        let out = &mut entry.bytes;
+        let key = self.entry_key(lock.account, lock.id);
+        put_key(out, key.tenant, key.partition, key.id);
+        lock.put(out);
+        let has_ext = lock.ext != crate::slab::NONE;
+        has_ext.put(out);
+        if has_ext {
+            self.exts.get(lock.ext).put(out);
+        }
+        let captures: Vec<u32> = self.capture_slots(lock).collect();
+        captures.iter().rev().for_each(|slot| self.captures.get(*slot).put(out));
+        entry
+    }
+
+    fn op_entry(&self, slot: u32) -> Entry {
+        let op = self.ops.get(slot);
+        let mut entry = Entry::new(EntryKind::Op);
+        let out = &mut entry.bytes;
+        let key = self.entry_key(op.account, op.id());
+        put_key(out, key.tenant, key.partition, key.id);
+        op.put(out);
+        if op.memo == Memo::Side {
+            self.sides.get(op.side).put(out);
+        }
+        entry
+    }
+
+    pub(crate) fn entry_key(&self, account: u32, id: u128) -> EntryKey {
+        let account = self.account(account);
+        EntryKey { tenant: account.tenant, partition: account.handle, id: Id(id) }
+    }
+
+    pub(crate) fn tenant_hash(&self, tenant: &Tenant) -> u128 {
+        hash_of(EntryKind::Tenant, |out| put_tenant(out, tenant))
+    }
+
+    pub(crate) fn grant_hash(&self, account: u32) -> u128 {
+        hash_of(EntryKind::Grant, |out| self.put_grant(out, account))
+    }
+
+    pub(crate) fn merchant_hash(&self, tenant: TenantId, body: &MerchantBody) -> u128 {
+        hash_of(EntryKind::Merchant, |out| put_merchant(out, tenant, body))
+    }
+
+    pub(crate) fn price_hash(&self, key: (AssetId, QuoteId), price: &Price) -> u128 {
+        hash_of(EntryKind::Price, |out| put_price(out, key, price))
+    }
+
+    pub(crate) fn position_hash(&self, slot: u32, supplier: &Address, position: &Position) -> u128 {
+        hash_of(EntryKind::Position, |out| self.put_position(out, slot, supplier, position))
+    }
+
+    pub(crate) fn queued_hash(&self, slot: u32, at: u64, queued: &Queued) -> u128 {
+        hash_of(EntryKind::Queued, |out| self.put_queued(out, slot, at, queued))
+    }
+
+    pub(crate) fn nonce_hash(&self, slot: u32, nonce: u64) -> u128 {
+        hash_of(EntryKind::Nonce, |out| self.put_nonce(out, slot, nonce))
+    }
+
+    pub(crate) fn open_hash(&self, account: u32, merchant: MerchantId, value: u128) -> u128 {
+        hash_of(EntryKind::Open, |out| self.put_open(out, account, merchant, value))
+    }
+
+    fn put_grant(&self, out: &mut impl Sink, account: u32) {
+        let account = self.account(account);
+        out.put(&account.handle.0.to_be_bytes());
+        out.put(&account.tenant.0.to_be_bytes());
+        account.rights.0.put(out);
+    }
+
+    fn put_handle(&self, out: &mut impl Sink, slot: u32) {
+        out.put(&self.partitions[slot as usize].handle.0.to_be_bytes());
+    }
+
+    fn put_position(&self, out: &mut impl Sink, slot: u32, supplier: &Address, position: &Position) {
+        self.put_handle(out, slot);
+        supplier.put(out);
+        position.put(out);
+    }
+
+    fn put_queued(&self, out: &mut impl Sink, slot: u32, at: u64, queued: &Queued) {
+        self.put_handle(out, slot);
+        out.put(&at.to_be_bytes());
+        queued.put(out);
+    }
+
+    fn put_nonce(&self, out: &mut impl Sink, slot: u32, nonce: u64) {
+        self.put_handle(out, slot);
+        out.put(&nonce.to_be_bytes());
+    }
+
+    fn put_open(&self, out: &mut impl Sink, account: u32, merchant: MerchantId, value: u128) {
+        let account = self.account(account);
+        out.put(&account.handle.0.to_be_bytes());
+        out.put(&account.tenant.0.to_be_bytes());
+        out.put(&merchant.0.to_be_bytes());
+        value.put(out);
+    }
+}
+
+fn put_tenant(out: &mut impl Sink, tenant: &Tenant) {
+    out.put(&tenant.id.0.to_be_bytes());
+    out.put(&tenant.quotas.to_bytes());
+}
+
+fn put_merchant(out: &mut impl Sink, tenant: TenantId, body: &MerchantBody) {
+    out.put(&tenant.0.to_be_bytes());
+    out.put(&body.merchant.0.to_be_bytes());
+    out.put(&body.to_bytes());
+}
+
+fn put_price(out: &mut impl Sink, key: (AssetId, QuoteId), price: &Price) {
+    out.put(&key.0.0.to_be_bytes());
+    out.put(&key.1.0.to_be_bytes());
+    price.put(out);
+}
+
+fn hash_of(kind: EntryKind, write: impl FnOnce(&mut Canon<160>)) -> u128 {
+    let mut canon = Canon::new();
+    canon.put(&[kind as u8]);
+    write(&mut canon);
+    canon.hash()
+}
+
+/// The hash of everything but locks and ids, from scratch.
+pub(crate) fn small_hash(ledger: &Ledger) -> u128 {
+    let partitions = ledger.partitions.iter().skip(1).map(partition_hash);
+    let others = ledger
+        .small_entries()
+        .into_iter()
+        .filter(|entry| entry.kind() != EntryKind::Partition)
+        .map(|entry| entry.hash());
+    partitions.chain(others).fold(0, u128::wrapping_add)
+}
+
+impl EntryKind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Tenant,
+        Self::Partition,
+        Self::Grant,
+        Self::Merchant,
+        Self::Price,
+        Self::Position,
+        Self::Queued,
+        Self::Nonce,
+        Self::Open,
+        Self::Lock,
+        Self::Op,
+    ];
+
+    /// Reads a kind byte.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+}

@@ -1,0 +1,252 @@
+//! Looking at a ledger: for tools, status pages and tests.
+
+use alloc::vec::Vec;
+
+use surety_protocol::{
+    End, Id, MerchantBody, MerchantId, MerchantKey, PartitionHandle, Record, Rights, TenantId,
+};
+
+use crate::decide::lock_named;
+use crate::index::Found;
+use crate::ledger::{DEAD, Ledger};
+use crate::lock::flag;
+use crate::partition::Partition;
+use crate::slab::NONE;
+use crate::state::{CaptureState, LockState, QueuedState, SupplierState, TenantState, Totals};
+
+impl Ledger {
+    /// Every partition's money, by handle.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Totals> {
+        let mut all: Vec<Totals> = self.partitions.iter().skip(1).map(totals).collect();
+        all.sort_unstable_by_key(|totals| totals.handle);
+        all
+    }
+
+    /// One partition's money.
+    #[must_use]
+    pub fn partition(&self, handle: PartitionHandle) -> Option<Totals> {
+        self.known(handle).map(totals)
+    }
+
+    /// One lock.
+    #[must_use]
+    pub fn lock(&self, tenant: TenantId, partition: PartitionHandle, id: Id) -> Option<LockState> {
+        let account = self.account_slot(tenant, partition)?;
+        match self.find(account, id.0)? {
+            Found::Lock(slot) => Some(self.lock_state(slot)),
+            Found::Op(_) => None,
+        }
+    }
+
+    /// How an id has ended, as far as it is remembered.
+    #[must_use]
+    pub fn end(&self, tenant: TenantId, partition: PartitionHandle, id: Id) -> End {
+        let found = self.account_slot(tenant, partition).and_then(|account| self.find(account, id.0));
+        match found {
+            Some(Found::Lock(slot)) => self.locks.get(slot).end,
+            Some(Found::Op(slot)) => self.end_of_op(self.ops.get(slot)),
+            None => End::None,
+        }
+    }
+
+    /// A partition's suppliers, by address.
+    #[must_use]
+    pub fn suppliers(&self, partition: PartitionHandle) -> Vec<SupplierState> {
+        let Some(partition) = self.known(partition) else { return Vec::new() };
+        let state = |(supplier, position): (&_, &crate::partition::Position)| SupplierState {
+            supplier: *supplier,
+            units: position.units,
+            queued: position.queued,
+            value: partition.value_of(position.units),
+        };
+        partition.positions.iter().map(state).collect()
+    }
+
+    /// A partition's queued withdrawals, oldest first.
+    #[must_use]
+    pub fn queued(&self, partition: PartitionHandle) -> Vec<QueuedState> {
+        let Some(partition) = self.known(partition) else { return Vec::new() };
+        let state = |queued: &crate::partition::Queued| QueuedState {
+            id: queued.id,
+            supplier: queued.supplier,
+            units: queued.units,
+            due: queued.due,
+        };
+        partition.queue.iter().map(state).collect()
+    }
+
+    /// The tenants that were set or have something, by number.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantState> {
+        let state = |tenant: &crate::ledger::Tenant| TenantState {
+            quotas: tenant.quotas,
+            locks: tenant.locks,
+            ids: tenant.ids,
+            tombstones: tenant.tombstones,
+            advices: tenant.advices,
+        };
+        let mut all: Vec<TenantState> = self.tenants.iter().map(state).collect();
+        all.sort_unstable_by_key(|tenant| tenant.quotas.tenant);
+        all
+    }
+
+    /// A tenant's rights on a partition.
+    #[must_use]
+    pub fn rights(&self, partition: PartitionHandle, tenant: TenantId) -> Rights {
+        self.account_slot(tenant, partition).map_or(Rights::default(), |slot| self.account(slot).rights)
+    }
+
+    /// A merchant as set.
+    #[must_use]
+    pub fn merchant(&self, key: MerchantKey) -> Option<MerchantBody> {
+        self.merchants.get(&(key.tenant.0, key.merchant.0)).copied()
+    }
+
+    /// What a merchant has open in a partition that tracks it, in base units.
+    #[must_use]
+    pub fn merchant_open(&self, partition: PartitionHandle, key: MerchantKey) -> u128 {
+        self.account_slot(key.tenant, partition)
+            .and_then(|account| self.open.get(&(account, key.merchant.0)).copied())
+            .unwrap_or(0)
+    }
+
+    /// Locks kept.
+    #[must_use]
+    pub const fn locks_len(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// Ids remembered.
+    #[must_use]
+    pub const fn ids_len(&self) -> usize {
+        self.ops_len
+    }
+
+    /// Bytes that the ledger's tables take.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes()
+            + self.locks.memory_bytes()
+            + self.exts.memory_bytes()
+            + self.captures.memory_bytes()
+            + self.ops.memory_bytes()
+            + self.sides.memory_bytes()
+            + self.nodes.memory_bytes()
+            + self.lock_ring.memory_bytes()
+            + self.op_ring.memory_bytes()
+            + self.partitions.capacity() * size_of::<Partition>()
+            + self.open.allocation_size()
+            + self.merchants.allocation_size()
+    }
+
+    /// Reads what a request will read.
+    pub(crate) fn touch_cache(&self, record: &Record) -> u64 {
+        let Some(kind) = record.kind() else { return 0 };
+        let Some(account) = self.account_slot(record.tenant, record.partition) else { return 0 };
+        let mut seen = 0;
+        let mut touch = |id: u128| match self.find(account, id) {
+            Some(Found::Lock(slot)) => {
+                let lock = self.locks.get(slot);
+                seen ^= lock.seq.0 ^ u64::from(lock.count);
+                if lock.captures != NONE {
+                    seen ^= self.captures.get(lock.captures).settle_by.0;
+                }
+            }
+            Some(Found::Op(slot)) => seen ^= self.ops.get(slot).seq.0,
+            None => {}
+        };
+        touch(record.id.0);
+        if let Some(lock) = lock_named(kind, record) {
+            touch(lock.0);
+        }
+        seen
+    }
+
+    /// Slots of all locks.
+    pub(crate) fn lock_slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.locks.slots()).filter(|slot| self.locks.get(*slot).end != End::None)
+    }
+
+    /// Slots of all remembered ids. Free slots are told apart by the index.
+    pub(crate) fn op_slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.ops.slots()).filter(|slot| {
+            let op = self.ops.get(*slot);
+            op.kind != DEAD && self.find(op.account, op.id()) == Some(Found::Op(*slot))
+        })
+    }
+
+    fn known(&self, handle: PartitionHandle) -> Option<&Partition> {
+        let slot = self.partition_slot(handle).filter(|_| handle.number() != 0)?;
+        Some(&self.partitions[slot as usize])
+    }
+
+    fn lock_state(&self, slot: u32) -> LockState {
+        let lock = self.locks.get(slot);
+        let ext = (lock.ext != NONE).then(|| *self.exts.get(lock.ext)).unwrap_or_default();
+        let mut captures: Vec<CaptureState> = self
+            .capture_slots(lock)
+            .map(|slot| {
+                let capture = self.captures.get(slot);
+                CaptureState {
+                    index: u16::from(capture.index),
+                    open: capture.open,
+                    settled: capture.settled,
+                    refunded: capture.refunded,
+                    consumed: capture.consumed,
+                    settle_by: capture.settle_by,
+                }
+            })
+            .collect();
+        captures.reverse();
+        let key = self.entry_key(lock.account, lock.id);
+        LockState {
+            id: key.id,
+            tenant: key.tenant,
+            partition: key.partition,
+            merchant: MerchantId(lock.merchant.0),
+            end: lock.end,
+            code: lock.code,
+            version: lock.version,
+            deadline: lock.deadline,
+            seq: lock.seq,
+            approved: lock.approved,
+            headroom: ext.headroom,
+            captured: lock.captured,
+            released: lock.released,
+            expired: lock.expired,
+            remaining: lock.remaining(ext.headroom),
+            pending: ext.pending,
+            is_certified: lock.has(flag::CERTIFIED),
+            is_called: lock.has(flag::CALLED),
+            captures,
+        }
+    }
+}
+
+fn totals(partition: &Partition) -> Totals {
+    let money = partition.money;
+    Totals {
+        handle: partition.handle,
+        onchain: partition.onchain,
+        asset: partition.asset,
+        on_chain: money.on_chain,
+        deficit: money.deficit,
+        free: money.free,
+        held: money.held,
+        captured: money.captured,
+        pending: money.pending,
+        owed: money.owed,
+        exposure: money.exposure,
+        units: partition.units,
+        units_queued: partition.units_queued(),
+        generation: partition.generation,
+        fees: partition.fees,
+        is_frozen: partition.stops_locks(),
+        tracks_merchants: partition.tracks_merchants,
+        risk_cap: (partition.cap_until.0 != 0).then_some((partition.cap, partition.cap_until)),
+        batch: partition.batch,
+        policy: partition.policy,
+        policy_seq: partition.policy_seq,
+    }
+}

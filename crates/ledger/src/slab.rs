@@ -1,0 +1,117 @@
+//! Storage for many small things of one kind: chunks that never move, so growing costs one chunk and no copy.
+
+use alloc::vec::Vec;
+
+/// No slot.
+pub(crate) const NONE: u32 = u32::MAX;
+
+const CHUNK_BITS: u32 = 12;
+const CHUNK_LEN: usize = 1 << CHUNK_BITS;
+
+/// Something with room for the number of another slot. Free slots are chained by it, so a freed thing must not need it.
+pub(crate) trait Link: Copy {
+    fn link(&self) -> u32;
+    fn set_link(&mut self, slot: u32);
+}
+
+/// Chunks of slots, numbered from 0.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<T>>,
+    free: u32,
+    len: usize,
+}
+
+impl<T: Link> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self { chunks: Vec::new(), free: NONE, len: 0 }
+    }
+
+    /// Slots in use.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Slots ever used: every slot in use is below.
+    pub(crate) fn slots(&self) -> u32 {
+        match self.chunks.split_last() {
+            None => 0,
+            Some((last, full)) => u32::try_from(full.len() * CHUNK_LEN + last.len()).unwrap_or(NONE),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        self.len += 1;
+        if self.free != NONE {
+            let slot = self.free;
+            self.free = self.get(slot).link();
+            *self.get_mut(slot) = value;
+            return slot;
+        }
+        let slot = self.slots();
+        assert!(slot < NONE >> 1, "fewer than 2^31 slots");
+        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK_LEN) {
+            Some(chunk) => chunk.push(value),
+            None => {
+                let mut chunk = Vec::with_capacity(CHUNK_LEN);
+                chunk.push(value);
+                self.chunks.push(chunk);
+            }
+        }
+        slot
+    }
+
+    /// Frees a slot. What it held stays readable until the slot is used again, but for its link.
+    pub(crate) fn remove(&mut self, slot: u32) {
+        let free = self.free;
+        self.get_mut(slot).set_link(free);
+        self.free = slot;
+        self.len -= 1;
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> &T {
+        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK_LEN - 1)]
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK_LEN - 1)]
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.chunks.len() * CHUNK_LEN * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Thing(u32, u32);
+
+    impl Link for Thing {
+        fn link(&self) -> u32 {
+            self.1
+        }
+        fn set_link(&mut self, slot: u32) {
+            self.1 = slot;
+        }
+    }
+
+    #[test]
+    fn slots_are_used_again_and_nothing_moves() {
+        let mut slab = Slab::new();
+        let slots: Vec<u32> = (0..10_000).map(|n| slab.insert(Thing(n, 7))).collect();
+        assert_eq!(slots, (0..10_000).collect::<Vec<_>>());
+        for slot in (0..10_000).step_by(3) {
+            slab.remove(slot);
+        }
+        assert_eq!(slab.len(), 10_000 - 3334);
+        let again: Vec<u32> = (0..3334).map(|n| slab.insert(Thing(100_000 + n, 7))).collect();
+        assert!(again.iter().all(|slot| slot % 3 == 0));
+        assert_eq!((slab.len(), slab.slots()), (10_000, 10_000));
+        assert!((0..10_000).filter(|slot| slot % 3 != 0).all(|slot| *slab.get(slot) == Thing(slot, 7)));
+    }
+}

@@ -1,0 +1,167 @@
+//! Every invariant, from scratch: nothing is believed that can be added up.
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use surety_protocol::{Id, PartitionHandle};
+
+use crate::entry::small_hash;
+use crate::index::Found;
+use crate::ledger::Ledger;
+use crate::lock::{Ext, Lock};
+use crate::op::Quota;
+use crate::partition::Partition;
+use crate::slab::NONE;
+use crate::state::Violation;
+
+/// What the locks of a partition add up to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    held: u128,
+    captured: u128,
+    pending: u128,
+}
+
+/// Where something is checked.
+#[derive(Clone, Copy)]
+struct Place {
+    partition: PartitionHandle,
+    lock: Option<Id>,
+}
+
+impl Place {
+    fn check(self, invariant: &'static str, expected: u128, found: u128) -> Result<(), Violation> {
+        if expected == found {
+            return Ok(());
+        }
+        Err(Violation { invariant, partition: self.partition, lock: self.lock, expected, found })
+    }
+
+    fn check_at_most(self, invariant: &'static str, limit: u128, found: u128) -> Result<(), Violation> {
+        self.check(invariant, found.min(limit), found)
+    }
+}
+
+impl Ledger {
+    /// Checks every invariant from scratch.
+    ///
+    /// # Errors
+    /// The first one that does not hold.
+    pub fn verify(&self) -> Result<(), Violation> {
+        let mut sums = vec![Sums::default(); self.partitions.len()];
+        let mut open: BTreeMap<(u32, u64), u128> = BTreeMap::new();
+        let mut counts = vec![[0_u64; 4]; self.tenants.len()];
+        let mut hash = small_hash(self);
+        for slot in self.lock_slots() {
+            let lock = self.locks.get(slot);
+            hash = hash.wrapping_add(self.verify_lock(slot, lock, &mut sums, &mut open)?);
+            counts[self.account(lock.account).tenant_slot as usize][0] += 1;
+        }
+        for slot in self.op_slots() {
+            let op = self.ops.get(slot);
+            hash = hash.wrapping_add(self.op_hash(op));
+            let column = match op.quota() {
+                Quota::Ids => 1,
+                Quota::Tombstones => 2,
+                Quota::Advices => 3,
+            };
+            counts[self.account(op.account).tenant_slot as usize][column] += 1;
+        }
+        for (partition, sums) in self.partitions.iter().zip(&sums).skip(1) {
+            verify_partition(partition, sums)?;
+        }
+        self.verify_counts(&counts)?;
+        self.verify_open(&open)?;
+        let everywhere = Place { partition: PartitionHandle::new(self.config.shard, 0), lock: None };
+        everywhere.check("the state hash is the sum over all entries", hash, self.state_hash())
+    }
+
+    fn verify_lock(
+        &self,
+        slot: u32,
+        lock: &Lock,
+        sums: &mut [Sums],
+        open: &mut BTreeMap<(u32, u64), u128>,
+    ) -> Result<u128, Violation> {
+        let account = self.account(lock.account);
+        let place = Place { partition: account.handle, lock: Some(Id(lock.id)) };
+        let is_found = self.find(lock.account, lock.id) == Some(Found::Lock(slot));
+        place.check("one effect per key", 1, u128::from(is_found))?;
+        let ext = if lock.ext == NONE { Ext::default() } else { *self.exts.get(lock.ext) };
+        let gone = lock.captured + lock.released + lock.expired;
+        place.check_at_most("C + V + E <= A + G", lock.approved + ext.headroom, gone)?;
+        let remaining = lock.approved + ext.headroom - gone;
+        if !lock.is_live() {
+            place.check("an ended lock holds nothing", 0, remaining)?;
+        }
+        let captures: Vec<_> = self.capture_slots(lock).map(|slot| *self.captures.get(slot)).collect();
+        place.check("captures counted", u128::from(lock.count), captures.len() as u128)?;
+        let total: u128 = captures.iter().map(crate::lock::Capture::total).sum();
+        place.check("C = sum of captures + paid without one", lock.captured, total + ext.paid)?;
+        let captured: u128 = captures.iter().map(|capture| capture.open).sum();
+        let sums = &mut sums[account.partition as usize];
+        sums.held += remaining;
+        sums.captured += captured;
+        sums.pending += ext.pending;
+        if self.partitions[account.partition as usize].tracks_merchants && remaining + captured > 0 {
+            *open.entry((lock.account, lock.merchant.0)).or_default() += remaining + captured;
+        }
+        let mut hash = self.lock_hash(lock);
+        if lock.ext != NONE {
+            hash = hash.wrapping_add(self.ext_hash(lock.account, lock.id, &ext));
+        }
+        let capture_hash = |capture| self.capture_hash(lock.account, lock.id, capture);
+        Ok(captures.iter().fold(hash, |hash, capture| hash.wrapping_add(capture_hash(capture))))
+    }
+
+    fn verify_counts(&self, counts: &[[u64; 4]]) -> Result<(), Violation> {
+        let place = Place { partition: PartitionHandle::new(self.config.shard, 0), lock: None };
+        for (tenant, counts) in self.tenants.iter().zip(counts) {
+            let kept = [tenant.locks, tenant.ids, tenant.tombstones, tenant.advices];
+            for (expected, found) in counts.iter().zip(kept) {
+                place.check("a tenant's use of its quotas", u128::from(*expected), u128::from(found))?;
+            }
+        }
+        let ids: u64 = counts.iter().map(|counts| counts[1] + counts[2] + counts[3]).sum();
+        place.check("ids counted", u128::from(ids), self.ops_len as u128)?;
+        place.check("index", (self.locks.len() + self.ops_len) as u128, self.index.len() as u128)
+    }
+
+    fn verify_open(&self, open: &BTreeMap<(u32, u64), u128>) -> Result<(), Violation> {
+        let place = Place { partition: PartitionHandle::new(self.config.shard, 0), lock: None };
+        place.check("merchants with open value", open.len() as u128, self.open.len() as u128)?;
+        for (key, expected) in open {
+            let place = Place { partition: self.account(key.0).handle, lock: None };
+            let found = self.open.get(key).copied().unwrap_or(0);
+            place.check("a merchant's open value", *expected, found)?;
+        }
+        Ok(())
+    }
+}
+
+fn verify_partition(partition: &Partition, sums: &Sums) -> Result<(), Violation> {
+    let place = Place { partition: partition.handle, lock: None };
+    let money = &partition.money;
+    place.check("sum of R over locks = H", sums.held, money.held)?;
+    place.check("sum of u over captures = U", sums.captured, money.captured)?;
+    place.check("sum over certified locks = P", sums.pending, money.pending)?;
+    let left = money.on_chain + money.deficit;
+    place.check("K + D = F + H + U + P + W", left, money.free + money.at_risk())?;
+    place.check_at_most("H + U + P + W <= K + D", left, money.at_risk())?;
+    if money.deficit > 0 {
+        place.check("a deficit leaves nothing free", 0, money.free)?;
+    }
+    let units: u128 = partition.positions.values().map(|position| position.units).sum();
+    place.check("units are their positions' sum", units, partition.units)?;
+    let queued: u128 = partition.queue.iter().map(|queued| queued.units).sum();
+    place.check("queued units are the queue's sum", queued, partition.units_queued())?;
+    let waiting: u128 = partition.positions.values().map(|position| position.queued).sum();
+    place.check("queued units are their positions' sum", queued, waiting)?;
+    let is_over = |position: &&crate::partition::Position| position.queued > position.units;
+    let over = partition.positions.values().filter(is_over).count();
+    place.check("nobody queues more than there is", 0, over as u128)?;
+    let worth = partition.value_of(partition.units);
+    let locked = money.free + money.locked();
+    place.check_at_most("units x unit value <= F + H + U + P", locked, worth)
+}
