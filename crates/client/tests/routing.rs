@@ -1,0 +1,319 @@
+//! Payments over several partitions on an engine that loses links, replies and admissions: guaranteed once, or not at all.
+#![allow(dead_code, clippy::unwrap_used, clippy::cast_possible_truncation)]
+
+mod scripted;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use scripted::{Peer, Stage, id, reply};
+use surety_client::protocol::{
+    Amount, ChangeBody, Code, End, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply, ShardId, Time,
+};
+use surety_client::transport::Closed;
+use surety_client::{LockRequest, Options, Outcome, ResolveError, RouteError, Router, Routing, SubmitError};
+
+/// What an engine remembers of an id, by the rules of idempotency.
+#[derive(Default)]
+struct Model {
+    free: HashMap<PartitionHandle, u32>,
+    decided: HashMap<(PartitionHandle, Id), Reply>,
+    /// Codes that the next locks and look-ups are refused with.
+    refusals: Vec<Code>,
+    random: u64,
+    /// Faults in 256 frames.
+    faults: u64,
+    /// The time that look-ups tell; none for that of the id.
+    lookup_time: Option<Time>,
+}
+
+impl Model {
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % below
+    }
+
+    fn decide(&mut self, request: &Record) -> Reply {
+        let partition = request.partition;
+        if let Some(code) = self.refusals.pop() {
+            return reply(request, code);
+        }
+        if !self.free.contains_key(&partition) {
+            return reply(request, Code::UnknownPartition);
+        }
+        match request.kind() {
+            Some(Kind::Lookup) => self.look_up(request),
+            Some(Kind::Release) => {
+                let lock = request.body::<ChangeBody>().lock;
+                let tombstone = reply(&Record { id: lock, ..*request }, Code::AlreadyReleased);
+                if let Some(freed) = self.decided.insert((partition, lock), tombstone)
+                    && freed.code().is_success()
+                {
+                    *self.free.get_mut(&partition).unwrap() += 1;
+                }
+                reply(request, Code::Approved)
+            }
+            _ => self.lock(request),
+        }
+    }
+
+    fn lock(&mut self, request: &Record) -> Reply {
+        if let Some(first) = self.decided.get(&(request.partition, request.id)) {
+            return *first;
+        }
+        let free = self.free.get_mut(&request.partition).unwrap();
+        let code = if *free > 0 { Code::Approved } else { Code::Insufficient };
+        *free -= u32::from(code.is_success());
+        let decision = reply(request, code);
+        self.decided.insert((request.partition, request.id), decision);
+        decision
+    }
+
+    fn look_up(&mut self, request: &Record) -> Reply {
+        let wanted = request.body::<ChangeBody>().lock;
+        let time = self.lookup_time.unwrap_or(wanted.time());
+        if let Some(first) = self.decided.get(&(request.partition, wanted)) {
+            return Reply { id: request.id, kind: request.kind, time, ..*first };
+        }
+        if request.flags().has(Flags::BURN) {
+            let burned = reply(&Record { id: wanted, ..*request }, Code::Burned);
+            self.decided.insert((request.partition, wanted), burned);
+        }
+        Reply { time, ..reply(request, Code::NotFound) }
+    }
+
+    fn live(&self, payment: Id) -> Vec<PartitionHandle> {
+        let is_live = |partition: &&PartitionHandle| {
+            let key = (**partition, Router::attempt_id(payment, **partition));
+            self.decided.get(&key).is_some_and(|reply| reply.code().is_success())
+        };
+        let mut live: Vec<PartitionHandle> = self.free.keys().filter(is_live).copied().collect();
+        live.sort_unstable();
+        live
+    }
+}
+
+/// Answers link after link, with faults, until the client is gone.
+async fn serve(mut stage: Stage, first: Peer, model: Arc<Mutex<Model>>) {
+    let mut peer = first;
+    loop {
+        let Some(frame) = peer.frame_or_end().await else { return };
+        let (replies, cut) = {
+            let mut model = model.lock();
+            let faults = model.faults;
+            let fault = model.draw(256) < faults;
+            match (fault, model.draw(3)) {
+                (true, 0) => (Vec::new(), true),
+                (true, 1) => {
+                    frame.iter().for_each(|request| drop(model.decide(request)));
+                    (Vec::new(), true)
+                }
+                (true, _) => (frame.iter().map(|request| reply(request, Code::Overloaded)).collect(), false),
+                (false, _) => (frame.iter().map(|request| model.decide(request)).collect::<Vec<_>>(), false),
+            }
+        };
+        peer.answer(&replies);
+        if cut {
+            peer.cut(Closed::Reset);
+            peer = stage.peer().await;
+        }
+    }
+}
+
+fn partitions() -> [PartitionHandle; 3] {
+    [1, 2, 3].map(|number| PartitionHandle::new(ShardId(0), number))
+}
+
+fn terms() -> LockRequest {
+    LockRequest::new(PartitionHandle(0), Amount(10), MerchantId(1))
+}
+
+/// A router on a model whose partitions have room for so many locks each.
+async fn router(free: [u32; 3], options: Options) -> (Router, Arc<Mutex<Model>>) {
+    let (stage, peer) = Stage::new(options).await;
+    let client = stage.client.clone();
+    let model = Model { free: partitions().into_iter().zip(free).collect(), ..Model::default() };
+    let model = Arc::new(Mutex::new(model));
+    tokio::spawn(serve(stage, peer, model.clone()));
+    (Router::new(client, partitions()), model)
+}
+
+fn locked_in(routing: &Routing) -> Option<PartitionHandle> {
+    match routing {
+        Routing::Locked { lock, .. } => Some(lock.partition),
+        Routing::Declined(_) | Routing::Cancelled(_) => None,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_partition_with_room_gets_the_payment() {
+    let [one, two, three] = partitions();
+    for (free, expect, declined) in [
+        ([1, 1, 1], Some(one), 0),
+        ([0, 1, 1], Some(two), 1),
+        ([0, 0, 1], Some(three), 2),
+        ([0, 0, 0], None, 3),
+    ] {
+        let (router, model) = router(free, Options::default()).await;
+        let payment = id(1);
+        let routing = router.pay(payment, &terms()).await.unwrap();
+        assert_eq!(locked_in(&routing), expect);
+        match &routing {
+            Routing::Locked { declined: before, .. } => assert_eq!(before.len(), declined),
+            Routing::Declined(all) => assert!(all.iter().all(|attempt| attempt.code == Code::Insufficient)),
+            Routing::Cancelled(_) => panic!("nobody cancelled"),
+        }
+        // A retry finds what is there, although there is room elsewhere now.
+        partitions().iter().for_each(|partition| {
+            model.lock().free.insert(*partition, 5);
+        });
+        assert_eq!(locked_in(&router.pay(payment, &terms()).await.unwrap()), expect);
+        assert_eq!(model.lock().live(payment), expect.into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// The trap of an admission code: it spends no id, so falling back without a burn lets a retry lock twice.
+#[tokio::test(start_paused = true)]
+async fn an_overloaded_partition_is_burned_before_the_next_is_tried() {
+    let [one, two, _] = partitions();
+    let (router, model) = router([1, 1, 1], Options::default()).await;
+    let payment = id(1);
+    model.lock().refusals = vec![Code::Overloaded];
+    let routing = router.pay(payment, &terms()).await.unwrap();
+    let Routing::Locked { lock, declined, .. } = routing else { panic!("{routing:?}") };
+    assert_eq!(lock.partition, two);
+    assert_eq!((declined[0].partition, declined[0].code), (one, Code::Burned));
+    assert_eq!(locked_in(&router.pay(payment, &terms()).await.unwrap()), Some(two));
+    assert_eq!(model.lock().live(payment), [two]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_cannot_be_burned_stops_the_payment() {
+    let (router, model) = router([1, 1, 1], Options::default()).await;
+    let payment = id(1);
+    model.lock().refusals = vec![Code::Overloaded; 10_000];
+    let error = router.pay(payment, &terms()).await.unwrap_err();
+    assert!(
+        matches!(error, RouteError::Unknown { partition, .. } if partition == partitions()[0]),
+        "{error}"
+    );
+    model.lock().refusals.clear();
+    assert!(model.lock().live(payment).is_empty());
+    let routing = router.pay(payment, &terms()).await.unwrap();
+    assert_eq!(locked_in(&routing), Some(partitions()[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_does_not_know_the_caller_stops_the_payment() {
+    let (router, model) = router([0, 1, 1], Options::default()).await;
+    model.lock().free.remove(&partitions()[1]);
+    let error = router.pay(id(1), &terms()).await.unwrap_err();
+    let expect = partitions()[1];
+    assert!(
+        matches!(error, RouteError::Refused { partition, code: Code::UnknownPartition, .. } if partition == expect)
+    );
+    assert!(matches!(router.pay(Id(5), &terms()).await, Err(RouteError::NotAnId { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_payment_stays_cancelled() {
+    let (router, model) = router([1, 1, 1], Options::default()).await;
+    for pays_first in [true, false] {
+        let payment = id(1 + u128::from(pays_first));
+        if pays_first {
+            router.pay(payment, &terms()).await.unwrap();
+        }
+        assert_eq!(router.cancel(payment).await.unwrap().len(), 3);
+        let routing = router.pay(payment, &terms()).await.unwrap();
+        assert!(matches!(routing, Routing::Cancelled(_)), "{routing:?}");
+        assert!(model.lock().live(payment).is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payment_that_is_too_old_is_looked_for_and_not_made() {
+    let (router, model) = router([0, 1, 1], Options::default()).await;
+    let payment = id(1);
+    router.pay(payment, &terms()).await.unwrap();
+    // The decline of the first partition is forgotten; its id is stale by now.
+    model.lock().decided.retain(|_, reply| reply.code().is_success());
+    model.lock().refusals = vec![Code::StaleId];
+    let routing = router.pay(payment, &terms()).await.unwrap();
+    assert_eq!(locked_in(&routing), Some(partitions()[1]));
+    let old = id(2);
+    model.lock().refusals = vec![Code::StaleId];
+    assert_eq!(router.pay(old, &terms()).await, Err(RouteError::TooOld { payment: old }));
+    assert!(model.lock().live(old).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn not_found_is_no_answer_once_the_window_is_over() {
+    let (stage, peer) = Stage::new(Options::default()).await;
+    let client = stage.client.clone();
+    let partition = partitions()[0];
+    let model = Arc::new(Mutex::new(Model::default()));
+    model.lock().free.insert(partition, 1);
+    tokio::spawn(serve(stage, peer, model.clone()));
+    let wanted = id(1);
+    let window = client.options().id_window;
+    model.lock().lookup_time = Some(wanted.time().plus(window));
+    assert_eq!(client.resolve(partition, wanted).await, Err(ResolveError::Forgotten { id: wanted }));
+    model.lock().lookup_time = Some(Time(wanted.time().plus(window).0 - 1));
+    let other = id(2);
+    assert!(matches!(client.resolve(partition, other).await, Ok(Outcome::Burned(_))));
+    let elsewhere = client.resolve(PartitionHandle(99), wanted).await;
+    assert!(matches!(elsewhere, Err(ResolveError::NoAnswer { error: SubmitError::NotExecuted { .. }, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_finds_a_tombstone_is_not_a_lock() {
+    let (stage, mut peer) = Stage::new(Options::default()).await;
+    let client = stage.client.clone();
+    let call = tokio::spawn(async move { client.resolve(partitions()[0], id(1)).await });
+    let request = peer.frame().await[0];
+    peer.answer(&[Reply { end: End::Tombstone as u8, ..reply(&request, Code::Approved) }]);
+    assert!(matches!(call.await.unwrap(), Ok(Outcome::Declined(_))));
+}
+
+/// The main property, over many seeds: whatever breaks, and however many calls race and retry, a payment has at most one
+/// lock, and the last word is true.
+#[tokio::test(start_paused = true)]
+async fn a_payment_is_never_doubled() {
+    let options = Options { deadline: Duration::from_millis(200), links_lost_max: 2, ..Options::default() };
+    let (mut calls_unknown, mut locked, mut declined) = (0, 0, 0);
+    for seed in 0..400_u64 {
+        let free = [seed % 2, seed / 2 % 2, seed / 4 % 2].map(|free| free as u32);
+        let (router, model) = router(free, options.clone()).await;
+        model.lock().random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        model.lock().faults = [0, 40, 110, 200][(seed / 8 % 4) as usize];
+        let payment = id(u128::from(seed));
+        let calls: Vec<_> = (0..1 + seed % 3)
+            .map(|_| {
+                let router = router.clone();
+                tokio::spawn(async move { router.pay(payment, &terms()).await })
+            })
+            .collect();
+        let mut said = Vec::new();
+        for call in calls {
+            match call.await.unwrap() {
+                Ok(routing) => said.push(locked_in(&routing)),
+                Err(RouteError::Unknown { .. }) => calls_unknown += 1,
+                Err(error) => panic!("seed {seed}: {error}"),
+            }
+        }
+        model.lock().faults = 0;
+        // Room that appears later tempts a careless retry.
+        partitions().iter().for_each(|partition| *model.lock().free.get_mut(partition).unwrap() += 1);
+        let last = locked_in(&router.pay(payment, &terms()).await.unwrap());
+        let live = model.lock().live(payment);
+        assert_eq!(live, last.into_iter().collect::<Vec<_>>(), "seed {seed}");
+        assert!(said.iter().all(|word| *word == last), "seed {seed}: {said:?}, then {last:?}");
+        locked += u32::from(last.is_some());
+        declined += u32::from(last.is_none());
+    }
+    // The faults were there, and so were both endings.
+    assert!(calls_unknown > 0 && locked > 100 && declined > 10, "{calls_unknown} {locked} {declined}");
+}
