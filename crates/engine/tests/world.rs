@@ -14,6 +14,8 @@ const PARTITION: PartitionHandle = PartitionHandle(1);
 const TENANT: TenantId = TenantId(7);
 const OPERATOR: Caller = Caller { tenant: TenantId(0), roles: Roles::KNOWN, actor: ActorId(1) };
 const AUTHORIZER: Caller = Caller { tenant: TENANT, roles: Roles::AUTHORIZER, actor: ActorId(2) };
+/// A tenant without any right in the partition.
+const STRANGER: Caller = Caller { tenant: TenantId(8), roles: Roles::AUTHORIZER, actor: ActorId(3) };
 const START: Time = Time::from_secs(1_700_000_000);
 
 struct World {
@@ -58,8 +60,8 @@ impl World {
             track_merchants: 1,
             ..PartitionBody::default()
         };
-        let tenant = TenantBody {
-            tenant: TENANT,
+        let tenant = |tenant| TenantBody {
+            tenant,
             locks_max: 1 << 20,
             ids_max: 1 << 20,
             tombstones_max: 1000,
@@ -70,8 +72,10 @@ impl World {
         let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
         let deposit = StakeBody { supplier: Address([9; 20]), nonce: 1, ..StakeBody::default() };
         let policy = Policy { life_default: Time::from_secs(60), ..Policy::default() };
-        let id = self.id();
-        self.ask(&OPERATOR, &[Record::new(Kind::TenantSet, id, shard, Amount(0), &tenant)]);
+        for known in [TENANT, STRANGER.tenant] {
+            let id = self.id();
+            self.ask(&OPERATOR, &[Record::new(Kind::TenantSet, id, shard, Amount(0), &tenant(known))]);
+        }
         let id = self.id();
         self.ask(&OPERATOR, &[Record::new(Kind::PartitionCreate, id, PARTITION, Amount(0), &partition)]);
         let id = self.id();
@@ -197,13 +201,12 @@ fn refusals_answer_at_once_and_leave_no_trace() {
     let other_shard = Record { partition: PartitionHandle::new(ShardId(3), 1), ..lock };
     let stale = Record { id: Id::from_parts(START.minus(Time::from_secs(1000)), 5), ..lock };
     let reader = Caller { roles: Roles::READER, ..AUTHORIZER };
-    let stranger = Caller { tenant: TenantId(8), ..AUTHORIZER };
     for (caller, request, code) in [
         (&AUTHORIZER, elsewhere, Code::UnknownPartition),
         (&AUTHORIZER, other_shard, Code::UnknownPartition),
         (&AUTHORIZER, stale, Code::StaleId),
         (&reader, lock, Code::NoRight),
-        (&stranger, lock, Code::UnknownPartition),
+        (&STRANGER, lock, Code::UnknownPartition),
     ] {
         world.ask(caller, &[request]);
         let (_, reply) = world.engine.poll_reply().expect("a refusal does not wait");
@@ -266,7 +269,7 @@ fn whatever_was_acked_survives_a_crash_at_any_moment() {
                 };
                 asked.push(request);
                 world.ask(&AUTHORIZER, &[request]);
-                world.now = world.now.plus(Time::from_millis(draw(3000) as u64));
+                world.now = world.now.plus(Time::from_millis(draw(500) as u64));
                 world.engine.handle_timeout(world.now);
             }
             let finishes = draw(4) > 0;
@@ -388,4 +391,78 @@ fn checkpoints_stand_in_the_log_and_segments_roll() {
     assert!(world.engine.segments().len() > 1);
     assert!(world.storage.list().unwrap().iter().any(|name| matches!(name, FileName::Reserve { .. })));
     assert_eq!(world.report().last_seq, world.engine.marks().synced);
+}
+
+#[test]
+fn a_snapshot_beside_the_shard_is_the_state_that_a_whole_replay_gives() {
+    let mut world = World::new(Durability::Fsync);
+    let mut locks: Vec<Id> = Vec::new();
+    let mut made = 0;
+    for round in 0..40_u64 {
+        for step in 0..30 {
+            let request = match (step % 5, locks.pop()) {
+                (3, Some(lock)) => world.change(Kind::Capture, lock, 1).with_flags(Flags::FINAL),
+                (4, Some(lock)) => world.change(Kind::Release, lock, 0),
+                (_, other) => {
+                    locks.extend(other);
+                    let lock = world.lock(2);
+                    locks.push(lock.id);
+                    lock
+                }
+            };
+            world.ask(&AUTHORIZER, &[request]);
+        }
+        // Some locks expire, ids and finished locks are forgotten.
+        world.now = world.now.plus(Time::from_secs(round % 9));
+        world.engine.handle_timeout(world.now);
+        world.settle();
+        let config = *world.engine.config();
+        while let Some(made_now) =
+            engine::build_snapshot(&config, &mut world.storage, world.engine.marks().synced).unwrap()
+        {
+            assert!(made_now.header.seq <= world.engine.marks().synced);
+            made += 1;
+        }
+    }
+    assert!(made >= 10, "{made}");
+    let config = *world.engine.config();
+    let quick = engine::recover(config, &mut world.storage, Begin::Snapshot, |_| {}).unwrap();
+    let whole = engine::recover(config, &mut world.storage, Begin::Oldest, |_| {}).unwrap();
+    assert!(quick.report().snapshot.is_some() && whole.report().snapshot.is_none());
+    assert!(quick.report().replayed < whole.report().replayed / 5);
+    quick.ledger().verify().unwrap();
+    assert_eq!(quick.ledger().state_hash(), whole.ledger().state_hash());
+    assert_eq!(quick.ledger().locks_len(), whole.ledger().locks_len());
+    assert_eq!(quick.ledger().ids_len(), whole.ledger().ids_len());
+    // One that was never set and has nothing left is not part of the state.
+    let tenants = |ledger: &ledger::Ledger| {
+        let mut tenants = ledger.tenants();
+        tenants.retain(|tenant| tenant.quotas.enabled == 1 || tenant.locks + tenant.ids > 0);
+        tenants
+    };
+    assert_eq!(tenants(quick.ledger()), tenants(whole.ledger()));
+}
+
+#[test]
+fn a_rotten_snapshot_is_passed_over_for_an_older_one() {
+    let mut world = World::new(Durability::Fsync);
+    for _ in 0..3 {
+        for _ in 0..60 {
+            let lock = world.lock(1);
+            world.ask(&AUTHORIZER, &[lock]);
+        }
+        world.settle();
+        let config = *world.engine.config();
+        engine::build_snapshot(&config, &mut world.storage, world.engine.marks().synced).unwrap();
+    }
+    let snapshots = wal::list_snapshots(&world.storage).unwrap();
+    assert!(snapshots.len() >= 2, "{snapshots:?}");
+    let newest = FileName::Snapshot { seq: snapshots[0] };
+    let middle = world.storage.bytes(newest).unwrap().len() / 2;
+    world.storage.flip(newest, middle, 1);
+    let config = *world.engine.config();
+    let recovered = engine::recover(config, &mut world.storage, Begin::Snapshot, |_| {}).unwrap();
+    assert_eq!(recovered.report().snapshot, Some(snapshots[1]));
+    assert_eq!(recovered.report().unsound_snapshots, [snapshots[0]]);
+    assert_eq!(recovered.ledger().state_hash(), world.engine.ledger().state_hash());
 }
