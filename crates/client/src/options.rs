@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use surety_protocol::Time;
-use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, ID_WINDOW_DEFAULT};
+use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
 
 /// How a client behaves, over any transport. [`Options::default`] suits a payment router.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +19,6 @@ pub struct Options {
     pub backoff_min: Duration,
     /// The longest pause between two attempts to open a link.
     pub backoff_max: Duration,
-    /// How long the engine accepts an id after its time; must not exceed the engine's own setting.
-    pub id_window: Time,
 }
 
 impl Default for Options {
@@ -32,7 +29,6 @@ impl Default for Options {
             in_flight_max: CONNECTION_IN_FLIGHT_MAX / 2,
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(1),
-            id_window: ID_WINDOW_DEFAULT,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use surety_protocol::{Code, CodeClass, End, Id, Kind, PartitionHandle, Record, Reply, Time};
+use surety_protocol::{Code, CodeClass, Id, PartitionHandle, Record, Reply, Seq};
 
 use crate::client::Client;
 use crate::error::{NotExecuted, ResolveError, SubmitError};
@@ -33,11 +33,6 @@ impl Outcome {
 
     /// Reads a recorded answer, or that of a look-up with burn.
     pub(crate) fn of(reply: Reply) -> Self {
-        // A look-up finds the id of a lock also where something else was recorded under it first.
-        let was_never_locked = matches!(reply.end(), End::Tombstone | End::Exposed | End::Declined);
-        if reply.kind == Kind::Lookup as u8 && reply.code().is_success() && was_never_locked {
-            return Self::Declined(reply);
-        }
         match reply.code().class() {
             CodeClass::Success => Self::Executed(reply),
             CodeClass::Decline if reply.code() == Code::Burned => Self::Burned(reply),
@@ -58,7 +53,7 @@ impl Client {
         let started = tokio::time::Instant::now();
         for failures in 1_u32.. {
             match self.lookup(partition, id, true).await {
-                Ok(reply) => return self.read_lookup(id, reply),
+                Ok(reply) => return read_lookup(id, reply),
                 Err(error) => {
                     let pause =
                         self.options().backoff(failures, failures.into()).max(Duration::from_millis(1));
@@ -96,15 +91,6 @@ impl Client {
             }
         }
     }
-
-    fn read_lookup(&self, id: Id, reply: Reply) -> Result<Outcome, ResolveError> {
-        // Once the id's window is over, an executed request may have been forgotten.
-        let asked_at = if reply.time == Time::ZERO { self.now() } else { reply.time };
-        if reply.code() == Code::NotFound && asked_at >= id.time().plus(self.options().id_window) {
-            return Err(ResolveError::Forgotten { id });
-        }
-        Ok(Outcome::of(reply))
-    }
 }
 
 /// Why [`Client::submit_definite`] has no recorded outcome.
@@ -116,6 +102,16 @@ pub enum DefiniteError {
     /// It may have been executed, and could not be looked up.
     #[error("{0}")]
     Unresolved(ResolveError),
+}
+
+/// Reads the answer to a look-up with burn.
+fn read_lookup(id: Id, reply: Reply) -> Result<Outcome, ResolveError> {
+    // A burn is recorded. The engine records none for an id that can no longer be accepted; but then it may also have
+    // forgotten what it once did under it.
+    if reply.code() == Code::NotFound && reply.seq == Seq(0) {
+        return Err(ResolveError::Forgotten { id });
+    }
+    Ok(Outcome::of(reply))
 }
 
 /// True if another look-up may be answered where this one was not.

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use surety_protocol::{Code, End, Id, PartitionHandle, Record, Reply};
+use surety_protocol::{Code, Id, PartitionHandle, Record, Reply};
 
 use crate::client::Client;
 use crate::error::{NotExecuted, ResolveError, SubmitError};
@@ -210,9 +210,7 @@ fn step(reply: Reply) -> Step {
 
 fn step_after_burn(outcome: Outcome) -> Step {
     match outcome {
-        Outcome::Declined(reply) if reply.end() == End::Tombstone => Step::Cancelled,
-        Outcome::Executed(reply) => Step::Locked(reply),
-        Outcome::Declined(reply) => step(reply),
+        Outcome::Executed(reply) | Outcome::Declined(reply) => step(reply),
         Outcome::Burned(_) | Outcome::Refused(_) => Step::Next(Code::Burned),
     }
 }
