@@ -1,0 +1,134 @@
+//! Who may connect, and what a certificate is good for.
+
+mod rig;
+
+use std::time::{Duration, SystemTime};
+
+use rig::{Ended, Raw, Rig, TENANT, anonymous_config, client_config, identity, lock};
+use server::pki::{DevelopmentPki, Validity};
+use surety_protocol::{CloseCode, Code, Roles, TenantId};
+
+/// Connects and exchanges hellos; tells how that ended.
+async fn try_greet(rig: &Rig, config: quinn::ClientConfig, tenant: TenantId) -> Result<Roles, Ended> {
+    let mut raw = Raw::connect_with(rig.address(0), config).await?;
+    let hello = raw.greet(tenant, &[]).await?;
+    assert_eq!(hello.tenant, tenant);
+    Ok(Roles(hello.roles))
+}
+
+fn expect_tls_refusal(result: Result<Roles, Ended>) {
+    match result {
+        Err(Ended::Other(text)) => assert!(text.contains("cryptographic handshake failed"), "{text}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn only_certificates_of_this_authority_get_in() {
+    let rig = Rig::start(1);
+    let good = rig.identity("authorizer");
+    assert_eq!(try_greet(&rig, client_config(&good), TENANT).await.unwrap(), Roles::AUTHORIZER);
+    expect_tls_refusal(try_greet(&rig, anonymous_config(&good), TENANT).await);
+
+    // Another authority's certificate, by a client that trusts ours.
+    let stranger = DevelopmentPki::generate().unwrap();
+    let theirs = stranger.client(TENANT, Roles::AUTHORIZER, "x").unwrap();
+    let forged = theirs.replace(stranger.ca_pem(), rig.pki().ca_pem());
+    expect_tls_refusal(try_greet(&rig, client_config(&forged), TENANT).await);
+
+    let day = Duration::from_secs(24 * 3600);
+    let now = SystemTime::now();
+    for (from, until) in [(now - 2 * day, now - day), (now + day, now + 2 * day)] {
+        let validity = Validity { from, until };
+        let pem = rig.pki().client_valid(TENANT, Roles::AUTHORIZER, "x", validity).unwrap();
+        expect_tls_refusal(try_greet(&rig, client_config(&pem), TENANT).await);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_speaks_for_its_own_tenant_and_roles() {
+    let rig = Rig::start(1);
+    let pem = identity(&rig, 7, Roles::READER | Roles::AUTHORIZER);
+    let roles = try_greet(&rig, client_config(&pem), TenantId(7)).await.unwrap();
+    assert_eq!(roles, Roles::READER | Roles::AUTHORIZER);
+    match try_greet(&rig, client_config(&pem), TenantId(8)).await {
+        Err(Ended::Code(code)) => assert_eq!(code, CloseCode::TenantMismatch),
+        other => panic!("{other:?}"),
+    }
+    let reader = identity(&rig, 7, Roles::READER);
+    let mut raw = Raw::connect(rig.address(0), &reader).await.unwrap();
+    raw.greet(TenantId(7), &[]).await.unwrap();
+    assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::NoRight);
+}
+
+#[tokio::test]
+async fn a_server_certificate_is_no_client_certificate() {
+    let rig = Rig::start(1);
+    let (certificate, key) = rig.pki().server(&[]).unwrap();
+    let pem = format!("{certificate}{key}{}", rig.pki().ca_pem());
+    expect_tls_refusal(try_greet(&rig, client_config(&pem), TENANT).await);
+}
+
+#[tokio::test]
+async fn early_data_is_off_and_no_session_is_resumed() {
+    let rig = Rig::start(1);
+    let config = client_config(&rig.identity("authorizer"));
+    let mut first = Raw::connect_with(rig.address(0), config.clone()).await.unwrap();
+    first.greet(TENANT, &[]).await.unwrap();
+    // A ticket would have arrived by now; without one there is nothing to send early data under.
+    let connecting = first.endpoint.connect_with(config, rig.address(0), "localhost").unwrap();
+    assert!(connecting.into_0rtt().is_err());
+}
+
+#[tokio::test]
+async fn unidirectional_streams_and_datagrams_are_not_offered() {
+    let rig = Rig::start(1);
+    let raw = rig.authorizer(0).await;
+    assert_eq!(raw.connection.max_datagram_size(), None);
+    let opened = tokio::time::timeout(Duration::from_millis(50), raw.connection.open_uni()).await;
+    assert!(opened.is_err(), "no stream is granted");
+}
+
+#[tokio::test]
+async fn revoked_and_renewed_certificates_count_after_a_reload() {
+    let rig = Rig::start(1);
+    let config = client_config(&rig.identity("authorizer"));
+    let pki = server::pki_path(rig.path());
+    let mut open = rig.authorizer(0).await;
+    // A new authority takes the place of the old one.
+    for name in ["ca.pem", "ca.key", "server.pem", "server.key"] {
+        std::fs::remove_file(pki.join(name)).unwrap();
+    }
+    for name in ["admin.pem", "settler.pem", "reader.pem", "authorizer.pem"] {
+        std::fs::remove_file(pki.join(name)).unwrap();
+    }
+    DevelopmentPki::create(&pki).unwrap();
+    rig.running().reload();
+    // The order is carried out soon; until then the old certificate gets in.
+    while try_greet(&rig, config.clone(), TENANT).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let new = client_config(&rig.identity("authorizer"));
+    try_greet(&rig, new, TENANT).await.unwrap();
+    open.ask(lock(0)).await.expect("an open connection stays");
+}
+
+#[tokio::test]
+async fn a_certificate_that_opens_too_many_connections_is_slowed_down() {
+    let rig = Rig::start_with(1, |config| config.limits.connections_per_s_certificate = 2);
+    let config = client_config(&rig.identity("authorizer"));
+    let mut refused = 0;
+    for _ in 0..12 {
+        match try_greet(&rig, config.clone(), TENANT).await {
+            Ok(_) => {}
+            Err(Ended::Code(code)) => {
+                assert_eq!(code, CloseCode::TooMany);
+                refused += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert!(refused >= 2, "a burst of eight passes: {refused}");
+    let other = identity(&rig, 7, Roles::READER);
+    try_greet(&rig, client_config(&other), TenantId(7)).await.unwrap();
+}

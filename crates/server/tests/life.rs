@@ -1,0 +1,282 @@
+//! A server's life: start, kill, recover, drain, seal, refuse.
+
+mod rig;
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use rig::{Ended, Raw, Rig, TENANT, http, lock};
+use server::{Durability, IoMode, StartFailure};
+use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
+use surety_protocol::{CloseCode, Code, Epoch, FrameKind, Record, Seq, Token};
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_every_kind_of_end() {
+    for (durability, io) in [
+        (Durability::Os, IoMode::Sync),
+        (Durability::Fsync, IoMode::Sync),
+        (Durability::Fsync, IoMode::Direct),
+    ] {
+        let mut rig = Rig::stopped(1);
+        let change = |config: &mut server::Config| (config.durability, config.io) = (durability, io);
+        let mut answered = Seq(0);
+        for (round, seals) in [(1, true), (2, false), (3, false), (4, true)] {
+            rig.restart_with(change);
+            let start = rig.running().shards()[0].clone();
+            assert_eq!(start.epoch, Epoch(round + 1), "the first epoch is that of `init`");
+            assert!(start.seq > answered, "{durability:?} {io:?} round {round}: {start:?} after {answered}");
+            let mut raw = rig.authorizer(0).await;
+            for _ in 0..20 {
+                answered = answered.max(raw.ask(lock(0)).await.unwrap().0.seq);
+            }
+            if seals {
+                let end = rig.shutdown()[0];
+                assert_eq!(end.seq, end.synced);
+                assert!(end.seq >= answered);
+            } else {
+                rig.kill();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_drain_answers_what_was_taken_says_goodbye_and_closes() {
+    let mut rig = Rig::start_with(2, |config| config.durability = Durability::Fsync);
+    let mut raw = rig.authorizer(0).await;
+    let records: Vec<Record> = (0..200).map(|i| lock(i % 2)).collect();
+    for chunk in records.chunks(10) {
+        raw.requests(chunk).await.unwrap();
+    }
+    // The first answer shows that the server is at work.
+    let (first, _) = raw.replies(1).await.unwrap();
+    let running = rig.running.take().unwrap();
+    let stop = tokio::task::spawn_blocking(move || running.shutdown());
+    let mut answers = first.len();
+    let mut said_goodbye = false;
+    let code = loop {
+        match raw.receive().await {
+            Ok((header, _)) if header.kind == FrameKind::Goodbye => said_goodbye = true,
+            Ok((header, _)) => answers += usize::from(header.count),
+            Err(Ended::Code(code)) => break code,
+            Err(Ended::Other(other)) => panic!("{other}"),
+        }
+    };
+    let ends = stop.await.unwrap();
+    assert!(said_goodbye);
+    assert_eq!(code, CloseCode::Draining);
+    assert!(answers <= records.len());
+    for end in ends {
+        assert_eq!(end.seq, end.synced, "sealed and synced");
+    }
+    rig.restart();
+    assert!(rig.running().shards().iter().all(|start| start.torn.is_none()));
+}
+
+#[test]
+fn directories_that_cannot_be_served_are_refused_with_a_reason() {
+    let check = |rig: &Rig, expect| {
+        let error = rig.try_start().unwrap_err();
+        assert_eq!(error.failure(), expect, "{error}");
+        assert_eq!(error.to_string().lines().count(), 1, "one line: {error}");
+    };
+    let rig = Rig::start(1);
+    check(&rig, StartFailure::Busy);
+
+    let rig = Rig::stopped(1);
+    let metadata = rig.path().join("engine.toml");
+    let text = fs::read_to_string(&metadata).unwrap();
+    fs::write(&metadata, text.replace("format = 1", "format = 2")).unwrap();
+    check(&rig, StartFailure::Newer);
+    fs::write(&metadata, "hello").unwrap();
+    check(&rig, StartFailure::Foreign);
+    fs::remove_file(&metadata).unwrap();
+    check(&rig, StartFailure::Foreign);
+    fs::remove_dir_all(rig.path()).unwrap();
+    check(&rig, StartFailure::Missing);
+
+    // The log of another engine.
+    let (rig, other) = (Rig::stopped(1), Rig::stopped(1));
+    fs::remove_dir_all(rig.path().join("shard-0")).unwrap();
+    fs::rename(other.path().join("shard-0"), rig.path().join("shard-0")).unwrap();
+    check(&rig, StartFailure::Foreign);
+
+    let rig = Rig::stopped(2);
+    fs::remove_dir_all(rig.path().join("shard-1")).unwrap();
+    check(&rig, StartFailure::Corrupt);
+
+    let rig = Rig::stopped(1);
+    fs::remove_file(server::pki_path(rig.path()).join("ca.pem")).unwrap();
+    check(&rig, StartFailure::Pki);
+    let rig = Rig::stopped(1);
+    fs::write(rig.path().join("keys/token.key"), "short").unwrap();
+    check(&rig, StartFailure::Pki);
+}
+
+#[test]
+fn a_taken_port_is_named_and_nothing_is_changed() {
+    let mut rig = Rig::stopped(2);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let before = listing(&rig);
+    let mut config = rig.config();
+    config.listen = Some(address);
+    let error = server::Server::start(config).unwrap_err();
+    assert_eq!(error.failure(), StartFailure::PortTaken);
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    assert_eq!(listing(&rig), before);
+    rig.restart();
+}
+
+/// Every file below the directory, with its length.
+fn listing(rig: &Rig) -> Vec<(std::path::PathBuf, u64, SystemTime)> {
+    let mut found = Vec::new();
+    let mut open = vec![rig.path().to_owned()];
+    while let Some(path) = open.pop() {
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() {
+                open.push(entry.path());
+            } else if entry.file_name() != "LOCK" {
+                found.push((entry.path(), metadata.len(), metadata.modified().unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_clock_far_from_the_log_must_be_accepted() {
+    let mut rig = Rig::start(1);
+    rig.shutdown();
+    let before = listing(&rig);
+    let mut config = rig.config();
+    config.clock_gap_max = Duration::ZERO;
+    let error = server::Server::start(config.clone()).unwrap_err();
+    assert_eq!(error.failure(), StartFailure::ClockGap, "{error}");
+    assert_eq!(listing(&rig), before, "nothing is changed");
+    server::accept_clock(rig.path()).unwrap();
+    server::Server::start(config.clone()).unwrap().shutdown();
+    // Accepted once, not for ever.
+    assert_eq!(server::Server::start(config).unwrap_err().failure(), StartFailure::ClockGap);
+}
+
+#[tokio::test]
+async fn a_token_from_the_future_stops_everything() {
+    let mut rig = Rig::start(2);
+    let copy = tempfile::tempdir().unwrap();
+    rig.shutdown();
+    copy_directory(rig.path(), copy.path());
+    rig.restart();
+    let mut raw = rig.authorizer(0).await;
+    let mut token: Option<Token> = None;
+    // Until the background sync has passed the answers.
+    while token.is_none_or(|token| token.synced.0 < rig.running().shards()[0].seq.0 + 3) {
+        token = Some(raw.ask(lock(0)).await.unwrap().1);
+    }
+    rig.shutdown();
+    // The old copy is put back.
+    fs::remove_dir_all(rig.path()).unwrap();
+    copy_directory(copy.path(), rig.path());
+    rig.restart();
+    let mut innocent = rig.authorizer(1).await;
+    let identity = rig.identity("authorizer");
+    let mut witness = Raw::connect(rig.address(1), &identity).await.unwrap();
+    // The copy has opened the same epoch, but never said so much.
+    assert!(witness.greet(TENANT, &[token.unwrap()]).await.is_err());
+    witness.expect_close(CloseCode::Fork).await;
+    innocent.expect_close(CloseCode::Fork).await;
+    let mut late = Raw::connect(rig.address(0), &identity).await.unwrap();
+    let _ = late.greet(TENANT, &[]).await;
+    late.expect_close(CloseCode::Fork).await;
+    assert!(rig.running().is_forked());
+    let (status, body) = http(rig.running().admin().unwrap(), "/readyz").await;
+    assert_eq!(status, 503);
+    assert!(body.contains("forked"));
+    let _ = innocent.ask(lock(0)).await;
+}
+
+#[test]
+fn a_log_that_is_older_than_its_notes_is_refused() {
+    let mut rig = Rig::start(1);
+    rig.shutdown();
+    let copy = tempfile::tempdir().unwrap();
+    copy_directory(&rig.path().join("shard-0"), copy.path());
+    rig.restart();
+    rig.shutdown();
+    fs::remove_dir_all(rig.path().join("shard-0")).unwrap();
+    copy_directory(copy.path(), &rig.path().join("shard-0"));
+    let error = rig.try_start().unwrap_err();
+    assert_eq!(error.failure(), StartFailure::Corrupt, "{error}");
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_rotten_log_is_refused_and_left_as_it_is() {
+    let mut rig = Rig::start_with(1, |config| config.durability = Durability::Fsync);
+    let mut raw = rig.authorizer(0).await;
+    for _ in 0..5 {
+        raw.ask(lock(0)).await.unwrap();
+    }
+    rig.shutdown();
+    let segment = rig.path().join("shard-0/00000000000000000001.wal");
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[4096 * 3 + 300] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+    let before = listing(&rig);
+    let error = rig.try_start().unwrap_err();
+    assert_eq!(error.failure(), StartFailure::Corrupt, "{error}");
+    assert_eq!(listing(&rig), before);
+}
+
+#[tokio::test]
+async fn the_admin_listener_answers_probes_and_tells_numbers() {
+    let rig = Rig::start(2);
+    let admin = rig.running().admin().unwrap();
+    let mut raw = rig.authorizer(0).await;
+    let (reply, _) = raw.ask(lock(0)).await.unwrap();
+    assert_eq!(http(admin, "/livez").await, (200, "alive\n".to_owned()));
+    assert_eq!(http(admin, "/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(http(admin, "/nothing").await.0, 404);
+    let (status, version) = http(admin, "/version").await;
+    assert_eq!(status, 200);
+    assert!(version.contains(&rig.running().engine().to_string()), "{version}");
+    let (_, metrics) = http(admin, "/metrics").await;
+    let line = format!("surety_requests_total{{shard=\"0\",op=\"lock\",code=\"{}\"}} 1", reply.code());
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(metrics.contains("surety_request_seconds_count{shard=\"0\"} 1"), "{metrics}");
+    assert!(metrics.contains("surety_ready 1"), "{metrics}");
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let (_, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_connection_may_have_unanswered_is_answered_at_once() {
+    let rig = Rig::start_with(1, |config| config.durability = Durability::Fsync);
+    let mut raw = rig.authorizer(0).await;
+    let frames = CONNECTION_IN_FLIGHT_MAX / 1024 + 8;
+    let frame: Vec<Record> = (0..1024).map(|_| lock(0)).collect();
+    for _ in 0..frames {
+        raw.requests(&frame).await.unwrap();
+    }
+    let (replies, _) = raw.replies(frames * 1024).await.unwrap();
+    assert_eq!(replies.len(), frames * 1024, "each request is answered, once");
+    let is_answer = |code: Code| code != Code::None;
+    assert!(replies.iter().all(|reply| is_answer(reply.code())));
+}

@@ -1,0 +1,145 @@
+//! Peers that are slow, silent or many; requests that land on the wrong shard.
+
+mod rig;
+
+use std::time::Duration;
+
+use rig::{Raw, Rig, TENANT, lock};
+use surety_protocol::{CloseCode, Code, FrameHeader, FrameKind, Id, PartitionHandle, Record, ShardId};
+
+#[tokio::test]
+async fn requests_for_other_shards_are_forwarded_and_answered_where_they_came_from() {
+    for shards in [2, 4] {
+        let rig = Rig::start(shards);
+        let mut raw = rig.authorizer(0).await;
+        let records: Vec<Record> = (0..400).map(|i| lock(i % shards)).collect();
+        for chunk in records.chunks(50) {
+            raw.requests(chunk).await.unwrap();
+        }
+        let (replies, _) = raw.replies(records.len()).await.unwrap();
+        assert_eq!(replies.len(), records.len());
+        for shard in 0..shards {
+            let of_shard = |wanted: &Record| wanted.partition.shard() == ShardId(shard);
+            let asked: Vec<Id> =
+                records.iter().filter(|record| of_shard(record)).map(|record| record.id).collect();
+            let answered: Vec<Id> =
+                replies.iter().filter(|reply| reply.shard == ShardId(shard)).map(|reply| reply.id).collect();
+            assert_eq!(answered, asked, "in order, by the shard that owns the partition");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_does_not_exist_has_no_partitions() {
+    let rig = Rig::start(1);
+    let mut raw = rig.authorizer(0).await;
+    let (reply, _) = raw.ask(lock(9)).await.unwrap();
+    assert_eq!(reply.code(), Code::UnknownPartition);
+    let elsewhere = Record { partition: PartitionHandle(u64::MAX), ..lock(0) };
+    assert_eq!(raw.ask(elsewhere).await.unwrap().0.code(), Code::UnknownPartition);
+}
+
+#[tokio::test]
+async fn too_many_requests_for_another_shard_are_overloaded_and_none_is_lost() {
+    let rig = Rig::start_with(2, |config| config.limits.forwarded = 8);
+    let mut raw = rig.authorizer(0).await;
+    let records: Vec<Record> = (0..1000).map(|_| lock(1)).collect();
+    raw.requests(&records).await.unwrap();
+    let (replies, _) = raw.replies(records.len()).await.unwrap();
+    let overloaded = replies.iter().filter(|reply| reply.code() == Code::Overloaded).count();
+    assert_eq!(replies.len(), records.len());
+    assert!(overloaded > 0 && overloaded < records.len(), "{overloaded}");
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_is_closed_and_the_others_go_on() {
+    let rig = Rig::start_with(1, |config| config.limits.backlog_bytes = 64 * 1024);
+    let mut slow = rig.authorizer(0).await;
+    let mut good = rig.authorizer(0).await;
+    let frame: Vec<Record> = (0..1024).map(|_| lock(0)).collect();
+    // Far more replies than all windows hold; the writes end when the server closes.
+    for _ in 0..400 {
+        if slow.requests(&frame).await.is_err() {
+            break;
+        }
+    }
+    slow.expect_close(CloseCode::SlowReader).await;
+    good.ask(lock(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn hellos_and_frames_have_a_deadline() {
+    let rig = Rig::start_with(1, |config| config.limits.frame = Duration::from_millis(200));
+    let identity = rig.identity("authorizer");
+    let mut patient = rig.authorizer(0).await;
+    // A stream that says nothing after its first byte, and one that stops inside a frame.
+    let header = FrameHeader { kind: FrameKind::Requests, count: 4, number: 1 }.to_bytes();
+    for (greets, bytes) in [(false, &header[..1]), (true, &header[..]), (true, &header[..3])] {
+        let mut raw = Raw::connect(rig.address(0), &identity).await.unwrap();
+        if greets {
+            raw.greet(TENANT, &[]).await.unwrap();
+        }
+        raw.bytes(bytes).await.unwrap();
+        raw.expect_close(CloseCode::FrameDeadline).await;
+    }
+    // A stream that is silent between frames may be.
+    patient.ask(lock(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_frame_may_come_in_pieces() {
+    let rig = Rig::start(1);
+    let mut raw = rig.authorizer(0).await;
+    let record = lock(0);
+    let header = FrameHeader { kind: FrameKind::Requests, count: 1, number: 1 }.to_bytes();
+    let bytes = [&header[..], &record.to_bytes()].concat();
+    for piece in bytes.chunks(37) {
+        raw.bytes(piece).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let (replies, _) = raw.replies(1).await.unwrap();
+    assert_eq!(replies[0].id, record.id);
+}
+
+#[tokio::test]
+async fn replies_come_even_after_the_last_request_was_sent() {
+    let rig = Rig::start_with(2, |config| config.durability = server::Durability::Fsync);
+    let mut raw = rig.authorizer(0).await;
+    raw.requests(&[lock(0), lock(1), lock(0)]).await.unwrap();
+    raw.send.finish().unwrap();
+    assert_eq!(raw.replies(3).await.unwrap().0.len(), 3);
+    assert!(raw.recv.read_to_end(1).await.unwrap().is_empty(), "and then the stream ends");
+    let mut other = raw.another_stream().await;
+    other.greet(TENANT, &[]).await.unwrap();
+    other.ask(lock(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_disturbs_nobody() {
+    let rig = Rig::start(1);
+    let mut raw = rig.authorizer(0).await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    for length in (1..1400).step_by(7) {
+        let bytes: Vec<u8> = (0..length).map(|i: usize| (i * length % 251) as u8).collect();
+        socket.send_to(&bytes, rig.address(0)).unwrap();
+    }
+    raw.ask(lock(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flood_of_first_packets_is_limited_and_others_go_on() {
+    let rig = Rig::start_with(1, |config| {
+        config.limits.handshakes = 4;
+        config.limits.retry_above = 1;
+    });
+    let mut raw = rig.authorizer(0).await;
+    let identity = rig.identity("authorizer");
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let (address, config) = (rig.address(0), rig::client_config(&identity));
+        tasks.spawn(async move { Raw::connect_with(address, config).await.is_ok() });
+    }
+    let passed = tasks.join_all().await.into_iter().filter(|passed| *passed).count();
+    assert!(passed > 0, "those who answer the Retry get in");
+    raw.ask(lock(0)).await.unwrap();
+}
