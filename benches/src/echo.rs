@@ -206,5 +206,8 @@ async fn connect(address: SocketAddr, config: ClientConfig) -> anyhow::Result<(E
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs no more than memory")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs no more than memory")
 }

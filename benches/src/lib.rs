@@ -5,4 +5,7 @@
 pub mod echo;
 pub mod figures;
 pub mod floor;
+pub mod ledger_rate;
+pub mod locks;
 pub mod machine;
+pub mod mix;

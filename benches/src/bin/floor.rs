@@ -1,0 +1,443 @@
+//! The floor comparison: every figure of speed and memory, as a ratio against what the machine itself takes, in one run.
+//!
+//! `cargo run --release -p benches --bin floor -- --json`
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use benches::echo::{self, EchoServer};
+use benches::figures::{median, spread};
+use benches::locks::{Bench, Setting};
+use benches::{floor, ledger_rate, machine};
+use clap::{Parser, ValueEnum};
+use serde_json::{Map, Value, json};
+use server::{Durability, IoMode};
+use surety_protocol::{Roles, TenantId};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures Surety against the floor of this machine.
+///
+/// Every figure is the median of several repetitions, taken in turns, on loopback, client included. The table names the
+/// target of each ratio. Run it on an otherwise idle machine; it says so when it was not.
+#[derive(Parser)]
+struct Options {
+    /// Print one JSON object on the last line.
+    #[arg(long)]
+    json: bool,
+    /// A few seconds only: to see that everything runs. The figures mean nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Repetitions of each figure.
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// Where the files go; must be on a real disk.
+    #[arg(long, default_value = "target/bench")]
+    directory: PathBuf,
+    /// Measure only this step (`latency`, `rate`, `connections`, `hot`, `ledger`, `replay`, `snapshots`, `memory`), and
+    /// those before it that it is compared with.
+    #[arg(long)]
+    only: Option<String>,
+    /// Measure one part in this process and print its figure; used by the command itself.
+    #[arg(long, hide = true)]
+    part: Option<Part>,
+}
+
+/// What is measured in a process of its own, so that its memory can be told.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Part {
+    BytesPerLock,
+    BytesPerId,
+    Idle,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Scale {
+    repeat: usize,
+    rounds: u32,
+    lasting: Duration,
+    open_locks: [usize; 2],
+    requests: usize,
+    log_records: usize,
+    entries: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let scale = Scale::of(&options);
+    if let Some(part) = options.part {
+        println!("{}", measure_part(part, &scale, &options.directory)?);
+        return Ok(());
+    }
+    std::fs::create_dir_all(&options.directory)
+        .with_context(|| format!("cannot create {}", options.directory.display()))?;
+    let mut run =
+        Run { scale, directory: options.directory.clone(), figures: Map::new(), spreads: Vec::new() };
+    eprintln!("{}, {} repetitions", machine::describe(), scale.repeat);
+    let busy_before = machine::busy_by_others();
+    run.measure(&options)?;
+    let busy = busy_before.max(machine::busy_by_others());
+    let spread_max = run.spreads.iter().fold(0.0_f64, |max, spread| max.max(*spread));
+    // Others on the cores, or floors that move by themselves: the ratios then say little.
+    let is_noisy = busy > 0.05 || spread_max > 0.25;
+    run.put("noisy", json!(is_noisy));
+    run.put("busy_by_others", json!(round(busy)));
+    run.put("floor_spread", json!(round(spread_max)));
+    run.put("machine", json!(machine::describe()));
+    run.put("version", json!(env!("CARGO_PKG_VERSION")));
+    run.put("repetitions", json!(scale.repeat));
+    print_table(&run.figures);
+    if is_noisy {
+        println!(
+            "NOISY: others took {:.0} % of the cores, a floor moved by {:.0} %",
+            busy * 100.0,
+            spread_max * 100.0
+        );
+    }
+    if options.json {
+        println!("{}", Value::Object(run.figures));
+    }
+    Ok(())
+}
+
+impl Scale {
+    fn of(options: &Options) -> Self {
+        if options.quick {
+            return Self {
+                repeat: 1,
+                rounds: 300,
+                lasting: Duration::from_millis(200),
+                open_locks: [20_000, 40_000],
+                requests: 50_000,
+                log_records: 50_000,
+                entries: 50_000,
+            };
+        }
+        Self {
+            repeat: options.repeat.max(1),
+            rounds: 10_000,
+            lasting: Duration::from_secs(2),
+            open_locks: [1_000_000, 10_000_000],
+            requests: 2_000_000,
+            log_records: 2_000_000,
+            entries: 4_000_000,
+        }
+    }
+}
+
+struct Run {
+    scale: Scale,
+    directory: PathBuf,
+    figures: Map<String, Value>,
+    /// How far the repetitions of each floor lie apart.
+    spreads: Vec<f64>,
+}
+
+impl Run {
+    fn measure(&mut self, options: &Options) -> anyhow::Result<()> {
+        self.step(options, &["latency", "connections"], Self::latencies)?;
+        self.step(options, &["rate", "ledger", "snapshots"], Self::rates)?;
+        self.step(options, &["connections"], Self::connections)?;
+        self.step(options, &["hot"], Self::hot_partition)?;
+        self.step(options, &["ledger"], Self::ledger)?;
+        self.step(options, &["replay"], Self::replay)?;
+        self.step(options, &["snapshots"], Self::snapshots)?;
+        self.memory(options)
+    }
+
+    fn memory(&mut self, options: &Options) -> anyhow::Result<()> {
+        if options.only.as_deref().is_some_and(|only| only != "memory") {
+            return Ok(());
+        }
+        eprintln!("memory");
+        for (part, key) in [
+            (Part::BytesPerLock, "bytes_per_open_lock"),
+            (Part::BytesPerId, "bytes_per_id"),
+            (Part::Idle, "idle_mib"),
+        ] {
+            let figure = in_own_process(part, options)?;
+            self.put(key, json!(round(figure)));
+        }
+        Ok(())
+    }
+
+    /// Runs a step, if it is wanted; its first name is its own, the others are those of steps that build on it.
+    fn step(
+        &mut self,
+        options: &Options,
+        names: &[&str],
+        step: fn(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        if options.only.as_ref().is_some_and(|only| !names.contains(&only.as_str())) {
+            return Ok(());
+        }
+        eprintln!("{}", names[0]);
+        step(self).with_context(|| format!("measuring {}", names[0]))
+    }
+
+    fn put(&mut self, key: &str, value: Value) {
+        self.figures.insert(key.to_owned(), value);
+    }
+
+    fn ratio(&mut self, key: &str, figure: f64, floor: f64) {
+        self.put(key, json!(round(figure / floor)));
+    }
+
+    fn bench(&self, setting: Setting) -> anyhow::Result<Bench> {
+        Bench::start(&self.directory, setting)
+    }
+
+    /// A lock against a bare echo, a datagram, a synced write and a wake-up.
+    fn latencies(&mut self) -> anyhow::Result<()> {
+        let os = self.bench(Setting::new(Durability::Os))?;
+        let os_1core = self.bench(Setting { core: 0, ..Setting::new(Durability::Os) })?;
+        let fsync = self.bench(Setting::new(Durability::Fsync))?;
+        let fsync_1core = self.bench(Setting { core: 0, ..Setting::new(Durability::Fsync) })?;
+        let (server, client) = echo_configs(&os)?;
+        let echo_two = EchoServer::start(server.clone(), 1, 1)?;
+        let echo_one = EchoServer::start(server, 0, 1)?;
+        let rounds = self.scale.rounds;
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat {
+            let udp = floor::udp_ping_pong(rounds, echo::request_bytes(1), [0, 1])?;
+            let udp_1core = floor::udp_ping_pong(rounds, echo::request_bytes(1), [0, 0])?;
+            series.add("udp_p50_us", udp.p50_us);
+            series.add("udp_p50_us_1core", udp_1core.p50_us);
+            let echo = echo::one_in_flight(echo_two.address, client.clone(), 0, rounds)?;
+            series.add("echo_p50_us", echo.p50_us);
+            series.add("echo_p99_us", echo.p99_us);
+            let lock = os.one_in_flight(0, rounds)?;
+            series.add("lock_os_p50_us", lock.p50_us);
+            series.add("lock_os_p99_us", lock.p99_us);
+            let echo = echo::one_in_flight(echo_one.address, client.clone(), 0, rounds)?;
+            series.add("echo_p50_us_1core", echo.p50_us);
+            series.add("echo_p99_us_1core", echo.p99_us);
+            let lock = os_1core.one_in_flight(0, rounds)?;
+            series.add("lock_os_p50_us_1core", lock.p50_us);
+            series.add("lock_os_p99_us_1core", lock.p99_us);
+            let write = floor::sync_writes(&self.directory, rounds / 4)?;
+            series.add("sync_write_p50_us", write.p50_us);
+            let lock = fsync.one_in_flight(0, rounds / 4)?;
+            series.add("lock_fsync_p50_us", lock.p50_us);
+            let lock = fsync_1core.one_in_flight(0, rounds / 4)?;
+            series.add("lock_fsync_p50_us_1core", lock.p50_us);
+            series.add("wakeup_us", floor::wakeup(rounds).p50_us);
+        }
+        self.spreads.extend(["echo_p50_us", "sync_write_p50_us"].map(|key| series.spread(key)));
+        let at = series.put_medians(self);
+        self.ratio("lock_os_p50_ratio", at("lock_os_p50_us"), at("echo_p50_us"));
+        self.ratio("lock_os_p99_ratio", at("lock_os_p99_us"), at("echo_p99_us"));
+        self.ratio("lock_os_p50_ratio_1core", at("lock_os_p50_us_1core"), at("echo_p50_us_1core"));
+        self.ratio("lock_os_p99_ratio_1core", at("lock_os_p99_us_1core"), at("echo_p99_us_1core"));
+        for (key, lock, echo) in [
+            ("lock_fsync_p50_ratio", "lock_fsync_p50_us", "echo_p50_us"),
+            ("lock_fsync_p50_ratio_1core", "lock_fsync_p50_us_1core", "echo_p50_us_1core"),
+        ] {
+            let budget = 1.25 * (at(echo) + at("sync_write_p50_us")) + 2.0 * at("wakeup_us");
+            self.ratio(key, at(lock), budget);
+        }
+        Ok(())
+    }
+
+    /// 64 requests a frame, 16 frames in flight, one shard.
+    fn rates(&mut self) -> anyhow::Result<()> {
+        const FRAMES: usize = 16;
+        const REQUESTS: usize = 64;
+        let os = self.bench(Setting::new(Durability::Os))?;
+        let fsync = self.bench(Setting::new(Durability::Fsync))?;
+        let (server, client) = echo_configs(&os)?;
+        let echo = EchoServer::start(server, 1, REQUESTS)?;
+        let lasting = self.scale.lasting;
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat {
+            let rate = echo::packed(echo.address, client.clone(), 0, FRAMES, REQUESTS, lasting)?;
+            series.add("echo_batched_per_s", rate);
+            series.add("lock_os_batched_per_s", os.packed(0, FRAMES, REQUESTS, 1_000, lasting)?);
+            series.add("lock_fsync_batched_per_s", fsync.packed(0, FRAMES, REQUESTS, 1_000, lasting)?);
+        }
+        self.spreads.push(series.spread("echo_batched_per_s"));
+        let at = series.put_medians(self);
+        self.ratio("fsync_to_os_ratio", at("lock_fsync_batched_per_s"), at("lock_os_batched_per_s"));
+        Ok(())
+    }
+
+    /// Group commit across connections.
+    fn connections(&mut self) -> anyhow::Result<()> {
+        const CONNECTIONS: usize = 64;
+        let fsync = self.bench(Setting::new(Durability::Fsync))?;
+        let (server, client) = echo_configs(&fsync)?;
+        let echo = EchoServer::start(server, 1, 1)?;
+        let lasting = self.scale.lasting;
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat {
+            let rate = echo::many_connections(echo.address, client.clone(), 0, CONNECTIONS, lasting)?;
+            series.add("echo_64conn_per_s", rate);
+            series.add("lock_fsync_64conn_per_s", fsync.many_connections(0, CONNECTIONS, lasting)?);
+        }
+        let at = series.put_medians(self);
+        let sync_write_s = self.figure("sync_write_p50_us")? / 1e6;
+        let ceiling = CONNECTIONS as f64 / (sync_write_s + CONNECTIONS as f64 / at("echo_64conn_per_s"));
+        self.ratio("lock_fsync_64conn_ratio", at("lock_fsync_64conn_per_s"), ceiling);
+        Ok(())
+    }
+
+    /// One partition that takes everything, against a thousand.
+    fn hot_partition(&mut self) -> anyhow::Result<()> {
+        let os = self.bench(Setting::new(Durability::Os))?;
+        let lasting = self.scale.lasting;
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat {
+            series.add("spread_partitions_per_s", os.packed(0, 16, 64, 1_000, lasting)?);
+            series.add("hot_partition_per_s", os.packed(0, 16, 64, 1, lasting)?);
+        }
+        let at = series.put_medians(self);
+        self.ratio("hot_partition_ratio", at("hot_partition_per_s"), at("spread_partitions_per_s"));
+        Ok(())
+    }
+
+    fn ledger(&mut self) -> anyhow::Result<()> {
+        let Scale { repeat, open_locks: [few, many], requests, .. } = self.scale;
+        let mut series = Series::default();
+        for _ in 0..repeat {
+            series.add("ledger_apply_per_s", ledger_rate::apply_rate(few, requests)?);
+        }
+        for _ in 0..repeat.min(3) {
+            series.add("ledger_apply_10m_per_s", ledger_rate::apply_rate(many, requests)?);
+        }
+        let at = series.put_medians(self);
+        let echo = self.figure("echo_batched_per_s")?;
+        let locks = self.figure("lock_os_batched_per_s")?;
+        let ceiling = 1.0 / (1.0 / echo + 1.0 / at("ledger_apply_per_s"));
+        self.ratio("lock_os_batched_ratio", locks, ceiling);
+        Ok(())
+    }
+
+    fn replay(&mut self) -> anyhow::Result<()> {
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat.min(3) {
+            let directory = tempfile::tempdir_in(&self.directory)?;
+            let replay = ledger_rate::replay(directory.path(), self.scale.log_records)?;
+            series.add("replay_per_s", replay.per_s);
+            series.add("recovery_s", replay.recovery_s);
+            self.put("recovery_records", json!(replay.records));
+        }
+        let _ = series.put_medians(self);
+        Ok(())
+    }
+
+    /// p99 at half of the packed rate, with and without a snapshot always in the making.
+    fn snapshots(&mut self) -> anyhow::Result<()> {
+        let knee = self.figure("lock_os_batched_per_s")?;
+        let lasting = self.scale.lasting;
+        let without =
+            self.bench(Setting { snapshot_records: u64::MAX / 2, ..Setting::new(Durability::Os) })?;
+        let with = self.bench(Setting { snapshot_records: 1, ..Setting::new(Durability::Os) })?;
+        let mut series = Series::default();
+        for _ in 0..self.scale.repeat {
+            series.add("steady_p99_us", without.at_rate(0, knee / 2.0, lasting)?.p99_us);
+            series.add("steady_snapshots_p99_us", with.at_rate(0, knee / 2.0, lasting)?.p99_us);
+        }
+        let at = series.put_medians(self);
+        self.ratio("snapshot_p99_ratio", at("steady_snapshots_p99_us"), at("steady_p99_us"));
+        Ok(())
+    }
+
+    fn figure(&self, key: &str) -> anyhow::Result<f64> {
+        self.figures.get(key).and_then(Value::as_f64).with_context(|| format!("{key} was not measured"))
+    }
+}
+
+/// Figures of the repetitions, by key.
+#[derive(Default)]
+struct Series(std::collections::BTreeMap<&'static str, Vec<f64>>);
+
+impl Series {
+    fn add(&mut self, key: &'static str, figure: f64) {
+        self.0.entry(key).or_default().push(figure);
+    }
+
+    fn spread(&self, key: &str) -> f64 {
+        self.0.get(key).map_or(0.0, |runs| spread(runs))
+    }
+
+    /// Notes the medians, and returns how to look one up.
+    fn put_medians(self, run: &mut Run) -> impl Fn(&str) -> f64 + use<> {
+        let medians: std::collections::BTreeMap<_, _> =
+            self.0.into_iter().map(|(key, runs)| (key, median(runs))).collect();
+        for (key, figure) in &medians {
+            run.put(key, json!(round(*figure)));
+        }
+        move |key| medians[key]
+    }
+}
+
+fn echo_configs(bench: &Bench) -> anyhow::Result<(quinn::ServerConfig, quinn::ClientConfig)> {
+    let identity = bench.identity(TenantId(1), Roles::AUTHORIZER)?;
+    Ok((bench.echo_config()?, surety_client::client_config(&identity)?))
+}
+
+fn measure_part(part: Part, scale: &Scale, directory: &Path) -> anyhow::Result<f64> {
+    match part {
+        Part::BytesPerLock => ledger_rate::bytes_per_lock(scale.entries),
+        Part::BytesPerId => ledger_rate::bytes_per_id(scale.entries),
+        Part::Idle => {
+            let _server = Bench::start(
+                directory,
+                Setting { io: IoMode::Direct, partitions: 1, ..Setting::new(Durability::Fsync) },
+            )?;
+            std::thread::sleep(Duration::from_secs(1));
+            Ok(machine::resident_bytes() as f64 / f64::from(1 << 20))
+        }
+    }
+}
+
+fn in_own_process(part: Part, options: &Options) -> anyhow::Result<f64> {
+    let name = part.to_possible_value().context("a part has a name")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--part").arg(name.get_name()).arg("--directory").arg(&options.directory);
+    if options.quick {
+        command.arg("--quick");
+    }
+    let output = command.output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// What the ratios should be.
+const TARGETS: [(&str, &str); 14] = [
+    ("lock_os_p50_ratio", "<= 1.25"),
+    ("lock_os_p99_ratio", "<= 1.5"),
+    ("lock_fsync_p50_ratio", "<= 1"),
+    ("lock_os_batched_ratio", ">= 0.7"),
+    ("fsync_to_os_ratio", ">= 0.9"),
+    ("lock_fsync_64conn_ratio", ">= 0.6"),
+    ("hot_partition_ratio", ">= 0.9"),
+    ("ledger_apply_per_s", ">= 5000000"),
+    ("ledger_apply_10m_per_s", ">= 2500000"),
+    ("replay_per_s", ">= 5000000"),
+    ("bytes_per_open_lock", "<= 200"),
+    ("bytes_per_id", "<= 64"),
+    ("idle_mib", "<= 64"),
+    ("snapshot_p99_ratio", "<= 1.5"),
+];
+
+fn print_table(figures: &Map<String, Value>) {
+    println!("{:<32} {:>16}  target", "figure", "measured");
+    for (key, figure) in figures {
+        let target = TARGETS.iter().find(|(name, _)| name == key).map_or("", |(_, target)| target);
+        println!("{key:<32} {:>16}  {target}", figure.to_string());
+    }
+}
+
+/// Four significant digits and no more.
+fn round(figure: f64) -> f64 {
+    if figure == 0.0 || !figure.is_finite() {
+        return figure;
+    }
+    let scale = 10_f64.powi(3 - figure.abs().log10().floor() as i32);
+    (figure * scale).round() / scale
+}
