@@ -16,7 +16,7 @@ use crate::exit::{self, Exit, Failure};
 ///
 /// Example: surety cert client --data DIR --tenant 7 --role authorizer --name router-1 --out router-1.pem
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

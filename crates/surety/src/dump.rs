@@ -19,7 +19,7 @@ use crate::record_text;
 ///
 /// Example: surety dump --data DIR --shard 0 --from 1000 --json
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     /// The data directory
     #[arg(long, value_name = "DIR")]

@@ -20,7 +20,7 @@ use crate::exit::{self, Exit, Failure};
 ///
 /// Example: surety init --data DIR --shards 2
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     /// The directory to make
     #[arg(long, value_name = "DIR")]

@@ -25,7 +25,7 @@ use crate::values;
 ///
 /// Example: surety load --data DIR --scenario tap --rate 5000 --duration 10s --acks acks.bin --json
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(after_help = exit::HELP, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -40,7 +40,7 @@ enum Command {
     /// Exit code 0: nothing is lost. 1: something is missing, different or doubled.
     ///
     /// Example: surety load check --acks acks.bin --data DIR --json
-    #[command(verbatim_doc_comment, after_help = exit::HELP)]
+    #[command(after_help = exit::HELP)]
     Check(Check),
 }
 

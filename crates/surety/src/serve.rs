@@ -30,7 +30,7 @@ use crate::{init, remote};
 ///
 /// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     /// The data directory, made by `surety init`
     #[arg(long, value_name = "DIR")]

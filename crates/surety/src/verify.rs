@@ -24,7 +24,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// Example: surety verify --data DIR --json
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     /// The data directory
     #[arg(long, value_name = "DIR")]

@@ -113,7 +113,9 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
 async fn list(session: &Session, json: bool) -> Result<(), Failure> {
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for shard in 0..session.shards() {
-        for state in session.ledger(ShardId(shard)).await?.tenants() {
+        let tenants = session.ledger(ShardId(shard)).await?.tenants();
+        // The operator has no quotas, though its ids are counted.
+        for state in tenants.into_iter().filter(|state| state.quotas.tenant != TenantId(0)) {
             let quotas = state.quotas;
             values.push(json!({
                 "shard": shard,

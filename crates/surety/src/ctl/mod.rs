@@ -27,7 +27,7 @@ use crate::remote::{Role, Session};
 ///
 /// Example: surety ctl --data DIR partition create 0:1 --asset 1
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     #[command(flatten)]
     target: Target,

@@ -40,7 +40,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 ///
 /// Example: surety demo --seconds 5 --json
 #[derive(Debug, ClapArgs)]
-#[command(verbatim_doc_comment, after_help = exit::HELP)]
+#[command(after_help = exit::HELP)]
 pub(crate) struct Args {
     /// How long to play payments
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]

@@ -292,7 +292,8 @@ impl Tally {
                 }
             }
             Kind::Release => {
-                let end = if lock.captures.is_empty() { End::Released } else { End::Final };
+                let is_captured = lock.captures.iter().any(|capture| capture.amount > 0);
+                let end = if is_captured { End::Final } else { End::Released };
                 if matches!(lock.end, End::Live | End::Expired) {
                     lock.finish(end, partition);
                 }

@@ -1,0 +1,112 @@
+//! `ctl`: every command against a running engine.
+
+use rustix::process::Signal;
+
+use crate::process::{Data, Engine, ctl, surety};
+
+const SUPPLIER: &str = "0x00000000000000000000000000000000000000aa";
+const PAYEE: &str = "0x00000000000000000000000000000000000000bb";
+
+#[test]
+fn an_operator_can_run_an_engine() {
+    let data = Data::init(2);
+    let engine = Engine::start(&data, "fsync");
+
+    for partition in ["0:1", "1:1"] {
+        ctl(&data, &["partition", "create", partition, "--asset", "1"]);
+    }
+    let list = ctl(&data, &["partition", "list"]);
+    assert_eq!(list["partitions"].as_array().unwrap().len(), 2);
+    let text = surety(&["ctl", "--data", data.path(), "partition", "list"]).exits(0).stdout;
+    assert!(text.contains("partition 1:1"), "{text}");
+
+    let rules = data.file("rules.toml");
+    std::fs::write(&rules, "life_default = \"20s\"\nlate_capture = true\nlate_window = \"1h\"\n").unwrap();
+    ctl(&data, &["policy", "set", "0:1", "--file", rules.to_str().unwrap()]);
+    ctl(&data, &["policy", "set", "0:1", "lock_max=1e21", "unbonding=0"]);
+    let policy = &ctl(&data, &["policy", "get", "0:1"])["policy"];
+    for (key, value) in
+        [("life_default", "20s"), ("lock_max", "1000000000000000000000"), ("late_window", "1h")]
+    {
+        assert_eq!(policy[key], value, "{key}");
+    }
+    let printed = surety(&["ctl", "--data", data.path(), "policy", "get", "0:1"]).exits(0).stdout;
+    std::fs::write(&rules, printed).unwrap();
+    ctl(&data, &["policy", "set", "0:1", "--file", rules.to_str().unwrap()]);
+    assert_eq!(&ctl(&data, &["policy", "get", "0:1"])["policy"], policy);
+
+    ctl(&data, &["deposit", "0:1", "1e21", "--supplier", SUPPLIER, "--nonce", "1"]);
+    let shown = ctl(&data, &["partition", "show", "0:1"]);
+    assert_eq!(
+        (&shown["collateral"], &shown["free"]),
+        (&"1000000000000000000000".into(), &shown["collateral"])
+    );
+    let supplier = ctl(&data, &["supplier", "0:1"]);
+    assert_eq!(supplier["suppliers"][0]["supplier"], SUPPLIER);
+    let units = supplier["suppliers"][0]["units"].as_str().unwrap();
+    ctl(&data, &["withdraw", "0:1", units, "--supplier", SUPPLIER]);
+    assert_eq!(
+        ctl(&data, &["partition", "show", "0:1"])["free"].as_str().unwrap().len(),
+        1,
+        "all is paid out"
+    );
+
+    ctl(&data, &["tenant", "set", "7", "--locks-max", "1000"]);
+    let tenants = ctl(&data, &["tenant", "list"]);
+    assert_eq!(tenants["tenants"][0]["locks_max"], 1000);
+    ctl(&data, &["grant", "0:1", "7", "authorize,read"]);
+    ctl(&data, &["merchant", "9", "--tenant", "7", "--payee", PAYEE]);
+    let price = ctl(&data, &["price", "set", "4000", "--asset", "1", "--quote", "840"]);
+    assert_eq!(price["replies"].as_array().unwrap().len(), 2, "one for each shard");
+
+    ctl(&data, &["partition", "freeze", "0:1", "--reason", "3"]);
+    assert_eq!(ctl(&data, &["partition", "show", "0:1"])["frozen"], true);
+    ctl(&data, &["partition", "unfreeze", "0:1"]);
+    assert_eq!(ctl(&data, &["partition", "show", "0:1"])["frozen"], false);
+
+    let merchants =
+        surety(&["ctl", "--data", data.path(), "query", "--kind", "merchant_set", "--json"]).exits(0);
+    assert!(merchants.stdout.contains(PAYEE) && merchants.json()["records"] == 1, "{}", merchants.stdout);
+    let limited = surety(&["ctl", "--data", data.path(), "query", "--limit", "3", "--json"]).exits(0);
+    assert_eq!(limited.stdout.lines().count(), 4, "three records and the count");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn declines_and_wrong_targets_have_their_exit_codes() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "fsync");
+    let run = |args: &[&str]| {
+        let own = ["ctl", "--data", data.path()];
+        surety(&own.iter().chain(args).copied().collect::<Vec<_>>())
+    };
+    ctl(&data, &["partition", "create", "0:1"]);
+    run(&["partition", "create", "0:1"]).fails(10, "EXISTS");
+    run(&["partition", "show", "0:9"]).fails(10, "UNKNOWN_PARTITION");
+    run(&["deposit", "0:9", "5", "--supplier", SUPPLIER, "--nonce", "1"]).fails(10, "UNKNOWN_PARTITION");
+    run(&["withdraw", "0:1", "5", "--supplier", SUPPLIER]).fails(10, "INSUFFICIENT");
+    run(&["lock", "show", "0:1", "0190a1b2-c3d4-7000-8000-000000000001", "--tenant", "1"])
+        .fails(10, "NOT_FOUND");
+    run(&["policy", "set", "0:1", "life_defualt=1s"]).fails(2, "life_defualt");
+    run(&["policy", "set", "0:1", "life_default=60d"]).fails(2, "contradict");
+    run(&["partition", "create", "5:1"]).fails(9, "shard 5");
+    let value = run(&["partition", "create", "0:1", "--json"]).exits(10).json();
+    assert_eq!((value["ok"].as_bool(), value["code"].as_str()), (Some(false), Some("EXISTS")));
+    // A reader may not change anything.
+    let reader = data.file("pki/reader.pem");
+    let reader = reader.to_str().unwrap();
+    let connect = ["ctl", "--connect", engine.listen(), "--identity", reader];
+    let create = ["partition", "create", "0:2"];
+    surety(&connect.iter().chain(&create).copied().collect::<Vec<_>>()).fails(10, "NO_RIGHT");
+    surety(&connect.iter().chain(&["status"]).copied().collect::<Vec<_>>()).exits(0);
+    surety(&["ctl", "--connect", engine.listen(), "--identity", "/nowhere.pem", "status"])
+        .fails(2, "/nowhere.pem");
+    // An identity of another authority.
+    let other = Data::init(1);
+    let stranger = other.file("pki/admin.pem");
+    let stranger = ["ctl", "--connect", engine.listen(), "--identity", stranger.to_str().unwrap(), "status"];
+    surety(&stranger).fails(9, engine.listen());
+    ctl(&data, &["status"]);
+    run(&["clock", "accept"]).fails(5, "in use");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}

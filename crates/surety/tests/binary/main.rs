@@ -1,0 +1,11 @@
+//! The real binary, driven as scripts drive it: every command's contract, exit codes, JSON, faults and kills.
+#![allow(clippy::unwrap_used)]
+
+mod contract;
+mod ctl;
+mod demo;
+mod kill;
+mod load;
+mod process;
+mod rot;
+mod serve;

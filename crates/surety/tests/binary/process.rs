@@ -1,0 +1,221 @@
+//! Processes of the binary under test, and directories for them.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What a command that has ended leaves behind.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) exit: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs the binary to its end.
+pub(crate) fn surety(args: &[&str]) -> Ended {
+    surety_with(args, &[])
+}
+
+/// The same with settings in the environment.
+pub(crate) fn surety_with(args: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let output = command(args, environment).stdin(Stdio::null()).output().unwrap();
+    Ended::from(output)
+}
+
+/// The same, left to run.
+pub(crate) fn spawn(args: &[&str]) -> Child {
+    command(args, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_surety"));
+    command.args(args).envs(environment.iter().copied());
+    command
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            exit: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ended {
+    /// Expects an exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, exit: i32) -> Self {
+        assert_eq!(self.exit, exit, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Expects a failure told in one line on standard error that says `what`.
+    #[track_caller]
+    pub(crate) fn fails(self, exit: i32, what: &str) -> Self {
+        let ended = self.exits(exit);
+        let errors: Vec<&str> = ended.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "one line: {}", ended.stderr);
+        assert!(errors[0].contains(what), "`{what}` in: {}", errors[0]);
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        ended
+    }
+
+    /// The JSON object on the last line of standard output.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or_default();
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {last}\nstderr: {}", self.stderr))
+    }
+}
+
+/// A data directory that goes when the test ends.
+pub(crate) struct Data {
+    directory: tempfile::TempDir,
+}
+
+impl Data {
+    /// Makes one with small segments, so that tests see logs of many.
+    pub(crate) fn init(shards: u16) -> Self {
+        let data = Self::empty();
+        let shards = shards.to_string();
+        surety(&["init", "--data", data.path(), "--shards", &shards, "--segment-bytes", "1048576"]).exits(0);
+        data
+    }
+
+    /// A place where there is none yet.
+    pub(crate) fn empty() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// The data directory.
+    pub(crate) fn path(&self) -> &str {
+        // `init` takes an empty directory as well as a missing one; a name inside leaves room beside it.
+        self.directory.path().to_str().unwrap()
+    }
+
+    /// A file of the data directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The segments of a shard in order.
+    pub(crate) fn segments(&self, shard: u16) -> Vec<PathBuf> {
+        let directory = self.file(&format!("shard-{shard}"));
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        let is_segment = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.ends_with(".wal") && !name.starts_with("reserve")
+        };
+        let mut segments: Vec<_> = entries.filter(is_segment).collect();
+        segments.sort();
+        segments
+    }
+
+    /// A hash of every file that holds something, to see that nothing was changed.
+    ///
+    /// The lock file is left out: it names the process that last held the lock.
+    pub(crate) fn fingerprint(&self) -> BTreeMap<PathBuf, blake3::Hash> {
+        let mut files = BTreeMap::new();
+        collect(self.directory.path(), &mut files);
+        files
+    }
+}
+
+fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.file_name().is_some_and(|name| name != "LOCK") {
+            files.insert(path.clone(), blake3::hash(&std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+/// A running `surety serve`.
+pub(crate) struct Engine {
+    child: Child,
+    pub(crate) ready: Value,
+}
+
+impl Engine {
+    /// Starts it on free ports and waits until it is ready.
+    pub(crate) fn start(data: &Data, durability: &str) -> Self {
+        Self::start_at(data, durability, "127.0.0.1:0", &[])
+    }
+
+    /// The same with an address and more flags.
+    pub(crate) fn start_at(data: &Data, durability: &str, listen: &str, more: &[&str]) -> Self {
+        let own = [
+            "serve",
+            "--data",
+            data.path(),
+            "--listen",
+            listen,
+            "--durability",
+            durability,
+            "--segment-bytes",
+            "1048576",
+        ];
+        let args: Vec<&str> = own.iter().chain(more).copied().collect();
+        let mut child = command(&args, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            let ended = Ended::from(child.wait_with_output().unwrap());
+            panic!("serve ended with {}: {}", ended.exit, ended.stderr);
+        }
+        // Logs must go somewhere, or the process stops when the pipe is full.
+        let mut stderr = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        Self { child, ready: serde_json::from_str(&line).unwrap() }
+    }
+
+    /// Address of shard 0.
+    pub(crate) fn listen(&self) -> &str {
+        self.ready["listen"].as_str().unwrap()
+    }
+
+    /// Ends it as the machine would: SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end, and returns its exit code.
+    pub(crate) fn terminate(mut self, signal: Signal) -> i32 {
+        send(&self.child, signal);
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Does nothing to one that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to a child.
+pub(crate) fn send(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Runs `ctl` against a data directory and reads its JSON.
+#[track_caller]
+pub(crate) fn ctl(data: &Data, args: &[&str]) -> Value {
+    let own = ["ctl", "--data", data.path(), "--json"];
+    let args: Vec<&str> = own.iter().chain(args).copied().collect();
+    let value = surety(&args).exits(0).json();
+    assert_eq!(value["ok"], true, "{value}");
+    value
+}
