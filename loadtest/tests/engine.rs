@@ -1,0 +1,197 @@
+//! Load on a real engine over real UDP and in memory, killed in the middle, and every acknowledgement found in its log.
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use loadtest::{CheckReport, Clients, Options, Pace, Report, Scenario, check, read_acks, run};
+use server::{Config, Durability, Embedded, Running, Server, pki_path};
+use surety_client::{Client, Identity, QuicOptions};
+use surety_protocol::{ActorId, Caller, Reply, Roles, TenantId};
+use tempfile::TempDir;
+
+const SEGMENT: u64 = 1 << 20;
+
+/// A data directory, and the address that its server keeps over restarts.
+struct Rig {
+    directory: TempDir,
+    durability: Durability,
+    ports: Option<u16>,
+}
+
+impl Rig {
+    fn new(shards: u16, durability: Durability) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        server::init(&directory.path().join("data"), shards, SEGMENT).unwrap();
+        Self { directory, durability, ports: None }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn acks(&self) -> PathBuf {
+        self.directory.path().join("acks")
+    }
+
+    fn config(&self) -> Config {
+        let port = self.ports.unwrap_or(0);
+        Config {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+            admin: None,
+            durability: self.durability,
+            segment_bytes: SEGMENT,
+            pin_threads: false,
+            free_bytes_min: 0,
+            limits: server::Limits { connections_per_s_address: 0, ..server::Limits::default() },
+            ..Config::new(self.data())
+        }
+    }
+
+    fn serve(&mut self) -> Running {
+        let running = Server::start(self.config()).unwrap();
+        self.ports = Some(running.addresses()[0].port());
+        running
+    }
+
+    fn identity(&self, name: &str) -> Identity {
+        Identity::from_file(pki_path(&self.data()).join(name).with_extension("pem")).unwrap()
+    }
+
+    async fn clients(&self, running: &Running) -> Clients {
+        let connect = async |name| {
+            let quic = QuicOptions::new(running.addresses()[0], self.identity(name));
+            Client::connect_with(quic, surety_client::Options::default()).await.unwrap()
+        };
+        Clients {
+            authorizer: connect("authorizer").await,
+            settler: Some(connect("settler").await),
+            admin: Some(connect("admin").await),
+        }
+    }
+
+    fn options(&self, scenario: &str, pace: Pace, millis: u64) -> Options {
+        Options {
+            acks: Some(self.acks()),
+            ..Options::new(Scenario::load(scenario).unwrap(), pace, Duration::from_millis(millis))
+        }
+    }
+
+    fn check(&self) -> CheckReport {
+        check(&self.acks(), &self.data()).unwrap()
+    }
+}
+
+fn assert_all_there(found: &CheckReport, report: &Report) {
+    assert!(found.ok, "{found:?}");
+    assert_eq!(found.verified, found.recorded);
+    assert!(found.acks >= report.replied && found.recorded > 0, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_scenario_runs_and_each_reply_is_in_the_log() {
+    let mut rig = Rig::new(2, Durability::Os);
+    let running = rig.serve();
+    let clients = rig.clients(&running).await;
+    for (scenario, pace) in [
+        ("tap", Pace::Max { in_flight: 32 }),
+        ("lock-release", Pace::Poisson { per_s: 500.0 }),
+        ("tap", Pace::Constant { per_s: 500.0 }),
+    ] {
+        let report = run(&clients, rig.options(scenario, pace, 300)).await.unwrap();
+        assert!(report.ok, "{report:?}");
+        assert_eq!(report.replied, report.approved, "{report:?}");
+        assert_eq!((report.scenario.as_str(), report.durability.as_str()), (scenario, "os"));
+        assert_eq!((report.unsent, report.dropped, report.refused.len()), (0, 0, 0), "{report:?}");
+        assert!(report.p50_us > 0.0 && report.p99_us >= report.p50_us && report.max_us >= report.p999_us);
+    }
+    let acks = read_acks(&rig.acks()).unwrap().len() as u64;
+    drop(clients);
+    running.shutdown();
+    let found = rig.check();
+    assert_eq!((found.ok, found.verified), (true, acks), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_doubled_when_the_engine_is_killed() {
+    for durability in [Durability::Os, Durability::Fsync] {
+        let mut rig = Rig::new(2, durability);
+        let running = rig.serve();
+        let clients = rig.clients(&running).await;
+        let options = rig.options("tap", Pace::Max { in_flight: 64 }, 1200);
+        let acks = rig.acks();
+        let load = tokio::spawn(async move { run(&clients, options).await.unwrap() });
+        let mut running = Some(running);
+        let mut seen = 0;
+        for _ in 0..3 {
+            // Kill once replies flow, not before.
+            seen = wait_for_acks(&acks, seen + 20 * 128).await;
+            let server = running.take().unwrap();
+            tokio::task::spawn_blocking(move || server.kill()).await.unwrap();
+            running = Some(rig.serve());
+        }
+        let report = load.await.unwrap();
+        assert!(report.ok, "{report:?}");
+        running.unwrap().shutdown();
+        assert_all_there(&rig.check(), &report);
+    }
+}
+
+async fn wait_for_acks(path: &Path, bytes: u64) -> u64 {
+    loop {
+        let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if length >= bytes {
+            return length;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_load_runs_on_an_embedded_engine() {
+    let rig = Rig::new(2, Durability::Os);
+    let embedded = Embedded::start(rig.config()).unwrap();
+    let client = async |tenant, roles| {
+        let caller = Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) };
+        let connector = Arc::new(embedded.connector(caller));
+        Client::over(connector, surety_client::Options::default(), &[]).await.unwrap()
+    };
+    let clients = Clients {
+        authorizer: client(1, Roles::AUTHORIZER).await,
+        settler: None,
+        admin: Some(client(0, Roles::ADMIN | Roles::SETTLER).await),
+    };
+    let report = run(&clients, rig.options("tap", Pace::Max { in_flight: 16 }, 300)).await.unwrap();
+    assert!(report.ok && report.replied == report.approved, "{report:?}");
+    drop(clients);
+    embedded.shutdown();
+    assert_all_there(&rig.check(), &report);
+}
+
+/// The check finds what it is for: a log that lost its end, an acknowledgement of another time, one too many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_sees_what_is_altered() {
+    let mut rig = Rig::new(1, Durability::Os);
+    let running = rig.serve();
+    let clients = rig.clients(&running).await;
+    run(&clients, rig.options("tap", Pace::Max { in_flight: 4 }, 100)).await.unwrap();
+    drop(clients);
+    running.shutdown();
+    let acks = read_acks(&rig.acks()).unwrap();
+    assert!(rig.check().ok);
+    let alter = |change: &dyn Fn(&mut Vec<Reply>), expect: (u64, u64, u64)| {
+        let mut altered = acks.clone();
+        change(&mut altered);
+        let bytes: Vec<u8> = altered.iter().flat_map(Reply::to_bytes).collect();
+        std::fs::write(rig.acks(), bytes).unwrap();
+        let found = rig.check();
+        assert_eq!((found.missing, found.different, found.doubled), expect, "{found:?}");
+        assert!(!found.ok && !found.faults.is_empty());
+    };
+    alter(&|acks| acks[5].approved.0 += 1, (0, 1, 0));
+    alter(&|acks| acks[5].time.0 += 1, (0, 1, 0));
+    alter(&|acks| acks[5].seq.0 += 1 << 40, (1, 0, 0));
+    alter(&|acks| acks.push(acks[5]), (0, 0, 1));
+}
