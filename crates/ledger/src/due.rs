@@ -265,8 +265,7 @@ impl Ledger {
             reserved: 0,
         };
         let handle = self.account(account).handle;
-        let mut record =
-            Record::new(Kind::AutoConsume, Id(lock), handle, Amount(consumed.paid), &body);
+        let mut record = Record::new(Kind::AutoConsume, Id(lock), handle, Amount(consumed.paid), &body);
         record.flags = consumed.flags.0;
         self.stamp(record, account, consumed.paid)
     }

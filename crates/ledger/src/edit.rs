@@ -93,7 +93,8 @@ impl Ledger {
     pub(crate) fn commit(&mut self, mut edit: Edit) {
         edit.lock.touch();
         if !edit.lock.is_live() {
-            let kept = if edit.was_live { self.kept_after_end(&edit.lock, edit.partition) } else { edit.lock.since };
+            let kept =
+                if edit.was_live { self.kept_after_end(&edit.lock, edit.partition) } else { edit.lock.since };
             edit.lock.since = kept.max(self.kept_after_change());
             let since = edit.lock.since;
             self.arm(edit.slot, &mut edit.lock, since);

@@ -22,15 +22,51 @@ canonical!(Price { price, ratio_bps, observed, seq });
 pub(crate) enum Parsed {
     Tenant(TenantBody),
     Partition(alloc::boxed::Box<Partition>),
-    Grant { partition: PartitionHandle, tenant: TenantId, rights: u32 },
-    Merchant { tenant: TenantId, body: MerchantBody },
-    Price { asset: AssetId, quote: QuoteId, price: Price },
-    Position { partition: PartitionHandle, supplier: Address, position: Position },
-    Queued { partition: PartitionHandle, at: u64, queued: Queued },
-    Nonce { partition: PartitionHandle, nonce: u64 },
-    Open { partition: PartitionHandle, tenant: TenantId, merchant: MerchantId, value: u128 },
-    Lock { key: EntryKey, lock: alloc::boxed::Box<Lock>, ext: Option<alloc::boxed::Box<Ext>>, captures: Vec<Capture> },
-    Op { key: EntryKey, op: Op, side: Option<Side> },
+    Grant {
+        partition: PartitionHandle,
+        tenant: TenantId,
+        rights: u32,
+    },
+    Merchant {
+        tenant: TenantId,
+        body: MerchantBody,
+    },
+    Price {
+        asset: AssetId,
+        quote: QuoteId,
+        price: Price,
+    },
+    Position {
+        partition: PartitionHandle,
+        supplier: Address,
+        position: Position,
+    },
+    Queued {
+        partition: PartitionHandle,
+        at: u64,
+        queued: Queued,
+    },
+    Nonce {
+        partition: PartitionHandle,
+        nonce: u64,
+    },
+    Open {
+        partition: PartitionHandle,
+        tenant: TenantId,
+        merchant: MerchantId,
+        value: u128,
+    },
+    Lock {
+        key: EntryKey,
+        lock: alloc::boxed::Box<Lock>,
+        ext: Option<alloc::boxed::Box<Ext>>,
+        captures: Vec<Capture>,
+    },
+    Op {
+        key: EntryKey,
+        op: Op,
+        side: Option<Side>,
+    },
 }
 
 impl Entry {
@@ -72,7 +108,9 @@ impl Entry {
     /// Its part of the state hash, which is the wrapping sum over all entries.
     #[must_use]
     pub fn hash(&self) -> u128 {
-        let Ok(Parsed::Lock { key, lock, ext, captures }) = self.parse() else { return xxh3_128(&self.bytes) };
+        let Ok(Parsed::Lock { key, lock, ext, captures }) = self.parse() else {
+            return xxh3_128(&self.bytes);
+        };
         let mut sum = core_hash(&key, &lock);
         if let Some(ext) = ext {
             sum = sum.wrapping_add(ext_hash(&key, &ext));
@@ -95,11 +133,11 @@ impl Entry {
         }
     }
 
-    /// The locks and ids that an operation of a log, or an internal record, touches.
+    /// The locks and ids that consecutive records of a log touch.
     #[must_use]
-    pub fn touched(operation: &[Record]) -> Vec<EntryKey> {
+    pub fn touched(records: &[Record]) -> Vec<EntryKey> {
         let mut keys = Vec::new();
-        for record in operation {
+        for (position, record) in records.iter().enumerate() {
             let Some(kind) = record.kind().filter(|kind| *kind != Kind::Continuation) else { continue };
             let home = home_of(kind, record.partition);
             let mut add = |id| keys.push(EntryKey { tenant: record.tenant, partition: home, id });
@@ -107,13 +145,9 @@ impl Entry {
             if let Some(lock) = lock_named(kind, record) {
                 add(lock);
             }
-        }
-        if let Some(head) = operation.first().filter(|head| head.kind() == Some(Kind::ReleaseGroup))
-            && let Ok(payload) = long::join(operation)
-            && let Ok(group) = ReleaseGroup::from_bytes(&payload)
-        {
-            let key = |id| EntryKey { tenant: head.tenant, partition: head.partition, id };
-            keys.extend(group.entries.iter().map(|entry| key(entry.lock)));
+            if kind == Kind::ReleaseGroup {
+                touched_by_group(&records[position..], &mut keys);
+            }
         }
         keys
     }
@@ -180,7 +214,8 @@ fn parse(kind: EntryKind, from: &mut Reader) -> Option<Parsed> {
         EntryKind::Lock => return parse_lock(from),
         EntryKind::Op => {
             let key = key(from)?;
-            let mut op = Op::new(key.id.0, 0, Kind::Lock, surety_protocol::Code::None, surety_protocol::Seq(0));
+            let mut op =
+                Op::new(key.id.0, 0, Kind::Lock, surety_protocol::Code::None, surety_protocol::Seq(0));
             op.take(from)?;
             let mut side = None;
             if op.memo == Memo::Side {
@@ -223,6 +258,15 @@ fn tenant(from: &mut Reader) -> Option<TenantId> {
 fn key(from: &mut Reader) -> Option<EntryKey> {
     let (tenant, partition, id) = take_key(from)?;
     Some(EntryKey { tenant, partition, id })
+}
+
+fn touched_by_group(records: &[Record], keys: &mut Vec<EntryKey>) {
+    let head = &records[0];
+    let parts = head.continuations().min(records.len() - 1);
+    let group =
+        long::join(&records[..1 + parts]).ok().and_then(|payload| ReleaseGroup::from_bytes(&payload).ok());
+    let key = |id| EntryKey { tenant: head.tenant, partition: head.partition, id };
+    keys.extend(group.iter().flat_map(|group| &group.entries).map(|entry| key(entry.lock)));
 }
 
 /// Where an id is remembered: with its partition, or with the shard if it concerns none that exists.

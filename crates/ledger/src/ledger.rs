@@ -276,8 +276,7 @@ impl Ledger {
         let body =
             surety_protocol::ControlBody { reference: self.sum, ..surety_protocol::ControlBody::default() };
         let shard = PartitionHandle::new(self.config.shard, 0);
-        let mut record =
-            Record::new(Kind::Checkpoint, Id(0), shard, surety_protocol::Amount::ZERO, &body);
+        let mut record = Record::new(Kind::Checkpoint, Id(0), shard, surety_protocol::Amount::ZERO, &body);
         record.time = self.time;
         record.code = Code::Approved as u8;
         record

@@ -112,9 +112,9 @@ impl Lock {
         self.approved + headroom - self.captured - self.released - self.expired
     }
 
-    /// T: the current total of a live lock.
+    /// T: the current total of a live lock. Of an ended one it means nothing: what it gave back includes headroom.
     pub(crate) const fn total(&self) -> u128 {
-        self.approved - self.released - self.expired
+        self.approved.saturating_sub(self.released).saturating_sub(self.expired)
     }
 
     /// Notes a change. A lock that has changed 65,535 times keeps its last version; what depends on versions is then declined.

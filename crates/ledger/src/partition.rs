@@ -1,7 +1,6 @@
 //! A partition: its money, its stake, its limits in use.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use surety_protocol::limits::AMOUNT_MAX;
 use surety_protocol::{Address, AssetId, Id, PartitionHandle, Policy, Seq, TenantId, Time};
 
 use crate::canon::{Field, Reader, Sink, canonical};
@@ -305,8 +304,6 @@ canonical!(Small {
 
 /// Units that nobody owns, and the base unit that nobody put in: the first deposit cannot be made worth nothing.
 pub(crate) const VIRTUAL_UNITS: u128 = 1_000_000;
-/// The most units of one partition, so that products and sums stay in range.
-pub(crate) const UNITS_MAX: u128 = AMOUNT_MAX << 20;
 
 /// What one supplier has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

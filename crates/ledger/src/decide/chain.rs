@@ -109,16 +109,15 @@ impl Ledger {
         let sent: Vec<Record> = records.to_vec();
         let first_reply = replies.len();
         for (member, ask) in asks.iter().enumerate() {
-            // Members before it may have used up a quota.
-            let checked = if ask.is_live { self.check_quotas(ask) } else { Ok(()) };
-            let performed = checked.and_then(|()| self.perform(ask, &mut records[member], &[]));
+            let ask = self.look_again(ask);
+            let performed = ask.and_then(|ask| Ok((ask, self.perform(&ask, &mut records[member], &[])?)));
             let culprit = match performed {
-                Ok(outcome) if outcome.code.is_success() => {
-                    let reply = self.finish(ask, &mut records[member], &outcome);
+                Ok((ask, outcome)) if outcome.code.is_success() => {
+                    let reply = self.finish(&ask, &mut records[member], &outcome);
                     replies.push(reply);
                     continue;
                 }
-                Ok(outcome) => Ok(outcome.code),
+                Ok((_, outcome)) => Ok(outcome.code),
                 Err(code) => Err(code),
             };
             replies.truncate(first_reply);
@@ -133,6 +132,20 @@ impl Ledger {
             };
         }
         Ok(Decision::Logged)
+    }
+
+    /// Members before it may have used up a quota, or spent its id.
+    fn look_again(&self, ask: &Ask) -> Result<Ask, Code> {
+        if ask.is_live {
+            self.check_quotas(ask)?;
+        }
+        match self.find(ask.account, ask.id) {
+            None => Ok(*ask),
+            Some(Found::Op(slot)) if ask.kind == Kind::Lock && self.ops.get(slot).awaits_a_lock() => {
+                Ok(Ask { spent: Some(slot), ..*ask })
+            }
+            Some(_) => Err(Code::IdConflict),
+        }
     }
 
     fn decline_chain(

@@ -103,11 +103,8 @@ impl Ledger {
         if lock.version == u16::MAX {
             return Err(Code::VersionConflict);
         }
-        let captured = if lock.has(flag::QUOTE) {
-            self.exts.get(lock.ext).captured_value
-        } else {
-            lock.captured
-        };
+        let captured =
+            if lock.has(flag::QUOTE) { self.exts.get(lock.ext).captured_value } else { lock.captured };
         if total < captured || total >= self.total_asked(lock) { Err(Code::OverLimit) } else { Ok(()) }
     }
 
@@ -184,8 +181,7 @@ impl Ledger {
         let excess = wanted - capturable;
         let headroom = excess.min(headroom_left);
         let free = excess - headroom;
-        let available =
-            if partition.stops_locks() { 0 } else { partition.available(until(settle_by)) };
+        let available = if partition.stops_locks() { 0 } else { partition.available(until(settle_by)) };
         if excess <= tolerated && free <= available {
             return Ok((Code::Approved, Draw { approved: capturable, headroom, free }));
         }
@@ -299,7 +295,12 @@ impl Ledger {
         }
     }
 
-    fn release_lock(&mut self, slot: u32, mut body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
+    fn release_lock(
+        &mut self,
+        slot: u32,
+        mut body: ChangeBody,
+        record: &mut Record,
+    ) -> Result<Outcome, Code> {
         let lock = *self.locks.get(slot);
         if self.is_overdue(&lock) {
             return Err(Code::Overloaded);
@@ -310,10 +311,10 @@ impl Ledger {
             End::Live | End::Expired => check_version(&lock, body.version).err().unwrap_or(Code::Approved),
             _ => Code::Approved,
         };
-        let outcome = Outcome { deadline, ..Outcome::new(code).of(slot) };
         if code != Code::Approved {
-            return Ok(Outcome { memo: Memo::Side, ..outcome });
+            return Ok(Outcome::new(code).of(slot));
         }
+        let outcome = Outcome { deadline, ..Outcome::new(code).of(slot) };
         match lock.end {
             End::Live => {
                 let mut edit = self.edit(slot);
@@ -374,8 +375,9 @@ impl Ledger {
             Err(answer) => return Ok(Outcome { memo: Memo::Side, ..answer }),
         };
         let lock = *self.locks.get(slot);
-        let answer = Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
-        let declined = |code| Ok(Outcome { code, memo: Memo::Side, ..answer }.of(slot));
+        let answer =
+            Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
+        let declined = |code| Ok(Outcome::new(code).of(slot));
         if let Err(code) = check_version(&lock, body.version) {
             return declined(code);
         }
@@ -421,12 +423,13 @@ impl Ledger {
             Err(answer) => return Ok(answer),
         };
         let lock = *self.locks.get(slot);
-        let answer = Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
+        let answer =
+            Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
         if let Err(code) = check_version(&lock, body.version) {
-            return Ok(Outcome { code, memo: Memo::Side, ..answer }.of(slot));
+            return Ok(Outcome::new(code).of(slot));
         }
         let Some(capture_slot) = self.capture_slot(&lock, body.capture) else {
-            return Ok(Outcome { code: Code::UnknownCapture, memo: Memo::Side, ..answer }.of(slot));
+            return Ok(Outcome::new(Code::UnknownCapture).of(slot));
         };
         let capture = *self.captures.get(capture_slot);
         let (amount, value) = refundable(&lock, &capture, record.amount.0);
@@ -518,7 +521,12 @@ impl Ledger {
     }
 
     /// An advice of a payment that was never asked for makes its lock: it has no merchant that could be paid on chain.
-    fn advise_unknown(&mut self, ask: &Ask, mut body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
+    fn advise_unknown(
+        &mut self,
+        ask: &Ask,
+        mut body: ChangeBody,
+        record: &mut Record,
+    ) -> Result<Outcome, Code> {
         let amount = record.amount.0;
         if ask.is_live && body.lock.time() > self.time.plus(surety_protocol::limits::ID_FUTURE_MAX) {
             return Err(Code::IdFromFuture);

@@ -44,7 +44,8 @@ impl Ledger {
         if record.partition.number() == 0 || body.asset == AssetId(0) || body.track_merchants > 1 {
             return Err(Code::Malformed);
         }
-        if self.partition_names.contains_key(&body.onchain) || self.partition_slot(record.partition).is_some() {
+        if self.partition_names.contains_key(&body.onchain) || self.partition_slot(record.partition).is_some()
+        {
             return Ok(Outcome::new(Code::Exists));
         }
         let mut partition = Partition::new(record.partition);

@@ -42,7 +42,8 @@ impl Ledger {
     pub(super) fn lock_request(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
         let mut body: LockBody = record.body();
         let policy = &self.partitions[ask.partition as usize].policy;
-        let life = if body.life_ms == 0 { policy.life_default } else { Time::from_millis(body.life_ms.into()) };
+        let life =
+            if body.life_ms == 0 { policy.life_default } else { Time::from_millis(body.life_ms.into()) };
         let deadline = on_grid(self.time.plus(life));
         let terms = self.terms(ask, body.quote, record.amount.0);
         let headroom = terms.map_or(0, |terms| self.headroom(ask, record, &body, terms.collateral));
@@ -94,11 +95,13 @@ impl Ledger {
             return Err(Code::Forbidden);
         }
         let available = partition.available(deadline);
-        let full = Grant { code: Code::Approved, value: record.amount.0, collateral: terms.collateral, headroom };
+        let full =
+            Grant { code: Code::Approved, value: record.amount.0, collateral: terms.collateral, headroom };
         if terms.collateral <= available {
             return Ok((terms, Grant { headroom: headroom.min(available - terms.collateral), ..full }));
         }
-        let partial = partial(&terms, body, available, partition.policy.edge_unit.0).ok_or(Code::Insufficient)?;
+        let partial =
+            partial(&terms, body, available, partition.policy.edge_unit.0).ok_or(Code::Insufficient)?;
         Ok((terms, partial))
     }
 

@@ -38,7 +38,8 @@ impl Ledger {
         let lock = self.locks.get(slot);
         let mut outcome = Outcome::new(lock.code).of(slot);
         outcome.approved = if lock.is_live() { lock.total() } else { lock.captured };
-        outcome.extra = if lock.ext == NONE || !lock.is_live() { 0 } else { self.exts.get(lock.ext).headroom };
+        outcome.extra =
+            if lock.ext == NONE || !lock.is_live() { 0 } else { self.exts.get(lock.ext).headroom };
         outcome.deadline = lock.deadline;
         outcome.capture = u16::from(lock.count);
         outcome.seq = lock.seq;

@@ -17,9 +17,9 @@ use alloc::vec::Vec;
 
 use surety_protocol::limits::{ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX};
 use surety_protocol::{
-    ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody, Id, Kind,
-    MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles, Seq, StakeBody,
-    TenantBody, TenantId, Time,
+    ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody,
+    Id, Kind, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles,
+    Seq, StakeBody, TenantBody, TenantId, Time,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -143,7 +143,8 @@ impl Ledger {
         records: &mut [Record],
         replies: &mut Vec<Reply>,
     ) -> Decision {
-        let is_chain = records.first().is_some_and(|record| record.is_linked() && record.continuations() == 0);
+        let is_chain =
+            records.first().is_some_and(|record| record.is_linked() && record.continuations() == 0);
         let decided = if is_chain && records.len() > 1 {
             self.decide_chain(source, first_seq, records, replies)
         } else {
@@ -341,7 +342,8 @@ impl Ledger {
             || makes_lock && self.locks.len() >= self.config.locks_max
             || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
         // While time is behind, collateral may be free that is not yet free.
-        let waits = matches!(ask.kind, Kind::Lock | Kind::Increase) && (self.is_behind || !self.due.is_empty());
+        let waits =
+            matches!(ask.kind, Kind::Lock | Kind::Increase) && (self.is_behind || !self.due.is_empty());
         if is_full || waits { Err(Code::Overloaded) } else { Ok(()) }
     }
 
@@ -413,7 +415,8 @@ impl Ledger {
         let mut op = Op::new(ask.id, ask.account, ask.kind, outcome.code, ask.seq);
         op.fingerprint = ask.fingerprint;
         op.capture = u8::try_from(outcome.capture).unwrap_or(NO_CAPTURE);
-        let side = Side { approved: outcome.approved, extra: outcome.extra, deadline: outcome.deadline, link: 0 };
+        let side =
+            Side { approved: outcome.approved, extra: outcome.extra, deadline: outcome.deadline, link: 0 };
         op.memo = match outcome.memo {
             Memo::Side if side.approved == 0 && side.extra == 0 && side.deadline == Time::ZERO => Memo::Zero,
             Memo::Amount if record.amount.0 != outcome.approved => Memo::Side,
@@ -571,9 +574,9 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
         && (!is_for_shard(kind) || record.partition.number() == 0)
 }
 
-/// Hash of a request as it was sent, with its tenant named.
+/// Hash of a request as it was sent, with its tenant named. Whatever the engine has already filled in does not count.
 fn fingerprint(record: &Record, parts: &[Record]) -> u64 {
-    let head = xxh3_64(&record.to_bytes());
+    let head = xxh3_64(&record.as_sent().to_bytes());
     parts.iter().fold(head, |sum, part| {
         let mut bytes = [0; surety_protocol::limits::RECORD_BYTES + 8];
         bytes[..8].copy_from_slice(&sum.to_le_bytes());

@@ -2,14 +2,14 @@
 
 use core::cmp::Reverse;
 
-use surety_protocol::limits::{AMOUNT_MAX, WITHDRAWALS_QUEUED_MAX};
+use surety_protocol::limits::{AMOUNT_MAX, UNITS_MAX, WITHDRAWALS_QUEUED_MAX};
 use surety_protocol::{Address, Amount, Code, Id, Record, StakeBody, Time};
 
 use super::{Ask, Outcome};
 use crate::edit::on_grid;
 use crate::ledger::Ledger;
 use crate::op::Memo;
-use crate::partition::{Position, Queued, UNITS_MAX};
+use crate::partition::{Position, Queued};
 
 /// Deposits and rewards of one partition whose numbers are kept.
 const NONCES_MAX: usize = 1 << 22;
@@ -43,13 +43,7 @@ impl Ledger {
         Ok(Outcome { memo: Memo::Side, extra: units, ..Outcome::new(Code::Approved).moving(amount) })
     }
 
-    fn judge_deposit(
-        &self,
-        slot: u32,
-        body: &StakeBody,
-        amount: u128,
-        opens: bool,
-    ) -> Result<u128, Code> {
+    fn judge_deposit(&self, slot: u32, body: &StakeBody, amount: u128, opens: bool) -> Result<u128, Code> {
         let partition = &self.partitions[slot as usize];
         let others = partition.positions.keys().any(|supplier| *supplier != body.supplier);
         let has_others = !opens && others;

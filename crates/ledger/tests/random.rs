@@ -1,0 +1,355 @@
+//! Random sequences of everything: the invariants hold after every step, the stream adds up, the log replays to the same
+//! state, and snapshots merge to it.
+
+mod world;
+
+use ledger::{Entry, EntryKey, Ledger, operation_len};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use surety_protocol::*;
+use world::*;
+
+const NAMES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(Ask),
+    Chain(Vec<Ask>),
+    /// Something that was sent before, again, with another amount if the number is not 0.
+    Again(usize, u128),
+    Wait(u64),
+    Price(u128, u32),
+    Policy(Policy),
+    Group(Vec<(&'static str, u128, u32)>),
+    Deposit(u8, u128),
+    Withdraw(u8, u128),
+    Checkpoint,
+}
+
+fn names() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&NAMES[..])
+}
+
+fn flags() -> impl Strategy<Value = Flags> {
+    let some = [
+        Flags(0),
+        Flags(0),
+        Flags::FINAL,
+        Flags::ALL_OR_NOTHING,
+        Flags::CERTIFIED,
+        Flags::SALE,
+        Flags::CERTIFIED | Flags::SALE,
+        Flags::BURN,
+    ];
+    prop::sample::select(some.to_vec())
+}
+
+fn linkable() -> impl Strategy<Value = Ask> {
+    let kinds = [
+        Kind::Lock,
+        Kind::Lock,
+        Kind::Lock,
+        Kind::Increase,
+        Kind::Decrease,
+        Kind::Capture,
+        Kind::Capture,
+        Kind::Release,
+        Kind::Reverse,
+        Kind::Refund,
+        Kind::Settle,
+        Kind::Consume,
+    ];
+    asks(kinds.to_vec())
+}
+
+fn asks(kinds: Vec<Kind>) -> impl Strategy<Value = Ask> {
+    let what = (prop::sample::select(kinds), names(), 1..400_u128, flags());
+    let how = (0..5_u16, 0..5_u16, 0..3_u8, 0..4_u32, 0..12_u8);
+    (what, how).prop_map(|((kind, lock, amount, flags), (capture, version, floor, life, rest))| {
+        let takes_none = matches!(kind, Kind::Release | Kind::Reverse | Kind::Settle | Kind::Lookup);
+        let name = if kind == Kind::Lock { lock } else { "" };
+        let by_operator = kind.origin() == Origin::Chain || kind.origin() == Origin::Admin;
+        Ask {
+            lock: if kind == Kind::Lock { "" } else { lock },
+            flags,
+            capture: if capture == 4 { ALL_CAPTURES } else { capture },
+            version: if kind == Kind::Increase { version + 1 } else { version.saturating_sub(3) },
+            floor: if floor == 0 { 10 } else { 0 },
+            life_ms: life * 20_000,
+            quote: if rest % 4 == 0 { EUR } else { QuoteId(0) },
+            partition: if rest == 5 { P2 } else { P1 },
+            tenant: if rest == 6 { T2 } else { T1 },
+            by: by_operator.then(operator),
+            merchant: if rest == 7 { MerchantId(8) } else { MERCHANT },
+            ..ask(kind, name, if takes_none { 0 } else { amount })
+        }
+    })
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    let limits = (0..3_u128, 0..3_u32, 0..2_u8, 0..2_u8, 0..3_u64);
+    let rates = (0..3_u32, 0..3_u32, 0..2_u8, 0..3_u64, 0..3_u64);
+    (limits, rates).prop_map(
+        |((open, count, late, action, settle_by), (tolerance, headroom, listed, unbonding, windows))| {
+            Policy {
+                merchant_open_max: Amount(open * 700),
+                velocity_count: count * 5,
+                late_capture: late,
+                settle_by_action: action,
+                settle_by: Time::from_secs(settle_by * 50),
+                tolerance_bps: tolerance * 1000,
+                headroom_bps: headroom * 700,
+                merchants_listed: listed,
+                unbonding: Time::from_secs(unbonding * 30),
+                late_window: Time::from_secs(windows * 100),
+                refund_window: Time::from_secs(windows * 200),
+                claim_margin: Time::from_secs(windows * 20),
+                life_default: Time::from_secs(40),
+                edge_unit: Amount(10),
+                fee_bps: 30,
+                ratio_bps: 15_000,
+                stop_ratio_bps: 12_000,
+                ..Policy::default()
+            }
+        },
+    )
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let of_locks = [
+        Kind::Lock,
+        Kind::Capture,
+        Kind::Lookup,
+        Kind::Advice,
+        Kind::Release,
+        Kind::Settle,
+        Kind::Consume,
+        Kind::Refund,
+        Kind::Reverse,
+    ];
+    let of_chain = [
+        Kind::GuaranteeCalled,
+        Kind::GuaranteePaid,
+        Kind::GuaranteeDismissed,
+        Kind::Deficit,
+        Kind::BatchFinal,
+        Kind::Reward,
+        Kind::Freeze,
+        Kind::Unfreeze,
+        Kind::Unfreeze,
+        Kind::Cover,
+        Kind::WriteOff,
+    ];
+    prop_oneof![
+        12 => linkable().prop_map(Event::Ask),
+        6 => asks(of_locks.to_vec()).prop_map(Event::Ask),
+        3 => asks(of_chain.to_vec()).prop_map(Event::Ask),
+        3 => prop::collection::vec(linkable(), 2..5).prop_map(Event::Chain),
+        3 => (0..50_usize, 0..3_u128).prop_map(|(back, other)| Event::Again(back, other)),
+        3 => (0..60_000_u64).prop_map(Event::Wait),
+        1 => Just(Event::Wait(130_000)),
+        1 => (1..5_u128, 0..3_u32).prop_map(|(price, ratio)| Event::Price(price * PAR / 2, ratio * 9000)),
+        1 => policies().prop_map(Event::Policy),
+        1 => prop::collection::vec((names(), 0..200_u128, 1..8_u32), 1..4).prop_map(Event::Group),
+        2 => (0..3_u8, 1..2000_u128).prop_map(|(supplier, amount)| Event::Deposit(supplier, amount)),
+        1 => (0..3_u8, 1..2000_u128).prop_map(|(supplier, units)| Event::Withdraw(supplier, units * 1_000_000)),
+        1 => Just(Event::Checkpoint),
+    ]
+}
+
+/// What was sent, and what was answered.
+#[derive(Default)]
+struct Sent {
+    operations: Vec<(Caller, Vec<Record>)>,
+    answers: Vec<Vec<Reply>>,
+}
+
+/// Does it; `sent` are the operations that may be repeated.
+fn happen(world: &mut World, sent: &mut Sent, event: &Event) {
+    match event {
+        Event::Ask(ask) => {
+            let record = world.record(ask);
+            send(world, sent, ask.by.unwrap_or_else(|| everything(ask.tenant)), vec![record]);
+        }
+        Event::Chain(asks) => {
+            let mut records: Vec<Record> = asks.iter().map(|ask| world.record(ask)).collect();
+            let last = records.len() - 1;
+            records[..last].iter_mut().for_each(|record| record.flags |= Flags::LINKED.0);
+            send(world, sent, everything(asks[0].tenant), records);
+        }
+        Event::Again(back, other) => {
+            let Some((by, mut records)) =
+                sent.operations.len().checked_sub(1 + back).map(|at| sent.operations[at].clone())
+            else {
+                return;
+            };
+            records[0].amount.0 += other;
+            world.execute(&by, records);
+        }
+        Event::Wait(ms) => world.wait(*ms),
+        Event::Price(price, ratio) => world.price(*price, *ratio),
+        Event::Policy(policy) => world.policy(P1, policy),
+        Event::Group(entries) => {
+            world.release_group(RELEASE_KEY, entries);
+        }
+        Event::Deposit(supplier, amount) => {
+            world.deposit_by(Address([*supplier + 1; 20]), *amount);
+        }
+        Event::Withdraw(supplier, units) => {
+            world.withdraw_by(Address([*supplier + 1; 20]), *units);
+        }
+        Event::Checkpoint => world.checkpoint(),
+    }
+}
+
+fn everything(tenant: TenantId) -> Caller {
+    Caller { roles: Roles::AUTHORIZER | Roles::READER, ..caller(tenant) }
+}
+
+fn send(world: &mut World, sent: &mut Sent, by: Caller, records: Vec<Record>) {
+    let (_, replies) = world.execute(&by, records.clone());
+    let requests = records.iter().filter(|record| record.kind() != Some(Kind::Continuation));
+    assert_eq!(replies.len(), requests.count(), "every request is answered");
+    sent.operations.push((by, records));
+    sent.answers.push(replies);
+}
+
+/// Every logged request gets its first answer again, as long as it is remembered.
+fn repeat_everything(world: &mut World, sent: &[(Caller, Vec<Record>)], answers: &[Vec<Reply>]) {
+    for ((by, records), first) in sent.iter().zip(answers) {
+        if first.iter().all(|reply| reply.seq == Seq(0)) || records[0].kind() == Some(Kind::Lookup) {
+            continue;
+        }
+        let (_, again) = world.execute(by, records.clone());
+        for (first, again) in first.iter().zip(&again) {
+            // An id that is too old is forgotten; only an advice can still make something of it.
+            let is_old = first.id.time().plus(limits::ID_WINDOW_DEFAULT) < world.now;
+            if is_old && !again.code().is_recorded()
+                || again.code() == Code::LinkedFailed && again.seq == Seq(0)
+            {
+                continue;
+            }
+            let told = |reply: &Reply| {
+                (reply.code, reply.approved, reply.extra, reply.seq, reply.deadline, reply.capture)
+            };
+            assert_eq!(told(again), told(first), "the same answer again: {records:?}");
+            assert!(again.is_replayed() || first.is_replayed());
+        }
+    }
+}
+
+/// Builds the snapshot at the end out of the one at a cut, as it is done beside a running shard.
+fn merged(world: &World, cut: usize) -> Vec<Entry> {
+    let end = world.log.last().unwrap().time;
+    let before = replay(Ledger::new(config()), Seq(1), &world.log[..cut]).unwrap();
+    let snapshot: Vec<Entry> = before.entries().collect();
+    let touched: BTreeSet<EntryKey> = Entry::touched(&world.log[cut..]).into_iter().collect();
+    let is_needed = |entry: &&Entry| entry.key().is_none_or(|key| touched.contains(&key));
+    let needed = snapshot.iter().filter(is_needed).cloned();
+    let part = Ledger::from_entries(config(), before.time(), needed).unwrap();
+    let part = replay_part(part, cut, &world.log[cut..]);
+    let untouched =
+        snapshot.iter().filter(|entry| entry.key().is_some_and(|key| !touched.contains(&key))).cloned();
+    let is_kept = |entry: &Entry| !entry.is_forgotten(&config(), end);
+    let mut all: Vec<Entry> = part.entries().chain(untouched).filter(is_kept).collect();
+    all.sort_unstable();
+    all
+}
+
+/// A part does not have the whole state, so its hash is not that of the checkpoints.
+fn replay_part(part: Ledger, cut: usize, records: &[Record]) -> Ledger {
+    let is_state = |record: &&Record| record.kind() != Some(Kind::Checkpoint);
+    let (mut part, mut at, mut rest) = (part, cut, records);
+    while let Some(length) = operation_len(rest).filter(|length| *length > 0) {
+        if rest[..1].iter().all(|record| is_state(&record)) {
+            part.replay(Seq(at as u64 + 1), &rest[..length]).unwrap();
+        }
+        at += length;
+        rest = &rest[length..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    part
+}
+
+/// Positions between two operations.
+fn cuts(log: &[Record]) -> Vec<usize> {
+    let mut at = 0;
+    let mut cuts = vec![0];
+    while at < log.len() {
+        at += operation_len(&log[at..]).unwrap();
+        cuts.push(at);
+    }
+    cuts
+}
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_invariants_hold(
+        policy in policies(),
+        events in prop::collection::vec(events(), 1..120),
+        cut in 0..1000_usize,
+    ) {
+        let mut world = World::with_policy(&policy);
+        world.price(PAR, 0);
+        let mut sent = Sent::default();
+        for event in &events {
+            happen(&mut world, &mut sent, event);
+        }
+        repeat_everything(&mut world, &sent.operations, &sent.answers);
+        world.checkpoint();
+        world.finish();
+        let cuts = cuts(&world.log);
+        let cut = cuts[cut % cuts.len()];
+        let whole: Vec<Entry> = world.ledger.entries().collect();
+        let merged = merged(&world, cut);
+        let differs = merged.iter().zip(&whole).find(|(merged, whole)| merged != whole);
+        prop_assert!(
+            merged.len() == whole.len() && differs.is_none(),
+            "a merged snapshot is the snapshot: {} and {} entries, first difference {:?}",
+            merged.len(), whole.len(), differs.map(|(merged, whole)| (merged.kind(), merged.key(), whole.key())),
+        );
+    }
+}
+
+#[test]
+fn a_log_that_was_altered_anywhere_does_not_replay() {
+    let mut world = World::new();
+    world.send(&lock("a", 100).life(1000));
+    world.send(&capture("a", 30));
+    world.chain(&[lock("b", 10), lock("c", 5000)]);
+    world.send(&lock("d", 10).flag(Flags::SALE));
+    world.send(&consume("d", 0, 0));
+    world.wait(1000);
+    world.checkpoint();
+    let from = world.log.iter().position(|record| record.kind() == Some(Kind::Lock)).unwrap();
+    for at in from..world.log.len() {
+        for byte in 0..limits::RECORD_BYTES {
+            let mut log = world.log.clone();
+            let mut bytes = log[at].to_bytes();
+            bytes[byte] ^= 1;
+            log[at] = Record::from_bytes(&bytes);
+            // The sender's own words are believed; what the engine says must follow from them, or the hash differs.
+            let is_caught = std::panic::catch_unwind(|| replay(Ledger::new(config()), Seq(1), &log).is_err());
+            let carried = is_carried(&world.log[at], byte);
+            assert!(is_caught.unwrap() || carried, "record {at} {:?}, byte {byte}", world.log[at].kind());
+        }
+    }
+}
+
+/// Bytes of a record that no decision and no state depends on: the principal, and what is in a checkpoint beside the hash.
+fn is_carried(record: &Record, byte: usize) -> bool {
+    match record.kind().unwrap() {
+        Kind::Checkpoint => !(48..64).contains(&byte),
+        Kind::Lock => false,
+        _ => (96..100).contains(&byte),
+    }
+}
