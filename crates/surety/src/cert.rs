@@ -13,6 +13,7 @@ use crate::exit::{self, Exit, Failure};
 /// Makes development certificates: an authority, servers, clients with tenant and roles
 ///
 /// A client's identity is one PEM file: certificate, private key, authority. Tenant and roles stand in the certificate.
+/// These are certificates of TLS; the certificates of locks are not part of this version.
 ///
 /// Example: surety cert client --data DIR --tenant 7 --role authorizer --name router-1 --out router-1.pem
 #[derive(Debug, ClapArgs)]

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
+    /// Nothing is wrong with us: nobody reads any more.
+    Done = 0,
     /// Something failed that has no code of its own; a check that ran and did not hold.
     Failure = 1,
     /// The command line, the environment or a file of settings is wrong.
@@ -85,11 +87,6 @@ impl Failure {
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
-
-    /// Ends the command with a code whose reason has already been told on standard output.
-    pub(crate) const fn told(exit: Exit) -> Self {
-        Self { exit, message: String::new() }
-    }
 }
 
 impl fmt::Display for Failure {
@@ -102,7 +99,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // Nobody reads any more (`surety dump | head`): that is no failure of ours, and no place to complain to.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self::told(Exit::Failure);
+            return Self { exit: Exit::Done, message: String::new() };
         }
         Self::new(Exit::Failure, error)
     }
@@ -131,6 +128,7 @@ mod tests {
     #[test]
     fn every_code_is_in_the_help() {
         for exit in [
+            Exit::Done,
             Exit::Failure,
             Exit::Usage,
             Exit::Corrupt,

@@ -182,11 +182,12 @@ impl Worker {
                 self.settle(lock.settle()).await?;
             }
             Story::Increase => {
-                let (lock, amount) = self.lock(RETAIL).await?;
+                let amount = self.amount();
+                let request = self.request(RETAIL, amount);
+                let (lock, reply) = self.lock_as(request).await?;
                 let more = Amount(amount.0 + part(amount, 50).0);
-                let raised = self.pay(lock.increase(more, 0)).await?;
+                self.pay(lock.increase(more, reply.version)).await?;
                 let captured = self.pay(lock.capture_last(part(more, 90))).await?;
-                debug_assert!(raised.version > 0, "an increase is a new version");
                 self.settle(lock.settle_capture(captured.capture)).await?;
             }
             Story::Release => {
@@ -215,7 +216,7 @@ impl Worker {
                 // 5 to 50 dollars, in millionths.
                 let value = Amount(u128::from(5_000_000 + self.random.below(45_000_000)));
                 let request = LockRequest { quote: FX_QUOTE, ..self.request(FX, value) };
-                let lock = self.lock_as(request).await?;
+                let (lock, _) = self.lock_as(request).await?;
                 let captured = self.pay(lock.capture_last(part(value, 80))).await?;
                 self.settle(lock.settle_capture(captured.capture)).await?;
             }
@@ -275,14 +276,14 @@ impl Worker {
     async fn lock(&mut self, partition: surety_protocol::PartitionHandle) -> Option<(LockRef, Amount)> {
         let amount = self.amount();
         let request = self.request(partition, amount);
-        let lock = self.lock_as(request).await?;
+        let (lock, _) = self.lock_as(request).await?;
         Some((lock, amount))
     }
 
-    async fn lock_as(&mut self, request: LockRequest) -> Option<LockRef> {
+    async fn lock_as(&mut self, request: LockRequest) -> Option<(LockRef, Reply)> {
         let record = self.record(request.into());
         let reply = self.submit(false, record).await?;
-        reply.code().is_success().then_some(LockRef::new(request.partition, record.id))
+        reply.code().is_success().then_some((LockRef::new(request.partition, record.id), reply))
     }
 
     async fn pay(&mut self, draft: Draft) -> Option<Reply> {

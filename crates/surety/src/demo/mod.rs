@@ -248,11 +248,14 @@ impl Told {
         Ok(())
     }
 
-    /// Waits for the end, and shows how it goes on a terminal.
+    /// Waits for the end, which an interrupt brings early, and shows how it goes on a terminal.
     async fn progress(&self, shared: &Shared, begun: Instant, lasting: Duration) {
         while begun.elapsed() < lasting {
             let left = lasting.saturating_sub(begun.elapsed());
-            tokio::time::sleep(left.min(PROGRESS_INTERVAL)).await;
+            tokio::select! {
+                () = tokio::time::sleep(left.min(PROGRESS_INTERVAL)) => {}
+                _ = tokio::signal::ctrl_c() => break,
+            }
             if self.is_terminal {
                 let answered = shared.answered.load(Ordering::Relaxed);
                 let locks = shared.locks.load(Ordering::Relaxed);

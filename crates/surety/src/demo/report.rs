@@ -30,6 +30,11 @@ pub(crate) fn json(seen: &Seen, check: &MoneyCheck) -> Value {
         let sum = declined.get(code.name()).and_then(Value::as_u64).unwrap_or(0) + count;
         declined.insert(code.name().to_owned(), json!(sum));
     }
+    let mut done = serde_json::Map::new();
+    for ((kind, _), count) in seen.outcome.tally.codes().iter().filter(|((_, code), _)| code.is_success()) {
+        let sum = done.get(kind.name()).and_then(Value::as_u64).unwrap_or(0) + count;
+        done.insert(kind.name().to_owned(), json!(sum));
+    }
     json!({
         "ok": check.is_ok(),
         "locks": seen.locks,
@@ -40,6 +45,7 @@ pub(crate) fn json(seen: &Seen, check: &MoneyCheck) -> Value {
         "p99_us": latency.value_at_quantile(0.99),
         "durability": "fsync",
         "seconds": seen.lasted.as_secs_f64(),
+        "done": done,
         "declined": declined,
         "repeats": seen.outcome.tally.repeats(),
         "expired": seen.elapsed.expired,

@@ -16,9 +16,17 @@ fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
         assert_eq!(value["money_check"][party], "ok");
     }
     assert!(value["declined"]["OVER_LIMIT"].as_u64().unwrap() > 0, "{value}");
-    for what in ["repeats", "expired", "overdue"] {
+    for what in ["repeats", "expired", "overdue", "late_captures"] {
         assert!(value[what].as_u64().unwrap() > 0, "{what}: {value}");
     }
+    for kind in [
+        "lock", "increase", "capture", "release", "reverse", "refund", "settle", "consume", "deposit",
+        "price",
+    ] {
+        assert!(value["done"][kind].as_u64().unwrap_or(0) > 0, "{kind}: {value}");
+    }
+    // Only what is meant to be declined is.
+    assert_eq!(value["declined"].as_object().unwrap().len(), 1, "{value}");
     let verified = surety(&["verify", "--data", data, "--json"]).exits(0).json();
     assert_eq!(verified["shards"][0]["locks"], value["locks"]);
     surety(&["demo", "--data", data]).fails(1, "exists");

@@ -21,7 +21,8 @@ fn nothing_acknowledged_is_lost_by_a_killed_engine() {
 /// One load goes on through all rounds: it repeats under the same ids what the kills left unanswered.
 fn rounds(durability: &str, rounds: u32) {
     let data = Data::init(1);
-    let acks = data.file("acks.bin");
+    let beside = Data::empty();
+    let acks = beside.file("acks.bin");
     let acks = acks.to_str().unwrap();
     let mut engine = Engine::start(&data, durability);
     let listen = engine.listen().to_owned();
@@ -81,11 +82,10 @@ impl Load {
         let (goal, begun) = (count() + more, Instant::now());
         while count() < goal {
             assert!(begun.elapsed() < PATIENCE, "no more replies come");
-            if let Some(child) = &mut self.child {
-                if let Some(status) = child.try_wait().unwrap() {
-                    let ended = Ended::from(self.child.take().unwrap().wait_with_output().unwrap());
-                    panic!("the load ended with {status}: {} {}", ended.stdout, ended.stderr);
-                }
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            if let (Some(status), Some(child)) = (ended, self.child.take_if(|_| ended.is_some())) {
+                let ended = Ended::from(child.wait_with_output().unwrap());
+                panic!("the load ended with {status}: {} {}", ended.stdout, ended.stderr);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
