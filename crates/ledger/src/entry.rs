@@ -361,12 +361,14 @@ impl Ledger {
                 add(EntryKind::Grant, &|out| self.put_grant(out, slot));
             }
         }
+        // ORDER: whoever asks sorts the entries, or adds them up.
         for ((tenant, _), merchant) in &self.merchants {
             add(EntryKind::Merchant, &|out| put_merchant(out, TenantId(*tenant), merchant));
         }
         for (key, price) in &self.prices {
             add(EntryKind::Price, &|out| put_price(out, *key, price));
         }
+        // ORDER: whoever asks sorts the entries, or adds them up.
         for ((account, merchant), value) in &self.open {
             add(EntryKind::Open, &|out| self.put_open(out, *account, MerchantId(*merchant), *value));
         }
