@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ pub struct Running {
     shared: Arc<Shared>,
     shards: Vec<ShardStart>,
     threads: Vec<JoinHandle<()>>,
-    reports: Receiver<(ShardId, Report)>,
+    /// Behind a lock only so that a server can be shared; `shutdown` alone reads it.
+    reports: Mutex<Receiver<(ShardId, Report)>>,
     admin: Option<Admin>,
     _directory: DataDirectory,
 }
@@ -206,7 +207,7 @@ impl Server {
             .transpose()
             .map_err(StartError::Thread)?;
         shared.set_life(Life::Serving);
-        Ok(Running { shared, shards, threads, reports, admin, _directory: directory })
+        Ok(Running { shared, shards, threads, reports: Mutex::new(reports), admin, _directory: directory })
     }
 }
 
@@ -279,10 +280,11 @@ impl Running {
 
     /// One report of a kind from each shard.
     fn collect<T>(&self, mut pick: impl FnMut(Report) -> Option<T>) -> Vec<(ShardId, T)> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         let mut picked = Vec::new();
         while picked.len() < self.shards.len() {
             // A shard that is gone has aborted the process.
-            let Ok((shard, report)) = self.reports.recv() else { break };
+            let Ok((shard, report)) = reports.recv() else { break };
             picked.extend(pick(report).map(|value| (shard, value)));
         }
         picked

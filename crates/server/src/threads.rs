@@ -26,8 +26,17 @@ pub(crate) struct AbortOnPanic;
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("a thread panicked; aborting");
-            std::process::abort();
+            abort("a thread panicked");
         }
     }
+}
+
+/// Says why, and ends the process at once: no reply leaves, nothing is cleaned up.
+pub(crate) fn abort(why: &str) -> ! {
+    tracing::error!("{why}; aborting");
+    if !tracing::dispatcher::has_been_set() {
+        // An embedder may have no log; it must still learn why its process is gone.
+        eprintln!("surety: {why}; aborting");
+    }
+    std::process::abort()
 }

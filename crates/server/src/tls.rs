@@ -23,6 +23,8 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// Bytes that a connection may have unacknowledged towards its peer; past it the backlog grows, and is limited itself.
 pub(crate) const SEND_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+/// First packets that may wait to be looked at; past it they are dropped without a word.
+const INCOMING_MAX: usize = 1024;
 /// A connection that is silent for so long is gone.
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
 /// Certificates that are no longer accepted, as one or more lists signed by the authority; may be absent.
@@ -95,7 +97,7 @@ pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, 
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport_with_streams(limits.streams)));
     config.migration(false);
-    config.max_incoming(limits.handshakes);
+    config.max_incoming(INCOMING_MAX);
     config.incoming_buffer_size(16 * 1024);
     config.incoming_buffer_size_total(4 * 1024 * 1024);
     Ok(config)

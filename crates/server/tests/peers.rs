@@ -140,6 +140,6 @@ async fn a_flood_of_first_packets_is_limited_and_others_go_on() {
         tasks.spawn(async move { Raw::connect_with(address, config).await.is_ok() });
     }
     let passed = tasks.join_all().await.into_iter().filter(|passed| *passed).count();
-    assert!(passed > 0, "those who answer the Retry get in");
+    assert!(passed > 0 && passed < 40, "some answer the Retry and get in, the others are refused: {passed}");
     raw.ask(lock(0)).await.unwrap();
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use engine::{Engine, Marks, Route};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId, TenantId, Time, Token,
+    Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId, TenantBody, TenantId,
+    Time, Token,
 };
 
 use crate::clock::{Clock, Readings, boot_now};
@@ -229,10 +230,12 @@ impl Core {
         self.clock.now(boot_now()).0
     }
 
-    /// True if a tenant was shut out by a logged order.
+    /// True if a tenant was shut out by a logged order. The operator cannot be, and one that was never set is not.
     pub(super) fn is_shut_out(&self, tenant: TenantId) -> bool {
+        let never_set = TenantBody { tenant, ..TenantBody::default() };
         let tenants = self.engine.ledger().tenants();
-        tenants.iter().any(|state| state.quotas.tenant == tenant && state.quotas.enabled == 0)
+        let quotas = tenants.iter().map(|state| state.quotas).find(|quotas| quotas.tenant == tenant);
+        tenant != TenantId(0) && quotas.is_some_and(|quotas| quotas.enabled == 0 && quotas != never_set)
     }
 
     pub(super) fn metrics(&self) -> &ShardMetrics {

@@ -9,6 +9,7 @@ use surety_protocol::ShardId;
 use wal::Write;
 
 use crate::shared::Shared;
+use crate::threads;
 
 /// Performs the writes of one log.
 #[derive(Debug)]
@@ -88,12 +89,7 @@ pub enum StartJournalError {
 fn or_abort<T, E: std::fmt::Display>(shard: ShardId, result: Result<T, E>) -> T {
     match result {
         Ok(value) => value,
-        Err(error) => {
-            tracing::error!(
-                shard = shard.0,
-                "{error}; aborting, so that nothing is answered that is not logged"
-            );
-            std::process::abort()
-        }
+        // Nothing is answered that is not logged.
+        Err(error) => threads::abort(&format!("shard {shard}: {error}")),
     }
 }

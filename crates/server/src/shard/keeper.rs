@@ -12,6 +12,7 @@ use surety_protocol::{Seq, ShardId};
 use wal::{FileName, Storage, create_reserve, list_segments, list_snapshots, removable};
 
 use crate::shared::Shared;
+use crate::threads;
 
 /// Jobs that may wait; each kind is given once at a time.
 const JOBS_MAX: usize = 4;
@@ -153,8 +154,7 @@ fn make_snapshot(config: &engine::Config, storage: &mut FileStorage, synced: Seq
             }
             Ok(None) => break,
             Err(error @ (BuildError::Diverged { .. } | BuildError::Hash { .. })) => {
-                tracing::error!(shard, "{error}; aborting: what runs is not what is logged");
-                std::process::abort();
+                threads::abort(&format!("shard {shard}: what runs is not what is logged: {error}"));
             }
             Err(error) => {
                 tracing::warn!(shard, "no snapshot: {error}");

@@ -15,9 +15,9 @@ use server::pki::DevelopmentPki;
 use server::{Config, Durability, Limits, Running, Server, StartError, pki_path};
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
-    ALPN, Amount, CloseCode, FrameHeader, FrameKind, Hello, HelloReply, Id, Kind, LockBody, PartitionHandle,
-    Record, Reply, Roles, Seq, ShardId, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantId, Time,
-    Token,
+    ALPN, Address, Amount, AssetId, CloseCode, Code, FrameHeader, FrameKind, GrantBody, Hello, HelloReply,
+    Id, Kind, LockBody, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles, Seq, ShardId,
+    StakeBody, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantBody, TenantId, Time, Token, long,
 };
 use tempfile::TempDir;
 
@@ -30,9 +30,11 @@ pub const TENANT: TenantId = TenantId(1);
 
 /// A data directory and the server on it.
 pub struct Rig {
-    pub directory: TempDir,
+    // Ends before its directory goes.
     pub running: Option<Running>,
+    pub directory: TempDir,
     shards: u16,
+    is_furnished: bool,
 }
 
 impl Rig {
@@ -50,7 +52,7 @@ impl Rig {
     pub fn stopped(shards: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         server::init(directory.path(), shards, SEGMENT).unwrap();
-        Self { directory, running: None, shards }
+        Self { running: None, directory, shards, is_furnished: false }
     }
 
     pub fn path(&self) -> &Path {
@@ -79,6 +81,49 @@ impl Rig {
         let mut config = self.config();
         change(&mut config);
         self.running = Some(Server::start(config).unwrap());
+        if !std::mem::replace(&mut self.is_furnished, true) {
+            // On a thread of its own, since the test may already be inside a runtime.
+            std::thread::scope(|scope| scope.spawn(|| in_runtime(self.furnish())).join().unwrap());
+        }
+    }
+
+    /// A partition with collateral in each shard, for the tenant.
+    async fn furnish(&self) {
+        for shard in 0..self.shards {
+            let partition = partition(shard);
+            let whole = PartitionHandle::new(ShardId(shard), 0);
+            let mut onchain = [7; 32];
+            onchain[..8].copy_from_slice(&partition.0.to_be_bytes());
+            let create = PartitionBody { onchain, asset: AssetId(1), ..PartitionBody::default() };
+            let tenant = TenantBody {
+                tenant: TENANT,
+                locks_max: 1 << 20,
+                ids_max: 1 << 20,
+                tombstones_max: 1 << 10,
+                advices_max: 1 << 10,
+                enabled: 1,
+                ..TenantBody::default()
+            };
+            let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
+            let policy = Policy { merchants_listed: 0, ..Policy::default() };
+            let mut admin = self.operator("admin", shard).await;
+            let none = Amount::ZERO;
+            admin.order(&[Record::new(Kind::TenantSet, id(), whole, none, &tenant)]).await;
+            admin.order(&[Record::new(Kind::PartitionCreate, id(), partition, none, &create)]).await;
+            admin.order(&long::split(Kind::Policy, id(), partition, 0, &policy.to_bytes())).await;
+            admin.order(&[Record::new(Kind::Grant, id(), partition, none, &grant)]).await;
+            let deposit = StakeBody { supplier: Address([3; 20]), nonce: 1, ..StakeBody::default() };
+            let amount = Amount(1_000_000_000_000);
+            let mut settler = self.operator("settler", shard).await;
+            settler.order(&[Record::new(Kind::Deposit, id(), partition, amount, &deposit)]).await;
+        }
+    }
+
+    /// A peer with one of the operator's identities.
+    pub async fn operator(&self, name: &str, shard: u16) -> Raw {
+        let mut raw = Raw::connect(self.address(shard), &self.identity(name)).await.unwrap();
+        raw.greet(TenantId(0), &[]).await.unwrap();
+        raw
     }
 
     pub fn try_start(&self) -> Result<Running, StartError> {
@@ -274,6 +319,13 @@ impl Raw {
         self.frame(FrameKind::Subscribe, 1, &subscribe.to_bytes()).await
     }
 
+    /// Sends one operation, which must be approved.
+    pub async fn order(&mut self, operation: &[Record]) {
+        self.requests(operation).await.unwrap();
+        let (replies, _) = self.replies(1).await.unwrap();
+        assert_eq!(replies[0].code(), Code::Approved, "{:?}", operation[0].kind());
+    }
+
     /// Waits for the end of the connection.
     pub async fn ended(&self) -> Ended {
         tokio::time::timeout(PATIENCE, self.connection.closed()).await.expect("an end").into()
@@ -325,9 +377,18 @@ pub fn id() -> Id {
     Id::from_parts(Time(u64::try_from(wall.as_nanos()).unwrap()), u128::from_le_bytes(entropy))
 }
 
+fn in_runtime(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
+}
+
+/// The furnished partition of a shard.
+pub fn partition(shard: u16) -> PartitionHandle {
+    PartitionHandle::new(ShardId(shard), 1)
+}
+
 /// A lock of 1 in partition 1 of a shard.
 pub fn lock(shard: u16) -> Record {
-    lock_in(PartitionHandle::new(ShardId(shard), 1), 1)
+    lock_in(partition(shard), 1)
 }
 
 pub fn lock_in(partition: PartitionHandle, amount: u128) -> Record {
