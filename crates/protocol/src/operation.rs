@@ -125,6 +125,10 @@ pub fn admit(operation: &[Record], caller: &Caller) -> Result<(), Code> {
         if kind != Kind::Continuation && !caller.may_send(kind, record.tenant) {
             return Err(Code::NoRight);
         }
+        // The ledger believes a group's signature and paths. Who verifies them, a settlement, is not there: refuse all.
+        if kind == Kind::ReleaseGroup {
+            return Err(Code::NoRight);
+        }
     }
     Ok(())
 }
@@ -249,6 +253,8 @@ mod tests {
         let admin = caller(Roles::ADMIN, 0);
         assert_eq!(admit(&long, &admin), Ok(()));
         assert_eq!(admit(&long, &caller(Roles::ADMIN, 7)), Err(Code::NoRight), "a tenant's admin");
+        let group = long::split(Kind::ReleaseGroup, Id(9), PartitionHandle(1), 0, &[1; 360]);
+        assert_eq!(admit(&group, &authorizer), Err(Code::NoRight), "nobody verifies its signature");
         let mut linked = long.clone();
         linked[0] = linked[0].with_flags(Flags::LINKED);
         linked.push(lock(1));
