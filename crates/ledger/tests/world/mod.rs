@@ -415,7 +415,9 @@ impl World {
     /// Decides an operation as the engine does: what is due first, then the operation, then what follows it.
     pub fn execute(&mut self, by: &Caller, mut records: Vec<Record>) -> (Decision, Vec<Reply>) {
         self.advance();
-        if let Err(code) = admit(&records, by) {
+        // Groups of releases are let in only by who verifies their signatures; the ledger gets verified ones.
+        let is_group = records[0].kind() == Some(Kind::ReleaseGroup);
+        if let Err(code) = if is_group { Ok(()) } else { admit(&records, by) } {
             let refused = |record: &Record| Reply { id: record.id, code: code as u8, ..Reply::default() };
             return (Decision::NotLogged, records.iter().map(refused).collect());
         }
