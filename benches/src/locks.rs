@@ -12,8 +12,12 @@ use surety_protocol::{Id, Record, Reply, Roles, ShardId, TenantId, Time};
 
 use crate::echo::on_client;
 use crate::figures::{Latency, Recorder};
-use crate::machine::on_core;
 use crate::mix::{Mix, Numbers, TENANT, furnish};
+
+/// The core of the server's one shard: it pins itself to the first.
+pub const SHARD_CORE: usize = 0;
+/// The core of a client that does not share the shard's.
+pub const CLIENT_CORE: usize = 1;
 
 /// A server on a fresh data directory.
 pub struct Bench {
@@ -29,8 +33,6 @@ pub struct Setting {
     pub durability: Durability,
     /// How the log is written.
     pub io: IoMode,
-    /// The core of the shard's thread and of those that it starts.
-    pub core: usize,
     /// Records between two snapshots; 0 for the default.
     pub snapshot_records: u64,
     /// Partitions with collateral.
@@ -38,10 +40,10 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// One shard on core 1, snapshots as usual, 1,000 partitions.
+    /// Snapshots as usual, 1,000 partitions.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
-        Self { durability, io: IoMode::Direct, core: 1, snapshot_records: 0, partitions: 1_000 }
+        Self { durability, io: IoMode::Direct, snapshot_records: 0, partitions: 1_000 }
     }
 }
 
@@ -58,12 +60,11 @@ impl Bench {
         config.listen = Some(([127, 0, 0, 1], 0).into());
         config.durability = setting.durability;
         config.io = setting.io;
-        config.pin_threads = false;
         if setting.snapshot_records > 0 {
             config.snapshot_records = setting.snapshot_records;
         }
-        // The threads of the server inherit the core of the thread that starts them.
-        let running = on_core(setting.core, || Server::start(config))?;
+        // The one shard is pinned to the first core, its helpers are not.
+        let running = Server::start(config)?;
         let address = running.addresses()[0];
         let bench = Self { running: Some(running), directory, address };
         bench.furnish(setting.partitions)?;
@@ -97,7 +98,7 @@ impl Bench {
     fn furnish(&self, partitions: u64) -> anyhow::Result<()> {
         let identity = self.identity(TenantId(0), Roles::KNOWN)?;
         let address = self.address;
-        on_client(0, async move {
+        on_client(CLIENT_CORE, async move {
             let client = Client::connect(address, identity).await?;
             for operation in furnish(partitions, client.now()) {
                 let reply = client.submit_long(&operation).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use benches::echo::{self, EchoServer};
 use benches::figures::{median, spread};
-use benches::locks::{Bench, Setting};
+use benches::locks::{Bench, CLIENT_CORE, SHARD_CORE, Setting};
 use benches::{floor, ledger_rate, machine};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
@@ -194,12 +194,9 @@ impl Run {
     /// A lock against a bare echo, a datagram, a synced write and a wake-up.
     fn latencies(&mut self) -> anyhow::Result<()> {
         let os = self.bench(Setting::new(Durability::Os))?;
-        let os_1core = self.bench(Setting { core: 0, ..Setting::new(Durability::Os) })?;
         let fsync = self.bench(Setting::new(Durability::Fsync))?;
-        let fsync_1core = self.bench(Setting { core: 0, ..Setting::new(Durability::Fsync) })?;
         let (server, client) = echo_configs(&os)?;
-        let echo_two = EchoServer::start(server.clone(), 1, 1)?;
-        let echo_one = EchoServer::start(server, 0, 1)?;
+        let echo = EchoServer::start(server, SHARD_CORE, 1)?;
         let rounds = self.scale.rounds;
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
@@ -207,23 +204,23 @@ impl Run {
             let udp_1core = floor::udp_ping_pong(rounds, echo::request_bytes(1), [0, 0])?;
             series.add("udp_p50_us", udp.p50_us);
             series.add("udp_p50_us_1core", udp_1core.p50_us);
-            let echo = echo::one_in_flight(echo_two.address, client.clone(), 0, rounds)?;
-            series.add("echo_p50_us", echo.p50_us);
-            series.add("echo_p99_us", echo.p99_us);
-            let lock = os.one_in_flight(0, rounds)?;
+            let bare = echo::one_in_flight(echo.address, client.clone(), CLIENT_CORE, rounds)?;
+            series.add("echo_p50_us", bare.p50_us);
+            series.add("echo_p99_us", bare.p99_us);
+            let lock = os.one_in_flight(CLIENT_CORE, rounds)?;
             series.add("lock_os_p50_us", lock.p50_us);
             series.add("lock_os_p99_us", lock.p99_us);
-            let echo = echo::one_in_flight(echo_one.address, client.clone(), 0, rounds)?;
-            series.add("echo_p50_us_1core", echo.p50_us);
-            series.add("echo_p99_us_1core", echo.p99_us);
-            let lock = os_1core.one_in_flight(0, rounds)?;
+            let bare = echo::one_in_flight(echo.address, client.clone(), SHARD_CORE, rounds)?;
+            series.add("echo_p50_us_1core", bare.p50_us);
+            series.add("echo_p99_us_1core", bare.p99_us);
+            let lock = os.one_in_flight(SHARD_CORE, rounds)?;
             series.add("lock_os_p50_us_1core", lock.p50_us);
             series.add("lock_os_p99_us_1core", lock.p99_us);
             let write = floor::sync_writes(&self.directory, rounds / 4)?;
             series.add("sync_write_p50_us", write.p50_us);
-            let lock = fsync.one_in_flight(0, rounds / 4)?;
+            let lock = fsync.one_in_flight(CLIENT_CORE, rounds / 4)?;
             series.add("lock_fsync_p50_us", lock.p50_us);
-            let lock = fsync_1core.one_in_flight(0, rounds / 4)?;
+            let lock = fsync.one_in_flight(SHARD_CORE, rounds / 4)?;
             series.add("lock_fsync_p50_us_1core", lock.p50_us);
             series.add("wakeup_us", floor::wakeup(rounds).p50_us);
         }
@@ -250,14 +247,17 @@ impl Run {
         let os = self.bench(Setting::new(Durability::Os))?;
         let fsync = self.bench(Setting::new(Durability::Fsync))?;
         let (server, client) = echo_configs(&os)?;
-        let echo = EchoServer::start(server, 1, REQUESTS)?;
+        let echo = EchoServer::start(server, SHARD_CORE, REQUESTS)?;
         let lasting = self.scale.lasting;
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
-            let rate = echo::packed(echo.address, client.clone(), 0, FRAMES, REQUESTS, lasting)?;
+            let rate = echo::packed(echo.address, client.clone(), CLIENT_CORE, FRAMES, REQUESTS, lasting)?;
             series.add("echo_batched_per_s", rate);
-            series.add("lock_os_batched_per_s", os.packed(0, FRAMES, REQUESTS, 1_000, lasting)?);
-            series.add("lock_fsync_batched_per_s", fsync.packed(0, FRAMES, REQUESTS, 1_000, lasting)?);
+            series.add("lock_os_batched_per_s", os.packed(CLIENT_CORE, FRAMES, REQUESTS, 1_000, lasting)?);
+            series.add(
+                "lock_fsync_batched_per_s",
+                fsync.packed(CLIENT_CORE, FRAMES, REQUESTS, 1_000, lasting)?,
+            );
         }
         self.spreads.push(series.spread("echo_batched_per_s"));
         let at = series.put_medians(self);
@@ -270,13 +270,14 @@ impl Run {
         const CONNECTIONS: usize = 64;
         let fsync = self.bench(Setting::new(Durability::Fsync))?;
         let (server, client) = echo_configs(&fsync)?;
-        let echo = EchoServer::start(server, 1, 1)?;
+        let echo = EchoServer::start(server, SHARD_CORE, 1)?;
         let lasting = self.scale.lasting;
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
-            let rate = echo::many_connections(echo.address, client.clone(), 0, CONNECTIONS, lasting)?;
+            let rate =
+                echo::many_connections(echo.address, client.clone(), CLIENT_CORE, CONNECTIONS, lasting)?;
             series.add("echo_64conn_per_s", rate);
-            series.add("lock_fsync_64conn_per_s", fsync.many_connections(0, CONNECTIONS, lasting)?);
+            series.add("lock_fsync_64conn_per_s", fsync.many_connections(CLIENT_CORE, CONNECTIONS, lasting)?);
         }
         let at = series.put_medians(self);
         let sync_write_s = self.figure("sync_write_p50_us")? / 1e6;
@@ -291,8 +292,8 @@ impl Run {
         let lasting = self.scale.lasting;
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
-            series.add("spread_partitions_per_s", os.packed(0, 16, 64, 1_000, lasting)?);
-            series.add("hot_partition_per_s", os.packed(0, 16, 64, 1, lasting)?);
+            series.add("spread_partitions_per_s", os.packed(CLIENT_CORE, 16, 64, 1_000, lasting)?);
+            series.add("hot_partition_per_s", os.packed(CLIENT_CORE, 16, 64, 1, lasting)?);
         }
         let at = series.put_medians(self);
         self.ratio("hot_partition_ratio", at("hot_partition_per_s"), at("spread_partitions_per_s"));
@@ -338,8 +339,8 @@ impl Run {
         let with = self.bench(Setting { snapshot_records: 1, ..Setting::new(Durability::Os) })?;
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
-            series.add("steady_p99_us", without.at_rate(0, knee / 2.0, lasting)?.p99_us);
-            series.add("steady_snapshots_p99_us", with.at_rate(0, knee / 2.0, lasting)?.p99_us);
+            series.add("steady_p99_us", without.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
+            series.add("steady_snapshots_p99_us", with.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
         }
         let at = series.put_medians(self);
         self.ratio("snapshot_p99_ratio", at("steady_snapshots_p99_us"), at("steady_p99_us"));
