@@ -1,5 +1,6 @@
 //! What the demo does to its engine: payments of every sort, one after the other, by many workers at once.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,7 +40,17 @@ pub(crate) struct Worker {
     settler: Client,
     shared: Arc<Shared>,
     random: Random,
+    /// Locks to be captured after they have expired, the earliest first.
+    late: VecDeque<Late>,
     outcome: Outcome,
+}
+
+/// A lock that is to be captured when it has expired.
+#[derive(Debug)]
+struct Late {
+    at: Instant,
+    lock: LockRef,
+    amount: Amount,
 }
 
 /// What a worker brings home.
@@ -142,12 +153,22 @@ impl Default for Outcome {
 impl Worker {
     /// A worker with a seed of its own.
     pub(crate) fn new(authorizer: Client, settler: Client, shared: Arc<Shared>, seed: u64) -> Self {
-        Self { authorizer, settler, shared, random: Random::new(seed), outcome: Outcome::new() }
+        Self {
+            authorizer,
+            settler,
+            shared,
+            random: Random::new(seed),
+            late: VecDeque::new(),
+            outcome: Outcome::new(),
+        }
     }
 
     /// Sends payments until the demo is over.
     pub(crate) async fn run(mut self) -> Outcome {
         while !self.shared.is_over.load(Ordering::Relaxed) && self.outcome.unknown.is_none() {
+            if let Some(late) = self.late.pop_front_if(|late| late.at <= Instant::now()) {
+                let _ = self.pay(late.lock.capture_last(late.amount)).await;
+            }
             let story = self.pick();
             // A payment that is refused half-way stays as it is; the tally knows.
             let _ = self.tell(story).await;
@@ -234,8 +255,8 @@ impl Worker {
             }
             Story::Late => {
                 let (lock, amount) = self.lock(STREET).await?;
-                tokio::time::sleep(SHORT_LIFE + Duration::from_millis(20)).await;
-                self.pay(lock.capture_last(part(amount, 50))).await?;
+                let at = Instant::now() + SHORT_LIFE + Duration::from_millis(20);
+                self.late.push_back(Late { at, lock, amount: part(amount, 50) });
             }
             Story::TooLarge => {
                 let request = self.request(RETAIL, super::world::TOO_LARGE);
