@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::Durability;
 use storage::IoMode;
+use surety_protocol::Address;
 use surety_protocol::limits::SEGMENT_BYTES;
 
 /// Everything that a server needs to know. [`Config::new`] has the defaults.
@@ -37,6 +38,10 @@ pub struct Config {
     pub clock_gap_max: Duration,
     /// Start even if it lies further.
     pub clock_accept: bool,
+    /// The settlement's chain, which merchants' signatures name; 0 without one.
+    pub chain_id: u64,
+    /// The settlement's contract, which merchants' signatures name; zero without one.
+    pub contract: Address,
     /// What peers may use.
     pub limits: Limits,
 }
@@ -59,6 +64,8 @@ impl Config {
             pin_threads: true,
             clock_gap_max: Duration::from_secs(24 * 3600),
             clock_accept: false,
+            chain_id: 0,
+            contract: Address([0; 20]),
             limits: Limits::default(),
         }
     }
@@ -87,6 +94,8 @@ pub struct Limits {
     pub backlog_bytes: usize,
     /// Requests that wait for another shard.
     pub forwarded: usize,
+    /// Releases signed by merchants whose signatures are being checked.
+    pub releases: usize,
 }
 
 impl Default for Limits {
@@ -102,6 +111,7 @@ impl Default for Limits {
             frame: Duration::from_secs(5),
             backlog_bytes: 4 << 20,
             forwarded: 8192,
+            releases: 64,
         }
     }
 }

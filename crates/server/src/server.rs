@@ -17,6 +17,7 @@ use crate::clock::{Clock, ClockGap, Readings};
 use crate::config::Config;
 use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
 use crate::embedded::EmbeddedConnector;
+use crate::release::ReleaseDomain;
 use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
@@ -191,14 +192,9 @@ impl Server {
         let sockets = bind(&config, shards)?;
         let admin = config.admin.map(bind_admin).transpose()?;
         let ports = sockets.iter().map(|(_, address)| address.port()).collect();
-        let shared = Arc::new(Shared::new(
-            directory.metadata().engine,
-            keys.token,
-            config.durability,
-            config.limits,
-            ports,
-            shards,
-        ));
+        let engine = directory.metadata().engine;
+        let domain = ReleaseDomain { chain_id: config.chain_id, contract: config.contract, engine };
+        let shared = Arc::new(Shared::new(domain, keys.token, &config, ports, shards));
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
         let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
         let (threads, reports, shards) = starting.complete(&config, &addresses)?;

@@ -10,9 +10,10 @@ use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token};
 use tokio::sync::Notify;
 use wal::{Mark, Write};
 
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
+use crate::release::ReleaseDomain;
 use crate::rollback::Epochs;
 use crate::shard::Kept;
 
@@ -38,6 +39,7 @@ pub(crate) enum Life {
 pub(crate) struct Shared {
     pub(crate) engine: EngineId,
     pub(crate) token_key: [u8; 32],
+    pub(crate) domain: ReleaseDomain,
     pub(crate) durability: Durability,
     pub(crate) limits: Limits,
     /// UDP port of each shard; none without a network.
@@ -56,7 +58,7 @@ pub(crate) struct ShardShared {
     synced: AtomicU64,
 }
 
-/// Requests of other shards' connections that wait for this shard.
+/// An operation on its way to the engine, by another shard or by a check of its signature.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
     pub(crate) route: Route,
@@ -131,21 +133,28 @@ impl ShardShared {
 
 impl Shared {
     pub(crate) fn new(
-        engine: EngineId,
+        domain: ReleaseDomain,
         token_key: [u8; 32],
-        durability: Durability,
-        limits: Limits,
+        config: &Config,
         ports: Vec<u16>,
         shards: u16,
     ) -> Self {
         let shard = |_| ShardShared {
-            inbox: Inbox::new(&limits),
+            inbox: Inbox::new(&config.limits),
             metrics: ShardMetrics::default(),
             epochs: OnceLock::new(),
             synced: AtomicU64::new(0),
         };
-        let shards = (0..shards).map(shard).collect();
-        Self { engine, token_key, durability, limits, ports, shards, life: AtomicU8::new(0) }
+        Self {
+            engine: domain.engine,
+            token_key,
+            domain,
+            durability: config.durability,
+            limits: config.limits,
+            ports,
+            shards: (0..shards).map(shard).collect(),
+            life: AtomicU8::new(Life::Starting as u8),
+        }
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> Option<&ShardShared> {

@@ -1,4 +1,5 @@
 //! Who may connect, and what a certificate is good for.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 mod rig;
 

@@ -1,4 +1,5 @@
 //! A server's life: start, kill, recover, drain, seal, refuse.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 mod rig;
 

@@ -1,4 +1,5 @@
 //! The change stream: what is synced, in order, from a cursor on, for those who may see it.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 mod rig;
 

@@ -39,6 +39,10 @@ pub(super) struct Core {
     token_synced: Option<Seq>,
     /// Requests that other shards have not answered.
     forwarded: usize,
+    /// Releases whose signatures are being checked.
+    releases: usize,
+    /// Those of them that nobody checks yet.
+    unchecked: Vec<Forwarded>,
     /// Shards that got something since their bell was last rung.
     rung: Vec<ShardId>,
     /// When the block in flight was submitted, on the boot clock.
@@ -50,6 +54,8 @@ pub(super) struct Core {
 pub(super) struct Turn {
     /// Outlets whose backlog needs a task that waits for room.
     pub(super) waiters: Vec<OutletNumber>,
+    /// Releases whose signatures are to be checked.
+    pub(super) releases: Vec<Forwarded>,
     /// The synced mark has moved.
     pub(super) is_synced_further: bool,
 }
@@ -74,6 +80,8 @@ impl Core {
             token: [0; _],
             token_synced: None,
             forwarded: 0,
+            releases: 0,
+            unchecked: Vec::new(),
             rung: Vec::new(),
             submitted: Time::ZERO,
         };
@@ -142,6 +150,7 @@ impl Core {
         }
         self.send(&mut turn);
         self.ring_others();
+        turn.releases = std::mem::take(&mut self.unchecked);
         self.batch = None;
         turn
     }
@@ -251,19 +260,38 @@ impl Core {
         let owner = Record::from_bytes(&operation[0]).partition.shard();
         let route = route_to(self.id, number);
         if in_flight > CONNECTION_IN_FLIGHT_MAX {
-            self.refuse(now, number, operation, Code::Overloaded);
+            self.refuse(now, route, operation, Code::Overloaded);
         } else if owner == self.id {
             self.handle(now, &peer.caller, route, operation);
         } else if self.shared.shard(owner).is_none() {
-            self.refuse(now, number, operation, Code::UnknownPartition);
+            self.refuse(now, route, operation, Code::UnknownPartition);
         } else if !self.forward(owner, &peer.caller, route, operation, requests) {
-            self.refuse(now, number, operation, Code::Overloaded);
+            self.refuse(now, route, operation, Code::Overloaded);
         }
     }
 
-    /// Hands an operation to this shard's engine.
+    /// Hands an operation to this shard's engine, or first to those who check a merchant's signature.
     fn handle(&mut self, now: Time, caller: &Caller, route: Route, operation: &[[u8; RECORD_BYTES]]) {
-        self.engine.handle(now, caller, route, operation);
+        let is_release = operation[0][RECORD_BYTES - 2] == Kind::ReleaseGroup as u8;
+        if !is_release || !caller.roles.allow(Kind::ReleaseGroup) {
+            self.engine.handle(now, caller, route, operation);
+        } else if self.releases >= self.shared.limits.releases {
+            self.refuse(now, route, operation, Code::Overloaded);
+        } else {
+            self.releases += 1;
+            self.unchecked.push(Forwarded { route, caller: *caller, operation: operation.into() });
+        }
+    }
+
+    /// Takes a release back whose signature was checked.
+    pub(super) fn take_checked(&mut self, release: &Forwarded, is_genuine: bool) {
+        self.releases -= 1;
+        let now = self.begin_batch();
+        if is_genuine {
+            self.engine.handle(now, &release.caller, release.route, &release.operation);
+        } else {
+            self.refuse(now, release.route, &release.operation, Code::NoRight);
+        }
     }
 
     /// Leaves an operation with the shard that owns its partition; false if there is no room.
@@ -289,7 +317,7 @@ impl Core {
     }
 
     /// Answers every request of an operation at once: not executed.
-    fn refuse(&mut self, now: Time, number: OutletNumber, operation: &[[u8; RECORD_BYTES]], code: Code) {
+    fn refuse(&mut self, now: Time, route: Route, operation: &[[u8; RECORD_BYTES]], code: Code) {
         for record in operation.iter().map(Record::from_bytes) {
             if record.kind() == Some(Kind::Continuation) {
                 continue;
@@ -303,8 +331,7 @@ impl Core {
                 kind: record.kind,
                 ..Reply::default()
             };
-            self.metrics().count_answer(&reply);
-            self.deliver_here(number, &reply);
+            self.deliver(route, &reply);
         }
     }
 

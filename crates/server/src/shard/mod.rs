@@ -27,17 +27,17 @@ use std::time::Duration;
 
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
 use storage::{FileStorage, IoMode, StorageError};
-use surety_protocol::{ActorId, CloseCode, Epoch, Seq, ShardId};
+use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::{Clock, Readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
 use crate::rollback::Epochs;
-use crate::shared::{Life, Order, Shared};
+use crate::shared::{Forwarded, Life, Order, Shared};
 use crate::threads;
 
 use self::core::{Core, FrameFault, OutletNumber, Turn};
@@ -57,6 +57,8 @@ const TICK: Duration = Duration::from_millis(20);
 const KEEPING_TICKS: u32 = 5;
 /// The free space is looked at every so many ticks.
 const SPACE_TICKS: u32 = 250;
+/// Threads that read files and check signatures for one shard.
+const BLOCKING_THREADS: usize = 8;
 /// How long a drain waits for peers that do not take their replies.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long closed connections get to hear of it.
@@ -192,6 +194,7 @@ fn serve(
         .enable_all()
         // Threads for reading files are at home everywhere.
         .on_thread_start(move || threads::pin(&home))
+        .max_blocking_threads(BLOCKING_THREADS)
         .build_local(LocalOptions::default())?;
     let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
     let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping));
@@ -324,9 +327,26 @@ impl Shard {
         for outlet in turn.waiters {
             spawn_local(Rc::clone(self).wait_for_room(outlet));
         }
+        for release in turn.releases {
+            spawn_local(Rc::clone(self).check(release));
+        }
         if turn.is_synced_further {
             self.synced.send_replace(self.core.borrow().marks().synced);
         }
+    }
+
+    /// Checks a merchant's signature on another thread, then hands the release to the engine or refuses it.
+    async fn check(self: Rc<Self>, release: Forwarded) {
+        let domain = self.shared.domain;
+        let checked = spawn_blocking(move || {
+            let records: Vec<Record> = release.operation.iter().map(Record::from_bytes).collect();
+            let is_genuine = domain.is_genuine(&records);
+            (release, is_genuine)
+        });
+        // A panic there must not end in an answer.
+        let Ok((release, is_genuine)) = checked.await else { threads::abort("a signature check panicked") };
+        self.core.borrow_mut().take_checked(&release, is_genuine);
+        self.flush.set();
     }
 
     /// Sends an outlet's backlog as its peer makes room.
