@@ -4,7 +4,6 @@
 //! it. The tables take unequal shares of the keys, from one part to two, so that they do not all grow at once: at any
 //! size some have just doubled and others are about to, and the memory per key stays at its mean.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use hashbrown::HashTable;
 
@@ -14,6 +13,8 @@ use crate::mix::fold;
 const PARTS: usize = 1024;
 /// Resolution of the shares.
 const SHARES: usize = 1 << 14;
+/// Which table a key's lower bits lead to.
+static PART_OF: [u16; SHARES] = shares();
 
 /// What a key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,6 @@ impl Found {
 #[derive(Debug)]
 pub(crate) struct Index {
     parts: Vec<HashTable<u64>>,
-    shares: Box<[u16]>,
 }
 
 /// Mixes a key. The ids of one tenant only ever meet each other, so a tenant that builds collisions slows itself down.
@@ -70,13 +70,13 @@ const fn place(item: u64) -> u64 {
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| HashTable::new()).collect(), shares: shares() }
+        Self { parts: (0..PARTS).map(|_| HashTable::new()).collect() }
     }
 
     #[inline]
     fn part(&self, hash: u64) -> usize {
         // The lower half chooses the table, the upper half the place in it.
-        usize::from(self.shares[usize::try_from(hash & (SHARES as u64 - 1)).unwrap_or(0)])
+        usize::from(PART_OF[usize::try_from(hash & (SHARES as u64 - 1)).unwrap_or(0)])
     }
 
     #[inline]
@@ -119,26 +119,27 @@ fn unpacked(item: u64) -> Found {
 }
 
 /// Divides the lower bits of a hash among the tables in shares that grow geometrically from 1 to 2.
-fn shares() -> Box<[u16]> {
+const fn shares() -> [u16; SHARES] {
     // 2^(1/PARTS) in 2.62 fixed point.
-    const STEP: u128 = 4_614_808_732_577_250_068;
-    let mut share = 1_u128 << 62;
-    let mut sums = Vec::with_capacity(PARTS);
-    let mut sum = 0_u128;
-    for _ in 0..PARTS {
+    const STEP: u128 = 4_614_808_732_577_250_304;
+    let mut sums = [0; PARTS];
+    let (mut share, mut sum, mut part) = (1_u128 << 62, 0, 0);
+    while part < PARTS {
         sum += share;
-        sums.push(sum);
+        sums[part] = sum;
         share = share * STEP >> 62;
+        part += 1;
     }
-    let total = sum;
-    let mut part = 0_u16;
-    let shares = (0..SHARES as u128).map(|bucket| {
-        while usize::from(part) + 1 < PARTS && bucket * total >= sums[usize::from(part)] * SHARES as u128 {
+    let mut shares = [0; SHARES];
+    let (mut bucket, mut part) = (0, 0_u16);
+    while bucket < SHARES {
+        while part as usize + 1 < PARTS && bucket as u128 * sum >= sums[part as usize] * SHARES as u128 {
             part += 1;
         }
-        part
-    });
-    shares.collect()
+        shares[bucket] = part;
+        bucket += 1;
+    }
+    shares
 }
 
 #[cfg(test)]
@@ -165,9 +166,8 @@ mod tests {
 
     #[test]
     fn shares_grow_from_one_to_two_and_every_table_has_one() {
-        let shares = shares();
         let mut counts = alloc::vec![0_usize; PARTS];
-        shares.iter().for_each(|part| counts[usize::from(*part)] += 1);
+        PART_OF.iter().for_each(|part| counts[usize::from(*part)] += 1);
         assert!(counts.iter().all(|count| *count >= 10), "every table takes part");
         let first: usize = counts[..16].iter().sum();
         let last: usize = counts[PARTS - 16..].iter().sum();

@@ -11,6 +11,7 @@ use crate::slab::{Link, NONE, Slab};
 /// Lists of slots by millisecond.
 #[derive(Debug)]
 pub(crate) struct Ring {
+    /// The first slot of each list plus one; 0 for an empty list, so that a new ring is zeroed memory, not yet touched.
     heads: Vec<u32>,
     /// One bit for each list that is not empty, and one for each word of those that is not zero.
     words: Vec<u64>,
@@ -26,7 +27,7 @@ impl Ring {
     pub(crate) fn new(slots: usize) -> Self {
         assert!(slots.is_power_of_two() && slots >= 4096, "a ring of a power of two of slots");
         Self {
-            heads: vec![NONE; slots],
+            heads: vec![0; slots],
             words: vec![0; slots / 64],
             summary: vec![0; slots / 4096],
             cursor: 0,
@@ -39,8 +40,8 @@ impl Ring {
     pub(crate) fn push<T: Link>(&mut self, links: &mut Slab<T>, slot: u32, at: u64) -> u64 {
         let at = at.clamp(self.cursor + 1, self.cursor + self.heads.len() as u64 - 1);
         let list = self.list(at);
-        links.get_mut(slot).set_link(self.heads[list]);
-        self.heads[list] = slot;
+        links.get_mut(slot).set_link(self.head(list));
+        self.heads[list] = slot + 1;
         self.words[list / 64] |= 1 << (list % 64);
         self.summary[list / 4096] |= 1 << (list / 64 % 64);
         at
@@ -64,10 +65,10 @@ impl Ring {
         // Pushes while this list is popped go behind it.
         self.cursor = self.cursor.max(at);
         let list = self.list(at);
-        let slot = self.heads[list];
-        self.heads[list] = links.get(slot).link();
-        if self.heads[list] == NONE {
-            self.mark_empty(list);
+        let slot = self.head(list);
+        match links.get(slot).link() {
+            NONE => self.mark_empty(list),
+            next => self.heads[list] = next + 1,
         }
         Some((slot, at))
     }
@@ -85,7 +86,12 @@ impl Ring {
         usize::try_from(at & (self.heads.len() as u64 - 1)).unwrap_or(0)
     }
 
+    fn head(&self, list: usize) -> u32 {
+        self.heads[list].checked_sub(1).unwrap_or(NONE)
+    }
+
     fn mark_empty(&mut self, list: usize) {
+        self.heads[list] = 0;
         self.words[list / 64] &= !(1 << (list % 64));
         if self.words[list / 64] == 0 {
             self.summary[list / 4096] &= !(1 << (list / 64 % 64));
@@ -122,14 +128,13 @@ impl Ring {
     fn jump<T: Link>(&mut self, links: &mut Slab<T>, now: u64) {
         while let Some(at) = self.next_list() {
             let list = self.list(at);
-            let head = self.heads[list];
+            let head = self.head(list);
             let mut last = head;
             while links.get(last).link() != NONE {
                 last = links.get(last).link();
             }
             links.get_mut(last).set_link(self.overdue);
             self.overdue = head;
-            self.heads[list] = NONE;
             self.mark_empty(list);
         }
         self.cursor = now;

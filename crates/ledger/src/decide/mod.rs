@@ -15,11 +15,11 @@ mod stake;
 
 use alloc::vec::Vec;
 
-use surety_protocol::limits::{ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX};
+use surety_protocol::limits::{AMOUNT_MAX, ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX, UNITS_MAX};
 use surety_protocol::{
     ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody,
-    Id, Kind, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles,
-    Seq, StakeBody, TenantBody, TenantId, Time,
+    Id, Kind, LockBody, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply,
+    Rights, Roles, Seq, StakeBody, TenantBody, TenantId, Time,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -211,7 +211,7 @@ impl Ledger {
     ) -> Result<Standing, Code> {
         let caller = source.caller();
         let kind = record.kind().ok_or(Code::Malformed)?;
-        if caller.is_some() && !is_sound(kind, record) {
+        if !is_sound(kind, record) {
             return Err(Code::Malformed);
         }
         if let Some(caller) = caller {
@@ -561,6 +561,10 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
             | Kind::Cover
             | Kind::WriteOff
     );
+    let amount_max = if kind == Kind::Withdraw { UNITS_MAX } else { AMOUNT_MAX };
+    if record.amount.0 > amount_max || kind == Kind::Lock && !record.body::<LockBody>().floor.is_in_range() {
+        return false;
+    }
     let takes_none = matches!(kind, Kind::Release | Kind::Reverse | Kind::Settle | Kind::Lookup);
     if needs_amount && record.amount == Amount::ZERO || takes_none && record.amount != Amount::ZERO {
         return false;
