@@ -60,9 +60,12 @@ impl Syncer {
         if !pending.files.contains(&file) {
             pending.files.push(file);
         }
-        pending.mark = Some(mark);
+        // With a mark already there the thread will come for it; waking it for each write costs more than the write.
+        let is_first = pending.mark.replace(mark).is_none();
         drop(pending);
-        self.shared.changed.notify_one();
+        if is_first {
+            self.shared.changed.notify_one();
+        }
     }
 }
 

@@ -37,7 +37,7 @@ use crate::clock::{Clock, Readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
 use crate::rollback::Epochs;
-use crate::shared::{Forwarded, Life, Order, Shared};
+use crate::shared::{Forwarded, Inbox, Life, Order, Shared};
 use crate::threads;
 
 use self::core::{Core, FrameFault, OutletNumber, Turn};
@@ -215,6 +215,8 @@ struct Shard {
     core: RefCell<Core>,
     /// Set when a turn is due.
     flush: Signal,
+    /// Set when the server has given an order.
+    ordered: Signal,
     /// What is synced, for the change stream.
     synced: watch::Sender<Seq>,
     handshakes: Cell<usize>,
@@ -258,6 +260,7 @@ impl Shard {
             shared: Arc::clone(&core.shared),
             core: RefCell::new(core),
             flush: Signal::default(),
+            ordered: Signal::default(),
             synced: watch::Sender::new(marks.synced),
             handshakes: Cell::new(0),
             connections: Cell::new(0),
@@ -361,10 +364,13 @@ impl Shard {
 
     /// Takes what other threads have left, whenever the bell rings.
     async fn take_mail(self: Rc<Self>) {
-        let inbox = &self.shared.shards[usize::from(self.id.0)].inbox;
+        let inbox = self.inbox();
         loop {
             inbox.bell.notified().await;
             self.core.borrow_mut().take_mail();
+            if !inbox.orders.is_empty() {
+                self.ordered.set();
+            }
             while let Some(message) = inbox.links.pop() {
                 links::take(&self, message);
             }
@@ -465,14 +471,16 @@ impl Shard {
     }
 
     async fn next_order(&self) -> Order {
-        let inbox = &self.shared.shards[usize::from(self.id.0)].inbox;
         loop {
-            if let Some(order) = inbox.orders.pop() {
+            if let Some(order) = self.inbox().orders.pop() {
                 return order;
             }
-            // The mail task rings on; a tick's delay is nothing to an order.
-            tokio::time::sleep(TICK / 4).await;
+            self.ordered.wait().await;
         }
+    }
+
+    fn inbox(&self) -> &Inbox {
+        &self.shared.shards[usize::from(self.id.0)].inbox
     }
 
     /// Turns until something holds. Completions of the disk are what makes it hold.

@@ -57,7 +57,17 @@ impl TailSink for ChannelTail {
 }
 
 /// Sends a shard's records from a seq on, until the reader is gone or the stream cannot go on.
-pub(super) async fn follow(shard: Rc<Shard>, caller: Caller, from: Seq, mut sink: impl TailSink) {
+pub(super) async fn follow(shard: Rc<Shard>, caller: Caller, from: Seq, sink: impl TailSink) {
+    let subscribers = |change: fn(u64) -> u64| {
+        let counter = &shard.shared.shards[usize::from(shard.id.0)].metrics.subscribers;
+        counter.set(change(counter.get()));
+    };
+    subscribers(|count| count + 1);
+    send_all(&shard, caller, from, sink).await;
+    subscribers(|count| count - 1);
+}
+
+async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailSink) {
     let from = Seq(from.0.max(1));
     let mut synced = shard.synced.subscribe();
     let mut speaker = Speaker { shard: shard.id, epoch: shard.epoch, through: Seq(from.0 - 1) };
@@ -67,7 +77,7 @@ pub(super) async fn follow(shard: Rc<Shard>, caller: Caller, from: Seq, mut sink
         sink.send(&frame).await;
         return;
     }
-    let mut source = Source::new(&shard, from);
+    let mut source = Source::new(shard, from);
     let mut sight = Sight::new(caller);
     let mut spoke = Instant::now();
     loop {
@@ -93,7 +103,7 @@ pub(super) async fn follow(shard: Rc<Shard>, caller: Caller, from: Seq, mut sink
             }
             continue;
         }
-        let runs = sight.runs(&shard, &chunk);
+        let runs = sight.runs(shard, &chunk);
         let mut frames = speaker.frames(&chunk, &runs);
         if frames.is_empty() && spoke.elapsed() >= HEARTBEAT {
             frames.push(speaker.heartbeat());
