@@ -2,6 +2,8 @@
 //!
 //! Every figure of speed is a ratio against a floor that was measured in the same run. Nothing here asserts a time.
 
+#![allow(clippy::cast_possible_truncation, reason = "figures and bounded random numbers on 64-bit machines")]
+
 pub mod echo;
 pub mod figures;
 pub mod floor;

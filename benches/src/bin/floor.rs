@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p benches --bin floor -- --json`
 
+#![allow(clippy::cast_possible_truncation, reason = "figures")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
