@@ -9,7 +9,7 @@ use surety_protocol::{
     StakeBody, Time,
 };
 
-use crate::ledger::{DEAD, FOLLOW_MAX, Ledger};
+use crate::ledger::{FOLLOW_MAX, Ledger};
 use crate::lock::{Armed, Lock, flag};
 use crate::slab::NONE;
 
@@ -42,10 +42,8 @@ impl Ledger {
         while let Some((slot, _)) = self.op_ring.pop(&mut self.ops, ms) {
             let op = *self.ops.get(slot);
             let forgotten_at = op.forgotten_at_ms(self.config.id_window);
-            if op.kind == DEAD {
-                self.ops.remove(slot);
-            } else if forgotten_at <= ms {
-                self.remove_op(slot, false);
+            if forgotten_at <= ms {
+                self.remove_op(slot);
             } else {
                 self.op_ring.push(&mut self.ops, slot, forgotten_at);
             }
@@ -132,6 +130,9 @@ impl Ledger {
             self.arm_next(slot);
             let partition = self.account(self.locks.get(slot).account).partition;
             self.pay(partition, out, limit);
+            if self.is_payable(partition) {
+                self.make_ready(partition);
+            }
         }
         let mut waiting = core::mem::take(&mut self.ready);
         waiting.retain(|slot| {
@@ -215,7 +216,7 @@ impl Ledger {
         self.money(&edit).held -= rest;
         let freed = self.give_back(&mut edit, rest);
         let deadline = edit.lock.deadline;
-        self.commit(edit);
+        self.commit(&mut edit);
         self.written(slot, Kind::Expire, rest, freed, ALL_CAPTURES, deadline)
     }
 
@@ -226,7 +227,7 @@ impl Ledger {
         let until = ext.claim_until;
         self.money(&edit).pending -= pending;
         self.money(&edit).credit(pending);
-        self.commit(edit);
+        self.commit(&mut edit);
         self.written(slot, Kind::Mature, pending, pending, ALL_CAPTURES, until)
     }
 
@@ -241,7 +242,7 @@ impl Ledger {
         let deadline = self.settle_by_of(slot, index);
         let mut edit = edit;
         let (settled, freed) = self.settle_capture(&mut edit, u16::from(index));
-        self.commit(edit);
+        self.commit(&mut edit);
         self.written(slot, Kind::AutoSettle, settled, freed, u16::from(index), deadline)
     }
 
@@ -254,7 +255,7 @@ impl Ledger {
         let mut edit = self.edit(slot);
         let consumed = self.consume_capture(&mut edit, u16::from(index));
         let (merchant, account, lock) = (edit.lock.merchant, edit.lock.account, edit.lock.id);
-        self.commit(edit);
+        self.commit(&mut edit);
         let body = ConsumeBody {
             lock: Id(lock),
             freed: consumed.freed,
@@ -337,6 +338,7 @@ impl Ledger {
         partition.money.free -= value;
         partition.money.owed += value;
         let handle = partition.handle;
+        self.queued -= 1;
         self.hash_out(self.queued_hash(slot, front, &queued));
         self.edit_position(slot, &queued.supplier, |position| {
             position.units -= queued.units;

@@ -90,16 +90,16 @@ impl Ledger {
     }
 
     /// Puts the changed lock in its place.
-    pub(crate) fn commit(&mut self, mut edit: Edit) {
+    pub(crate) fn commit(&mut self, edit: &mut Edit) {
         edit.lock.touch();
         if !edit.lock.is_live() {
             let kept =
                 if edit.was_live { self.kept_after_end(&edit.lock, edit.partition) } else { edit.lock.since };
-            edit.lock.since = kept.max(self.kept_after_change());
+            edit.lock.since = kept.max(self.kept_after_change()).max(kept_for_the_chain(edit));
             let since = edit.lock.since;
             self.arm(edit.slot, &mut edit.lock, since);
         }
-        if let Some(mut ext) = edit.ext {
+        if let Some(ext) = &mut edit.ext {
             if edit.lock.is_live() && edit.lock.has(flag::QUOTE) {
                 ext.base = edit.lock.total();
             }
@@ -108,8 +108,7 @@ impl Ledger {
             }
             self.put_ext(&mut edit.lock, ext);
         }
-        let old = *self.locks.get(edit.slot);
-        self.hash_out(self.lock_hash(&old));
+        self.hash_out(self.lock_hash(self.locks.get(edit.slot)));
         self.hash_in(self.lock_hash(&edit.lock));
         *self.locks.get_mut(edit.slot) = edit.lock;
         self.settle_open(edit.partition, &edit.lock, edit.open_before);
@@ -125,14 +124,14 @@ impl Ledger {
         }
     }
 
-    fn put_ext(&mut self, lock: &mut Lock, ext: Ext) {
+    fn put_ext(&mut self, lock: &mut Lock, ext: &Ext) {
         if lock.ext == NONE {
-            lock.ext = self.exts.insert(ext);
+            lock.ext = self.exts.insert(*ext);
         } else {
             self.hash_out(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
-            *self.exts.get_mut(lock.ext) = ext;
+            *self.exts.get_mut(lock.ext) = *ext;
         }
-        self.hash_in(self.ext_hash(lock.account, lock.id, &ext));
+        self.hash_in(self.ext_hash(lock.account, lock.id, ext));
     }
 
     /// Until when a lock that ends now stays: its partition's windows, and until its id is stale.
@@ -153,7 +152,16 @@ impl Ledger {
             && lock.since <= self.time
             && self.open_of(lock) == 0
             && (lock.ext == NONE || self.exts.get(lock.ext).pending == 0)
+            && !lock.has(flag::CALLED)
             && lock.end != End::None
+    }
+}
+
+/// Until when the chain may still call a lock's guarantee, whatever has become of its collateral.
+fn kept_for_the_chain(edit: &Edit) -> Time {
+    match edit.ext {
+        Some(ext) if edit.lock.has(flag::CERTIFIED) => ext.claim_until,
+        _ => Time::ZERO,
     }
 }
 

@@ -124,6 +124,7 @@ impl Entry {
         match self.parse() {
             Ok(Parsed::Lock { lock, ext, captures, .. }) => {
                 !lock.is_live()
+                    && !lock.has(crate::lock::flag::CALLED)
                     && lock.since <= now
                     && captures.iter().all(|capture| capture.open == 0)
                     && ext.is_none_or(|ext| ext.pending == 0)

@@ -127,7 +127,7 @@ const fn shares() -> [u16; SHARES] {
     while part < PARTS {
         sum += share;
         sums[part] = sum;
-        share = share * STEP >> 62;
+        share = (share * STEP) >> 62;
         part += 1;
     }
     let mut shares = [0; SHARES];

@@ -143,8 +143,6 @@ pub struct Ledger {
     pub(crate) captures: Slab<Capture>,
     pub(crate) ops: Slab<Op>,
     pub(crate) sides: Slab<Side>,
-    /// Ids in use; slots of ids that a failed chain took back may live on a little in the ring.
-    pub(crate) ops_len: usize,
     pub(crate) lock_ring: Ring,
     pub(crate) nodes: Slab<Node>,
     pub(crate) op_ring: Ring,
@@ -154,6 +152,8 @@ pub struct Ledger {
     pub(crate) unbonding: BinaryHeap<Reverse<(Time, u32)>>,
     /// Partitions whose oldest queued withdrawal is due.
     pub(crate) ready: Vec<u32>,
+    /// Withdrawals that wait.
+    pub(crate) queued: usize,
     /// The last `advance` could not do everything.
     pub(crate) is_behind: bool,
     pub(crate) partitions: Vec<Partition>,
@@ -175,6 +175,9 @@ pub struct Ledger {
     pub(crate) scratch: Vec<Record>,
     pub(crate) scratch_replies: Vec<Reply>,
 }
+
+/// Records that [`Ledger::warm`] looks at together.
+const WARM_MAX: usize = 64;
 
 /// Slot of the shard itself, where requests that concern no partition are remembered.
 pub(crate) const SHARD_SLOT: u32 = 0;
@@ -198,13 +201,13 @@ impl Ledger {
             captures: Slab::new(),
             ops: Slab::new(),
             sides: Slab::new(),
-            ops_len: 0,
             lock_ring: Ring::new(LOCK_RING),
             nodes: Slab::new(),
             op_ring: Ring::new(OP_RING),
             due: BinaryHeap::new(),
             unbonding: BinaryHeap::new(),
             ready: Vec::new(),
+            queued: 0,
             is_behind: false,
             partitions: Vec::new(),
             partition_slots: Map::default(),
@@ -249,7 +252,7 @@ impl Ledger {
         self.tick(now);
         let from = replies.len();
         let decision = self.decide_operation(Source::Live(caller), first_seq, records, replies);
-        if decision == Decision::Logged {
+        if decision == Decision::Logged && self.queued > 0 {
             self.pay_what_became_due(records, follow);
         }
         debug_assert!(replies.len() > from, "every request is answered");
@@ -283,9 +286,18 @@ impl Ledger {
     }
 
     /// A hint: these requests or records come next. Brings what they touch into the processor's cache; changes nothing.
-    /// Sixteen to sixty-four at a time are worth it once the ledger is larger than the cache.
+    /// Sixteen to sixty-four at a time are worth it once the ledger is larger than the cache: what one request waits for in
+    /// turn is fetched for all of them at once.
     pub fn warm(&self, records: &[Record]) -> u64 {
-        records.iter().fold(0, |sum, record| sum ^ self.touch_cache(record))
+        let mut sum = 0;
+        for records in records.chunks(WARM_MAX) {
+            let mut found = [[None; 2]; WARM_MAX];
+            for (record, found) in records.iter().zip(&mut found) {
+                *found = self.touch_index(record);
+            }
+            sum ^= found.iter().flatten().flatten().fold(0, |sum, found| sum ^ self.touch_entry(*found));
+        }
+        sum
     }
 
     /// Hash of the whole state: equal for equal states, whatever their history.
@@ -534,7 +546,6 @@ impl Ledger {
         self.index.insert(index::hash(op.account, op.id()), Found::Op(slot));
         let at = op.forgotten_at_ms(self.config.id_window);
         self.op_ring.push(&mut self.ops, slot, at);
-        self.ops_len += 1;
         *self.used_quota(&op) += 1;
         self.hash_in(self.op_hash(&op));
         slot
@@ -551,8 +562,8 @@ impl Ledger {
         *self.used_quota(&new) += 1;
     }
 
-    /// Forgets an id. Its slot is free at once if it is out of the ring, otherwise when the ring comes to it.
-    pub(crate) fn remove_op(&mut self, slot: u32, is_in_ring: bool) {
+    /// Forgets an id that is out of the ring.
+    pub(crate) fn remove_op(&mut self, slot: u32) {
         let op = *self.ops.get(slot);
         self.hash_out(self.op_hash(&op));
         if op.memo == Memo::Side {
@@ -560,12 +571,14 @@ impl Ledger {
         }
         self.index.remove(index::hash(op.account, op.id()), Found::Op(slot));
         *self.used_quota(&op) -= 1;
-        self.ops_len -= 1;
-        if is_in_ring {
-            self.ops.get_mut(slot).kind = DEAD;
-        } else {
-            self.ops.remove(slot);
-        }
+        self.ops.remove(slot);
+    }
+
+    /// Takes back an id that was remembered in this moment.
+    pub(crate) fn take_back_op(&mut self, slot: u32) {
+        let at = self.ops.get(slot).forgotten_at_ms(self.config.id_window);
+        self.op_ring.remove(&mut self.ops, slot, at);
+        self.remove_op(slot);
     }
 
     fn used_quota(&mut self, op: &Op) -> &mut u64 {
@@ -608,7 +621,7 @@ impl Ledger {
     }
 
     /// The answer to a request, with the state of its lock as it is now.
-    pub(crate) fn reply(&self, record: &Record, seq: Seq, outcome: &Outcome) -> Reply {
+    pub(crate) fn reply(&self, record: &Record, partition: u32, seq: Seq, outcome: &Outcome) -> Reply {
         let mut reply = Reply {
             id: record.id,
             approved: surety_protocol::Amount(outcome.approved),
@@ -629,9 +642,7 @@ impl Ledger {
             reply.version = lock.version;
             reply.end = lock.end as u8;
         }
-        if let Some(slot) = self.partition_slot(record.partition) {
-            reply.free = surety_protocol::Amount(self.partitions[slot as usize].money.free);
-        }
+        reply.free = surety_protocol::Amount(self.partitions[partition as usize].money.free);
         reply
     }
 
@@ -646,9 +657,6 @@ impl Ledger {
         self.merchants.get(&(key.tenant.0, key.merchant.0)).is_some_and(|merchant| merchant.enabled == 1)
     }
 }
-
-/// Kind of an id that a failed chain took back: its slot waits for the ring.
-pub(crate) const DEAD: Kind = Kind::Continuation;
 
 /// Pieces of a lock's entry that are hashed by themselves, so that a change rehashes little.
 pub(crate) const EXT_PIECE: u8 = 110;

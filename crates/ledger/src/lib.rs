@@ -35,6 +35,7 @@ mod slab;
 mod state;
 mod units;
 mod verify;
+mod wire;
 
 pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Ledger};
 pub use replay::operation_len;

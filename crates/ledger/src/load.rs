@@ -91,6 +91,7 @@ impl Ledger {
                 partition.positions.insert(supplier, position).is_none()
             }
             Parsed::Queued { partition, at, queued } => {
+                self.queued += 1;
                 let partition = self.loaded(partition, orphan)?;
                 partition.queue.push_back(queued);
                 at + 1 == partition.queue_front + partition.queue.len() as u64

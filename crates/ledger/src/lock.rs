@@ -1,6 +1,6 @@
 //! A lock: its core, which every lock has, and its extension, which few need.
 
-use surety_protocol::{Code, End, MerchantId, QuoteId, Seq, Time};
+use surety_protocol::{Address, Code, End, MerchantId, QuoteId, Seq, Time};
 
 use crate::canon::canonical;
 use crate::slab::{Link, NONE};
@@ -198,6 +198,9 @@ pub(crate) struct Ext {
     pub(crate) quote: QuoteId,
     /// Until when a certificate can be claimed.
     pub(crate) claim_until: Time,
+    /// Whose signature releases the certificate: the merchant's key when the lock was made, which is the one that the
+    /// certificate states.
+    pub(crate) release_key: Address,
     pub(crate) link: u32,
 }
 
@@ -217,6 +220,7 @@ canonical!(Ext {
     base,
     quote,
     claim_until,
+    release_key,
 });
 
 impl Link for Ext {

@@ -8,7 +8,7 @@ use surety_protocol::{
 
 use crate::decide::lock_named;
 use crate::index::Found;
-use crate::ledger::{DEAD, Ledger};
+use crate::ledger::Ledger;
 use crate::lock::flag;
 use crate::partition::Partition;
 use crate::slab::NONE;
@@ -120,7 +120,7 @@ impl Ledger {
     /// Ids remembered.
     #[must_use]
     pub const fn ids_len(&self) -> usize {
-        self.ops_len
+        self.ops.len()
     }
 
     /// Bytes that the ledger's tables take.
@@ -140,27 +140,23 @@ impl Ledger {
             + self.merchants.allocation_size()
     }
 
-    /// Reads what a request will read.
-    pub(crate) fn touch_cache(&self, record: &Record) -> u64 {
-        let Some(kind) = record.kind() else { return 0 };
-        let Some(account) = self.account_slot(record.tenant, record.partition) else { return 0 };
-        let mut seen = 0;
-        let mut touch = |id: u128| match self.find(account, id) {
-            Some(Found::Lock(slot)) => {
+    /// Reads the index where a request will read it. Says what it leads to.
+    pub(crate) fn touch_index(&self, record: &Record) -> [Option<Found>; 2] {
+        let Some(kind) = record.kind() else { return [None; 2] };
+        let Some(account) = self.account_slot(record.tenant, record.partition) else { return [None; 2] };
+        let lead = |id: u128| self.index.find(crate::index::hash(account, id), |_| true);
+        [lead(record.id.0), lock_named(kind, record).and_then(|lock| lead(lock.0))]
+    }
+
+    /// Reads an entry.
+    pub(crate) fn touch_entry(&self, found: Found) -> u64 {
+        match found {
+            Found::Lock(slot) => {
                 let lock = self.locks.get(slot);
-                seen ^= lock.seq.0 ^ u64::from(lock.count);
-                if lock.captures != NONE {
-                    seen ^= self.captures.get(lock.captures).settle_by.0;
-                }
+                lock.seq.0 ^ u64::from(lock.count) ^ u64::try_from(lock.approved & 1).unwrap_or(0)
             }
-            Some(Found::Op(slot)) => seen ^= self.ops.get(slot).seq.0,
-            None => {}
-        };
-        touch(record.id.0);
-        if let Some(lock) = lock_named(kind, record) {
-            touch(lock.0);
+            Found::Op(slot) => self.ops.get(slot).seq.0,
         }
-        seen
     }
 
     /// Slots of all locks.
@@ -168,11 +164,11 @@ impl Ledger {
         (0..self.locks.slots()).filter(|slot| self.locks.get(*slot).end != End::None)
     }
 
-    /// Slots of all remembered ids. Free slots are told apart by the index.
+    /// Slots of all remembered ids. The index tells them from free slots.
     pub(crate) fn op_slots(&self) -> impl Iterator<Item = u32> {
         (0..self.ops.slots()).filter(|slot| {
             let op = self.ops.get(*slot);
-            op.kind != DEAD && self.find(op.account, op.id()) == Some(Found::Op(*slot))
+            self.find(op.account, op.id()) == Some(Found::Op(*slot))
         })
     }
 
@@ -183,7 +179,7 @@ impl Ledger {
 
     fn lock_state(&self, slot: u32) -> LockState {
         let lock = self.locks.get(slot);
-        let ext = (lock.ext != NONE).then(|| *self.exts.get(lock.ext)).unwrap_or_default();
+        let ext = if lock.ext == NONE { crate::lock::Ext::default() } else { *self.exts.get(lock.ext) };
         let mut captures: Vec<CaptureState> = self
             .capture_slots(lock)
             .map(|slot| {

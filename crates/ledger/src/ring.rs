@@ -18,8 +18,9 @@ pub(crate) struct Ring {
     summary: Vec<u64>,
     /// Lists up to this millisecond have been emptied, but for the one being popped.
     cursor: u64,
-    /// Everything that a jump of more than one turn has made due.
+    /// Everything that a jump of more than one turn has made due, and the last moment that the ring held before it.
     overdue: u32,
+    overdue_until: u64,
 }
 
 impl Ring {
@@ -32,13 +33,14 @@ impl Ring {
             summary: vec![0; slots / 4096],
             cursor: 0,
             overdue: NONE,
+            overdue_until: 0,
         }
     }
 
     /// Puts a slot at a moment, in milliseconds, and says at which moment it was put: not before the next one, and not
     /// past the far end.
     pub(crate) fn push<T: Link>(&mut self, links: &mut Slab<T>, slot: u32, at: u64) -> u64 {
-        let at = at.clamp(self.cursor + 1, self.cursor + self.heads.len() as u64 - 1);
+        let at = self.place(at);
         let list = self.list(at);
         links.get_mut(slot).set_link(self.head(list));
         self.heads[list] = slot + 1;
@@ -47,7 +49,30 @@ impl Ring {
         at
     }
 
-    /// Takes out one slot whose moment is not past `now`, with its moment (`now` itself after a jump).
+    fn place(&self, at: u64) -> u64 {
+        at.clamp(self.cursor + 1, self.cursor + self.heads.len() as u64 - 1)
+    }
+
+    /// Takes a slot out again that was put at a moment since the last pop. What was put there later is walked over.
+    pub(crate) fn remove<T: Link>(&mut self, links: &mut Slab<T>, slot: u32, at: u64) {
+        let list = self.list(self.place(at));
+        let next = links.get(slot).link();
+        if self.head(list) == slot {
+            match next {
+                NONE => self.mark_empty(list),
+                next => self.heads[list] = next + 1,
+            }
+            return;
+        }
+        let mut before = self.head(list);
+        while before != NONE && links.get(before).link() != slot {
+            before = links.get(before).link();
+        }
+        assert!(before != NONE, "what is taken out is in the ring");
+        links.get_mut(before).set_link(next);
+    }
+
+    /// Takes out one slot whose moment is not past `now`, with its moment; after a jump with the last moment before it.
     pub(crate) fn pop<T: Link>(&mut self, links: &mut Slab<T>, now: u64) -> Option<(u32, u64)> {
         if now >= self.cursor + self.heads.len() as u64 {
             self.jump(links, now);
@@ -55,7 +80,7 @@ impl Ring {
         if self.overdue != NONE {
             let slot = self.overdue;
             self.overdue = links.get(slot).link();
-            return Some((slot, self.cursor));
+            return Some((slot, self.overdue_until));
         }
         let at = self.next_list().filter(|at| *at <= now);
         let Some(at) = at else {
@@ -137,6 +162,7 @@ impl Ring {
             self.overdue = head;
             self.mark_empty(list);
         }
+        self.overdue_until = self.cursor + self.heads.len() as u64 - 1;
         self.cursor = now;
     }
 }
@@ -207,6 +233,17 @@ mod tests {
         let node = nodes.insert(Node::new(9));
         assert_eq!(ring.push(&mut nodes, node, 3), 4096);
         assert_eq!(popped(&mut ring, &mut nodes, 4096), [9]);
+    }
+
+    #[test]
+    fn what_was_just_put_can_be_taken_out() {
+        let (mut ring, mut nodes) = ring_with(&[7, 7, 7, 9]);
+        for (slot, at) in [(1, 7), (2, 7), (3, 9)] {
+            ring.remove(&mut nodes, slot, at);
+            nodes.remove(slot);
+        }
+        assert_eq!(popped(&mut ring, &mut nodes, 100), [0]);
+        assert_eq!(ring.next(), None);
     }
 
     #[test]

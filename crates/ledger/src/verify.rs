@@ -124,8 +124,8 @@ impl Ledger {
             }
         }
         let ids: u64 = counts.iter().map(|counts| counts[1] + counts[2] + counts[3]).sum();
-        place.check("ids counted", u128::from(ids), self.ops_len as u128)?;
-        place.check("index", (self.locks.len() + self.ops_len) as u128, self.index.len() as u128)
+        place.check("ids counted", u128::from(ids), self.ops.len() as u128)?;
+        place.check("index", (self.locks.len() + self.ops.len()) as u128, self.index.len() as u128)
     }
 
     fn verify_open(&self, open: &BTreeMap<(u32, u64), u128>) -> Result<(), Violation> {

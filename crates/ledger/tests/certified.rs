@@ -192,3 +192,61 @@ fn headroom_is_paid_like_the_rest_of_what_is_held() {
         ],
     );
 }
+
+#[test]
+fn a_certified_lock_is_kept_as_long_as_it_can_be_called_and_while_it_is() {
+    let policy = Policy { settle_by: Time::ZERO, claim_margin: Time::from_secs(7200), ..Policy::default() };
+    let prepare: [fn(&mut World); 2] = [
+        |world| {
+            world.send(&capture("a", 100).finally());
+            world.send(&consume("a", 0, 0));
+        },
+        |world| {
+            world.send(&release("a"));
+            world.release_group(RELEASE_KEY, &[("a", 0, 9)]);
+        },
+    ];
+    for prepare in prepare {
+        let mut world = World::with_policy(&policy);
+        world.send(&certified("a", 100));
+        prepare(&mut world);
+        world.wait(7_700_000);
+        assert_eq!(world.send(&called("a")).code(), Code::Approved);
+        world.wait(1_000_000_000);
+        assert_eq!(world.send(&paid("a", 100)).code(), Code::Approved);
+        world.wait(200_000);
+        assert_eq!(world.ledger.locks_len(), 0);
+        world.finish();
+    }
+}
+
+#[test]
+fn a_release_is_signed_by_the_key_that_the_certificate_states() {
+    let mut world = World::new();
+    world.send(&certified("a", 100));
+    world.send(&release("a"));
+    let other = Address([66; 20]);
+    let body = MerchantBody { merchant: MERCHANT, release_key: other, enabled: 1, ..MerchantBody::default() };
+    let id = world.fresh_id();
+    let record = Record::new(Kind::MerchantSet, id, PartitionHandle(0), Amount::ZERO, &body);
+    let admin = Caller { roles: Roles::ADMIN, ..caller(T1) };
+    assert_eq!(world.execute(&admin, vec![record]).1[0].code(), Code::Approved);
+    assert_eq!(world.release_group(other, &[("a", 0, 9)]).code(), Code::UnknownLock);
+    assert_eq!(world.release_group(Address([1; 20]), &[("a", 0, 9)]).code(), Code::Forbidden);
+    assert_eq!(world.release_group(RELEASE_KEY, &[("a", 0, 9)]).code(), Code::Approved);
+    world.finish();
+}
+
+#[test]
+fn a_called_lock_may_still_be_captured() {
+    let policy = Policy { late_capture: 1, late_window: Time::from_secs(60), ..Policy::default() };
+    let mut world = World::with_policy(&policy);
+    world.send(&certified("a", 100).life(1000));
+    world.wait(1000);
+    world.send(&called("a"));
+    assert_eq!(world.send(&capture("a", 10)).code(), Code::Approved);
+    assert_eq!(world.money(), [890, 0, 10, 100, 0, 0]);
+    assert_eq!(world.send(&paid("a", 100)).code(), Code::Approved);
+    assert_eq!(world.money(), [900, 0, 0, 0, 0, 0]);
+    world.finish();
+}

@@ -355,3 +355,49 @@ fn while_time_is_behind_locks_wait() {
     assert_eq!(decide(&mut world, &lock("b", 20_000)), (Decision::Logged, Code::Insufficient));
     assert_eq!(world.ledger.verify(), Ok(()));
 }
+
+#[test]
+fn a_jump_in_time_loses_nothing() {
+    for days in [0, 1, 12, 13, 24, 25, 49, 50, 100, 399] {
+        let mut world = World::new();
+        world.send(&lock("a", 100));
+        world.send(&lock("b", 100).flag(Flags::SALE));
+        world.wait(days * 24 * 3_600_000 + 700_000);
+        assert_eq!(world.money()[1], 0, "expired, {days} days later");
+        assert_eq!(world.money()[4], if days == 0 { 0 } else { 100 }, "consumed, {days} days later");
+        world.wait(200_000);
+        assert_eq!(world.ledger.locks_len(), usize::from(days == 0));
+        world.finish();
+    }
+}
+
+#[test]
+fn a_refused_chain_leaves_not_even_memory() {
+    let mut world = World::new();
+    world.is_strict = false;
+    world.send(&lock("live", 10));
+    let refuse = |world: &mut World| {
+        let mut members: Vec<Ask> = (0..20).map(|_| on(Kind::Release, "", 0)).collect();
+        members.push(consume("live", ALL_CAPTURES, 0));
+        let (decision, replies) = world.chain(&members);
+        assert_eq!((decision, replies[20].code()), (Decision::NotLogged, Code::Malformed));
+    };
+    refuse(&mut world);
+    let before = world.ledger.memory_bytes();
+    (0..1000).for_each(|_| refuse(&mut world));
+    // The tables of the index are made as keys fall into them; 40,000 ids and tombstones would take two megabytes.
+    assert!(world.ledger.memory_bytes() < before + 300_000);
+    world.check();
+    world.finish();
+}
+
+#[test]
+fn a_burn_that_comes_too_late_does_not_claim_to_know() {
+    let mut world = World::new();
+    world.send(&lock("a", 100));
+    world.send(&release("a"));
+    world.wait(200_000);
+    assert_eq!(world.send(&lookup("a")).code(), Code::NotFound);
+    assert_eq!(world.send(&lookup("a").flag(Flags::BURN)).code(), Code::StaleId);
+    world.finish();
+}

@@ -189,3 +189,19 @@ fn a_long_queue_is_paid_in_turns() {
     assert_eq!(world.ledger.queued(P1).len(), 0);
     world.finish();
 }
+
+#[test]
+fn what_the_last_record_of_a_turn_makes_payable_is_paid() {
+    let mut world = World::with_policy(&unbonding(1));
+    world.is_strict = false;
+    world.deposit(P1, 24);
+    for _ in 0..limits::DUE_RECORDS_PER_TURN_MAX {
+        world.send(&lock("", 1).life(60_000));
+    }
+    let units = world.ledger.partition(P1).unwrap().units;
+    world.withdraw_by(SUPPLIER, units);
+    world.wait(10_000);
+    world.wait(60_000);
+    assert_eq!(world.ledger.queued(P1).len(), 0);
+    world.finish();
+}

@@ -73,7 +73,7 @@ impl Ledger {
             return Err(Refusal { member, code: Code::IdConflict });
         }
         for (member, (record, ask)) in records.iter_mut().zip(&asks).enumerate() {
-            record.set_actor(ask.kind, source.actor(ask.kind, member));
+            crate::wire::set_actor(record, ask.kind, source.actor(ask.kind, member));
         }
         self.execute_chain(&asks, records, replies)
     }
@@ -221,10 +221,11 @@ impl Ledger {
 
     /// Everything as it was. Nothing has been executed while it was saved, so copies of one thing are equal.
     fn put_back(&mut self, saved: Saved) {
-        for (account, id) in saved.absent {
+        // The latest first: it is the first in its list of the ring.
+        for (account, id) in saved.absent.into_iter().rev() {
             match self.find(account, id) {
                 Some(Found::Lock(slot)) => self.remove_lock(slot),
-                Some(Found::Op(slot)) => self.remove_op(slot, true),
+                Some(Found::Op(slot)) => self.take_back_op(slot),
                 None => {}
             }
         }

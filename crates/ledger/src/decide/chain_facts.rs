@@ -52,7 +52,7 @@ impl Ledger {
         }
         let mut edit = self.edit(slot);
         edit.lock.flags |= flag::CALLED;
-        self.commit(edit);
+        self.commit(&mut edit);
         Ok(Outcome { deadline: lock.deadline, ..Outcome::new(Code::Approved).of(slot).moving(0) })
     }
 
@@ -69,7 +69,7 @@ impl Ledger {
         }
         let mut edit = self.edit(slot);
         edit.lock.flags &= !flag::CALLED;
-        self.commit(edit);
+        self.commit(&mut edit);
         // What has become due in the meantime is due now.
         self.arm_next(slot);
         Ok(Outcome { deadline: lock.deadline, ..Outcome::new(Code::Approved).of(slot).moving(0) })
@@ -94,7 +94,7 @@ impl Ledger {
         money.on_chain -= amount;
         let drawn = money.lose(missing);
         let freed = self.close_paid(&mut edit);
-        self.commit(edit);
+        self.commit(&mut edit);
         body.freed = signed(freed) - signed(drawn);
         record.set_body(&body);
         record.result = Amount(amount - (missing - drawn));

@@ -12,6 +12,7 @@ use crate::lock::{Capture, Lock, flag};
 use crate::op::{Memo, Op};
 use crate::slab::NONE;
 use crate::units::{mul_div_ceil, mul_div_floor};
+use crate::wire;
 
 /// How much of a capture is taken from where.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,7 @@ impl Ledger {
 
     /// Row 7.
     pub(super) fn decrease(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
-        let mut body: ChangeBody = record.body();
+        let body: ChangeBody = record.body();
         let slot = match self.lock_or_answer(ask, body.lock.0)? {
             Ok(slot) => slot,
             Err(answer) => return Ok(answer),
@@ -88,16 +89,15 @@ impl Ledger {
         edit.ext_mut().reversed += returned;
         let freed = self.give_back(&mut edit, returned);
         let deadline = edit.lock.deadline;
-        self.commit(edit);
-        body.freed = signed(freed);
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_freed(record, signed(freed));
         record.result = Amount(returned);
         Ok(Outcome { deadline, ..Outcome::new(Code::Approved).of(slot).moving(returned) })
     }
 
     fn judge_decrease(&self, lock: &Lock, body: &ChangeBody, total: u128) -> Result<(), Code> {
         if !lock.is_live() {
-            return Err(ended_code(lock));
+            return Err(Code::NotOpen);
         }
         check_version(lock, body.version)?;
         if lock.version == u16::MAX {
@@ -110,7 +110,7 @@ impl Ledger {
 
     /// Rows 8 to 10 and 19.
     pub(super) fn capture(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
-        let mut body: ChangeBody = record.body();
+        let body: ChangeBody = record.body();
         let slot = match self.lock_or_answer(ask, body.lock.0)? {
             Ok(slot) => slot,
             Err(answer) => return Ok(answer),
@@ -140,11 +140,8 @@ impl Ledger {
         } else if draw.excess() > 0 {
             record.flags |= Flags::EXCESS.0;
         }
-        self.commit(edit);
-        body.freed = freed;
-        body.deadline = settle_by;
-        body.capture = u16::from(index);
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_capture(record, freed, settle_by, u16::from(index));
         record.result = Amount(draw.total());
         let outcome = Outcome::new(code).of(slot).moving(draw.total());
         Ok(Outcome { capture: u16::from(index), deadline: settle_by, memo: Memo::Amount, ..outcome })
@@ -204,8 +201,7 @@ impl Ledger {
     ) -> Result<(Code, Draw), Code> {
         let partition = &self.partitions[ask.partition as usize];
         let is_open = partition.policy.late_capture == 1
-            && self.time <= lock.deadline.plus(partition.policy.late_window)
-            && !lock.has(flag::CALLED);
+            && self.time <= lock.deadline.plus(partition.policy.late_window);
         if !is_open {
             return Err(Code::NotOpen);
         }
@@ -295,12 +291,7 @@ impl Ledger {
         }
     }
 
-    fn release_lock(
-        &mut self,
-        slot: u32,
-        mut body: ChangeBody,
-        record: &mut Record,
-    ) -> Result<Outcome, Code> {
+    fn release_lock(&mut self, slot: u32, body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
         let lock = *self.locks.get(slot);
         if self.is_overdue(&lock) {
             return Err(Code::Overloaded);
@@ -320,9 +311,8 @@ impl Ledger {
                 let mut edit = self.edit(slot);
                 edit.lock.end = if lock.captured > 0 { End::Final } else { End::Released };
                 let (rest, freed) = self.give_back_rest(&mut edit);
-                self.commit(edit);
-                body.freed = signed(freed);
-                record.set_body(&body);
+                self.commit(&mut edit);
+                wire::set_freed(record, signed(freed));
                 record.result = Amount(rest);
                 Ok(Outcome { approved: rest, memo: Memo::Released, ..outcome })
             }
@@ -330,7 +320,7 @@ impl Ledger {
                 // It can no longer be presented; nothing moves.
                 let mut edit = self.edit(slot);
                 edit.lock.end = End::Released;
-                self.commit(edit);
+                self.commit(&mut edit);
                 Ok(Outcome { memo: Memo::Side, ..outcome })
             }
             _ => Ok(Outcome { memo: Memo::Side, ..outcome }),
@@ -364,12 +354,12 @@ impl Ledger {
             return Err(Code::IdFromFuture);
         }
         // Room for this id beside the request's own.
-        if self.ops_len + 1 >= self.config.ids_max { Err(Code::Overloaded) } else { Ok(()) }
+        if self.ops.len() + 1 >= self.config.ids_max { Err(Code::Overloaded) } else { Ok(()) }
     }
 
     /// Rows 13 and 14.
     pub(super) fn reverse(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
-        let mut body: ChangeBody = record.body();
+        let body: ChangeBody = record.body();
         let slot = match self.lock_or_answer(ask, body.lock.0)? {
             Ok(slot) => slot,
             Err(answer) => return Ok(Outcome { memo: Memo::Side, ..answer }),
@@ -408,16 +398,15 @@ impl Ledger {
             edit.lock.released += amount;
             self.give_back(&mut edit, amount)
         };
-        self.commit(edit);
-        body.freed = signed(freed);
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_freed(record, signed(freed));
         record.result = Amount(amount);
         Ok(answer.of(slot).moving(amount))
     }
 
     /// Row 21.
     pub(super) fn refund(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
-        let mut body: ChangeBody = record.body();
+        let body: ChangeBody = record.body();
         let slot = match self.lock_or_answer(ask, body.lock.0)? {
             Ok(slot) => slot,
             Err(answer) => return Ok(answer),
@@ -441,9 +430,8 @@ impl Ledger {
         });
         self.money(&edit).captured -= amount;
         let freed = self.give_back(&mut edit, amount);
-        self.commit(edit);
-        body.freed = signed(freed);
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_freed(record, signed(freed));
         record.result = Amount(amount);
         Ok(answer.of(slot).moving(amount))
     }
@@ -454,7 +442,7 @@ impl Ledger {
         let body: ChangeBody = record.body();
         match self.find(ask.account, body.lock.0) {
             Some(Found::Lock(slot)) if self.is_overdue(self.locks.get(slot)) => Err(Code::Overloaded),
-            Some(Found::Lock(slot)) => self.advise_lock(ask, slot, body, record),
+            Some(Found::Lock(slot)) => self.advise_lock(ask, slot, record),
             None => self.advise_unknown(ask, body, record),
             Some(Found::Op(slot)) => {
                 let end = self.end_of_op(self.ops.get(slot));
@@ -467,13 +455,7 @@ impl Ledger {
         }
     }
 
-    fn advise_lock(
-        &mut self,
-        ask: &Ask,
-        slot: u32,
-        mut body: ChangeBody,
-        record: &mut Record,
-    ) -> Result<Outcome, Code> {
+    fn advise_lock(&mut self, ask: &Ask, slot: u32, record: &mut Record) -> Result<Outcome, Code> {
         let lock = *self.locks.get(slot);
         let amount = record.amount.0;
         let mut draw = Draw::default();
@@ -482,7 +464,7 @@ impl Ledger {
                 draw.approved = amount.min(lock.total() - lock.captured);
                 let headroom = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).headroom };
                 draw.headroom = headroom.min(amount - draw.approved);
-            } else if lock.end == End::Expired && !lock.has(flag::CALLED) {
+            } else if lock.end == End::Expired {
                 let available = self.partitions[ask.partition as usize].available(self.time);
                 draw.free = amount.min(available);
             }
@@ -497,9 +479,7 @@ impl Ledger {
         if draw.total() > 0 {
             let value = self.value_of_collateral(&lock, draw.total());
             let index = self.take(&mut edit, draw, value, settle_by);
-            body.capture = u16::from(index);
-            body.deadline = settle_by;
-            (outcome.capture, outcome.deadline) = (body.capture, settle_by);
+            (outcome.capture, outcome.deadline) = (u16::from(index), settle_by);
         }
         if lock.is_live() && record.flags().has(Flags::FINAL) {
             edit.lock.end = End::Final;
@@ -513,20 +493,19 @@ impl Ledger {
         if exposure > 0 {
             record.flags |= Flags::EXPOSED.0;
         }
-        self.commit(edit);
-        body.freed = freed;
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_capture(
+            record,
+            freed,
+            outcome.deadline,
+            if draw.total() > 0 { outcome.capture } else { 0 },
+        );
         record.result = Amount(draw.total());
         Ok(outcome)
     }
 
     /// An advice of a payment that was never asked for makes its lock: it has no merchant that could be paid on chain.
-    fn advise_unknown(
-        &mut self,
-        ask: &Ask,
-        mut body: ChangeBody,
-        record: &mut Record,
-    ) -> Result<Outcome, Code> {
+    fn advise_unknown(&mut self, ask: &Ask, body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
         let amount = record.amount.0;
         if ask.is_live && body.lock.time() > self.time.plus(surety_protocol::limits::ID_FUTURE_MAX) {
             return Err(Code::IdFromFuture);
@@ -551,16 +530,13 @@ impl Ledger {
         self.arm_new(slot);
         self.settle_open(ask.partition, &lock, open_before);
         self.touched(ask.partition);
-        body.freed = -signed(covered);
-        body.capture = u16::from(index);
-        body.deadline = settle_by;
-        record.set_body(&body);
+        wire::set_capture(record, -signed(covered), settle_by, u16::from(index));
         record.result = Amount(covered);
         if exposure > 0 {
             record.flags |= Flags::EXPOSED.0;
         }
         let outcome = Outcome::new(Code::Approved).of(slot).moving(covered);
-        Ok(Outcome { extra: exposure, capture: body.capture, deadline: settle_by, ..outcome })
+        Ok(Outcome { extra: exposure, capture: u16::from(index), deadline: settle_by, ..outcome })
     }
 
     /// Adds to X. What no counter can hold is refused: it would take ten million of the largest amounts.

@@ -2,7 +2,8 @@
 
 use surety_protocol::limits::AMOUNT_MAX;
 use surety_protocol::{
-    Amount, ChangeBody, Code, End, Flags, LockBody, MerchantId, MerchantKey, QuoteId, Record, Seq, Time,
+    Address, Amount, ChangeBody, Code, End, Flags, LockBody, MerchantId, MerchantKey, QuoteId, Record, Seq,
+    Time,
 };
 
 use super::{Ask, Outcome};
@@ -13,6 +14,7 @@ use crate::lock::{Capture, Ext, Lock, flag};
 use crate::op::Memo;
 use crate::slab::NONE;
 use crate::units::{mul_div_ceil, mul_div_floor};
+use crate::wire;
 
 /// One whole of the collateral in base units: prices are for this much.
 pub(crate) const WHOLE: u128 = 1_000_000_000_000_000_000;
@@ -58,7 +60,7 @@ impl Ledger {
             Ok((terms, grant)) => {
                 body.deadline = deadline;
                 body.price_seq = terms.price_seq.0;
-                record.set_body(&body);
+                wire::set_lock(record, body.deadline, body.price_seq);
                 record.result = Amount(grant.collateral + grant.headroom);
                 Ok(self.make_lock(ask, record, &body, terms, grant))
             }
@@ -232,6 +234,9 @@ impl Ledger {
         lock.end = End::Final;
         self.insert_capture(lock, capture);
         lock.since = self.kept_after_end(lock, ask.partition);
+        if lock.has(flag::CERTIFIED) {
+            lock.since = lock.since.max(self.claim_until(ask.partition, lock.deadline));
+        }
         self.earn_fee(ask.partition, lock.approved);
     }
 
@@ -260,6 +265,9 @@ impl Ledger {
         if is_certified {
             lock.flags |= flag::CERTIFIED;
             ext.claim_until = self.claim_until(ask.partition, body.deadline);
+            let key = (ask.tenant.0, body.merchant.0);
+            ext.release_key =
+                self.merchants.get(&key).map_or(Address::default(), |merchant| merchant.release_key);
         }
         if is_quote {
             lock.flags |= flag::QUOTE;
@@ -347,7 +355,7 @@ impl Ledger {
         money.free -= delta;
         money.held += delta;
         self.partition_mut(ask.partition).count_velocity(now, 0, delta);
-        self.commit(edit);
+        self.commit(&mut edit);
         body.freed = -crate::due::signed(delta);
         body.deadline = deadline;
         record.set_body(&body);
@@ -379,7 +387,7 @@ impl Ledger {
     ) -> Result<Terms, Code> {
         let partition = &self.partitions[ask.partition as usize];
         if !lock.is_live() {
-            return Err(ended_code(lock));
+            return Err(Code::NotOpen);
         }
         // The version says which total the sender means to raise. At its last value it no longer tells changes apart.
         if body.version != lock.version || lock.version == u16::MAX {
@@ -431,7 +439,7 @@ fn merchant_key(ask: &Ask, merchant: MerchantId) -> MerchantKey {
     MerchantKey { tenant: ask.tenant, merchant }
 }
 
-/// Why an ended lock takes no change.
+/// Why an ended lock takes no capture.
 pub(crate) fn ended_code(lock: &Lock) -> Code {
     if lock.end == End::Settled { Code::AlreadySettled } else { Code::NotOpen }
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use surety_protocol::{
-    Amount, Code, ControlBody, MerchantId, Policy, Record, ReleaseEntry, ReleaseGroup, long,
+    Address, Amount, Code, ControlBody, MerchantId, Policy, Record, ReleaseEntry, ReleaseGroup, long,
 };
 
 use super::{Ask, Outcome};
@@ -27,8 +27,8 @@ impl Ledger {
     }
 
     /// Frees what only certificates kept. Signature and paths are verified by the server before it lets the group in; the
-    /// ledger checks that the key is the merchant's own, and each lock's merchant and version. Entries that do not apply move
-    /// nothing: PARTIAL if there are such, UNKNOWN_LOCK if no entry applies.
+    /// ledger checks each lock's merchant, release key and version. Entries that do not apply move
+    /// nothing: PARTIAL if there are such; UNKNOWN_LOCK if no entry applies, FORBIDDEN if the key is not even the merchant's present one.
     pub(super) fn release_group(
         &mut self,
         ask: &Ask,
@@ -37,20 +37,18 @@ impl Ledger {
     ) -> Result<Outcome, Code> {
         let body: ControlBody = head.body();
         let group = ReleaseGroup::from_bytes(&payload(head, parts)?).map_err(|_| Code::Malformed)?;
-        let merchant = self.merchants.get(&(ask.tenant.0, body.user));
-        if merchant.is_none_or(|merchant| merchant.enabled != 1 || merchant.release_key != group.key) {
-            return Ok(Outcome::new(Code::Forbidden));
-        }
         let applicable: Vec<(u32, &ReleaseEntry)> = group
             .entries
             .iter()
-            .filter_map(|entry| Some((self.releasable(ask, MerchantId(body.user), entry)?, entry)))
+            .filter_map(|entry| Some((self.releasable(ask, MerchantId(body.user), group.key, entry)?, entry)))
             .collect();
         if applicable.iter().any(|(slot, _)| self.is_overdue(self.locks.get(*slot))) {
             return Err(Code::Overloaded);
         }
         if applicable.is_empty() {
-            return Ok(Outcome::new(Code::UnknownLock));
+            let merchant = self.merchants.get(&(ask.tenant.0, body.user));
+            let is_its_key = merchant.is_some_and(|merchant| merchant.release_key == group.key);
+            return Ok(Outcome::new(if is_its_key { Code::UnknownLock } else { Code::Forbidden }));
         }
         let code = if applicable.len() == group.entries.len() { Code::Approved } else { Code::Partial };
         let freed = applicable.iter().map(|(slot, entry)| self.free_pending(*slot, entry.still_owed.0)).sum();
@@ -58,12 +56,15 @@ impl Ledger {
         Ok(Outcome::new(code).moving(freed))
     }
 
-    /// The lock of an entry, if the merchant's release covers it: its own, certified, not called, and not changed since.
-    fn releasable(&self, ask: &Ask, merchant: MerchantId, entry: &ReleaseEntry) -> Option<u32> {
+    /// The lock of an entry, if the merchant's release covers it: its own, certified, under the key that its certificate
+    /// states, not called, and not changed since.
+    fn releasable(&self, ask: &Ask, merchant: MerchantId, key: Address, entry: &ReleaseEntry) -> Option<u32> {
         let Found::Lock(slot) = self.find(ask.account, entry.lock.0)? else { return None };
         let lock = self.locks.get(slot);
         let covers = lock.merchant == merchant
             && lock.has(flag::CERTIFIED)
+            && key != Address::default()
+            && self.exts.get(lock.ext).release_key == key
             && !lock.has(flag::CALLED)
             && entry.version >= u32::from(lock.version);
         covers.then_some(slot)
@@ -83,7 +84,7 @@ impl Ledger {
         let money = self.money(&edit);
         money.pending -= freed;
         money.credit(freed);
-        self.commit(edit);
+        self.commit(&mut edit);
         freed
     }
 }

@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::index::Found;
 use crate::ledger::{Decision, Ledger};
 use crate::op::{self, Memo, NO_CAPTURE, Op, Side};
+use crate::wire;
 
 /// A request that is new and may be executed.
 #[derive(Clone, Copy, Debug)]
@@ -175,10 +176,10 @@ impl Ledger {
                 return Ok(Decision::NotLogged);
             }
         };
-        record.set_actor(ask.kind, source.actor(ask.kind, 0));
+        wire::set_actor(record, ask.kind, source.actor(ask.kind, 0));
         let outcome = self.perform(&ask, record, parts).map_err(refused)?;
         if !outcome.is_logged {
-            replies.push(self.reply(record, outcome.seq, &outcome));
+            replies.push(self.reply(record, ask.partition, outcome.seq, &outcome));
             return Ok(Decision::NotLogged);
         }
         replies.push(self.finish(&ask, record, &outcome));
@@ -214,11 +215,21 @@ impl Ledger {
         if !is_sound(kind, record) {
             return Err(Code::Malformed);
         }
-        if let Some(caller) = caller {
-            record.tenant = self.admit_to_partition(caller, kind, record)?;
-        }
-        let home = home(self, kind, record.partition);
-        let account = self.make_account(record.tenant, home).ok_or(Code::UnknownPartition)?;
+        let known = match caller {
+            Some(caller) => {
+                let (tenant, account) = self.admit_to_partition(caller, kind, record)?;
+                record.tenant = tenant;
+                account
+            }
+            None => None,
+        };
+        let account = match known {
+            Some(account) => account,
+            None => {
+                let home = home(self, kind, record.partition);
+                self.make_account(record.tenant, home).ok_or(Code::UnknownPartition)?
+            }
+        };
         let mut ask = Ask {
             seq,
             kind,
@@ -264,8 +275,13 @@ impl Ledger {
         if is_same && ask.is_live { Ok(Standing::Repeat(found)) } else { Err(Code::IdConflict) }
     }
 
-    /// Who may do this here, and in whose name.
-    fn admit_to_partition(&self, caller: &Caller, kind: Kind, record: &Record) -> Result<TenantId, Code> {
+    /// Who may do this here, and in whose name. The account, if it had to be looked up for that.
+    fn admit_to_partition(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        record: &Record,
+    ) -> Result<(TenantId, Option<u32>), Code> {
         let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };
         let operator = is_operator(caller);
         if tenant != caller.tenant && !operator || !caller.roles.allow(kind) {
@@ -287,18 +303,23 @@ impl Ledger {
                 let is_known = is_for_shard(kind)
                     || kind == Kind::PartitionCreate
                     || !concerns_shard && self.partition_slot(record.partition).is_some();
-                if is_known { Ok(tenant) } else { Err(Code::UnknownPartition) }
+                if is_known { Ok((tenant, None)) } else { Err(Code::UnknownPartition) }
             }
             _ if operator => {
                 let is_known = !concerns_shard && self.partition_slot(record.partition).is_some();
-                if is_known { Ok(tenant) } else { Err(Code::UnknownPartition) }
+                if is_known { Ok((tenant, None)) } else { Err(Code::UnknownPartition) }
             }
             _ => {
-                let rights = self.rights(record.partition, tenant);
+                let account = self.account_slot(tenant, record.partition).ok_or(Code::UnknownPartition)?;
+                let rights = self.account(account).rights;
                 if rights == Rights::default() {
                     return Err(Code::UnknownPartition);
                 }
-                if may(rights, kind, record.flags()) { Ok(tenant) } else { Err(Code::NoRight) }
+                if may(rights, kind, record.flags()) {
+                    Ok((tenant, Some(account)))
+                } else {
+                    Err(Code::NoRight)
+                }
             }
         }
     }
@@ -338,7 +359,7 @@ impl Ledger {
             }
         }
         let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
-        let is_full = self.ops_len >= self.config.ids_max
+        let is_full = self.ops.len() >= self.config.ids_max
             || makes_lock && self.locks.len() >= self.config.locks_max
             || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
         // While time is behind, collateral may be free that is not yet free.
@@ -398,7 +419,7 @@ impl Ledger {
         if outcome.needs_op {
             self.remember(ask, record, outcome);
         }
-        self.reply(record, ask.seq, outcome)
+        self.reply(record, ask.partition, ask.seq, outcome)
     }
 
     fn remember(&mut self, ask: &Ask, record: &Record, outcome: &Outcome) {
@@ -427,11 +448,17 @@ impl Ledger {
 
     /// The first answer again, with the lock's state as it is now.
     fn repeat(&self, record: &Record, found: Found) -> Reply {
-        let (seq, outcome) = match found {
-            Found::Lock(slot) => (self.locks.get(slot).seq, self.first_outcome(slot)),
-            Found::Op(slot) => (self.ops.get(slot).seq, self.remembered_outcome(record, slot)),
+        let (account, seq, outcome) = match found {
+            Found::Lock(slot) => {
+                let lock = self.locks.get(slot);
+                (lock.account, lock.seq, self.first_outcome(slot))
+            }
+            Found::Op(slot) => {
+                let op = self.ops.get(slot);
+                (op.account, op.seq, self.remembered_outcome(record, slot))
+            }
         };
-        let mut reply = self.reply(record, seq, &outcome);
+        let mut reply = self.reply(record, self.account(account).partition, seq, &outcome);
         reply.flags = surety_protocol::REPLAYED;
         reply
     }
@@ -503,13 +530,8 @@ fn actor_of(kind: Kind, record: &Record) -> ActorId {
 
 /// The lock that a request names.
 pub(crate) fn lock_named(kind: Kind, record: &Record) -> Option<Id> {
-    if kind.changes_a_lock() {
-        Some(record.body::<ChangeBody>().lock)
-    } else if matches!(kind, Kind::Consume | Kind::AutoConsume) {
-        Some(record.body::<ConsumeBody>().lock)
-    } else {
-        None
-    }
+    let names_one = kind.changes_a_lock() || matches!(kind, Kind::Consume | Kind::AutoConsume);
+    names_one.then(|| wire::lock_of(record))
 }
 
 /// Where an id is remembered: with its partition, or with the shard if it concerns none that exists.
@@ -578,10 +600,9 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
         && (!is_for_shard(kind) || record.partition.number() == 0)
 }
 
-/// Hash of a request as it was sent, with its tenant named. Whatever the engine has already filled in does not count.
+/// Hash of a request as it was sent, with its tenant named; of a long one with its payload.
 fn fingerprint(record: &Record, parts: &[Record]) -> u64 {
-    let head = xxh3_64(&record.as_sent().to_bytes());
-    parts.iter().fold(head, |sum, part| {
+    parts.iter().fold(wire::fingerprint(record), |sum, part| {
         let mut bytes = [0; surety_protocol::limits::RECORD_BYTES + 8];
         bytes[..8].copy_from_slice(&sum.to_le_bytes());
         bytes[8..].copy_from_slice(&part.to_bytes());

@@ -11,6 +11,7 @@ use crate::ledger::Ledger;
 use crate::lock::{Capture, Lock, flag};
 use crate::op::Memo;
 use crate::units::mul_div_floor;
+use crate::wire;
 
 /// What a consumption has moved.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +28,7 @@ pub(crate) struct Consumed {
 impl Ledger {
     /// Row 22.
     pub(super) fn settle(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
-        let mut body: ChangeBody = record.body();
+        let body: ChangeBody = record.body();
         let slot = match self.lock_or_answer(ask, body.lock.0)? {
             Ok(slot) => slot,
             Err(answer) => return Ok(answer),
@@ -43,9 +44,8 @@ impl Ledger {
             self.settle_capture(&mut edit, body.capture)
         };
         let is_live = edit.lock.is_live();
-        self.commit(edit);
-        body.freed = signed(freed);
-        record.set_body(&body);
+        self.commit(&mut edit);
+        wire::set_freed(record, signed(freed));
         record.result = Amount(settled);
         // While the lock is live its deadline may move, so the answer is kept as it was.
         let memo = if body.capture == ALL_CAPTURES || is_live { Memo::Side } else { Memo::Settled };
@@ -122,7 +122,7 @@ impl Ledger {
         } else {
             self.consume_capture(&mut edit, body.capture)
         };
-        self.commit(edit);
+        self.commit(&mut edit);
         body.freed = consumed.freed;
         body.merchant = lock.merchant;
         record.set_body(&body);

@@ -86,6 +86,7 @@ impl Ledger {
         for (supplier, position) in &positions {
             self.hash_out(self.position_hash(slot, supplier, position));
         }
+        self.queued -= queue.len();
         for (at, queued) in (front..).zip(&queue) {
             self.hash_out(self.queued_hash(slot, at, queued));
         }
@@ -184,6 +185,7 @@ impl Ledger {
         let at = partition.queue_front + partition.queue.len() as u64;
         let is_front = partition.queue.is_empty();
         partition.queue.push_back(queued);
+        self.queued += 1;
         self.hash_in(self.queued_hash(ask.partition, at, &queued));
         self.edit_position(ask.partition, &supplier, |position| position.queued += units);
         self.touched(ask.partition);

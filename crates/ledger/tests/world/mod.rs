@@ -1,6 +1,6 @@
 //! A ledger with its log, its clock and a reader of its stream; every step is verified.
 // Each test file is a crate of its own and uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

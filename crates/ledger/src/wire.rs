@@ -1,0 +1,151 @@
+//! The bytes of records that every request touches, read and written in place.
+//!
+//! The protocol's bodies do the same for any kind, by way of an archive of the whole body; these few fields are touched
+//! millions of times a second. A test compares the two.
+
+use surety_protocol::limits::BODY_BYTES;
+use surety_protocol::{ActorId, Id, Kind, Record, Time};
+
+use crate::mix::fold;
+
+/// Offsets within the body.
+mod offset {
+    pub(super) const LOCK: usize = 0;
+    pub(super) const FREED: usize = 16;
+    pub(super) const CHANGE_DEADLINE: usize = 32;
+    pub(super) const CHANGE_CAPTURE: usize = 52;
+    pub(super) const LOCK_DEADLINE: usize = 24;
+    pub(super) const LOCK_PRICE_SEQ: usize = 32;
+    /// Of changes and consumptions.
+    pub(super) const ACTOR: usize = 48;
+}
+
+/// The lock of a change or a consumption.
+#[inline]
+pub(crate) fn lock_of(record: &Record) -> Id {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&record.body[offset::LOCK..offset::LOCK + 16]);
+    Id(u128::from_le_bytes(bytes))
+}
+
+/// Completes a change.
+#[inline]
+pub(crate) fn set_freed(record: &mut Record, freed: i128) {
+    put(&mut record.body, offset::FREED, &freed.to_le_bytes());
+}
+
+/// Completes a capture or an advice.
+#[inline]
+pub(crate) fn set_capture(record: &mut Record, freed: i128, settle_by: Time, capture: u16) {
+    set_freed(record, freed);
+    put(&mut record.body, offset::CHANGE_DEADLINE, &settle_by.0.to_le_bytes());
+    put(&mut record.body, offset::CHANGE_CAPTURE, &capture.to_le_bytes());
+}
+
+/// Completes a lock.
+#[inline]
+pub(crate) fn set_lock(record: &mut Record, deadline: Time, price_seq: u64) {
+    put(&mut record.body, offset::LOCK_DEADLINE, &deadline.0.to_le_bytes());
+    put(&mut record.body, offset::LOCK_PRICE_SEQ, &price_seq.to_le_bytes());
+}
+
+/// Notes the principal, as [`Record::set_actor`] does.
+#[inline]
+pub(crate) fn set_actor(record: &mut Record, kind: Kind, actor: ActorId) {
+    match kind {
+        Kind::Lock | Kind::Increase | Kind::Lookup => {}
+        Kind::Consume => put(&mut record.body, offset::ACTOR, &actor.0.to_le_bytes()),
+        _ if kind.changes_a_lock() => put(&mut record.body, offset::ACTOR, &actor.0.to_le_bytes()),
+        _ => record.set_actor(kind, actor),
+    }
+}
+
+#[inline(always)]
+fn put(body: &mut [u8; BODY_BYTES], at: usize, bytes: &[u8]) {
+    body[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// Mixes a request as it was sent, word by word. Whatever the engine fills in does not count.
+#[inline]
+pub(crate) fn fingerprint(record: &Record) -> u64 {
+    const SECRETS: [u64; 4] =
+        [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
+    let sent = record.as_sent();
+    let half = |value: u128| {
+        let bytes = value.to_le_bytes();
+        let (low, high) = bytes.split_at(8);
+        (word(low), word(high))
+    };
+    let (id_low, id_high) = half(sent.id.0);
+    let (amount_low, amount_high) = half(sent.amount.0);
+    let rest = u64::from(sent.tenant.0) << 32 | u64::from(sent.flags) << 16 | u64::from(sent.kind) << 8;
+    let mut state = fold(id_low ^ SECRETS[0], id_high ^ SECRETS[1]);
+    state ^= fold(amount_low ^ SECRETS[2] ^ state, amount_high ^ SECRETS[3]);
+    for pair in sent.body.as_chunks::<16>().0 {
+        state = fold(word(&pair[..8]) ^ SECRETS[0] ^ state, word(&pair[8..]) ^ SECRETS[1]);
+    }
+    state = fold(word(&sent.body[48..]) ^ SECRETS[2] ^ state, sent.partition.0 ^ SECRETS[3]);
+    fold(state ^ SECRETS[0], rest ^ SECRETS[1])
+}
+
+#[inline(always)]
+fn word(bytes: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(bytes);
+    u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_protocol::{
+        Amount, ChangeBody, ConsumeBody, Flags, LockBody, PartitionHandle, TenantId, limits::RECORD_BYTES,
+    };
+
+    fn record(kind: Kind) -> Record {
+        let mut bytes = [0; RECORD_BYTES];
+        bytes.iter_mut().zip(1..).for_each(|(byte, n)| *byte = n);
+        bytes[RECORD_BYTES - 2] = kind as u8;
+        Record::from_bytes(&bytes)
+    }
+
+    #[test]
+    fn fields_in_place_are_those_of_the_bodies() {
+        let mut capture = record(Kind::Capture);
+        assert_eq!(lock_of(&capture), capture.body::<ChangeBody>().lock);
+        let body = ChangeBody { freed: -7, deadline: Time(8), capture: 9, ..capture.body() };
+        set_capture(&mut capture, -7, Time(8), 9);
+        assert_eq!(capture.body::<ChangeBody>(), body);
+        let mut lock = record(Kind::Lock);
+        let body = LockBody { deadline: Time(8), price_seq: 9, ..lock.body() };
+        set_lock(&mut lock, Time(8), 9);
+        assert_eq!(lock.body::<LockBody>(), body);
+        let consume = record(Kind::Consume);
+        assert_eq!(lock_of(&consume), consume.body::<ConsumeBody>().lock);
+        for kind in Kind::ALL {
+            let (mut ours, mut theirs) = (record(*kind), record(*kind));
+            set_actor(&mut ours, *kind, ActorId(77));
+            theirs.set_actor(*kind, ActorId(77));
+            assert_eq!(ours, theirs, "{kind}");
+        }
+    }
+
+    #[test]
+    fn every_byte_that_was_sent_counts_and_no_other() {
+        let of = |bytes: &[u8; RECORD_BYTES]| fingerprint(&Record::from_bytes(bytes));
+        for kind in [Kind::Lock, Kind::Capture, Kind::Increase, Kind::Release, Kind::Consume, Kind::Deposit] {
+            let mut sent = record(kind).as_sent();
+            sent.flags = Flags::FINAL.0;
+            let bytes = sent.to_bytes();
+            for at in 0..RECORD_BYTES - 2 {
+                let mut other = bytes;
+                other[at] ^= 1;
+                let is_same_request = Record::from_bytes(&other).as_sent() == sent;
+                assert_eq!(of(&other) == of(&bytes), is_same_request, "{kind}, byte {at}");
+            }
+        }
+        let a = Record::new(Kind::Lock, Id(1), PartitionHandle(1), Amount(1), &LockBody::default());
+        let b = Record { tenant: TenantId(1), ..a };
+        assert_ne!(fingerprint(&a), fingerprint(&b));
+    }
+}
