@@ -26,7 +26,7 @@ pub struct Config {
     pub guard: bool,
     /// Bytes of a new segment of the log.
     pub segment_bytes: u64,
-    /// Records between two snapshots.
+    /// Records between two snapshots, at least; a snapshot also waits for nine times as long as the last one took.
     pub snapshot_records: u64,
     /// Records of the log that are kept behind the snapshots, at least; `None` keeps all.
     pub retain_records: Option<u64>,
@@ -58,7 +58,7 @@ impl Config {
             io: IoMode::Sync,
             guard: false,
             segment_bytes: SEGMENT_BYTES,
-            snapshot_records: 1 << 20,
+            snapshot_records: 4 << 20,
             retain_records: None,
             free_bytes_min: 256 << 20,
             pin_threads: true,

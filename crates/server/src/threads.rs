@@ -1,5 +1,6 @@
 //! Cores and panics: where a thread runs, and what its end means.
 
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that the calling thread may run on.
@@ -16,6 +17,14 @@ pub(crate) fn pin(cores: &[usize]) {
     cores.iter().for_each(|core| set.set(*core));
     if let (false, Err(error)) = (cores.is_empty(), sched_setaffinity(None, &set)) {
         tracing::warn!("a thread could not be pinned: {error}");
+    }
+}
+
+/// Lets the calling thread step back behind others, by so many steps of `nice`.
+pub(crate) fn step_back(nice: i32) {
+    // On Linux a process of number 0 means the calling thread alone.
+    if let (true, Err(error)) = (nice > 0, setpriority_process(None, nice)) {
+        tracing::warn!("a thread could not step back: {error}");
     }
 }
 

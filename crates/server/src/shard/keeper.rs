@@ -1,4 +1,5 @@
-//! Housekeeping of one shard, on a thread of its own: segments in reserve, snapshots, retention, free space.
+//! Housekeeping of one shard, on two threads of its own: one for what the shard waits for (segments in reserve, free
+//! space), and one for snapshots and retention, which take long and step back behind everything else.
 
 use std::io;
 use std::path::Path;
@@ -8,14 +9,18 @@ use std::thread::{self, JoinHandle};
 
 use engine::BuildError;
 use storage::{FileStorage, IoMode, StorageError};
-use surety_protocol::{Seq, ShardId};
+use surety_protocol::{Seq, ShardId, Time};
 use wal::{FileName, Storage, create_reserve, list_segments, list_snapshots, removable};
 
+use crate::clock::boot_now;
 use crate::shared::Shared;
-use crate::threads;
+use crate::threads::{self, AbortOnPanic};
 
 /// Jobs that may wait; each kind is given once at a time.
 const JOBS_MAX: usize = 4;
+
+/// How far the thread of the snapshots steps back: a tenth of what a thread of the shard gets where all cores are busy.
+const SNAPSHOT_NICE: i32 = 10;
 
 /// Something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,40 +56,76 @@ pub(crate) enum Kept {
         made: Option<Seq>,
         /// The first record that is left.
         first_kept: Option<Seq>,
+        /// How long it took.
+        took: Time,
     },
     /// Bytes that are free.
     Space(u64),
 }
 
-/// The thread.
+/// The two threads.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    jobs: Option<SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    /// For jobs that the shard waits for.
+    prompt: Worker,
+    /// For snapshots.
+    patient: Worker,
 }
 
 impl Keeper {
     pub(super) fn start(
-        shared: Arc<Shared>,
+        shared: &Arc<Shared>,
         config: engine::Config,
         path: &Path,
         io: IoMode,
     ) -> Result<Self, KeeperError> {
-        let mut storage = FileStorage::open(path, io)?;
-        let (jobs, queue) = sync_channel(JOBS_MAX);
-        let thread = thread::Builder::new()
-            .name(format!("keep-{}", config.shard))
-            .spawn(move || run(&shared, &config, &mut storage, &queue))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self {
+            prompt: Worker::start("keep", shared, config, FileStorage::open(path, io)?, 0)?,
+            patient: Worker::start("snap", shared, config, FileStorage::open(path, io)?, SNAPSHOT_NICE)?,
+        })
     }
 
     /// Gives a job; false if too many wait.
     pub(super) fn give(&self, job: Job) -> bool {
+        match job {
+            Job::Reserve { .. } | Job::Space => self.prompt.give(job),
+            Job::Snapshot { .. } => self.patient.give(job),
+        }
+    }
+}
+
+/// A thread that does one job after the other.
+#[derive(Debug)]
+struct Worker {
+    jobs: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(
+        name: &str,
+        shared: &Arc<Shared>,
+        config: engine::Config,
+        mut storage: FileStorage,
+        nice: i32,
+    ) -> Result<Self, KeeperError> {
+        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let shared = Arc::clone(shared);
+        let work = move || {
+            let _guard = AbortOnPanic;
+            threads::step_back(nice);
+            run(&shared, &config, &mut storage, &queue);
+        };
+        let thread = thread::Builder::new().name(format!("{name}-{}", config.shard)).spawn(work)?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    fn give(&self, job: Job) -> bool {
         self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job).is_ok())
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -94,7 +135,7 @@ impl Drop for Keeper {
     }
 }
 
-/// Why the thread could not start.
+/// Why the threads could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     /// The files.
@@ -138,6 +179,7 @@ fn make_reserve(shard: ShardId, storage: &mut FileStorage, name: FileName, bytes
 
 fn make_snapshot(config: &engine::Config, storage: &mut FileStorage, synced: Seq, floor: Seq) -> Kept {
     let shard = config.shard.0;
+    let begun = boot_now();
     let mut made = None;
     loop {
         match engine::build_snapshot(config, storage, synced) {
@@ -166,7 +208,7 @@ fn make_snapshot(config: &engine::Config, storage: &mut FileStorage, synced: Seq
         tracing::warn!(shard, "old files could not be removed: {error}");
         None
     });
-    Kept::Snapshot { made, first_kept }
+    Kept::Snapshot { made, first_kept, took: boot_now().minus(begun) }
 }
 
 /// Removes what nobody needs; tells where the log begins then.

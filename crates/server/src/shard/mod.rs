@@ -27,13 +27,13 @@ use std::time::Duration;
 
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
 use storage::{FileStorage, IoMode, StorageError};
-use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId};
+use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::clock::{Clock, Readings};
+use crate::clock::{Clock, Readings, boot_now};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
 use crate::rollback::Epochs;
@@ -59,6 +59,9 @@ const KEEPING_TICKS: u32 = 5;
 const SPACE_TICKS: u32 = 250;
 /// Threads that read files and check signatures for one shard.
 const BLOCKING_THREADS: usize = 8;
+/// After a snapshot the next one waits for so many times as long as it took: snapshots never take more than a tenth of
+/// the time, however fast the log grows.
+const SNAPSHOT_REST: u64 = 9;
 /// How long a drain waits for peers that do not take their replies.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long closed connections get to hear of it.
@@ -185,7 +188,7 @@ fn serve(
     // Set once: each shard starts once.
     let _ = me.epochs.set(epochs);
     let journal = Journal::start(&shared, id, storage, &setup.path, setup.io)?;
-    let keeper = Keeper::start(Arc::clone(&shared), setup.engine, &setup.path, setup.io)?;
+    let keeper = Keeper::start(&shared, setup.engine, &setup.path, setup.io)?;
     let home = threads::allowed_cores();
     if let Some(core) = setup.core {
         threads::pin(&[core]);
@@ -231,6 +234,8 @@ struct Shard {
     is_snapshotting: Cell<bool>,
     /// Seq at which the last snapshot was asked for.
     snapshot_at: Cell<Seq>,
+    /// No snapshot before this moment of the boot clock.
+    snapshot_rest: Cell<Time>,
     is_reserve_missing: Cell<bool>,
     is_space_low: Cell<bool>,
 }
@@ -272,6 +277,7 @@ impl Shard {
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
             snapshot_at: Cell::new(marks.synced),
+            snapshot_rest: Cell::new(Time::ZERO),
             is_reserve_missing: Cell::new(false),
             is_space_low: Cell::new(false),
         }
@@ -414,7 +420,7 @@ impl Shard {
             self.is_reserving.set(self.keeper.give(Job::Reserve { name, bytes }));
         }
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
-        if is_due && !self.is_snapshotting.get() {
+        if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
             let floor = match self.keeping.retain_records {
                 Some(records) => Seq(synced.0.saturating_sub(records)),
                 None => Seq(0),
@@ -436,8 +442,9 @@ impl Shard {
                 self.is_reserving.set(false);
                 self.is_reserve_missing.set(true);
             }
-            Kept::Snapshot { made, first_kept } => {
+            Kept::Snapshot { made, first_kept, took } => {
                 self.is_snapshotting.set(false);
+                self.snapshot_rest.set(boot_now().plus(Time(took.0.saturating_mul(SNAPSHOT_REST))));
                 if let Some(seq) = made {
                     core.metrics().snapshot_seq.set(seq.0);
                 }
