@@ -38,6 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             Routing::Declined(attempts) => println!("payment {number}: declined by all {}", attempts.len()),
             Routing::Cancelled(_) => println!("payment {number}: cancelled before"),
+            Routing::Ended { reply, .. } => println!("payment {number}: {} before", reply.end()),
         }
     }
 
@@ -52,6 +53,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     router.cancel(payment).await?;
     let state = client.lookup(lock.partition, lock.id, false).await?;
     println!("cancelled: the lock is {}", state.end());
+    if !matches!(router.pay(payment, &terms).await?, Routing::Cancelled(_)) {
+        return Err("a released lock is no guarantee".into());
+    }
     running.shutdown();
     Ok(())
 }

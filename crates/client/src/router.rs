@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use surety_protocol::{Code, Id, PartitionHandle, Record, Reply};
+use surety_protocol::{Code, End, Id, PartitionHandle, Record, Reply};
 
 use crate::client::Client;
 use crate::error::{NotExecuted, ResolveError, SubmitError};
@@ -40,8 +40,16 @@ pub enum Routing {
     },
     /// Every partition declined. Final: a retry gets the same answer.
     Declined(Vec<Attempt>),
-    /// The payment was cancelled before: one of its locks was released before it was made.
+    /// The payment was cancelled before: its lock was released, or the release came before the lock.
     Cancelled(Attempt),
+    /// It was locked before and is not guaranteed any more, though nobody cancelled it: the reply's end tells how. An
+    /// expired lock may still be presented (and captured late, where the policy allows it), so no other partition is tried.
+    Ended {
+        /// The lock that was.
+        lock: LockRef,
+        /// The reply to its request, or to the look-up that found it.
+        reply: Reply,
+    },
 }
 
 /// What one partition answered.
@@ -95,6 +103,7 @@ pub enum RouteError {
 /// What one attempt means for the payment.
 enum Step {
     Locked(Reply),
+    Ended(Reply),
     Next(Code),
     Cancelled,
     TooOld,
@@ -130,10 +139,8 @@ impl Router {
                     return Ok(Routing::Locked { lock: LockRef::new(partition, id), reply, declined });
                 }
                 Step::Next(code) => declined.push(Attempt { partition, id, code }),
-                Step::Cancelled => {
-                    let code = Code::AlreadyReleased;
-                    return Ok(Routing::Cancelled(Attempt { partition, id, code }));
-                }
+                Step::Cancelled => return Ok(cancelled(partition, id)),
+                Step::Ended(reply) => return Ok(Routing::Ended { lock: LockRef::new(partition, id), reply }),
                 Step::TooOld => return self.find(payment, declined).await,
             }
         }
@@ -186,10 +193,17 @@ impl Router {
         for &partition in self.partitions.iter() {
             let id = Self::attempt_id(payment, partition);
             match self.client.lookup(partition, id, false).await {
-                Ok(reply) if matches!(Outcome::of(reply), Outcome::Executed(_)) => {
-                    return Ok(Routing::Locked { lock: LockRef::new(partition, id), reply, declined });
-                }
-                Ok(_) | Err(SubmitError::NotExecuted { why: NotExecuted::Refused { .. }, .. }) => {}
+                Ok(reply) => match step(reply) {
+                    Step::Locked(reply) => {
+                        return Ok(Routing::Locked { lock: LockRef::new(partition, id), reply, declined });
+                    }
+                    Step::Ended(reply) => {
+                        return Ok(Routing::Ended { lock: LockRef::new(partition, id), reply });
+                    }
+                    Step::Cancelled => return Ok(cancelled(partition, id)),
+                    Step::Next(_) | Step::TooOld => {}
+                },
+                Err(SubmitError::NotExecuted { why: NotExecuted::Refused { .. }, .. }) => {}
                 Err(error) => {
                     let cause = ResolveError::NoAnswer { id, partition, error };
                     return Err(RouteError::Unknown { payment, partition, cause });
@@ -200,12 +214,20 @@ impl Router {
     }
 }
 
+/// Reads the answer to an attempt. A repeat gets the code of the first time, so the code alone does not tell whether the
+/// lock still stands: its end does.
 fn step(reply: Reply) -> Step {
-    match reply.code() {
-        code if code.is_success() => Step::Locked(reply),
-        Code::AlreadyReleased => Step::Cancelled,
-        code => Step::Next(code),
+    match (reply.code(), reply.end()) {
+        (Code::AlreadyReleased, _) => Step::Cancelled,
+        (code, _) if !code.is_success() => Step::Next(code),
+        (_, End::Live | End::Final | End::Settled) => Step::Locked(reply),
+        (_, End::Released | End::Tombstone) => Step::Cancelled,
+        (_, End::Expired | End::Exposed | End::Declined | End::None) => Step::Ended(reply),
     }
+}
+
+fn cancelled(partition: PartitionHandle, id: Id) -> Routing {
+    Routing::Cancelled(Attempt { partition, id, code: Code::AlreadyReleased })
 }
 
 fn step_after_burn(outcome: Outcome) -> Step {

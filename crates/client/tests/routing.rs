@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use scripted::{Peer, Stage, id, reply};
 use surety_client::protocol::{
-    Amount, ChangeBody, Code, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply, Seq, ShardId,
+    Amount, ChangeBody, Code, End, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply, Seq, ShardId,
 };
 use surety_client::transport::Closed;
 use surety_client::{LockRequest, Options, Outcome, ResolveError, RouteError, Router, Routing, SubmitError};
@@ -47,16 +47,21 @@ impl Model {
         match request.kind() {
             Some(Kind::Lookup) => self.look_up(request),
             Some(Kind::Release) => {
-                let lock = request.body::<ChangeBody>().lock;
-                let tombstone = reply(&Record { id: lock, ..*request }, Code::AlreadyReleased);
-                if let Some(freed) = self.decided.insert((partition, lock), tombstone)
-                    && freed.code().is_success()
-                {
-                    *self.free.get_mut(&partition).unwrap() += 1;
-                }
+                self.release(partition, request.body::<ChangeBody>().lock, request);
                 reply(request, Code::Approved)
             }
             _ => self.lock(request),
+        }
+    }
+
+    /// A lock keeps its code and ends; an id that is not known gets a tombstone; a declined one stays what it is.
+    fn release(&mut self, partition: PartitionHandle, lock: Id, request: &Record) {
+        let tombstone = reply(&Record { id: lock, ..*request }, Code::AlreadyReleased);
+        let tombstone = Reply { end: End::Tombstone as u8, ..tombstone };
+        let known = self.decided.entry((partition, lock)).or_insert(tombstone);
+        if known.end() == End::Live {
+            known.end = End::Released as u8;
+            *self.free.get_mut(&partition).unwrap() += 1;
         }
     }
 
@@ -67,7 +72,8 @@ impl Model {
         let free = self.free.get_mut(&request.partition).unwrap();
         let code = if *free > 0 { Code::Approved } else { Code::Insufficient };
         *free -= u32::from(code.is_success());
-        let decision = reply(request, code);
+        let end = if code.is_success() { End::Live } else { End::Declined };
+        let decision = Reply { end: end as u8, ..reply(request, code) };
         self.decided.insert((request.partition, request.id), decision);
         decision
     }
@@ -89,7 +95,7 @@ impl Model {
     fn live(&self, payment: Id) -> Vec<PartitionHandle> {
         let is_live = |partition: &&PartitionHandle| {
             let key = (**partition, Router::attempt_id(payment, **partition));
-            self.decided.get(&key).is_some_and(|reply| reply.code().is_success())
+            self.decided.get(&key).is_some_and(|reply| reply.end() == End::Live)
         };
         let mut live: Vec<PartitionHandle> = self.free.keys().filter(is_live).copied().collect();
         live.sort_unstable();
@@ -147,7 +153,7 @@ async fn router(free: [u32; 3], options: Options) -> (Router, Arc<Mutex<Model>>)
 fn locked_in(routing: &Routing) -> Option<PartitionHandle> {
     match routing {
         Routing::Locked { lock, .. } => Some(lock.partition),
-        Routing::Declined(_) | Routing::Cancelled(_) => None,
+        Routing::Declined(_) | Routing::Cancelled(_) | Routing::Ended { .. } => None,
     }
 }
 
@@ -167,7 +173,7 @@ async fn the_first_partition_with_room_gets_the_payment() {
         match &routing {
             Routing::Locked { declined: before, .. } => assert_eq!(before.len(), declined),
             Routing::Declined(all) => assert!(all.iter().all(|attempt| attempt.code == Code::Insufficient)),
-            Routing::Cancelled(_) => panic!("nobody cancelled"),
+            Routing::Cancelled(_) | Routing::Ended { .. } => panic!("nobody cancelled"),
         }
         // A retry finds what is there, although there is room elsewhere now.
         partitions().iter().for_each(|partition| {
@@ -233,6 +239,43 @@ async fn a_cancelled_payment_stays_cancelled() {
         let routing = router.pay(payment, &terms()).await.unwrap();
         assert!(matches!(routing, Routing::Cancelled(_)), "{routing:?}");
         assert!(model.lock().live(payment).is_empty());
+    }
+}
+
+/// A repeat gets the code of the first time, whatever has become of the lock since; so does a look-up.
+#[tokio::test(start_paused = true)]
+async fn only_a_lock_that_stands_is_a_guarantee() {
+    let word = |routing: &Routing| match routing {
+        Routing::Locked { .. } => "locked",
+        Routing::Declined(_) => "declined",
+        Routing::Cancelled(_) => "cancelled",
+        Routing::Ended { .. } => "ended",
+    };
+    for (end, expect) in [
+        (End::Live, "locked"),
+        (End::Final, "locked"),
+        (End::Settled, "locked"),
+        (End::Released, "cancelled"),
+        (End::Tombstone, "cancelled"),
+        (End::Expired, "ended"),
+        (End::Exposed, "ended"),
+        (End::Declined, "ended"),
+        (End::None, "ended"),
+    ] {
+        let (router, model) = router([1, 1, 1], Options::default()).await;
+        let payment = id(1);
+        router.pay(payment, &terms()).await.unwrap();
+        model.lock().decided.values_mut().for_each(|reply| reply.end = end as u8);
+        // A repeat; a repeat that is not admitted, so that a look-up tells; a payment that is too old to be made.
+        for refusal in [None, Some(Code::Overloaded), Some(Code::StaleId)] {
+            model.lock().refusals.extend(refusal);
+            let routing = router.pay(payment, &terms()).await.unwrap();
+            assert_eq!(word(&routing), expect, "{end} {refusal:?}");
+            if let Routing::Ended { lock, reply } = routing {
+                assert_eq!((lock.partition, reply.end()), (partitions()[0], end));
+            }
+        }
+        assert_eq!(model.lock().decided.len(), 1, "no other partition was tried");
     }
 }
 
