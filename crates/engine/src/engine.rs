@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use ledger::{Decision, Ledger};
+use ledger::{Decision, Intake, Ledger};
 use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
     Amount, Caller, Code, ControlBody, Epoch, Id, Kind, PartitionHandle, Record, Reply, Seq, Time, admit,
@@ -106,9 +106,8 @@ impl Engine {
             return self.refuse(route, code);
         }
         self.advance(now);
-        if self.log.room() < LOG_ROOM_MIN || self.is_stopping {
-            return self.refuse(route, Code::Overloaded);
-        }
+        // The ledger refuses what is new, and still answers repeats: of those "not executed" would be untrue.
+        self.ledger.set_intake(self.intake());
         for record in &mut self.operation {
             if let Some(kind) = record.kind() {
                 record.set_actor(kind, caller.actor);
@@ -198,7 +197,7 @@ impl Engine {
         self.gate.next(self.log.acked_seq())
     }
 
-    /// Decides nothing any more: every further request is answered `OVERLOADED`. Ends the log with a state hash, and
+    /// Decides nothing new any more: every further request but a repeat or look-up is answered `OVERLOADED`. Ends the log with a state hash, and
     /// [`Engine::poll_write`] then with a seal.
     pub fn stop(&mut self, now: Time) {
         self.advance(now);
@@ -304,11 +303,17 @@ impl Engine {
         if !self.operation.iter().all(is_mine) {
             return Err(Code::UnknownPartition);
         }
-        let takes_collateral = |record: &Record| matches!(record.kind(), Some(Kind::Lock | Kind::Increase));
-        if self.is_storage_low && self.operation.iter().any(takes_collateral) {
-            return Err(Code::StorageLow);
-        }
         Ok(())
+    }
+
+    fn intake(&self) -> Intake {
+        if self.is_stopping || self.log.room() < LOG_ROOM_MIN {
+            Intake::Nothing
+        } else if self.is_storage_low {
+            Intake::NoLocks
+        } else {
+            Intake::All
+        }
     }
 
     fn refuse(&mut self, route: Route, code: Code) {

@@ -221,6 +221,25 @@ fn refusals_answer_at_once_and_leave_no_trace() {
 }
 
 #[test]
+fn a_repeat_is_answered_whatever_the_disk_is_like() {
+    let mut world = World::new(Durability::Fsync);
+    let lock = world.lock(100);
+    let capture = world.change(Kind::Capture, lock.id, 100);
+    assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved);
+    assert_eq!(world.answer(&AUTHORIZER, &[capture]).code(), Code::Approved);
+    world.engine.set_storage_low(true);
+    for request in [lock, capture] {
+        let again = world.answer(&AUTHORIZER, &[request]);
+        assert_eq!((again.code(), again.is_replayed()), (Code::Approved, true), "low on space");
+    }
+    world.engine.stop(world.now);
+    for request in [lock, capture] {
+        let again = world.answer(&AUTHORIZER, &[request]);
+        assert_eq!((again.code(), again.is_replayed()), (Code::Approved, true), "stopping");
+    }
+}
+
+#[test]
 fn a_disk_that_does_not_answer_is_met_with_overloaded_and_flat_memory() {
     let mut world = World::new(Durability::Fsync);
     let mut approved = 0_u64;

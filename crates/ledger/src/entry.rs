@@ -6,9 +6,8 @@ use surety_protocol::{
     Address, AssetId, Body, Id, Kind, MerchantBody, MerchantId, PartitionHandle, QuoteId, Record,
     ReleaseGroup, TenantBody, TenantId, Time, long,
 };
-use xxhash_rust::xxh3::xxh3_128;
 
-use crate::canon::{Canon, Field, Reader, Sink, canonical, put_key, take_key};
+use crate::canon::{Field, KeyPart, Reader, Sink, WordHash, canonical, put_key, take_key};
 use crate::decide::{is_for_shard, lock_named};
 use crate::ledger::{CAPTURE_PIECE, Config, EXT_PIECE, Ledger, Price, Tenant, partition_hash};
 use crate::lock::{Capture, Ext, Lock};
@@ -108,14 +107,8 @@ impl Entry {
     /// Its part of the state hash, which is the wrapping sum over all entries.
     #[must_use]
     pub fn hash(&self) -> u128 {
-        let Ok(Parsed::Lock { key, lock, ext, captures }) = self.parse() else {
-            return xxh3_128(&self.bytes);
-        };
-        let mut sum = core_hash(&key, &lock);
-        if let Some(ext) = ext {
-            sum = sum.wrapping_add(ext_hash(&key, &ext));
-        }
-        captures.iter().fold(sum, |sum, capture| sum.wrapping_add(capture_hash(&key, capture)))
+        // Bytes that cannot be read never become an entry.
+        self.parse().map_or(0, |parsed| parsed.hash())
     }
 
     /// True if a ledger at `now` has forgotten it.
@@ -162,6 +155,49 @@ impl Entry {
 
     fn new(kind: EntryKind) -> Self {
         Self { bytes: alloc::vec![kind as u8] }
+    }
+}
+
+impl Parsed {
+    /// The part of the state hash.
+    fn hash(&self) -> u128 {
+        match self {
+            Self::Tenant(quotas) => hash_of(EntryKind::Tenant, |out| put_tenant(out, quotas)),
+            Self::Partition(partition) => partition_hash(partition),
+            Self::Grant { partition, tenant, rights } => {
+                hash_of(EntryKind::Grant, |out| put_grant(out, *partition, *tenant, *rights))
+            }
+            Self::Merchant { tenant, body } => {
+                hash_of(EntryKind::Merchant, |out| put_merchant(out, *tenant, body))
+            }
+            Self::Price { asset, quote, price } => {
+                hash_of(EntryKind::Price, |out| put_price(out, (*asset, *quote), price))
+            }
+            Self::Position { partition, supplier, position } => {
+                hash_of(EntryKind::Position, |out| put_position(out, *partition, supplier, position))
+            }
+            Self::Queued { partition, at, queued } => {
+                hash_of(EntryKind::Queued, |out| put_queued(out, *partition, *at, queued))
+            }
+            Self::Nonce { partition, nonce } => {
+                hash_of(EntryKind::Nonce, |out| put_nonce(out, *partition, *nonce))
+            }
+            Self::Open { partition, tenant, merchant, value } => {
+                hash_of(EntryKind::Open, |out| put_open(out, (*partition, *tenant), *merchant, *value))
+            }
+            Self::Lock { key, lock, ext, captures } => {
+                let ext = ext.as_ref().map_or(0, |ext| ext_hash(key, ext));
+                let sum = core_hash(key, lock).wrapping_add(ext);
+                captures.iter().fold(sum, |sum, capture| sum.wrapping_add(capture_hash(key, capture)))
+            }
+            Self::Op { key, op, side } => hash_of(EntryKind::Op, |out| {
+                put_key(out, key.tenant, key.partition, key.id);
+                op.put(out);
+                if let Some(side) = side {
+                    side.put(out);
+                }
+            }),
+        }
     }
 }
 
@@ -280,27 +316,27 @@ fn home_of(kind: Kind, partition: PartitionHandle) -> PartitionHandle {
 }
 
 fn core_hash(key: &EntryKey, lock: &Lock) -> u128 {
-    let mut canon = Canon::<192>::new();
-    canon.put(&[EntryKind::Lock as u8]);
+    let mut canon = WordHash::new();
+    canon.number(EntryKind::Lock as u64, 1);
     put_key(&mut canon, key.tenant, key.partition, key.id);
     lock.put(&mut canon);
-    canon.hash()
+    canon.finish()
 }
 
 fn ext_hash(key: &EntryKey, ext: &Ext) -> u128 {
-    let mut canon = Canon::<320>::new();
-    canon.put(&[EXT_PIECE]);
+    let mut canon = WordHash::new();
+    canon.number(u64::from(EXT_PIECE), 1);
     put_key(&mut canon, key.tenant, key.partition, key.id);
     ext.put(&mut canon);
-    canon.hash()
+    canon.finish()
 }
 
 fn capture_hash(key: &EntryKey, capture: &Capture) -> u128 {
-    let mut canon = Canon::<160>::new();
-    canon.put(&[CAPTURE_PIECE]);
+    let mut canon = WordHash::new();
+    canon.number(u64::from(CAPTURE_PIECE), 1);
     put_key(&mut canon, key.tenant, key.partition, key.id);
     capture.put(&mut canon);
-    canon.hash()
+    canon.finish()
 }
 
 // Writing and hashing: each kind of entry is written by one function, for both.
@@ -340,26 +376,29 @@ impl Ledger {
             entries.push(entry);
         };
         for tenant in self.tenants.iter().filter(|tenant| tenant.is_set) {
-            add(EntryKind::Tenant, &|out| put_tenant(out, tenant));
+            add(EntryKind::Tenant, &|out| put_tenant(out, &tenant.quotas));
         }
-        for (slot, partition) in (0_u32..).zip(&self.partitions).skip(1) {
+        for partition in self.partitions.iter().skip(1) {
+            let handle = partition.handle;
             add(EntryKind::Partition, &|out| {
                 put_key(out, TenantId(0), partition.handle, Id(0));
                 partition.put(out);
             });
             for (supplier, position) in &partition.positions {
-                add(EntryKind::Position, &|out| self.put_position(out, slot, supplier, position));
+                add(EntryKind::Position, &|out| put_position(out, handle, supplier, position));
             }
             for (at, queued) in (partition.queue_front..).zip(&partition.queue) {
-                add(EntryKind::Queued, &|out| self.put_queued(out, slot, at, queued));
+                add(EntryKind::Queued, &|out| put_queued(out, handle, at, queued));
             }
             for nonce in &partition.nonces {
-                add(EntryKind::Nonce, &|out| self.put_nonce(out, slot, *nonce));
+                add(EntryKind::Nonce, &|out| put_nonce(out, handle, *nonce));
             }
         }
-        for (slot, account) in (0_u32..).zip(&self.accounts) {
+        for account in &self.accounts {
             if account.rights.0 != 0 {
-                add(EntryKind::Grant, &|out| self.put_grant(out, slot));
+                add(EntryKind::Grant, &|out| {
+                    put_grant(out, account.handle, account.tenant, account.rights.0)
+                });
             }
         }
         // ORDER: whoever asks sorts the entries, or adds them up.
@@ -371,7 +410,9 @@ impl Ledger {
         }
         // ORDER: whoever asks sorts the entries, or adds them up.
         for ((account, merchant), value) in &self.open {
-            add(EntryKind::Open, &|out| self.put_open(out, *account, MerchantId(*merchant), *value));
+            let account = self.account(*account);
+            let owner = (account.handle, account.tenant);
+            add(EntryKind::Open, &|out| put_open(out, owner, MerchantId(*merchant), *value));
         }
         entries
     }
@@ -412,11 +453,12 @@ impl Ledger {
     }
 
     pub(crate) fn tenant_hash(&self, tenant: &Tenant) -> u128 {
-        hash_of(EntryKind::Tenant, |out| put_tenant(out, tenant))
+        hash_of(EntryKind::Tenant, |out| put_tenant(out, &tenant.quotas))
     }
 
     pub(crate) fn grant_hash(&self, account: u32) -> u128 {
-        hash_of(EntryKind::Grant, |out| self.put_grant(out, account))
+        let account = self.account(account);
+        hash_of(EntryKind::Grant, |out| put_grant(out, account.handle, account.tenant, account.rights.0))
     }
 
     pub(crate) fn merchant_hash(&self, tenant: TenantId, body: &MerchantBody) -> u128 {
@@ -428,80 +470,79 @@ impl Ledger {
     }
 
     pub(crate) fn position_hash(&self, slot: u32, supplier: &Address, position: &Position) -> u128 {
-        hash_of(EntryKind::Position, |out| self.put_position(out, slot, supplier, position))
+        hash_of(EntryKind::Position, |out| put_position(out, self.handle_of(slot), supplier, position))
     }
 
     pub(crate) fn queued_hash(&self, slot: u32, at: u64, queued: &Queued) -> u128 {
-        hash_of(EntryKind::Queued, |out| self.put_queued(out, slot, at, queued))
+        hash_of(EntryKind::Queued, |out| put_queued(out, self.handle_of(slot), at, queued))
     }
 
     pub(crate) fn nonce_hash(&self, slot: u32, nonce: u64) -> u128 {
-        hash_of(EntryKind::Nonce, |out| self.put_nonce(out, slot, nonce))
+        hash_of(EntryKind::Nonce, |out| put_nonce(out, self.handle_of(slot), nonce))
     }
 
     pub(crate) fn open_hash(&self, account: u32, merchant: MerchantId, value: u128) -> u128 {
-        hash_of(EntryKind::Open, |out| self.put_open(out, account, merchant, value))
-    }
-
-    fn put_grant(&self, out: &mut impl Sink, account: u32) {
         let account = self.account(account);
-        out.put(&account.handle.0.to_be_bytes());
-        out.put(&account.tenant.0.to_be_bytes());
-        account.rights.0.put(out);
+        hash_of(EntryKind::Open, |out| put_open(out, (account.handle, account.tenant), merchant, value))
     }
 
-    fn put_handle(&self, out: &mut impl Sink, slot: u32) {
-        out.put(&self.partitions[slot as usize].handle.0.to_be_bytes());
-    }
-
-    fn put_position(&self, out: &mut impl Sink, slot: u32, supplier: &Address, position: &Position) {
-        self.put_handle(out, slot);
-        supplier.put(out);
-        position.put(out);
-    }
-
-    fn put_queued(&self, out: &mut impl Sink, slot: u32, at: u64, queued: &Queued) {
-        self.put_handle(out, slot);
-        out.put(&at.to_be_bytes());
-        queued.put(out);
-    }
-
-    fn put_nonce(&self, out: &mut impl Sink, slot: u32, nonce: u64) {
-        self.put_handle(out, slot);
-        out.put(&nonce.to_be_bytes());
-    }
-
-    fn put_open(&self, out: &mut impl Sink, account: u32, merchant: MerchantId, value: u128) {
-        let account = self.account(account);
-        out.put(&account.handle.0.to_be_bytes());
-        out.put(&account.tenant.0.to_be_bytes());
-        out.put(&merchant.0.to_be_bytes());
-        value.put(out);
+    fn handle_of(&self, slot: u32) -> PartitionHandle {
+        self.partitions[slot as usize].handle
     }
 }
 
-fn put_tenant(out: &mut impl Sink, tenant: &Tenant) {
-    out.put(&tenant.id.0.to_be_bytes());
-    out.put(&tenant.quotas.to_bytes());
+fn put_tenant(out: &mut impl Sink, quotas: &TenantBody) {
+    quotas.tenant.0.put_in_key(out);
+    out.bytes(&quotas.to_bytes());
+}
+
+fn put_grant(out: &mut impl Sink, partition: PartitionHandle, tenant: TenantId, rights: u32) {
+    partition.0.put_in_key(out);
+    tenant.0.put_in_key(out);
+    rights.put(out);
 }
 
 fn put_merchant(out: &mut impl Sink, tenant: TenantId, body: &MerchantBody) {
-    out.put(&tenant.0.to_be_bytes());
-    out.put(&body.merchant.0.to_be_bytes());
-    out.put(&body.to_bytes());
+    tenant.0.put_in_key(out);
+    body.merchant.0.put_in_key(out);
+    out.bytes(&body.to_bytes());
 }
 
 fn put_price(out: &mut impl Sink, key: (AssetId, QuoteId), price: &Price) {
-    out.put(&key.0.0.to_be_bytes());
-    out.put(&key.1.0.to_be_bytes());
+    key.0.0.put_in_key(out);
+    key.1.0.put_in_key(out);
     price.put(out);
 }
 
-fn hash_of(kind: EntryKind, write: impl FnOnce(&mut Canon<160>)) -> u128 {
-    let mut canon = Canon::new();
-    canon.put(&[kind as u8]);
+fn put_position(out: &mut impl Sink, partition: PartitionHandle, supplier: &Address, position: &Position) {
+    partition.0.put_in_key(out);
+    supplier.put(out);
+    position.put(out);
+}
+
+fn put_queued(out: &mut impl Sink, partition: PartitionHandle, at: u64, queued: &Queued) {
+    partition.0.put_in_key(out);
+    at.put_in_key(out);
+    queued.put(out);
+}
+
+fn put_nonce(out: &mut impl Sink, partition: PartitionHandle, nonce: u64) {
+    partition.0.put_in_key(out);
+    nonce.put_in_key(out);
+}
+
+fn put_open(out: &mut impl Sink, owner: (PartitionHandle, TenantId), merchant: MerchantId, value: u128) {
+    owner.0.0.put_in_key(out);
+    owner.1.0.put_in_key(out);
+    merchant.0.put_in_key(out);
+    value.put(out);
+}
+
+fn hash_of(kind: EntryKind, write: impl FnOnce(&mut WordHash)) -> u128 {
+    let mut canon = WordHash::new();
+    canon.number(kind as u64, 1);
     write(&mut canon);
-    canon.hash()
+    canon.finish()
 }
 
 /// The hash of everything but locks and ids, from scratch.

@@ -10,7 +10,7 @@ use surety_protocol::{
     Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
 };
 
-use crate::canon::{Canon, Sink, put_key};
+use crate::canon::{Sink, WordHash, put_key};
 use crate::decide::{Outcome, Source};
 use crate::index::{self, Found, Index};
 use crate::lock::{Armed, Capture, Ext, Lock};
@@ -35,6 +35,18 @@ pub struct Config {
     pub ids_max: usize,
     /// Locks kept; past it locks are answered `OVERLOADED`.
     pub locks_max: usize,
+}
+
+/// What new requests are let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intake {
+    /// Everything.
+    #[default]
+    All,
+    /// No locks and no increases: they are answered `STORAGE_LOW`.
+    NoLocks,
+    /// Nothing: everything new is answered `OVERLOADED`.
+    Nothing,
 }
 
 /// What is to become of the records that were decided.
@@ -112,7 +124,6 @@ pub(crate) struct Account {
 /// A tenant: its quotas and what it uses of them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tenant {
-    pub(crate) id: TenantId,
     /// Set by a request; otherwise nobody has heard of it.
     pub(crate) is_set: bool,
     pub(crate) quotas: TenantBody,
@@ -156,6 +167,7 @@ pub struct Ledger {
     pub(crate) queued: usize,
     /// The last `advance` could not do everything.
     pub(crate) is_behind: bool,
+    pub(crate) intake: Intake,
     pub(crate) partitions: Vec<Partition>,
     pub(crate) partition_slots: Map<u64, u32>,
     /// By on-chain id.
@@ -209,6 +221,7 @@ impl Ledger {
             ready: Vec::new(),
             queued: 0,
             is_behind: false,
+            intake: Intake::default(),
             partitions: Vec::new(),
             partition_slots: Map::default(),
             partition_names: Map::default(),
@@ -226,6 +239,12 @@ impl Ledger {
         };
         ledger.add_partition(Partition::new(shard));
         ledger
+    }
+
+    /// What new requests are let in from now on. Repeats and look-ups are answered in any case: a refusal says "not executed",
+    /// and of a repeat that would be untrue.
+    pub const fn set_intake(&mut self, intake: Intake) {
+        self.intake = intake;
     }
 
     /// Time moves on. Forgets what is past its window; appends the records that are now due, already applied, in order of
@@ -357,7 +376,7 @@ impl Ledger {
         }
         let slot = slot_of(self.tenants.len());
         let quotas = TenantBody { tenant: id, ..TenantBody::default() };
-        let tenant = Tenant { id, is_set: false, quotas, locks: 0, ids: 0, tombstones: 0, advices: 0 };
+        let tenant = Tenant { is_set: false, quotas, locks: 0, ids: 0, tombstones: 0, advices: 0 };
         self.tenants.push(tenant);
         self.tenant_slots.insert(id.0, slot);
         slot
@@ -420,40 +439,40 @@ impl Ledger {
     }
 
     pub(crate) fn lock_hash(&self, lock: &Lock) -> u128 {
-        let mut canon = Canon::<192>::new();
+        let mut canon = WordHash::new();
         self.put_key(&mut canon, EntryKind::Lock as u8, lock.account, lock.id);
         lock.put(&mut canon);
-        canon.hash()
+        canon.finish()
     }
 
     pub(crate) fn ext_hash(&self, account: u32, id: u128, ext: &Ext) -> u128 {
-        let mut canon = Canon::<320>::new();
+        let mut canon = WordHash::new();
         self.put_key(&mut canon, EXT_PIECE, account, id);
         ext.put(&mut canon);
-        canon.hash()
+        canon.finish()
     }
 
     pub(crate) fn capture_hash(&self, account: u32, id: u128, capture: &Capture) -> u128 {
-        let mut canon = Canon::<160>::new();
+        let mut canon = WordHash::new();
         self.put_key(&mut canon, CAPTURE_PIECE, account, id);
         capture.put(&mut canon);
-        canon.hash()
+        canon.finish()
     }
 
     pub(crate) fn op_hash(&self, op: &Op) -> u128 {
-        let mut canon = Canon::<160>::new();
+        let mut canon = WordHash::new();
         self.put_key(&mut canon, EntryKind::Op as u8, op.account, op.id());
         op.put(&mut canon);
         if op.memo == Memo::Side {
             self.sides.get(op.side).put(&mut canon);
         }
-        canon.hash()
+        canon.finish()
     }
 
     #[inline(always)]
     fn put_key(&self, out: &mut impl Sink, kind: u8, account: u32, id: u128) {
         let account = self.account(account);
-        out.put(&[kind]);
+        out.number(u64::from(kind), 1);
         put_key(out, account.tenant, account.handle, Id(id));
     }
 
@@ -663,11 +682,11 @@ pub(crate) const EXT_PIECE: u8 = 110;
 pub(crate) const CAPTURE_PIECE: u8 = 111;
 
 pub(crate) fn partition_hash(partition: &Partition) -> u128 {
-    let mut canon = Canon::<768>::new();
-    canon.put(&[EntryKind::Partition as u8]);
+    let mut canon = WordHash::new();
+    canon.number(EntryKind::Partition as u64, 1);
     put_key(&mut canon, TenantId(0), partition.handle, Id(0));
     partition.put(&mut canon);
-    canon.hash()
+    canon.finish()
 }
 
 fn slot_of(len: usize) -> u32 {

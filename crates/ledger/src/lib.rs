@@ -37,7 +37,7 @@ mod units;
 mod verify;
 mod wire;
 
-pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Ledger};
+pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Intake, Ledger};
 pub use replay::operation_len;
 pub use state::{
     CaptureState, Entry, EntryError, EntryKey, EntryKind, LockState, QueuedState, SupplierState, TenantState,

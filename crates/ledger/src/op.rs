@@ -57,7 +57,7 @@ impl Memo {
 impl crate::canon::Field for Memo {
     #[inline(always)]
     fn put(&self, out: &mut impl crate::canon::Sink) {
-        out.put(&[*self as u8]);
+        out.number(*self as u64, 1);
     }
     fn take(from: &mut crate::canon::Reader) -> Option<Self> {
         Self::ALL.get(usize::from(u8::take(from)?)).copied()

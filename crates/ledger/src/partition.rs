@@ -228,7 +228,7 @@ impl Partition {
             onchain: self.onchain,
         }
         .put(out);
-        out.put(&self.policy.to_bytes());
+        out.bytes(&self.policy.to_bytes());
     }
 
     /// Reads them back.

@@ -20,11 +20,13 @@ pub(crate) struct Slab<T> {
     chunks: Vec<Vec<T>>,
     free: u32,
     len: usize,
+    /// Slots ever used.
+    used: u32,
 }
 
 impl<T: Link> Slab<T> {
     pub(crate) const fn new() -> Self {
-        Self { chunks: Vec::new(), free: NONE, len: 0 }
+        Self { chunks: Vec::new(), free: NONE, len: 0, used: 0 }
     }
 
     /// Slots in use.
@@ -33,13 +35,11 @@ impl<T: Link> Slab<T> {
     }
 
     /// Slots ever used: every slot in use is below.
-    pub(crate) fn slots(&self) -> u32 {
-        match self.chunks.split_last() {
-            None => 0,
-            Some((last, full)) => u32::try_from(full.len() * CHUNK_LEN + last.len()).unwrap_or(NONE),
-        }
+    pub(crate) const fn slots(&self) -> u32 {
+        self.used
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if self.free != NONE {
@@ -48,17 +48,21 @@ impl<T: Link> Slab<T> {
             *self.get_mut(slot) = value;
             return slot;
         }
-        let slot = self.slots();
-        assert!(slot < NONE >> 1, "fewer than 2^31 slots");
-        match self.chunks.last_mut().filter(|chunk| chunk.len() < CHUNK_LEN) {
-            Some(chunk) => chunk.push(value),
-            None => {
-                let mut chunk = Vec::with_capacity(CHUNK_LEN);
-                chunk.push(value);
-                self.chunks.push(chunk);
-            }
+        let slot = self.used;
+        self.used += 1;
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK_LEN => chunk.push(value),
+            _ => self.add_chunk(value),
         }
         slot
+    }
+
+    #[cold]
+    fn add_chunk(&mut self, value: T) {
+        assert!(self.used < NONE >> 1, "fewer than 2^31 slots");
+        let mut chunk = Vec::with_capacity(CHUNK_LEN);
+        chunk.push(value);
+        self.chunks.push(chunk);
     }
 
     /// Frees a slot. What it held stays readable until the slot is used again, but for its link.

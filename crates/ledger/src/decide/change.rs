@@ -116,7 +116,10 @@ impl Ledger {
             Err(answer) => return Ok(answer),
         };
         let lock = *self.locks.get(slot);
-        let settle_by = self.settle_by_from_now(ask.partition);
+        if ask.is_live && self.is_time_behind() && self.draws_on_free(&lock, record.amount.0) {
+            return Err(Code::Overloaded);
+        }
+        let settle_by = self.settle_by_of_lock(ask.partition, &lock);
         let judged = if lock.end == End::Expired {
             self.judge_late(ask, &lock, &body, record, settle_by)
         } else {
@@ -145,6 +148,13 @@ impl Ledger {
         record.result = Amount(draw.total());
         let outcome = Outcome::new(code).of(slot).moving(draw.total());
         Ok(Outcome { capture: u16::from(index), deadline: settle_by, memo: Memo::Amount, ..outcome })
+    }
+
+    /// Whether a capture's outcome depends on what is free.
+    fn draws_on_free(&self, lock: &Lock, amount: u128) -> bool {
+        let headroom = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).headroom };
+        let held = (lock.total() - lock.captured).saturating_add(headroom);
+        lock.end == End::Expired || lock.is_live() && self.collateral_of_capture(lock, amount) > held
     }
 
     /// What a capture of a live lock takes from where.
@@ -375,7 +385,8 @@ impl Ledger {
             return declined(Code::UnknownCapture);
         };
         let capture = *self.captures.get(capture_slot);
-        if capture.open != capture.total() {
+        // One that was taken back before has nothing left to take back.
+        if capture.open != capture.total() || capture.open == 0 {
             return declined(Code::UseRefund);
         }
         let amount = capture.open;
@@ -471,7 +482,7 @@ impl Ledger {
         }
         let exposure = amount - draw.total();
         self.expose(ask.partition, exposure)?;
-        let settle_by = self.settle_by_from_now(ask.partition);
+        let settle_by = self.settle_by_of_lock(ask.partition, &lock);
         let mut outcome = Outcome::new(Code::Approved).of(slot).moving(draw.total());
         outcome.extra = exposure;
         let mut freed = -signed(draw.free);

@@ -294,6 +294,17 @@ impl Ledger {
         }
     }
 
+    /// The same for a capture of a lock: a certificate outlives it, whatever the policy has become since.
+    pub(crate) fn settle_by_of_lock(&self, partition: u32, lock: &Lock) -> Time {
+        let settle_by = self.settle_by_from_now(partition);
+        if !lock.has(flag::CERTIFIED) || lock.ext == NONE {
+            return settle_by;
+        }
+        let margin = self.partitions[partition as usize].policy.claim_margin;
+        let latest = on_grid(self.exts.get(lock.ext).claim_until.minus(margin)).max(on_grid(self.time));
+        if settle_by == Time::ZERO { latest } else { settle_by.min(latest) }
+    }
+
     /// Counts what a capture earns for the suppliers. The fee is paid from outside; here it is only kept count of.
     pub(crate) fn earn_fee(&mut self, partition: u32, captured: u128) {
         let partition = self.partition_mut(partition);

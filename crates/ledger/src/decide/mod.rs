@@ -21,10 +21,10 @@ use surety_protocol::{
     Id, Kind, LockBody, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply,
     Rights, Roles, Seq, StakeBody, TenantBody, TenantId, Time,
 };
-use xxhash_rust::xxh3::xxh3_64;
 
+use crate::canon::{Sink, WordHash};
 use crate::index::Found;
-use crate::ledger::{Decision, Ledger};
+use crate::ledger::{Decision, Intake, Ledger};
 use crate::op::{self, Memo, NO_CAPTURE, Op, Side};
 use crate::wire;
 
@@ -244,9 +244,12 @@ impl Ledger {
         };
         // A look-up's own id is only for matching the reply.
         if kind == Kind::Lookup {
+            if ask.is_live && record.flags().has(Flags::BURN) && self.intake == Intake::Nothing {
+                return Err(Code::Overloaded);
+            }
             return Ok(Standing::New(ask));
         }
-        ask.fingerprint = fingerprint(record, parts);
+        ask.fingerprint = fingerprint(kind, record, parts);
         match self.find(account, ask.id) {
             None => {}
             Some(Found::Op(slot)) if kind == Kind::Lock && self.ops.get(slot).awaits_a_lock() => {
@@ -315,6 +318,11 @@ impl Ledger {
                 if rights == Rights::default() {
                     return Err(Code::UnknownPartition);
                 }
+                // A burn declines a payment: not for those who only read.
+                let is_burn = kind == Kind::Lookup && record.flags().has(Flags::BURN);
+                if is_burn && !caller.roles.has(Roles::AUTHORIZER) {
+                    return Err(Code::NoRight);
+                }
                 if may(rights, kind, record.flags()) {
                     Ok((tenant, Some(account)))
                 } else {
@@ -362,10 +370,17 @@ impl Ledger {
         let is_full = self.ops.len() >= self.config.ids_max
             || makes_lock && self.locks.len() >= self.config.locks_max
             || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
-        // While time is behind, collateral may be free that is not yet free.
-        let waits =
-            matches!(ask.kind, Kind::Lock | Kind::Increase) && (self.is_behind || !self.due.is_empty());
-        if is_full || waits { Err(Code::Overloaded) } else { Ok(()) }
+        let takes_collateral = matches!(ask.kind, Kind::Lock | Kind::Increase);
+        let draws = takes_collateral || matches!(ask.kind, Kind::Advice | Kind::Withdraw);
+        if is_full || self.intake == Intake::Nothing || draws && self.is_time_behind() {
+            return Err(Code::Overloaded);
+        }
+        if takes_collateral && self.intake == Intake::NoLocks { Err(Code::StorageLow) } else { Ok(()) }
+    }
+
+    /// While expiries wait to be logged, collateral may be free that is not yet free: nothing that draws on it is decided.
+    pub(crate) fn is_time_behind(&self) -> bool {
+        self.is_behind || !self.due.is_empty()
     }
 
     /// Executes. An error is an admission code and has changed nothing.
@@ -601,11 +616,11 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
 }
 
 /// Hash of a request as it was sent, with its tenant named; of a long one with its payload.
-fn fingerprint(record: &Record, parts: &[Record]) -> u64 {
-    parts.iter().fold(wire::fingerprint(record), |sum, part| {
-        let mut bytes = [0; surety_protocol::limits::RECORD_BYTES + 8];
-        bytes[..8].copy_from_slice(&sum.to_le_bytes());
-        bytes[8..].copy_from_slice(&part.to_bytes());
-        xxh3_64(&bytes)
+fn fingerprint(kind: Kind, record: &Record, parts: &[Record]) -> u64 {
+    parts.iter().fold(wire::fingerprint(record, kind), |sum, part| {
+        let mut hash = WordHash::new();
+        hash.number(sum, 8);
+        hash.bytes(&part.to_bytes());
+        u64::try_from(hash.finish() >> 64).unwrap_or(0)
     })
 }
