@@ -16,11 +16,11 @@ use crate::metrics::ShardMetrics;
 use crate::shard::journal::Journal;
 use crate::shard::outlet::{Outlet, Peer, Sent, Sink};
 use crate::shard::replies::TokenBytes;
-use crate::shard::slots::Slots;
+use crate::shard::slots::{SlotNumber, Slots};
 use crate::shared::{Forwarded, Life, Shared};
 
 /// The number of an outlet.
-pub(super) type OutletNumber = u32;
+pub(super) type OutletNumber = SlotNumber;
 
 /// One shard's engine, its log's performer, and its peers.
 #[derive(Debug)]
@@ -180,10 +180,10 @@ impl Core {
         self.outlets.insert(outlet)
     }
 
-    /// The peer sends nothing more. Its outlet goes when nothing is owed to it.
+    /// The reader of an outlet's requests has ended and forgets its number. The outlet goes when nothing is owed to it.
     pub(super) fn detach(&mut self, number: OutletNumber, is_lost: bool) {
         if let Some(outlet) = self.outlets.get_mut(number) {
-            outlet.is_finishing = true;
+            outlet.is_detached = true;
             if is_lost {
                 outlet.lose();
             }
@@ -191,17 +191,26 @@ impl Core {
         self.remove_if_done(number);
     }
 
-    /// Frees an outlet's place if nothing is owed to it; dropping a stream ends it.
+    /// The task that waited for room has ended and forgets the outlet's number.
+    pub(super) fn end_wait(&mut self, number: OutletNumber) {
+        if let Some(outlet) = self.outlets.get_mut(number) {
+            outlet.is_waited_for = false;
+        }
+        self.remove_if_done(number);
+    }
+
+    /// Frees an outlet's place if nothing is owed to it and nobody holds its number; dropping a stream ends it.
     pub(super) fn remove_if_done(&mut self, number: OutletNumber) {
         if self.outlets.get_mut(number).is_some_and(|outlet| outlet.is_done()) {
             self.outlets.remove(number);
         }
     }
 
-    /// True if the outlet is that of a link.
-    pub(super) fn is_link(&mut self, number: OutletNumber, end: &Arc<LinkEnd>) -> bool {
-        let outlet = self.outlets.get_mut(number);
-        outlet.is_some_and(|outlet| matches!(&outlet.sink, Sink::Link(sink) if sink.is_of(end)))
+    /// The outlet of a link, if that is what is in a place.
+    pub(super) fn link_at(&mut self, index: u32, end: &Arc<LinkEnd>) -> Option<OutletNumber> {
+        let number = self.outlets.number_at(index)?;
+        let outlet = self.outlets.get_mut(number)?;
+        matches!(&outlet.sink, Sink::Link(sink) if sink.is_of(end)).then_some(number)
     }
 
     /// Who is behind an outlet.
@@ -360,7 +369,7 @@ impl Core {
 
     fn deliver_here(&mut self, number: OutletNumber, reply: &Reply) {
         let Some(outlet) = self.outlets.get_mut(number) else { return };
-        debug_assert!(outlet.outstanding > 0, "one reply for each request");
+        assert!(outlet.outstanding > 0, "one reply for each request");
         outlet.outstanding -= 1;
         let in_flight = &outlet.peer.in_flight;
         in_flight.set(in_flight.get() - 1);
@@ -543,17 +552,16 @@ impl From<FrameFault> for CloseCode {
 
 /// A route names the shard whose connection asked, and the outlet there.
 fn route_to(shard: ShardId, outlet: OutletNumber) -> Route {
-    u64::from(shard.0) << 32 | u64::from(outlet)
+    u64::from(shard.0) << SlotNumber::BITS | outlet.to_bits()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the two parts of a route")]
+#[expect(clippy::cast_possible_truncation, reason = "the upper part of a route")]
 fn shard_of(route: Route) -> ShardId {
-    ShardId((route >> 32) as u16)
+    ShardId((route >> SlotNumber::BITS) as u16)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the two parts of a route")]
 fn outlet_of(route: Route) -> OutletNumber {
-    route as u32
+    SlotNumber::from_bits(route)
 }
 
 /// Requests in an operation: each gets a reply.

@@ -9,7 +9,7 @@ use tokio::task::spawn_local;
 
 use crate::embedded::{LinkEnd, LinkMessage, LinkSink};
 use crate::shard::Shard;
-use crate::shard::core::FrameFault;
+use crate::shard::core::{FrameFault, OutletNumber};
 use crate::shard::outlet::{Outlet, Peer, Sink};
 use crate::shard::stream::greet;
 use crate::shard::tail::{self, ChannelTail};
@@ -26,16 +26,16 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             if greeting.is_ok() {
                 let outlet = Outlet::link(Peer::new(None, caller), LinkSink::new(Arc::clone(&end)));
                 let number = shard.core.borrow_mut().attach(outlet);
-                end.outlet.store(number, Ordering::Relaxed);
+                end.outlet.store(number.index(), Ordering::Relaxed);
             }
             // Whoever asked may have gone meanwhile; then a close follows.
             let _ = answer.send(greeting);
         }
         LinkMessage::Batch { end, batch } => execute(shard, &end, batch.body()),
         LinkMessage::Close { end } => {
-            let number = end.outlet.load(Ordering::Relaxed);
-            if shard.core.borrow_mut().is_link(number, &end) {
-                shard.core.borrow_mut().detach(number, true);
+            let mut core = shard.core.borrow_mut();
+            if let Some(number) = core.link_at(end.outlet.load(Ordering::Relaxed), &end) {
+                core.detach(number, true);
             }
         }
         LinkMessage::Subscribe { from, caller, frames } => {
@@ -45,17 +45,15 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
 }
 
 fn execute(shard: &Rc<Shard>, end: &Arc<LinkEnd>, body: &[u8]) {
-    let number = end.outlet.load(Ordering::Relaxed);
-    if !shard.core.borrow_mut().is_link(number, end) {
-        return;
-    }
+    let number = shard.core.borrow_mut().link_at(end.outlet.load(Ordering::Relaxed), end);
+    let Some(number) = number else { return };
     let Some(peer) = shard.core.borrow_mut().peer(number) else { return };
     if let Err(fault) = shard.execute(number, &peer, body) {
         close(shard, number, fault);
     }
 }
 
-fn close(shard: &Shard, number: u32, fault: FrameFault) {
+fn close(shard: &Shard, number: OutletNumber, fault: FrameFault) {
     let code = CloseCode::from(fault);
     tracing::warn!(shard = shard.id.0, "closing a link with {}: {fault}", code.name());
     let mut core = shard.core.borrow_mut();

@@ -45,7 +45,7 @@ use self::journal::Journal;
 use self::keeper::{Job, Keeper};
 use self::outlet::Peer;
 use self::signal::Signal;
-use self::slots::Slots;
+use self::slots::{SlotNumber, Slots};
 
 pub use self::journal::StartJournalError;
 pub use self::keeper::KeeperError;
@@ -365,7 +365,7 @@ impl Shard {
             None => Poll::Ready(()),
         })
         .await;
-        self.core.borrow_mut().remove_if_done(outlet);
+        self.core.borrow_mut().end_wait(outlet);
     }
 
     /// Takes what other threads have left, whenever the bell rings.
@@ -459,11 +459,11 @@ impl Shard {
         core.engine.set_storage_low(is_low);
     }
 
-    fn note_peer(&self, peer: &Rc<Peer>) -> u32 {
+    fn note_peer(&self, peer: &Rc<Peer>) -> SlotNumber {
         self.peers.borrow_mut().insert(Rc::clone(peer))
     }
 
-    fn forget_peer(&self, number: u32) {
+    fn forget_peer(&self, number: SlotNumber) {
         self.peers.borrow_mut().remove(number);
     }
 

@@ -13,6 +13,7 @@ use surety_protocol::{Caller, CloseCode, Reply};
 
 use crate::embedded::LinkSink;
 use crate::shard::replies::{ReplyFrames, TokenBytes};
+use crate::shard::signal::Signal;
 
 /// One connection, as its streams share it.
 #[derive(Debug)]
@@ -43,13 +44,17 @@ impl Peer {
 pub(super) struct Outlet {
     pub(super) peer: Rc<Peer>,
     pub(super) sink: Sink,
-    /// Requests of this stream that are not answered. The outlet stays in its place until there are none, so that its
-    /// number means nobody else.
+    /// Requests of this stream that are not answered. The outlet stays in its place until there are none, its reader has
+    /// ended and nobody waits for room, so that its number means nobody else.
     pub(super) outstanding: usize,
     /// Replies were added since the last frame.
     pub(super) is_dirty: bool,
-    /// The peer will send no more requests: end the stream after the last reply.
-    pub(super) is_finishing: bool,
+    /// Nobody reads requests for it any more: end the stream after the last reply.
+    pub(super) is_detached: bool,
+    /// A task waits for room in the stream.
+    pub(super) is_waited_for: bool,
+    /// Set when the replies go nowhere any more; whoever reads requests must end then.
+    pub(super) lost: Rc<Signal>,
 }
 
 /// What carries the replies.
@@ -72,9 +77,7 @@ pub(super) struct StreamSink {
     backlog_bytes: usize,
     /// The part of it that the connection knows of.
     accounted_bytes: usize,
-    /// A task waits for room in the stream.
-    is_waited_for: bool,
-    /// That task; it must be woken when the stream goes.
+    /// The task that waits for room; it must be woken when the stream goes.
     waiter: Option<Waker>,
 }
 
@@ -101,7 +104,6 @@ impl Outlet {
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             accounted_bytes: 0,
-            is_waited_for: false,
             waiter: None,
         };
         Self::new(peer, Sink::Stream(Box::new(sink)))
@@ -111,8 +113,16 @@ impl Outlet {
         Self::new(peer, Sink::Link(sink))
     }
 
-    const fn new(peer: Rc<Peer>, sink: Sink) -> Self {
-        Self { peer, sink, outstanding: 0, is_dirty: false, is_finishing: false }
+    fn new(peer: Rc<Peer>, sink: Sink) -> Self {
+        Self {
+            peer,
+            sink,
+            outstanding: 0,
+            is_dirty: false,
+            is_detached: false,
+            is_waited_for: false,
+            lost: Rc::default(),
+        }
     }
 
     /// Adds a reply to the frame that leaves next.
@@ -136,7 +146,7 @@ impl Outlet {
             Sink::Stream(sink) => {
                 let frame = sink.frames.close(token);
                 sink.add(frame);
-                sink.flush(&self.peer, backlog_max)
+                sink.flush(&self.peer, backlog_max, &mut self.is_waited_for)
             }
             Sink::Link(sink) => {
                 sink.flush();
@@ -166,7 +176,6 @@ impl Outlet {
             Sink::Stream(sink) => {
                 sink.waiter = Some(cx.waker().clone());
                 let sent = ready!(sink.poll_backlog(cx));
-                sink.is_waited_for = false;
                 sink.waiter = None;
                 sink.account(&self.peer);
                 if sent.is_err() {
@@ -180,24 +189,28 @@ impl Outlet {
 
     /// The peer is gone, or must go.
     pub(super) fn lose(&mut self) {
-        if let Sink::Stream(sink) = &mut self.sink {
-            sink.forget_backlog(&self.peer);
-            if let Some(waiter) = sink.waiter.take() {
-                waiter.wake();
+        match &mut self.sink {
+            Sink::Stream(sink) => {
+                sink.forget_backlog(&self.peer);
+                if let Some(waiter) = sink.waiter.take() {
+                    waiter.wake();
+                }
             }
+            // The holder of a link is known by its sink, not by a number.
+            Sink::Link(_) => self.is_detached = true,
+            Sink::Gone => {}
         }
         self.sink = Sink::Gone;
+        self.lost.set();
     }
 
-    /// True if nothing is owed any more.
+    /// True if nothing is owed any more and nobody holds the outlet's number. That the peer is gone is not enough.
     pub(super) fn is_done(&self) -> bool {
         let is_sent = match &self.sink {
-            Sink::Stream(sink) => sink.backlog.is_empty() && !self.is_dirty,
-            Sink::Link(_) => !self.is_dirty,
-            Sink::Gone => true,
+            Sink::Stream(sink) => sink.backlog.is_empty(),
+            Sink::Link(_) | Sink::Gone => true,
         };
-        let is_over = self.is_finishing || matches!(self.sink, Sink::Gone);
-        is_over && is_sent && self.outstanding == 0
+        self.is_detached && !self.is_waited_for && !self.is_dirty && is_sent && self.outstanding == 0
     }
 
     /// True if every reply has left, as far as this side can do something about it.
@@ -217,8 +230,8 @@ impl StreamSink {
         self.backlog.push_back(frame);
     }
 
-    fn flush(&mut self, peer: &Peer, backlog_max: usize) -> Sent {
-        if !self.is_waited_for {
+    fn flush(&mut self, peer: &Peer, backlog_max: usize, is_waited_for: &mut bool) -> Sent {
+        if !*is_waited_for {
             // What quinn does not take at once is waited for by a task of its own, with its own waker.
             match self.poll_backlog(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(Ok(())) => return Sent::All,
@@ -229,10 +242,9 @@ impl StreamSink {
         self.account(peer);
         if peer.backlog_bytes.get() > backlog_max {
             Sent::SlowReader
-        } else if self.is_waited_for {
+        } else if std::mem::replace(is_waited_for, true) {
             Sent::Waits
         } else {
-            self.is_waited_for = true;
             Sent::NeedsWaiter
         }
     }

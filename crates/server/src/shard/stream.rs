@@ -133,8 +133,15 @@ async fn requests(
     mut reader: Reader,
     first: Frame,
 ) -> Result<(), Stop> {
-    let outlet = shard.core.borrow_mut().attach(Outlet::stream(Rc::clone(peer), send, 1));
-    let outcome = read_requests(shard, peer, &mut reader, first, outlet).await;
+    let outlet = Outlet::stream(Rc::clone(peer), send, 1);
+    let lost = Rc::clone(&outlet.lost);
+    let outlet = shard.core.borrow_mut().attach(outlet);
+    // A peer that takes no replies is not read any further; what it has sent and was not read is not executed.
+    let outcome = tokio::select! {
+        biased;
+        () = lost.wait() => Err(Stop::Lost),
+        outcome = read_requests(shard, peer, &mut reader, first, outlet) => outcome,
+    };
     shard.core.borrow_mut().detach(outlet, outcome.is_err());
     outcome
 }
