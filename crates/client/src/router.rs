@@ -119,7 +119,12 @@ impl Router {
     /// The id of a payment's attempt in one partition.
     #[must_use]
     pub fn attempt_id(payment: Id, partition: PartitionHandle) -> Id {
-        derive("surety router attempt v1", payment, partition)
+        let mut hasher = blake3::Hasher::new_derive_key("surety router attempt v1");
+        hasher.update(&payment.0.to_le_bytes());
+        hasher.update(&partition.0.to_le_bytes());
+        let mut entropy = [0; 16];
+        entropy.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Id::from_parts(payment.time(), u128::from_le_bytes(entropy))
     }
 
     /// Locks a payment in the first partition that approves it. `terms` says all but partition and id. Safe to call again
@@ -148,7 +153,10 @@ impl Router {
     }
 
     /// Releases whatever the payment has locked, and sees to it that none of its attempts is executed later. Returns what
-    /// each partition answered.
+    /// each partition answered; a decline, such as [`Code::GuaranteeCalled`], is an answer.
+    ///
+    /// Each release has a new id, of the present time: the payment's own time may lie before the window in which engines
+    /// accept ids, while its lock lives on. What is released stays released, so a release needs no id to be repeatable.
     ///
     /// # Errors
     /// What the first failing release ended with; call again.
@@ -156,8 +164,7 @@ impl Router {
         let mut replies = Vec::with_capacity(self.partitions.len());
         for &partition in self.partitions.iter() {
             let release = LockRef::new(partition, Self::attempt_id(payment, partition)).release();
-            let id = derive("surety router cancel v1", payment, partition);
-            replies.push((partition, self.client.send(release.id(id)).await?));
+            replies.push((partition, self.client.send(release).await?));
         }
         Ok(replies)
     }
@@ -242,15 +249,6 @@ const fn passes(code: Code) -> bool {
     matches!(code, Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale)
 }
 
-fn derive(context: &str, payment: Id, partition: PartitionHandle) -> Id {
-    let mut hasher = blake3::Hasher::new_derive_key(context);
-    hasher.update(&payment.0.to_le_bytes());
-    hasher.update(&partition.0.to_le_bytes());
-    let mut entropy = [0; 16];
-    entropy.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    Id::from_parts(payment.time(), u128::from_le_bytes(entropy))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,7 +261,6 @@ mod tests {
         assert_eq!(id(1), id(1));
         assert_ne!(id(1), id(2));
         assert_ne!(id(1), Router::attempt_id(Id(payment.0 + 1), PartitionHandle(1)));
-        assert_ne!(id(1), derive("surety router cancel v1", payment, PartitionHandle(1)));
         assert!(id(1).is_uuid_v7());
         assert_eq!(id(1).time(), payment.time());
         // Retries cross versions and processes: this id is part of the contract.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use scripted::{Peer, Stage, id, reply};
 use surety_client::protocol::{
     Amount, ChangeBody, Code, End, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply, Seq, ShardId,
+    Time,
 };
 use surety_client::transport::Closed;
 use surety_client::{LockRequest, Options, Outcome, ResolveError, RouteError, Router, Routing, SubmitError};
@@ -27,6 +28,8 @@ struct Model {
     faults: u64,
     /// Burns are not recorded: the ids are too old.
     is_late: bool,
+    /// New requests whose ids are of an earlier time are refused.
+    oldest: Option<Time>,
 }
 
 impl Model {
@@ -46,12 +49,18 @@ impl Model {
         }
         match request.kind() {
             Some(Kind::Lookup) => self.look_up(request),
+            _ if self.is_stale(request) => reply(request, Code::StaleId),
             Some(Kind::Release) => {
                 self.release(partition, request.body::<ChangeBody>().lock, request);
                 reply(request, Code::Approved)
             }
             _ => self.lock(request),
         }
+    }
+
+    fn is_stale(&self, request: &Record) -> bool {
+        let is_known = self.decided.contains_key(&(request.partition, request.id));
+        !is_known && self.oldest.is_some_and(|oldest| request.id.time() < oldest)
     }
 
     /// A lock keeps its code and ends; an id that is not known gets a tombstone; a declined one stays what it is.
@@ -240,6 +249,22 @@ async fn a_cancelled_payment_stays_cancelled() {
         assert!(matches!(routing, Routing::Cancelled(_)), "{routing:?}");
         assert!(model.lock().live(payment).is_empty());
     }
+}
+
+/// Locks outlive the window in which engines accept new ids of the payment's time.
+#[tokio::test(start_paused = true)]
+async fn an_old_payment_can_be_cancelled_again_and_again() {
+    let (router, model) = router([1, 1, 1], Options::default()).await;
+    let payment = Id::from_parts(Time(scripted::now().0 - Time::from_secs(600).0), 1);
+    router.pay(payment, &terms()).await.unwrap();
+    model.lock().oldest = Some(Time(scripted::now().0 - Time::from_secs(120).0));
+    for _ in 0..2 {
+        let replies = router.cancel(payment).await.unwrap();
+        assert!(replies.iter().all(|(_, reply)| reply.code() == Code::Approved));
+        assert!(model.lock().live(payment).is_empty());
+        assert_eq!(model.lock().free[&partitions()[0]], 1);
+    }
+    assert!(matches!(router.pay(payment, &terms()).await, Ok(Routing::Cancelled(_))));
 }
 
 /// A repeat gets the code of the first time, whatever has become of the lock since; so does a look-up.
