@@ -66,7 +66,7 @@ impl WordHash {
     #[inline(always)]
     fn word(&mut self, word: u64) {
         let keyed = word.wrapping_add(KEYS[self.words]);
-        if self.words % 2 == 0 {
+        if self.words.is_multiple_of(2) {
             self.half = keyed;
         } else {
             self.sum = self.sum.wrapping_add(u128::from(self.half) * u128::from(keyed));
