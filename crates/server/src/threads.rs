@@ -28,8 +28,18 @@ pub(crate) fn step_back(nice: i32) {
     }
 }
 
+/// Starts a task of the calling shard's thread. A panic in it ends the process: the runtime would keep it to itself, and
+/// the shard would go on without the task.
+pub(crate) fn spawn_task(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(async {
+        let _guard = AbortOnPanic;
+        task.await;
+    });
+}
+
 /// Aborts the process when the thread that holds it panics: a shard that has lost its way must not answer, and the others
 /// must not go on as if it were there.
+#[derive(Debug)]
 pub(crate) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -48,4 +58,39 @@ pub(crate) fn abort(why: &str) -> ! {
         eprintln!("surety: {why}; aborting");
     }
     std::process::abort()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that is to end.
+    const CHILD: &str = "SURETY_TEST_PANIC_IN_A_TASK";
+    /// `SIGABRT`.
+    const ABORTED: i32 = 6;
+
+    #[test]
+    fn a_panic_in_a_task_ends_the_process() {
+        if std::env::var_os(CHILD).is_some() {
+            return panic_in_a_task();
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "threads::tests::a_panic_in_a_task_ends_the_process", "--nocapture"]);
+        let output = child.env(CHILD, "1").output().unwrap();
+        assert_eq!(output.status.signal(), Some(ABORTED), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("a thread panicked; aborting"), "{said}");
+    }
+
+    fn panic_in_a_task() {
+        let options = tokio::runtime::LocalOptions::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build_local(options).unwrap();
+        runtime.block_on(async {
+            spawn_task(async { panic!("as the test wants it") });
+            tokio::task::yield_now().await;
+        });
+    }
 }

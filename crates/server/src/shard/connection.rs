@@ -6,7 +6,6 @@ use std::rc::Rc;
 use quinn::{Connection, Endpoint, Incoming, VarInt};
 use rustls_pki_types::CertificateDer;
 use surety_protocol::{Caller, CloseCode};
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::clock::boot_now;
@@ -14,13 +13,14 @@ use crate::identity::{IdentityError, caller_of};
 use crate::shard::outlet::Peer;
 use crate::shard::{Shard, stream};
 use crate::shared::Life;
+use crate::threads;
 
 /// Accepts connections until the endpoint closes.
 pub(super) async fn accept_all(shard: Rc<Shard>, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         match judge(&shard, &incoming) {
             Entry::Open => {
-                spawn_local(serve(Rc::clone(&shard), incoming));
+                threads::spawn_task(serve(Rc::clone(&shard), incoming));
             }
             // An address that does not answer a Retry never was there.
             Entry::Retry => drop(incoming.retry()),
@@ -136,7 +136,7 @@ async fn serve_streams(shard: &Rc<Shard>, connection: Connection, caller: Caller
     let why = loop {
         match connection.accept_bi().await {
             Ok((send, recv)) => {
-                spawn_local(stream::serve(Rc::clone(shard), Rc::clone(&peer), send, recv));
+                threads::spawn_task(stream::serve(Rc::clone(shard), Rc::clone(&peer), send, recv));
             }
             Err(error) => break error,
         }

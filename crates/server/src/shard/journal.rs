@@ -9,7 +9,7 @@ use surety_protocol::ShardId;
 use wal::Write;
 
 use crate::shared::Shared;
-use crate::threads;
+use crate::threads::{self, AbortOnPanic};
 
 /// Performs the writes of one log.
 #[derive(Debug)]
@@ -35,10 +35,13 @@ impl Journal {
         io: IoMode,
     ) -> Result<Self, StartJournalError> {
         let shared = Arc::clone(shared);
+        // Goes with the closure, and so with the thread that runs it.
+        let guard = AbortOnPanic;
         match shared.durability {
             Durability::Os => {
                 let behind = FileStorage::open(path, io)?;
                 let syncer = Syncer::spawn(&format!("sync-{shard}"), behind, SYNC_INTERVAL, move |synced| {
+                    let _held = &guard;
                     let inbox = &shared.shards[usize::from(shard.0)].inbox;
                     // Only the newest mark counts.
                     inbox.synced.force_push(or_abort(shard, synced));
@@ -48,6 +51,7 @@ impl Journal {
             }
             Durability::Fsync => {
                 let writer = LogWriter::spawn(&format!("log-{shard}"), storage, move |written| {
+                    let _held = &guard;
                     let inbox = &shared.shards[usize::from(shard.0)].inbox;
                     let pushed = inbox.written.push(or_abort(shard, written));
                     assert!(pushed.is_ok(), "one block is in flight");

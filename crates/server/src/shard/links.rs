@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use surety_protocol::CloseCode;
-use tokio::task::spawn_local;
 
 use crate::embedded::{LinkEnd, LinkMessage, LinkSink};
 use crate::shard::Shard;
@@ -14,6 +13,7 @@ use crate::shard::outlet::{Outlet, Peer, Sink};
 use crate::shard::stream::greet;
 use crate::shard::tail::{self, ChannelTail};
 use crate::shared::Life;
+use crate::threads;
 
 /// Serves what the holders of links have left.
 pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
@@ -39,7 +39,7 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             }
         }
         LinkMessage::Subscribe { from, caller, frames } => {
-            spawn_local(tail::follow(Rc::clone(shard), caller, from, ChannelTail { frames }));
+            threads::spawn_task(tail::follow(Rc::clone(shard), caller, from, ChannelTail { frames }));
         }
     }
 }

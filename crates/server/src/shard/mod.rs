@@ -30,7 +30,7 @@ use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::{Clock, Readings, boot_now};
@@ -285,11 +285,11 @@ impl Shard {
 
     /// Serves until the order to end has been carried out.
     async fn run(self: &Rc<Self>, endpoints: Option<Endpoints>, reports: &Sender<(ShardId, Report)>) {
-        spawn_local(Rc::clone(self).take_turns());
-        spawn_local(Rc::clone(self).take_mail());
-        spawn_local(Rc::clone(self).tick());
+        threads::spawn_task(Rc::clone(self).take_turns());
+        threads::spawn_task(Rc::clone(self).take_mail());
+        threads::spawn_task(Rc::clone(self).tick());
         if let Some(endpoints) = &endpoints {
-            spawn_local(connection::accept_all(Rc::clone(self), endpoints.endpoint.clone()));
+            threads::spawn_task(connection::accept_all(Rc::clone(self), endpoints.endpoint.clone()));
         }
         // The record of the start goes to the log before anybody is told that the shard serves.
         self.flush.set();
@@ -334,10 +334,10 @@ impl Shard {
 
     fn finish(self: &Rc<Self>, turn: Turn) {
         for outlet in turn.waiters {
-            spawn_local(Rc::clone(self).wait_for_room(outlet));
+            threads::spawn_task(Rc::clone(self).wait_for_room(outlet));
         }
         for release in turn.releases {
-            spawn_local(Rc::clone(self).check(release));
+            threads::spawn_task(Rc::clone(self).check(release));
         }
         if turn.is_synced_further {
             self.synced.send_replace(self.core.borrow().marks().synced);
