@@ -128,8 +128,12 @@ impl Client {
     ///
     /// A decline is a reply. Dropping the future does not take the request back.
     ///
+    /// The id must be new to this call, or the caller must not act on `NotExecuted`: where the same id may have been sent
+    /// before (by a process that has ended since, by another instance of a front door) the request may have been executed
+    /// then. That is what [`Client::submit_definite`] and [`Client::resolve`] are for.
+    ///
     /// # Errors
-    /// [`SubmitError::NotExecuted`] or [`SubmitError::Unknown`]; the difference is the point of the type.
+    /// [`SubmitError::NotExecuted`] or [`SubmitError::Unknown`], of this call; the difference is the point of the type.
     pub async fn submit(&self, request: Record) -> Result<Reply, SubmitError> {
         let lane = self.lane(&request)?;
         lane.submit_one(request.id, request.to_bytes()).await

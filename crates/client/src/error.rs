@@ -6,11 +6,17 @@ use crate::transport::OpenError;
 
 /// Why a request has no recorded answer.
 ///
-/// A decline is not an error: it is a reply with a code. [`SubmitError::NotExecuted`] is final and safe to act on;
-/// [`SubmitError::Unknown`] is not: repeat the request under the same id, or look it up with [`crate::Client::resolve`].
+/// A decline is not an error: it is a reply with a code. [`SubmitError::NotExecuted`] is final and safe to act on for whoever
+/// knows that no other call has sent the id; [`SubmitError::Unknown`] is not: repeat the request under the same id, or look
+/// it up with [`crate::Client::resolve`].
+///
+/// Both speak of one call: its sending, and the repeats of it that the client made by itself. A call knows nothing of an
+/// earlier one under the same id, by another client, an earlier process or a front door that got the same message twice:
+/// that one may have been executed even if this one was not admitted. Whoever may have sent the id before uses
+/// [`crate::Client::submit_definite`], or [`crate::Client::resolve`] after a `NotExecuted` as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// Definitely not executed, and no copy of it is on its way.
+    /// Not executed by this call, and no copy of it that this call has sent is on its way.
     #[error("request {id} was not executed: {why}")]
     NotExecuted {
         /// The request.
@@ -30,10 +36,13 @@ pub enum SubmitError {
     },
 }
 
-/// Why a request was definitely not executed.
+/// Why a call definitely did not execute its request. It says nothing of earlier calls under the same id: see
+/// [`SubmitError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotExecuted {
-    /// The engine answered with an admission code; nothing was recorded and the id is not spent.
+    /// The engine answered this sending with an admission code, and recorded nothing for it. An engine that is short of
+    /// something may answer so before it has looked whether it knows the id, and one that has forgotten an id calls it
+    /// stale: the code does not tell what an earlier call under the same id has come to.
     #[error("the engine answered {code}")]
     Refused {
         /// The admission code.
@@ -86,6 +95,9 @@ pub enum Unknown {
     /// The same operation, already sent by another call of this client, is unanswered; that call gets the answer.
     #[error("another call of this client waits for the same operation")]
     InFlight,
+    /// The engine sent a reply that decides nothing.
+    #[error("its reply decides nothing")]
+    Undecided,
     /// The client was closed while it was unanswered.
     #[error("the client was closed")]
     ClientClosed,
@@ -100,7 +112,7 @@ impl SubmitError {
         }
     }
 
-    /// True if the request was certainly not executed.
+    /// True if this call certainly did not execute its request.
     #[must_use]
     pub const fn is_definite(&self) -> bool {
         matches!(self, Self::NotExecuted { .. })
@@ -138,7 +150,8 @@ pub enum ConnectError {
 /// Why an id could not be resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// No look-up was answered in time. Try again: burning is repeatable.
+    /// No look-up was answered in time, or the engine did not admit it; then nothing is known of the id itself. Try again:
+    /// burning is repeatable.
     #[error("id {id} in {partition:?} could not be looked up: {error}")]
     NoAnswer {
         /// The id.

@@ -631,9 +631,11 @@ impl Pending {
 /// What a reply means, given how many links had broken under its request.
 fn judge(id: Id, reply: &Reply, links_lost: u32) -> Answer {
     let code = reply.code();
-    let is_answer = code.class() != CodeClass::Admission || code == Code::NotFound;
-    if is_answer {
-        return Ok(*reply);
+    match code.class() {
+        CodeClass::Success | CodeClass::Decline => return Ok(*reply),
+        CodeClass::Admission if code == Code::NotFound => return Ok(*reply),
+        CodeClass::Undecided => return Err(SubmitError::Unknown { id, cause: Unknown::Undecided }),
+        CodeClass::Admission => {}
     }
     // After a lost link an earlier sending may have been executed, or may still be on its way: that a repeat was not
     // admitted says nothing about it. Only a conflict does: the id belongs to another body for good.

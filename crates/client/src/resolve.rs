@@ -5,7 +5,7 @@ use std::time::Duration;
 use surety_protocol::{Code, CodeClass, Id, PartitionHandle, Record, Reply, Seq};
 
 use crate::client::Client;
-use crate::error::{NotExecuted, ResolveError, SubmitError};
+use crate::error::{NotExecuted, ResolveError, SubmitError, Unknown};
 
 /// What became of a request, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,8 @@ pub enum Outcome {
     Declined(Reply),
     /// It was not executed and never will be: its id has been burned.
     Burned(Reply),
-    /// It was not admitted. Nothing is recorded and the id is not spent: a later repeat may be executed.
+    /// No engine can have executed this request: it is malformed, too large, or its id belongs to another one. Nothing is
+    /// recorded for it. Other admission codes are no outcome: they speak of one sending only.
     Refused(Reply),
 }
 
@@ -31,29 +32,29 @@ impl Outcome {
         }
     }
 
-    /// Reads a recorded answer, or that of a look-up with burn.
-    pub(crate) fn of(reply: Reply) -> Self {
+    /// Reads a recorded answer. None if the reply is not one.
+    fn recorded(reply: Reply) -> Option<Self> {
         match reply.code().class() {
-            CodeClass::Success => Self::Executed(reply),
-            CodeClass::Decline if reply.code() == Code::Burned => Self::Burned(reply),
-            CodeClass::Decline => Self::Declined(reply),
-            CodeClass::Admission | CodeClass::Undecided => Self::Burned(reply),
+            CodeClass::Success => Some(Self::Executed(reply)),
+            CodeClass::Decline if reply.code() == Code::Burned => Some(Self::Burned(reply)),
+            CodeClass::Decline => Some(Self::Declined(reply)),
+            CodeClass::Admission | CodeClass::Undecided => None,
         }
     }
 }
 
 impl Client {
     /// Makes the outcome of an id definite: looks it up with burn until that is answered, for at most the deadline of
-    /// [`crate::Options`]. An id that the engine does not know is spent by this.
+    /// [`crate::Options`]. An id that the engine does not know is spent by this. It decides whatever may have sent the id.
     ///
     /// # Errors
-    /// [`ResolveError::NoAnswer`] if no look-up was answered, [`ResolveError::Forgotten`] if the id is older than engines
-    /// remember.
+    /// [`ResolveError::NoAnswer`] if no look-up was answered or admitted (an admission code speaks of the look-up, not of the
+    /// id), [`ResolveError::Forgotten`] if the id is older than engines remember.
     pub async fn resolve(&self, partition: PartitionHandle, id: Id) -> Result<Outcome, ResolveError> {
         let started = tokio::time::Instant::now();
         for failures in 1_u32.. {
             match self.lookup(partition, id, true).await {
-                Ok(reply) => return read_lookup(id, reply),
+                Ok(reply) => return read_lookup(partition, id, reply),
                 Err(error) => {
                     let pause =
                         self.options().backoff(failures, failures.into()).max(Duration::from_millis(1));
@@ -68,35 +69,38 @@ impl Client {
         unreachable!("the loop above ends by returning")
     }
 
-    /// Submits a request and makes its outcome definite if it is not.
+    /// Submits a request and makes its outcome definite if it is not, whoever may have sent it before.
+    ///
+    /// An admission code settles only that this sending was not executed, so the id is then resolved, which burns it if
+    /// nothing is recorded under it: after [`Outcome::Burned`] a new attempt needs a new id. To repeat a request that was
+    /// not admitted under its own id, use [`Client::submit`].
     ///
     /// # Errors
-    /// The error of the submission if the request was definitely not executed, though not for an answer of the engine (that
-    /// is [`Outcome::Refused`]); else why the id could not be resolved.
+    /// [`DefiniteError::NotExecuted`] if the request never left; else why the id could not be resolved.
     pub async fn submit_definite(&self, request: Record) -> Result<Outcome, DefiniteError> {
         match self.submit(request).await {
-            Ok(reply) => Ok(Outcome::of(reply)),
+            Ok(reply) => {
+                if let Some(outcome) = Outcome::recorded(reply) {
+                    return Ok(outcome);
+                }
+            }
             Err(SubmitError::NotExecuted { id, why: NotExecuted::Refused { code, time } }) => {
-                Ok(Outcome::Refused(Reply {
-                    id,
-                    time,
-                    code: code as u8,
-                    kind: request.kind,
-                    ..Reply::default()
-                }))
+                if is_of_the_body(code) {
+                    let (code, kind) = (code as u8, request.kind);
+                    return Ok(Outcome::Refused(Reply { id, time, code, kind, ..Reply::default() }));
+                }
             }
-            Err(error @ SubmitError::NotExecuted { .. }) => Err(DefiniteError::NotExecuted(error)),
-            Err(SubmitError::Unknown { .. }) => {
-                self.resolve(request.partition, request.id).await.map_err(DefiniteError::Unresolved)
-            }
+            Err(error @ SubmitError::NotExecuted { .. }) => return Err(DefiniteError::NotExecuted(error)),
+            Err(SubmitError::Unknown { .. }) => {}
         }
+        self.resolve(request.partition, request.id).await.map_err(DefiniteError::Unresolved)
     }
 }
 
 /// Why [`Client::submit_definite`] has no recorded outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DefiniteError {
-    /// It never left this client.
+    /// It never left this client. Like [`SubmitError::NotExecuted`] this speaks of this call only.
     #[error("{0}")]
     NotExecuted(SubmitError),
     /// It may have been executed, and could not be looked up.
@@ -105,13 +109,23 @@ pub enum DefiniteError {
 }
 
 /// Reads the answer to a look-up with burn.
-fn read_lookup(id: Id, reply: Reply) -> Result<Outcome, ResolveError> {
-    // A burn is recorded. The engine records none for an id that can no longer be accepted; but then it may also have
-    // forgotten what it once did under it.
-    if reply.code() == Code::NotFound && reply.seq == Seq(0) {
-        return Err(ResolveError::Forgotten { id });
+fn read_lookup(partition: PartitionHandle, id: Id, reply: Reply) -> Result<Outcome, ResolveError> {
+    match reply.code() {
+        // A burn is recorded. The engine records none for an id that can no longer be accepted; but then it may also have
+        // forgotten what it once did under it.
+        Code::NotFound if reply.seq == Seq(0) => Err(ResolveError::Forgotten { id }),
+        Code::NotFound => Ok(Outcome::Burned(reply)),
+        code => Outcome::recorded(reply).ok_or(ResolveError::NoAnswer {
+            id,
+            partition,
+            error: SubmitError::Unknown { id: reply.id, cause: Unknown::RepeatRefused(code) },
+        }),
     }
-    Ok(Outcome::of(reply))
+}
+
+/// True for admission codes that every sending of the same bytes gets, so that none of them can have been executed.
+const fn is_of_the_body(code: Code) -> bool {
+    matches!(code, Code::Malformed | Code::TooLarge | Code::IdConflict)
 }
 
 /// True if another look-up may be answered where this one was not.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use surety_protocol::{Code, End, Id, PartitionHandle, Record, Reply};
 
 use crate::client::Client;
-use crate::error::{NotExecuted, ResolveError, SubmitError};
+use crate::error::{ResolveError, SubmitError};
 use crate::request::{Draft, LockRef, LockRequest};
 use crate::resolve::Outcome;
 
@@ -76,7 +76,8 @@ pub enum RouteError {
         /// Why it could not be resolved.
         cause: ResolveError,
     },
-    /// A partition does not accept such a request at all; the rest of the list was not tried.
+    /// A partition does not accept such a request at all; the rest of the list was not tried. An earlier call may have
+    /// locked the payment there.
     #[error("partition {partition} answered {code} to payment {payment}")]
     Refused {
         /// The payment.
@@ -189,7 +190,12 @@ impl Router {
         }
         // The id is unspent, or nobody knows. Spend it before anything else is tried.
         match self.client.resolve(partition, id).await {
-            Ok(outcome) => Ok(step_after_burn(outcome)),
+            Ok(Outcome::Executed(reply) | Outcome::Declined(reply)) => Ok(step(reply)),
+            Ok(Outcome::Burned(_)) => Ok(Step::Next(Code::Burned)),
+            // No look-up ends so. If one did, the id would be unspent.
+            Ok(Outcome::Refused(reply)) => {
+                Err(RouteError::Refused { payment, partition, code: reply.code() })
+            }
             Err(ResolveError::Forgotten { .. }) => Ok(Step::TooOld),
             Err(cause) => Err(RouteError::Unknown { payment, partition, cause }),
         }
@@ -210,7 +216,7 @@ impl Router {
                     Step::Cancelled => return Ok(cancelled(partition, id)),
                     Step::Next(_) | Step::TooOld => {}
                 },
-                Err(SubmitError::NotExecuted { why: NotExecuted::Refused { .. }, .. }) => {}
+                // A look-up that was not admitted has found nothing out.
                 Err(error) => {
                     let cause = ResolveError::NoAnswer { id, partition, error };
                     return Err(RouteError::Unknown { payment, partition, cause });
@@ -235,13 +241,6 @@ fn step(reply: Reply) -> Step {
 
 fn cancelled(partition: PartitionHandle, id: Id) -> Routing {
     Routing::Cancelled(Attempt { partition, id, code: Code::AlreadyReleased })
-}
-
-fn step_after_burn(outcome: Outcome) -> Step {
-    match outcome {
-        Outcome::Executed(reply) | Outcome::Declined(reply) => step(reply),
-        Outcome::Burned(_) | Outcome::Refused(_) => Step::Next(Code::Burned),
-    }
 }
 
 /// True for admission codes that speak of the moment, not of the request.

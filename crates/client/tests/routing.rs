@@ -10,11 +10,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use scripted::{Peer, Stage, id, reply};
 use surety_client::protocol::{
-    Amount, ChangeBody, Code, End, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply, Seq, ShardId,
-    Time,
+    Amount, ChangeBody, Code, CodeClass, End, Flags, Id, Kind, MerchantId, PartitionHandle, Record, Reply,
+    Seq, ShardId, Time,
 };
 use surety_client::transport::Closed;
-use surety_client::{LockRequest, Options, Outcome, ResolveError, RouteError, Router, Routing, SubmitError};
+use surety_client::{
+    Draft, LockRequest, Options, Outcome, ResolveError, RouteError, Router, Routing, SubmitError,
+};
 
 /// What an engine remembers of an id, by the rules of idempotency.
 #[derive(Default)]
@@ -336,6 +338,52 @@ async fn not_found_is_an_answer_only_once_it_is_recorded() {
     assert!(matches!(client.resolve(partition, other).await, Ok(Outcome::Burned(_))));
     let elsewhere = client.resolve(PartitionHandle(99), wanted).await;
     assert!(matches!(elsewhere, Err(ResolveError::NoAnswer { error: SubmitError::NotExecuted { .. }, .. })));
+}
+
+/// That a sending was not admitted says nothing of an earlier one, by a process that has ended since.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_executed_before_is_found_behind_an_admission_code() {
+    for code in Code::ALL.iter().copied().filter(|code| code.class() == CodeClass::Admission) {
+        let (stage, peer) = Stage::new(Options::default()).await;
+        let client = stage.client.clone();
+        let model = Arc::new(Mutex::new(Model::default()));
+        model.lock().free.insert(partitions()[0], 1);
+        tokio::spawn(serve(stage, peer, model.clone()));
+        let draft =
+            LockRequest { id: Some(id(1)), ..LockRequest::new(partitions()[0], Amount(10), MerchantId(1)) };
+        let request = Draft::from(draft).into_record(|| id(1));
+        client.submit(request).await.unwrap();
+        model.lock().refusals = vec![code];
+        let outcome = client.submit_definite(request).await.unwrap();
+        let is_of_the_body = matches!(code, Code::Malformed | Code::TooLarge | Code::IdConflict);
+        match outcome {
+            Outcome::Executed(reply) => assert!(!is_of_the_body && reply.code() == Code::Approved, "{code}"),
+            Outcome::Refused(reply) => assert!(is_of_the_body && reply.code() == code, "{code}"),
+            other => panic!("{code}: {other:?}"),
+        }
+        // Without an earlier sending the id is spent, so that the outcome stays what it was said to be.
+        let other = Record { id: id(2), ..request };
+        model.lock().refusals = vec![Code::StorageLow];
+        assert!(matches!(client.submit_definite(other).await, Ok(Outcome::Burned(_))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_answers_the_look_up_decides_nothing() {
+    let unrecorded = |code: &Code| !code.is_recorded() && *code != Code::NotFound;
+    for code in Code::ALL.iter().copied().filter(unrecorded) {
+        let (stage, peer) = Stage::new(Options::default()).await;
+        let client = stage.client.clone();
+        let model = Arc::new(Mutex::new(Model::default()));
+        model.lock().refusals = vec![code; 10_000];
+        tokio::spawn(serve(stage, peer, model.clone()));
+        let resolved = client.resolve(partitions()[0], id(1)).await;
+        assert!(matches!(resolved, Err(ResolveError::NoAnswer { .. })), "{code}: {resolved:?}");
+        // Nor does it tell a router that there is no lock of an old payment.
+        model.lock().refusals.push(Code::StaleId);
+        let routing = Router::new(client, partitions()).pay(id(1), &terms()).await;
+        assert!(matches!(routing, Err(RouteError::Unknown { .. })), "{code}: {routing:?}");
+    }
 }
 
 /// The main property, over many seeds: whatever breaks, and however many calls race and retry, a payment has at most one
