@@ -41,7 +41,6 @@ pub const LAYERS: &[Layer] = &[
         members: &["surety-protocol"],
         foreign: &[
             ("ruint", "256-bit products of units and prices"),
-            ("xxhash-rust", "the 128-bit hash behind the state hash"),
             ("hashbrown", "hash tables of slots, with hashes of our own"),
             ("thiserror", "error enums"),
         ],
