@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+// quinn passes on the trait of connection ids alone, not this generator of them.
+use quinn_proto::HashedConnectionIdGenerator;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use rustls::RootCertStore;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
@@ -29,6 +31,8 @@ const INCOMING_MAX: usize = 1024;
 pub(crate) const IDLE: Duration = Duration::from_secs(10);
 /// Certificates that are no longer accepted, as one or more lists signed by the authority; may be absent.
 pub(crate) const REVOKED: &str = "revoked.pem";
+/// What the key of connection ids is derived for.
+const CONNECTION_IDS_CONTEXT: &str = "surety 2026 QUIC connection ids";
 
 /// The transport limits of every connection, also those of the benchmarks.
 #[must_use]
@@ -106,7 +110,19 @@ pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, 
 /// The endpoint's side: stateless resets that peers of an earlier run believe.
 #[must_use]
 pub(crate) fn endpoint_config(reset_key: [u8; 32]) -> EndpointConfig {
-    EndpointConfig::new(Arc::new(ResetKey(reset_key)))
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(reset_key)));
+    config.cid_generator(move || Box::new(connection_ids(&reset_key)));
+    config
+}
+
+/// Connection ids that a later run knows as ours. An id of a stranger is dropped without a word: with a key drawn at each
+/// start no peer of an earlier run would ever get its reset, and all of them would wait until they are idle for too long.
+fn connection_ids(reset_key: &[u8; 32]) -> HashedConnectionIdGenerator {
+    let mut hash = blake3::Hasher::new_derive_key(CONNECTION_IDS_CONTEXT);
+    hash.update(reset_key);
+    let mut key = [0; 8];
+    hash.finalize_xof().fill(&mut key);
+    HashedConnectionIdGenerator::from_key(u64::from_le_bytes(key))
 }
 
 fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
@@ -189,6 +205,7 @@ impl HmacKey for ResetKey {
 mod tests {
     use super::*;
     use crate::pki::DevelopmentPki;
+    use quinn::ConnectionIdGenerator;
 
     #[test]
     fn development_certificates_make_a_configuration_without_early_data() {
@@ -211,6 +228,16 @@ mod tests {
             let error = server_config(directory.path(), &Limits::default()).unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
             fs::write(&path, content).unwrap();
+        }
+    }
+
+    #[test]
+    fn connection_ids_of_an_earlier_run_are_known() {
+        let mut earlier = connection_ids(&[7; 32]);
+        for _ in 0..100 {
+            let id = earlier.generate_cid();
+            assert!(connection_ids(&[7; 32]).validate(&id).is_ok());
+            assert!(connection_ids(&[8; 32]).validate(&id).is_err());
         }
     }
 

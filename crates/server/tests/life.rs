@@ -287,3 +287,16 @@ async fn more_than_a_connection_may_have_unanswered_is_answered_at_once() {
     assert_eq!(approved + overloaded, replies.len());
     assert!(approved > 0);
 }
+
+#[tokio::test]
+async fn peers_of_a_killed_server_are_reset_by_the_next_one() {
+    let mut rig = Rig::start(1);
+    let address = rig.address(0);
+    let mut raw = rig.authorizer(0).await;
+    rig.kill();
+    rig.restart_with(|config| config.listen = Some(address));
+    // Something must arrive for the server to answer; the stream itself may still take it.
+    let _ = raw.requests(&[lock(0)]).await;
+    let ended = tokio::time::timeout(rig::PATIENCE, raw.connection.closed()).await.unwrap();
+    assert!(matches!(ended, quinn::ConnectionError::Reset), "{ended}");
+}
