@@ -78,6 +78,9 @@ pub struct Limits {
     pub connections: usize,
     /// Handshakes at a time; past it new ones are refused.
     pub handshakes: usize,
+    /// Handshakes at a time of one address (or one IPv6 /64): half of them by whoever says to be there, the rest only by
+    /// those who have proved it by a Retry. Past it packets are dropped, and a client that means it tries again.
+    pub handshakes_address: usize,
     /// Handshakes at a time above which an address must prove itself by a Retry.
     pub retry_above: usize,
     /// New connections per second and address, with a burst of four seconds' worth.
@@ -103,6 +106,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             handshakes: 256,
+            handshakes_address: 16,
             retry_above: 64,
             connections_per_s_address: 256,
             connections_per_s_certificate: 256,

@@ -144,3 +144,44 @@ async fn a_flood_of_first_packets_is_limited_and_others_go_on() {
     assert!(passed > 0 && passed < 40, "some answer the Retry and get in, the others are refused: {passed}");
     raw.ask(lock(0)).await.unwrap();
 }
+
+/// Says hello to TLS and nothing more: the server waits for the rest until its patience ends.
+fn half_open(address: std::net::SocketAddr, config: &quinn::ClientConfig, count: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let connecting: Vec<_> = (0..count)
+            .map(|_| endpoint.connect_with(config.clone(), address, "localhost").unwrap())
+            .collect();
+        // The first packets leave; nothing that comes back is ever read.
+        for _ in 0..count {
+            tokio::task::yield_now().await;
+        }
+        std::mem::forget(connecting);
+        std::mem::forget(endpoint);
+    });
+    // Without a word to the server.
+    std::mem::forget(runtime);
+}
+
+#[tokio::test]
+async fn one_address_cannot_hold_all_handshakes() {
+    let rig = Rig::start_with(1, |config| {
+        config.limits.handshakes = 32;
+        config.limits.handshakes_address = 8;
+        config.limits.handshake = Duration::from_secs(5);
+        config.limits.retry_above = usize::MAX;
+    });
+    let mut raw = rig.authorizer(0).await;
+    let (address, config) = (rig.address(0), rig::client_config(&rig.identity("authorizer")));
+    // On a thread of its own, since it is a runtime of its own.
+    std::thread::scope(|scope| scope.spawn(|| half_open(address, &config, 64)).join().unwrap());
+    // Another address is not shut out by the first; all of 127.0.0.0/8 is this machine.
+    let endpoint = quinn::Endpoint::client(std::net::SocketAddr::from(([127, 0, 0, 2], 0))).unwrap();
+    let connecting = endpoint.connect_with(config, address, "localhost").unwrap();
+    let connected = tokio::time::timeout(rig::PATIENCE, connecting).await;
+    assert!(matches!(connected, Ok(Ok(_))), "{connected:?}");
+    raw.ask(lock(0)).await.unwrap();
+    let (_, metrics) = rig::http(rig.running().admin().unwrap(), "/metrics").await;
+    assert!(metrics.contains("surety_connections_refused_total{shard=\"0\"} 0"), "{metrics}");
+}

@@ -1,5 +1,6 @@
 //! Connections: who may open one, its handshake, and its streams.
 
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -19,12 +20,15 @@ use crate::threads;
 pub(super) async fn accept_all(shard: Rc<Shard>, endpoint: Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         match judge(&shard, &incoming) {
-            Entry::Open => {
-                threads::spawn_task(serve(Rc::clone(&shard), incoming));
+            Judgement::Open => {
+                // Counted at once: the next in line is judged before the task begins.
+                let handshake = Handshake::begin(&shard, network_of(incoming.remote_address()));
+                threads::spawn_task(serve(Rc::clone(&shard), incoming, handshake));
             }
+            Judgement::Drop => incoming.ignore(),
             // An address that does not answer a Retry never was there.
-            Entry::Retry => drop(incoming.retry()),
-            Entry::Refuse => {
+            Judgement::Retry => drop(incoming.retry()),
+            Judgement::Refuse => {
                 shard.core.borrow().metrics().connections_refused.add(1);
                 incoming.refuse();
             }
@@ -33,31 +37,41 @@ pub(super) async fn accept_all(shard: Rc<Shard>, endpoint: Endpoint) {
 }
 
 /// What becomes of somebody who knocks.
-enum Entry {
+enum Judgement {
     Open,
     Retry,
     Refuse,
+    /// Whoever means it sends its packet again.
+    Drop,
 }
 
-fn judge(shard: &Shard, incoming: &Incoming) -> Entry {
+fn judge(shard: &Shard, incoming: &Incoming) -> Judgement {
     let limits = &shard.shared.limits;
     let handshakes = shard.handshakes.get();
     let is_proven = incoming.remote_address_validated();
     let is_open = matches!(shard.shared.life(), Life::Serving | Life::Forked);
     if !is_open || handshakes >= limits.handshakes || shard.connections.get() >= limits.connections {
-        return Entry::Refuse;
+        return Judgement::Refuse;
     }
     if handshakes >= limits.retry_above && !is_proven && incoming.may_retry() {
-        return Entry::Retry;
+        return Judgement::Retry;
     }
     let address = network_of(incoming.remote_address());
+    let of_address = shard.handshaking.borrow().get(&address).copied().unwrap_or(0);
+    if of_address >= limits.handshakes_address {
+        return Judgement::Drop;
+    }
+    // Somebody who pretends to be that address must not shut out who is there.
+    if of_address >= limits.handshakes_address / 2 && !is_proven && incoming.may_retry() {
+        return Judgement::Retry;
+    }
     if shard.addresses.borrow_mut().admit(address, boot_now()) {
-        Entry::Open
+        Judgement::Open
     } else if !is_proven && incoming.may_retry() {
         // Somebody may pretend to be that address.
-        Entry::Retry
+        Judgement::Retry
     } else {
-        Entry::Refuse
+        Judgement::Refuse
     }
 }
 
@@ -69,9 +83,8 @@ fn network_of(address: SocketAddr) -> IpAddr {
     }
 }
 
-async fn serve(shard: Rc<Shard>, incoming: Incoming) {
+async fn serve(shard: Rc<Shard>, incoming: Incoming, handshake: Handshake) {
     let address = incoming.remote_address();
-    let handshake = Count::new(&shard, |shard| &shard.handshakes);
     let connection = match incoming.accept() {
         Ok(connecting) => timeout(shard.shared.limits.handshake, connecting).await,
         Err(error) => Ok(Err(error)),
@@ -147,6 +160,32 @@ async fn serve_streams(shard: &Rc<Shard>, connection: Connection, caller: Caller
 
 fn close(connection: &Connection, code: CloseCode) {
     connection.close(VarInt::from_u32(code as u32), code.name().as_bytes());
+}
+
+/// A handshake that has begun and not ended, counted for all and for its address.
+struct Handshake {
+    shard: Rc<Shard>,
+    address: IpAddr,
+    _of_all: Count,
+}
+
+impl Handshake {
+    fn begin(shard: &Rc<Shard>, address: IpAddr) -> Self {
+        *shard.handshaking.borrow_mut().entry(address).or_default() += 1;
+        let of_all = Count::new(shard, |shard| &shard.handshakes);
+        Self { shard: Rc::clone(shard), address, _of_all: of_all }
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.shard.handshaking.borrow_mut().entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 /// Counts something for as long as it lives.

@@ -16,6 +16,7 @@ mod stream;
 mod tail;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
@@ -223,6 +224,8 @@ struct Shard {
     /// What is synced, for the change stream.
     synced: watch::Sender<Seq>,
     handshakes: Cell<usize>,
+    /// Those of them of each address that has any.
+    handshaking: RefCell<HashMap<IpAddr, usize>>,
     connections: Cell<usize>,
     addresses: RefCell<Limiter<IpAddr>>,
     certificates: RefCell<Limiter<ActorId>>,
@@ -268,6 +271,7 @@ impl Shard {
             ordered: Signal::default(),
             synced: watch::Sender::new(marks.synced),
             handshakes: Cell::new(0),
+            handshaking: RefCell::default(),
             connections: Cell::new(0),
             addresses: RefCell::new(Limiter::new(limits.connections_per_s_address)),
             certificates: RefCell::new(Limiter::new(limits.connections_per_s_certificate)),
