@@ -45,7 +45,7 @@ pub enum NotExecuted {
     /// stale: the code does not tell what an earlier call under the same id has come to.
     #[error("the engine answered {code}")]
     Refused {
-        /// The admission code.
+        /// The admission code; [`Code::LinkedFailed`] where another member of its chain got one.
         code: Code,
         /// The engine's time, for ids that are refused for theirs.
         time: Time,

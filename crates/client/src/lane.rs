@@ -17,7 +17,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use surety_protocol::limits::{FRAME_RECORDS_MAX, RECORD_BYTES};
-use surety_protocol::{CloseCode, Code, CodeClass, HelloReply, Id, Operations, Reply, ShardId, Token};
+use surety_protocol::{CloseCode, Code, CodeClass, HelloReply, Id, Operations, Reply, Seq, ShardId, Token};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::IdSource;
@@ -632,6 +632,8 @@ impl Pending {
 fn judge(id: Id, reply: &Reply, links_lost: u32) -> Answer {
     let code = reply.code();
     match code.class() {
+        // The other members of a chain that was not admitted: no part of it is logged, and their ids are unspent.
+        CodeClass::Decline if code == Code::LinkedFailed && reply.seq == Seq(0) => {}
         CodeClass::Success | CodeClass::Decline => return Ok(*reply),
         CodeClass::Admission if code == Code::NotFound => return Ok(*reply),
         CodeClass::Undecided => return Err(SubmitError::Unknown { id, cause: Unknown::Undecided }),

@@ -289,6 +289,33 @@ async fn a_chain_stays_whole_also_when_it_is_repeated() {
     assert!(answers.iter().zip(&frame).all(|(answer, record)| answer.unwrap().id == record.id));
 }
 
+/// A chain that is not admitted leaves no record of any member; one that is declined is recorded whole.
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_was_not_admitted_is_not_declined() {
+    for (is_recorded, is_repeat) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut stage, mut peer) = Stage::new(Options::default()).await;
+        let client = stage.client.clone();
+        let call = tokio::spawn(async move { client.submit_chain((1..=2).map(lock).collect()).await });
+        let mut frame = peer.frame().await;
+        if is_repeat {
+            peer.cut(Closed::Reset);
+            peer = stage.peer().await;
+            frame = peer.frame().await;
+        }
+        let culprit = if is_recorded { Code::Insufficient } else { Code::Quota };
+        let seq = Seq(u64::from(is_recorded));
+        let other = Reply { seq, ..reply(&frame[1], Code::LinkedFailed) };
+        peer.answer(&[reply(&frame[0], culprit), other]);
+        for (answer, code) in call.await.unwrap().into_iter().zip([culprit, Code::LinkedFailed]) {
+            match (is_recorded, is_repeat) {
+                (true, _) => assert_eq!(answer.unwrap().code(), code),
+                (false, false) => assert_eq!(refused(answer), Some(code)),
+                (false, true) => assert_eq!(unknown(answer), Unknown::RepeatRefused(code)),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn unanswered_requests_are_bounded() {
     let (stage, mut peer) = Stage::new(Options { in_flight_max: 2, ..Options::default() }).await;
