@@ -72,24 +72,18 @@ impl Ledger {
 
     /// Puts a lock among what is due, or into the ring at its next moment.
     pub(crate) fn arm_next(&mut self, slot: u32) {
-        let mut lock = *self.locks.get(slot);
-        lock.armed = Armed::NO;
+        let lock = *self.locks.get(slot);
+        self.locks.get_mut(slot).armed = Armed::NO;
         match self.next_action(&lock) {
             Some((when, _)) if when <= self.time => {
-                lock.armed = Armed::DUE;
+                self.locks.get_mut(slot).armed = Armed::DUE;
                 self.due.push(Reverse((when, lock.id, slot)));
             }
-            Some((when, _)) => self.arm(slot, &mut lock, when),
-            None if lock.is_live() => {}
-            None => {
-                let since = lock.since;
-                // Not forgettable although its time is past: what keeps it will arm it again.
-                if since > self.time {
-                    self.arm(slot, &mut lock, since);
-                }
-            }
+            Some((when, _)) => self.arm(slot, when),
+            // Not forgettable although its time is past: what keeps it will arm it again.
+            None if !lock.is_live() && lock.since > self.time => self.arm(slot, lock.since),
+            None => {}
         }
-        self.locks.get_mut(slot).armed = lock.armed;
     }
 
     /// What time does next to a lock, and when.
@@ -209,40 +203,40 @@ impl Ledger {
     }
 
     fn expire(&mut self, slot: u32) -> Record {
-        let mut edit = self.edit(slot);
-        let rest = edit.remaining();
-        edit.lock.expired += rest;
-        edit.lock.end = End::Expired;
-        self.money(&edit).held -= rest;
-        let freed = self.give_back(&mut edit, rest);
-        let deadline = edit.lock.deadline;
-        self.commit(&mut edit);
+        let edit = &mut self.edit(slot);
+        let rest = self.rest(edit);
+        self.lock_mut(edit).expired += rest;
+        self.lock_mut(edit).end = End::Expired;
+        self.money(edit).held -= rest;
+        let freed = self.give_back(edit, rest);
+        let deadline = self.edited(edit).deadline;
+        self.commit(edit);
         self.written(slot, Kind::Expire, rest, freed, ALL_CAPTURES, deadline)
     }
 
     fn mature(&mut self, slot: u32) -> Record {
-        let mut edit = self.edit(slot);
-        let ext = edit.ext_mut();
+        let edit = &mut self.edit(slot);
+        let ext = self.ext_of(edit);
         let pending = core::mem::take(&mut ext.pending);
         let until = ext.claim_until;
-        self.money(&edit).pending -= pending;
-        self.money(&edit).credit(pending);
-        self.commit(&mut edit);
+        self.money(edit).pending -= pending;
+        self.money(edit).credit(pending);
+        self.commit(edit);
         self.written(slot, Kind::Mature, pending, pending, ALL_CAPTURES, until)
     }
 
     fn settle_by(&mut self, slot: u32, index: u8) -> Record {
-        let edit = self.edit(slot);
+        let lock = self.locks.get(slot);
+        let partition = self.account(lock.account).partition;
         // Nobody can be paid for a lock that names nobody: then the payer's asset counts as final.
-        let consumes = self.partition_of(&edit).policy.settle_by_action() == SettleByAction::Consume
-            && edit.lock.merchant.0 != 0;
-        if consumes {
+        let action = self.partitions[partition as usize].policy.settle_by_action();
+        if action == SettleByAction::Consume && lock.merchant.0 != 0 {
             return self.auto_consume(slot, index);
         }
         let deadline = self.settle_by_of(slot, index);
-        let mut edit = edit;
-        let (settled, freed) = self.settle_capture(&mut edit, u16::from(index));
-        self.commit(&mut edit);
+        let edit = &mut self.edit(slot);
+        let (settled, freed) = self.settle_capture(edit, u16::from(index));
+        self.commit(edit);
         self.written(slot, Kind::AutoSettle, settled, freed, u16::from(index), deadline)
     }
 
@@ -252,10 +246,11 @@ impl Ledger {
     }
 
     fn auto_consume(&mut self, slot: u32, index: u8) -> Record {
-        let mut edit = self.edit(slot);
-        let consumed = self.consume_capture(&mut edit, u16::from(index));
-        let (merchant, account, lock) = (edit.lock.merchant, edit.lock.account, edit.lock.id);
-        self.commit(&mut edit);
+        let edit = &mut self.edit(slot);
+        let consumed = self.consume_capture(edit, u16::from(index));
+        let (merchant, account, lock) =
+            (self.edited(edit).merchant, self.edited(edit).account, self.edited(edit).id);
+        self.commit(edit);
         let body = ConsumeBody {
             lock: Id(lock),
             freed: consumed.freed,

@@ -1,4 +1,5 @@
-//! Changing a lock: a copy is edited, then committed at once with its hash, its timers and its merchant's open value.
+//! Changing a lock: it is taken out of the hash, changed in place, and committed with its hash, its timers and its
+//! merchant's open value. Every edit is committed.
 
 use surety_protocol::limits::ID_FUTURE_MAX;
 use surety_protocol::{End, Kind, Time};
@@ -8,10 +9,10 @@ use crate::lock::{Ext, Lock, flag};
 use crate::partition::{Money, Partition};
 use crate::slab::NONE;
 
-/// A lock that is being changed. Dropping it changes nothing.
+/// A lock that is being changed. It is not copied: what has just been written in small parts is slow to read in large ones.
 pub(crate) struct Edit {
     pub(crate) slot: u32,
-    pub(crate) lock: Lock,
+    /// A copy, for the few locks that have one.
     pub(crate) ext: Option<Ext>,
     pub(crate) partition: u32,
     was_live: bool,
@@ -19,21 +20,31 @@ pub(crate) struct Edit {
     open_before: u128,
 }
 
-impl Edit {
-    /// G.
-    pub(crate) fn headroom(&self) -> u128 {
-        self.ext.map_or(0, |ext| ext.headroom)
+impl Ledger {
+    /// Begins to change a lock. Whoever does commits.
+    pub(crate) fn edit(&mut self, slot: u32) -> Edit {
+        let lock = self.locks.get(slot);
+        let ext = (lock.ext != NONE).then(|| *self.exts.get(lock.ext));
+        let partition = self.account(lock.account).partition;
+        let money = &self.partitions[partition as usize].money;
+        let open_before = money.held + money.captured;
+        let was_live = lock.is_live();
+        self.hash_out(self.lock_hash(lock));
+        Edit { slot, ext, partition, was_live, open_before }
     }
 
-    /// R.
-    pub(crate) fn remaining(&self) -> u128 {
-        self.lock.remaining(self.headroom())
+    pub(crate) fn edited(&self, edit: &Edit) -> &Lock {
+        self.locks.get(edit.slot)
+    }
+
+    pub(crate) fn lock_mut(&mut self, edit: &Edit) -> &mut Lock {
+        self.locks.get_mut(edit.slot)
     }
 
     /// The extension, made from the lock as it is if it has none. Get it before changing what was first answered.
-    pub(crate) fn ext_mut(&mut self) -> &mut Ext {
-        let lock = &self.lock;
-        self.ext.get_or_insert_with(|| Ext {
+    pub(crate) fn ext_of<'a>(&self, edit: &'a mut Edit) -> &'a mut Ext {
+        let lock = self.locks.get(edit.slot);
+        edit.ext.get_or_insert_with(|| Ext {
             first_approved: lock.approved,
             first_deadline: lock.deadline,
             link: NONE,
@@ -41,21 +52,16 @@ impl Edit {
         })
     }
 
-    /// True if a certificate of the lock can still be claimed at `now`.
-    pub(crate) fn is_claimable(&self, now: Time) -> bool {
-        self.lock.has(flag::CERTIFIED)
-            && self.ext.is_some_and(|ext| now < ext.claim_until || self.lock.has(flag::CALLED))
+    /// R.
+    pub(crate) fn rest(&self, edit: &Edit) -> u128 {
+        self.edited(edit).remaining(edit.ext.as_ref().map_or(0, |ext| ext.headroom))
     }
-}
 
-impl Ledger {
-    pub(crate) fn edit(&self, slot: u32) -> Edit {
-        let lock = *self.locks.get(slot);
-        let ext = (lock.ext != NONE).then(|| *self.exts.get(lock.ext));
-        let partition = self.account(lock.account).partition;
-        let money = &self.partitions[partition as usize].money;
-        let open_before = money.held + money.captured;
-        Edit { slot, lock, ext, partition, was_live: lock.is_live(), open_before }
+    /// True if a certificate of the lock can still be claimed.
+    fn is_claimable(&self, edit: &Edit) -> bool {
+        let lock = self.edited(edit);
+        let until = edit.ext.as_ref().map_or(Time::ZERO, |ext| ext.claim_until);
+        lock.has(flag::CERTIFIED) && (self.time < until || lock.has(flag::CALLED))
     }
 
     pub(crate) fn money(&mut self, edit: &Edit) -> &mut Money {
@@ -71,8 +77,8 @@ impl Ledger {
         if amount == 0 {
             return 0;
         }
-        if edit.is_claimable(self.time) {
-            edit.ext_mut().pending += amount;
+        if self.is_claimable(edit) {
+            self.ext_of(edit).pending += amount;
             self.money(edit).pending += amount;
             0
         } else {
@@ -83,55 +89,66 @@ impl Ledger {
 
     /// Gives back what a live lock still holds. Says what it was and what of it went to F.
     pub(crate) fn give_back_rest(&mut self, edit: &mut Edit) -> (u128, u128) {
-        let rest = edit.remaining();
-        edit.lock.released += rest;
+        let rest = self.rest(edit);
+        self.lock_mut(edit).released += rest;
         self.money(edit).held -= rest;
         (rest, self.give_back(edit, rest))
     }
 
-    /// Puts the changed lock in its place.
+    /// Ends an edit.
     pub(crate) fn commit(&mut self, edit: &mut Edit) {
-        edit.lock.touch();
-        if !edit.lock.is_live() {
-            let kept =
-                if edit.was_live { self.kept_after_end(&edit.lock, edit.partition) } else { edit.lock.since };
-            edit.lock.since = kept.max(self.kept_after_change()).max(kept_for_the_chain(edit));
-            let since = edit.lock.since;
-            self.arm(edit.slot, &mut edit.lock, since);
+        self.lock_mut(edit).touch();
+        let lock = self.edited(edit);
+        if !lock.is_live() {
+            let kept = if edit.was_live { self.kept_after_end(lock, edit.partition) } else { lock.since };
+            let since = kept.max(self.kept_after_change()).max(self.kept_for_the_chain(edit));
+            self.lock_mut(edit).since = since;
+            self.arm(edit.slot, since);
         }
-        if let Some(ext) = &mut edit.ext {
-            if edit.lock.is_live() && edit.lock.has(flag::QUOTE) {
-                ext.base = edit.lock.total();
-            }
-            if ext.pending > 0 && !edit.lock.has(flag::CALLED) {
-                self.arm(edit.slot, &mut edit.lock, ext.claim_until);
-            }
-            self.put_ext(&mut edit.lock, ext);
+        if edit.ext.is_some() {
+            self.put_ext(edit);
         }
-        self.hash_out(self.lock_hash(self.locks.get(edit.slot)));
-        self.hash_in(self.lock_hash(&edit.lock));
-        *self.locks.get_mut(edit.slot) = edit.lock;
-        self.settle_open(edit.partition, &edit.lock, edit.open_before);
+        self.hash_in(self.lock_hash(self.edited(edit)));
+        self.settle_open(edit.partition, edit.slot, edit.open_before);
         self.touched(edit.partition);
     }
 
     /// Books what an operation on a lock has changed of its merchant's open value.
-    pub(crate) fn settle_open(&mut self, partition: u32, lock: &Lock, before: u128) {
+    pub(crate) fn settle_open(&mut self, partition: u32, slot: u32, before: u128) {
         let partition = &self.partitions[partition as usize];
         if partition.tracks_merchants {
             let after = partition.money.held + partition.money.captured;
-            self.move_open(lock.account, lock.merchant, before, after);
+            let (account, merchant) = (self.locks.get(slot).account, self.locks.get(slot).merchant);
+            self.move_open(account, merchant, before, after);
         }
     }
 
-    fn put_ext(&mut self, lock: &mut Lock, ext: &Ext) {
+    #[cold]
+    fn put_ext(&mut self, edit: &mut Edit) {
+        let lock = *self.edited(edit);
+        let Some(ext) = &mut edit.ext else { return };
+        if lock.is_live() && lock.has(flag::QUOTE) {
+            ext.base = lock.total();
+        }
+        let (ext, slot) = (*ext, edit.slot);
+        if ext.pending > 0 && !lock.has(flag::CALLED) {
+            self.arm(slot, ext.claim_until);
+        }
         if lock.ext == NONE {
-            lock.ext = self.exts.insert(*ext);
+            self.locks.get_mut(slot).ext = self.exts.insert(ext);
         } else {
             self.hash_out(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
-            *self.exts.get_mut(lock.ext) = *ext;
+            *self.exts.get_mut(lock.ext) = ext;
         }
-        self.hash_in(self.ext_hash(lock.account, lock.id, ext));
+        self.hash_in(self.ext_hash(lock.account, lock.id, &ext));
+    }
+
+    /// Until when the chain may still call a lock's guarantee, whatever has become of its collateral.
+    fn kept_for_the_chain(&self, edit: &Edit) -> Time {
+        match &edit.ext {
+            Some(ext) if self.edited(edit).has(flag::CERTIFIED) => ext.claim_until,
+            _ => Time::ZERO,
+        }
     }
 
     /// Until when a lock that ends now stays: its partition's windows, and until its id is stale.
@@ -154,14 +171,6 @@ impl Ledger {
             && (lock.ext == NONE || self.exts.get(lock.ext).pending == 0)
             && !lock.has(flag::CALLED)
             && lock.end != End::None
-    }
-}
-
-/// Until when the chain may still call a lock's guarantee, whatever has become of its collateral.
-fn kept_for_the_chain(edit: &Edit) -> Time {
-    match edit.ext {
-        Some(ext) if edit.lock.has(flag::CERTIFIED) => ext.claim_until,
-        _ => Time::ZERO,
     }
 }
 

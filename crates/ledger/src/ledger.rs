@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use surety_protocol::{
-    AssetId, Caller, Code, End, Id, Kind, MerchantBody, MerchantId, MerchantKey, PartitionHandle, QuoteId,
-    Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
+    Amount, AssetId, Caller, Code, End, Id, Kind, MerchantBody, MerchantId, MerchantKey, PartitionHandle,
+    QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
 };
 
 use crate::canon::{Sink, WordHash, put_key};
@@ -298,7 +298,7 @@ impl Ledger {
         let body =
             surety_protocol::ControlBody { reference: self.sum, ..surety_protocol::ControlBody::default() };
         let shard = PartitionHandle::new(self.config.shard, 0);
-        let mut record = Record::new(Kind::Checkpoint, Id(0), shard, surety_protocol::Amount::ZERO, &body);
+        let mut record = Record::new(Kind::Checkpoint, Id(0), shard, Amount::ZERO, &body);
         record.time = self.time;
         record.code = Code::Approved as u8;
         record
@@ -476,17 +476,26 @@ impl Ledger {
         put_key(out, account.tenant, account.handle, Id(id));
     }
 
-    /// Adds a lock under an id that is not there, and counts it.
-    pub(crate) fn insert_lock(&mut self, lock: Lock, ext: Option<Ext>) -> u32 {
-        let slot = self.locks.insert(lock);
-        self.index.insert(index::hash(lock.account, lock.id), Found::Lock(slot));
-        self.tenant_of_mut(lock.account).locks += 1;
-        if let Some(ext) = ext {
-            self.locks.get_mut(slot).ext = self.exts.insert(ext);
-            self.hash_in(self.ext_hash(lock.account, lock.id, &ext));
-        }
-        self.hash_in(self.lock_hash(&lock));
+    /// Adds a lock under an id that is not there, and counts it. The caller completes it, and then adds its hash.
+    #[inline]
+    pub(crate) fn insert_lock(&mut self, id: u128, account: u32) -> u32 {
+        let slot = self.locks.insert(Lock::EMPTY);
+        let lock = self.locks.get_mut(slot);
+        lock.id = id;
+        lock.account = account;
+        self.index.insert(index::hash(account, id), Found::Lock(slot));
+        self.tenant_of_mut(account).locks += 1;
         slot
+    }
+
+    /// Adds a lock's hash, and that of its extension.
+    pub(crate) fn hash_in_lock(&mut self, slot: u32) {
+        let lock = self.locks.get(slot);
+        let mut hash = self.lock_hash(lock);
+        if lock.ext != NONE {
+            hash = hash.wrapping_add(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
+        }
+        self.hash_in(hash);
     }
 
     /// Forgets a lock with all it has.
@@ -512,13 +521,16 @@ impl Ledger {
         self.locks.remove(slot);
     }
 
-    /// Adds a capture to a lock that is being edited.
-    pub(crate) fn insert_capture(&mut self, lock: &mut Lock, mut capture: Capture) -> u8 {
-        capture.index = lock.count;
-        capture.next = lock.captures;
-        self.hash_in(self.capture_hash(lock.account, lock.id, &capture));
-        lock.captures = self.captures.insert(capture);
-        lock.count += 1;
+    /// Adds a capture to a lock that is being changed.
+    pub(crate) fn insert_capture(&mut self, lock: u32, mut capture: Capture) -> u8 {
+        let owner = self.locks.get(lock);
+        capture.index = owner.count;
+        capture.next = owner.captures;
+        self.hash_in(self.capture_hash(owner.account, owner.id, &capture));
+        let slot = self.captures.insert(capture);
+        let owner = self.locks.get_mut(lock);
+        owner.captures = slot;
+        owner.count += 1;
         capture.index
     }
 
@@ -543,12 +555,11 @@ impl Ledger {
         })
     }
 
-    pub(crate) fn edit_capture(&mut self, lock: &Lock, slot: u32, edit: impl FnOnce(&mut Capture)) {
-        let old = *self.captures.get(slot);
+    pub(crate) fn edit_capture(&mut self, lock: u32, slot: u32, edit: impl FnOnce(&mut Capture)) {
+        let (account, id) = (self.locks.get(lock).account, self.locks.get(lock).id);
+        self.hash_out(self.capture_hash(account, id, self.captures.get(slot)));
         edit(self.captures.get_mut(slot));
-        let new = *self.captures.get(slot);
-        self.hash_out(self.capture_hash(lock.account, lock.id, &old));
-        self.hash_in(self.capture_hash(lock.account, lock.id, &new));
+        self.hash_in(self.capture_hash(account, id, self.captures.get(slot)));
     }
 
     /// Sum of u over a lock's captures.
@@ -610,12 +621,13 @@ impl Ledger {
     }
 
     /// Sees to it that a lock is looked at by a moment.
-    pub(crate) fn arm(&mut self, slot: u32, lock: &mut Lock, at: Time) {
+    #[inline]
+    pub(crate) fn arm(&mut self, slot: u32, at: Time) {
         let ms = at.0.div_ceil(1_000_000);
-        if lock.armed.is_after(ms) {
+        if self.locks.get(slot).armed.is_after(ms) {
             let node = self.nodes.insert(Node::new(slot));
             let at = self.lock_ring.push(&mut self.nodes, node, ms);
-            lock.armed = Armed::at(at);
+            self.locks.get_mut(slot).armed = Armed::at(at);
         }
     }
 
@@ -639,30 +651,36 @@ impl Ledger {
         }
     }
 
-    /// The answer to a request, with the state of its lock as it is now.
-    pub(crate) fn reply(&self, record: &Record, partition: u32, seq: Seq, outcome: &Outcome) -> Reply {
-        let mut reply = Reply {
-            id: record.id,
-            approved: surety_protocol::Amount(outcome.approved),
-            extra: surety_protocol::Amount(outcome.extra),
-            seq,
-            deadline: outcome.deadline,
-            time: self.time,
-            shard: self.config.shard,
-            capture: outcome.capture,
-            code: outcome.code as u8,
-            end: outcome.end as u8,
-            kind: record.kind,
-            ..Reply::default()
-        };
+    /// Answers a request, with the state of its lock as it is now. The reply is written where it stays.
+    #[inline]
+    pub(crate) fn reply(
+        &self,
+        record: &Record,
+        partition: u32,
+        seq: Seq,
+        outcome: &Outcome,
+        replies: &mut Vec<Reply>,
+    ) {
+        replies.push(Reply::default());
+        let Some(reply) = replies.last_mut() else { return };
+        reply.id = record.id;
+        reply.approved = Amount(outcome.approved);
+        reply.extra = Amount(outcome.extra);
+        reply.free = Amount(self.partitions[partition as usize].money.free);
+        reply.seq = seq;
+        reply.deadline = outcome.deadline;
+        reply.time = self.time;
+        reply.shard = self.config.shard;
+        reply.capture = outcome.capture;
+        reply.code = outcome.code as u8;
+        reply.end = outcome.end as u8;
+        reply.kind = record.kind;
         if let Some(slot) = outcome.lock {
             let lock = self.locks.get(slot);
-            reply.remaining = surety_protocol::Amount(self.remaining(lock));
+            reply.remaining = Amount(self.remaining(lock));
             reply.version = lock.version;
             reply.end = lock.end as u8;
         }
-        reply.free = surety_protocol::Amount(self.partitions[partition as usize].money.free);
-        reply
     }
 
     /// R of a lock.

@@ -118,14 +118,17 @@ impl Ledger {
         captures: &[Capture],
     ) -> Result<(), EntryError> {
         let account = self.home_account(&key, EntryKind::Lock)?;
+        let slot = self.insert_lock(key.id.0, account);
         lock.account = account;
         (lock.ext, lock.captures, lock.armed, lock.count) = (NONE, NONE, Armed::NO, 0);
+        lock.ext = ext.map_or(NONE, |ext| self.exts.insert(ext));
+        *self.locks.get_mut(slot) = lock;
         for capture in captures {
-            self.insert_capture(&mut lock, *capture);
+            self.insert_capture(slot, *capture);
         }
-        let slot = self.insert_lock(lock, ext);
+        self.hash_in_lock(slot);
         self.arm_next(slot);
-        if self.is_forgettable(&lock) && ext.is_none_or(|ext| ext.pending == 0) {
+        if self.is_forgettable(self.locks.get(slot)) {
             self.remove_lock(slot);
         }
         Ok(())

@@ -72,7 +72,9 @@ pub(crate) mod flag {
 }
 
 impl Lock {
-    /// An empty lock.
+    /// A lock of nothing and nobody.
+    pub(crate) const EMPTY: Self = Self::new(0, 0);
+
     pub(crate) const fn new(id: u128, account: u32) -> Self {
         Self {
             id,

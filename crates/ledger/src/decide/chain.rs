@@ -63,7 +63,7 @@ impl Ledger {
         if asks.is_empty() {
             for (record, standing) in records.iter().zip(&standings) {
                 if let Standing::Repeat(found) = standing {
-                    replies.push(self.repeat(record, *found));
+                    self.repeat(record, *found, replies);
                 }
             }
             return Ok(Decision::NotLogged);
@@ -113,8 +113,7 @@ impl Ledger {
             let performed = ask.and_then(|ask| Ok((ask, self.perform(&ask, &mut records[member], &[])?)));
             let culprit = match performed {
                 Ok((ask, outcome)) if outcome.code.is_success() => {
-                    let reply = self.finish(&ask, &mut records[member], &outcome);
-                    replies.push(reply);
+                    self.finish(&ask, &mut records[member], &outcome, replies);
                     continue;
                 }
                 Ok((_, outcome)) => Ok(outcome.code),
@@ -164,7 +163,7 @@ impl Ledger {
                 None if ask.kind == Kind::Lock => outcome.end = surety_protocol::End::Declined,
                 None => {}
             }
-            replies.push(self.finish(ask, record, &outcome));
+            self.finish(ask, record, &outcome, replies);
         }
     }
 

@@ -50,9 +50,9 @@ impl Ledger {
         if let Some(code) = declined {
             return Ok(Outcome::new(code).of(slot));
         }
-        let mut edit = self.edit(slot);
-        edit.lock.flags |= flag::CALLED;
-        self.commit(&mut edit);
+        let edit = &mut self.edit(slot);
+        self.lock_mut(edit).flags |= flag::CALLED;
+        self.commit(edit);
         Ok(Outcome { deadline: lock.deadline, ..Outcome::new(Code::Approved).of(slot).moving(0) })
     }
 
@@ -67,9 +67,9 @@ impl Ledger {
         if !lock.has(flag::CALLED) {
             return Ok(Outcome::new(Code::NotOpen).of(slot));
         }
-        let mut edit = self.edit(slot);
-        edit.lock.flags &= !flag::CALLED;
-        self.commit(&mut edit);
+        let edit = &mut self.edit(slot);
+        self.lock_mut(edit).flags &= !flag::CALLED;
+        self.commit(edit);
         // What has become due in the meantime is due now.
         self.arm_next(slot);
         Ok(Outcome { deadline: lock.deadline, ..Outcome::new(Code::Approved).of(slot).moving(0) })
@@ -87,14 +87,14 @@ impl Ledger {
         if let Err(code) = self.judge_paid(ask, &lock, amount) {
             return Ok(Outcome::new(code).of(slot));
         }
-        let mut edit = self.edit(slot);
-        edit.lock.flags &= !(flag::CALLED | flag::CERTIFIED);
-        let missing = self.pay_guarantee(&mut edit, amount);
-        let money = self.money(&edit);
+        let edit = &mut self.edit(slot);
+        self.lock_mut(edit).flags &= !(flag::CALLED | flag::CERTIFIED);
+        let missing = self.pay_guarantee(edit, amount);
+        let money = self.money(edit);
         money.on_chain -= amount;
         let drawn = money.lose(missing);
-        let freed = self.close_paid(&mut edit);
-        self.commit(&mut edit);
+        let freed = self.close_paid(edit);
+        self.commit(edit);
         body.freed = signed(freed) - signed(drawn);
         record.set_body(&body);
         record.result = Amount(amount - (missing - drawn));
@@ -120,25 +120,25 @@ impl Ledger {
     /// Takes what was paid from H, then U, then P of the lock. Says what these did not hold.
     fn pay_guarantee(&mut self, edit: &mut Edit, amount: u128) -> u128 {
         let mut left = amount;
-        if edit.lock.is_live() {
-            let held = edit.remaining().min(left);
+        if self.edited(edit).is_live() {
+            let held = self.rest(edit).min(left);
             left -= held;
             // Headroom is part of what was held: it is used up by being captured.
-            let beyond = held.saturating_sub(edit.lock.total() - edit.lock.captured);
-            let ext = edit.ext_mut();
+            let beyond = held.saturating_sub(self.edited(edit).total() - self.edited(edit).captured);
+            let ext = self.ext_of(edit);
             ext.paid += held;
             ext.headroom -= beyond;
             ext.excess += beyond;
-            edit.lock.approved += beyond;
-            edit.lock.captured += held;
+            self.lock_mut(edit).approved += beyond;
+            self.lock_mut(edit).captured += held;
             self.money(edit).held -= held;
         }
-        for index in 0..u16::from(edit.lock.count) {
-            let Some(slot) = self.capture_slot(&edit.lock, index) else { continue };
+        for index in 0..u16::from(self.edited(edit).count) {
+            let Some(slot) = self.capture_slot(self.edited(edit), index) else { continue };
             let paid = self.captures.get(slot).open.min(left);
             if paid > 0 {
                 left -= paid;
-                self.edit_capture(&edit.lock, slot, |capture| {
+                self.edit_capture(edit.slot, slot, |capture| {
                     capture.open -= paid;
                     capture.consumed += paid;
                 });
@@ -147,7 +147,7 @@ impl Ledger {
         }
         let pending = edit.ext.map_or(0, |ext| ext.pending).min(left);
         if pending > 0 {
-            edit.ext_mut().pending -= pending;
+            self.ext_of(edit).pending -= pending;
             self.money(edit).pending -= pending;
         }
         left - pending
@@ -158,13 +158,13 @@ impl Ledger {
         let (_, mut freed) = self.settle_all(edit);
         let pending = edit.ext.map_or(0, |ext| ext.pending);
         if pending > 0 {
-            edit.ext_mut().pending = 0;
+            self.ext_of(edit).pending = 0;
             let money = self.money(edit);
             money.pending -= pending;
             money.credit(pending);
             freed += pending;
         }
-        edit.lock.end = End::Settled;
+        self.lock_mut(edit).end = End::Settled;
         freed
     }
 

@@ -72,24 +72,24 @@ impl Ledger {
         if let Err(code) = self.judge_decrease(&lock, &body, record.amount.0) {
             return Ok(Outcome::new(code).of(slot));
         }
-        let mut edit = self.edit(slot);
+        let edit = &mut self.edit(slot);
         let total = if lock.has(flag::QUOTE) {
-            let ext = edit.ext_mut();
+            let ext = self.ext_of(edit);
             let value = core::mem::replace(&mut ext.value, record.amount.0);
             // Rounded up, and never below what is captured: the rest keeps its collateral.
             mul_div_ceil(lock.total(), record.amount.0, value).unwrap_or(lock.total()).max(lock.captured)
         } else {
-            edit.ext_mut();
+            self.ext_of(edit);
             record.amount.0
         };
         let returned = lock.total().saturating_sub(total);
-        edit.lock.released += returned;
-        self.money(&edit).held -= returned;
+        self.lock_mut(edit).released += returned;
+        self.money(edit).held -= returned;
         // From here on V is more than what a release gives back.
-        edit.ext_mut().reversed += returned;
-        let freed = self.give_back(&mut edit, returned);
-        let deadline = edit.lock.deadline;
-        self.commit(&mut edit);
+        self.ext_of(edit).reversed += returned;
+        let freed = self.give_back(edit, returned);
+        let deadline = self.edited(edit).deadline;
+        self.commit(edit);
         wire::set_freed(record, signed(freed));
         record.result = Amount(returned);
         Ok(Outcome { deadline, ..Outcome::new(Code::Approved).of(slot).moving(returned) })
@@ -129,21 +129,21 @@ impl Ledger {
             Ok(judged) => judged,
             Err(code) => return Ok(Outcome::new(code).of(slot)),
         };
-        let mut edit = self.edit(slot);
+        let edit = &mut self.edit(slot);
         let asked = record.amount.0;
-        let value = if lock.has(flag::QUOTE) { self.captured_value(&edit, asked, draw, code) } else { 0 };
-        let index = self.take(&mut edit, draw, value, settle_by);
+        let value = if lock.has(flag::QUOTE) { self.captured_value(edit, asked, draw, code) } else { 0 };
+        let index = self.take(edit, draw, value, settle_by);
         let mut freed = -signed(draw.free);
         if lock.is_live() && record.flags().has(Flags::FINAL) {
-            edit.lock.end = End::Final;
-            freed += signed(self.give_back_rest(&mut edit).1);
+            self.lock_mut(edit).end = End::Final;
+            freed += signed(self.give_back_rest(edit).1);
         }
         if lock.end == End::Expired {
             record.flags |= Flags::LATE.0;
         } else if draw.excess() > 0 {
             record.flags |= Flags::EXCESS.0;
         }
-        self.commit(&mut edit);
+        self.commit(edit);
         wire::set_capture(record, freed, settle_by, u16::from(index));
         record.result = Amount(draw.total());
         let outcome = Outcome::new(code).of(slot).moving(draw.total());
@@ -248,40 +248,40 @@ impl Ledger {
         if code == Code::Approved {
             return asked;
         }
-        let wanted = self.collateral_of_capture(&edit.lock, asked).max(1);
+        let wanted = self.collateral_of_capture(self.edited(edit), asked).max(1);
         mul_div_floor(asked, draw.total(), wanted).unwrap_or(asked)
     }
 
     /// Moves what a capture takes to U, and makes the capture.
     fn take(&mut self, edit: &mut Edit, draw: Draw, value: u128, settle_by: Time) -> u8 {
         let total = draw.total();
-        let is_late = edit.lock.end == End::Expired;
+        let is_late = self.edited(edit).end == End::Expired;
         if draw.excess() > 0 {
-            let ext = edit.ext_mut();
+            let ext = self.ext_of(edit);
             ext.headroom -= draw.headroom;
             if is_late {
                 ext.late += draw.free;
             } else {
                 ext.excess += draw.excess();
             }
-            edit.lock.approved += draw.excess();
+            self.lock_mut(edit).approved += draw.excess();
         }
-        if edit.lock.has(flag::QUOTE) {
-            let ext = edit.ext_mut();
+        if self.edited(edit).has(flag::QUOTE) {
+            let ext = self.ext_of(edit);
             ext.captured_value += value;
             if !is_late {
                 ext.value = ext.value.max(ext.captured_value);
             }
         }
-        edit.lock.captured += total;
+        self.lock_mut(edit).captured += total;
         let money = self.money(edit);
         money.free -= draw.free;
         money.held -= draw.approved + draw.headroom;
         money.captured += total;
         let capture = Capture { open: total, value, settle_by, is_late, ..Capture::default() };
-        let index = self.insert_capture(&mut edit.lock, capture);
-        if settle_by > Time::ZERO && total > 0 && !edit.lock.has(flag::CALLED) {
-            self.arm(edit.slot, &mut edit.lock, settle_by);
+        let index = self.insert_capture(edit.slot, capture);
+        if settle_by > Time::ZERO && total > 0 && !self.edited(edit).has(flag::CALLED) {
+            self.arm(edit.slot, settle_by);
         }
         self.earn_fee(edit.partition, total);
         index
@@ -318,19 +318,19 @@ impl Ledger {
         let outcome = Outcome { deadline, ..Outcome::new(code).of(slot) };
         match lock.end {
             End::Live => {
-                let mut edit = self.edit(slot);
-                edit.lock.end = if lock.captured > 0 { End::Final } else { End::Released };
-                let (rest, freed) = self.give_back_rest(&mut edit);
-                self.commit(&mut edit);
+                let edit = &mut self.edit(slot);
+                self.lock_mut(edit).end = if lock.captured > 0 { End::Final } else { End::Released };
+                let (rest, freed) = self.give_back_rest(edit);
+                self.commit(edit);
                 wire::set_freed(record, signed(freed));
                 record.result = Amount(rest);
                 Ok(Outcome { approved: rest, memo: Memo::Released, ..outcome })
             }
             End::Expired => {
                 // It can no longer be presented; nothing moves.
-                let mut edit = self.edit(slot);
-                edit.lock.end = End::Released;
-                self.commit(&mut edit);
+                let edit = &mut self.edit(slot);
+                self.lock_mut(edit).end = End::Released;
+                self.commit(edit);
                 Ok(Outcome { memo: Memo::Side, ..outcome })
             }
             _ => Ok(Outcome { memo: Memo::Side, ..outcome }),
@@ -390,26 +390,26 @@ impl Ledger {
             return declined(Code::UseRefund);
         }
         let amount = capture.open;
-        let mut edit = self.edit(slot);
-        self.edit_capture(&lock, capture_slot, |capture| (capture.open, capture.value) = (0, 0));
-        edit.lock.captured -= amount;
-        self.money(&edit).captured -= amount;
+        let edit = &mut self.edit(slot);
+        self.edit_capture(slot, capture_slot, |capture| (capture.open, capture.value) = (0, 0));
+        self.lock_mut(edit).captured -= amount;
+        self.money(edit).captured -= amount;
         if lock.has(flag::QUOTE) {
-            edit.ext_mut().captured_value -= capture.value;
+            self.ext_of(edit).captured_value -= capture.value;
         }
         let freed = if lock.is_live() {
-            self.money(&edit).held += amount;
+            self.money(edit).held += amount;
             0
         } else {
-            let ext = edit.ext_mut();
+            let ext = self.ext_of(edit);
             ext.reversed += amount;
             if capture.is_late {
                 ext.late -= amount;
             }
-            edit.lock.released += amount;
-            self.give_back(&mut edit, amount)
+            self.lock_mut(edit).released += amount;
+            self.give_back(edit, amount)
         };
-        self.commit(&mut edit);
+        self.commit(edit);
         wire::set_freed(record, signed(freed));
         record.result = Amount(amount);
         Ok(answer.of(slot).moving(amount))
@@ -433,15 +433,15 @@ impl Ledger {
         };
         let capture = *self.captures.get(capture_slot);
         let (amount, value) = refundable(&lock, &capture, record.amount.0);
-        let mut edit = self.edit(slot);
-        self.edit_capture(&lock, capture_slot, |capture| {
+        let edit = &mut self.edit(slot);
+        self.edit_capture(slot, capture_slot, |capture| {
             capture.open -= amount;
             capture.refunded += amount;
             capture.value -= value;
         });
-        self.money(&edit).captured -= amount;
-        let freed = self.give_back(&mut edit, amount);
-        self.commit(&mut edit);
+        self.money(edit).captured -= amount;
+        let freed = self.give_back(edit, amount);
+        self.commit(edit);
         wire::set_freed(record, signed(freed));
         record.result = Amount(amount);
         Ok(answer.of(slot).moving(amount))
@@ -486,15 +486,15 @@ impl Ledger {
         let mut outcome = Outcome::new(Code::Approved).of(slot).moving(draw.total());
         outcome.extra = exposure;
         let mut freed = -signed(draw.free);
-        let mut edit = self.edit(slot);
+        let edit = &mut self.edit(slot);
         if draw.total() > 0 {
             let value = self.value_of_collateral(&lock, draw.total());
-            let index = self.take(&mut edit, draw, value, settle_by);
+            let index = self.take(edit, draw, value, settle_by);
             (outcome.capture, outcome.deadline) = (u16::from(index), settle_by);
         }
         if lock.is_live() && record.flags().has(Flags::FINAL) {
-            edit.lock.end = End::Final;
-            freed += signed(self.give_back_rest(&mut edit).1);
+            self.lock_mut(edit).end = End::Final;
+            freed += signed(self.give_back_rest(edit).1);
         }
         if lock.end == End::Expired && draw.free > 0 {
             record.flags |= Flags::LATE.0;
@@ -504,7 +504,7 @@ impl Ledger {
         if exposure > 0 {
             record.flags |= Flags::EXPOSED.0;
         }
-        self.commit(&mut edit);
+        self.commit(edit);
         wire::set_capture(
             record,
             freed,
@@ -526,20 +526,22 @@ impl Ledger {
         let exposure = amount - covered;
         self.expose(ask.partition, exposure)?;
         let settle_by = self.settle_by_from_now(ask.partition);
-        let mut lock = Lock::new(body.lock.0, ask.account);
-        (lock.approved, lock.captured) = (covered, covered);
-        (lock.end, lock.seq, lock.deadline) = (End::Exposed, ask.seq, self.time);
+        let slot = self.insert_lock(body.lock.0, ask.account);
         let capture = Capture { open: covered, settle_by, ..Capture::default() };
-        let index = self.insert_capture(&mut lock, capture);
-        lock.since = self.kept_after_end(&lock, ask.partition);
+        let index = self.insert_capture(slot, capture);
+        let since = self.kept_after_end(self.locks.get(slot), ask.partition);
+        let now = self.time;
+        let lock = self.locks.get_mut(slot);
+        (lock.approved, lock.captured) = (covered, covered);
+        (lock.end, lock.seq, lock.deadline, lock.since) = (End::Exposed, ask.seq, now, since);
         let money = &mut self.partition_mut(ask.partition).money;
         let open_before = money.held + money.captured;
         money.free -= covered;
         money.captured += covered;
         self.earn_fee(ask.partition, covered);
-        let slot = self.insert_lock(lock, None);
         self.arm_new(slot);
-        self.settle_open(ask.partition, &lock, open_before);
+        self.hash_in_lock(slot);
+        self.settle_open(ask.partition, slot, open_before);
         self.touched(ask.partition);
         wire::set_capture(record, -signed(covered), settle_by, u16::from(index));
         record.result = Amount(covered);

@@ -182,7 +182,13 @@ impl Ledger {
     ) -> Outcome {
         let taken = grant.collateral + grant.headroom;
         let now = self.time;
-        let mut lock = Lock::new(ask.id, ask.account);
+        let slot = self.insert_lock(ask.id, ask.account);
+        let (ext, mut flags) = self.first_ext(ask, record, body, terms, grant);
+        let is_sale = record.flags().has(Flags::SALE);
+        if is_sale {
+            flags |= flag::SALE;
+        }
+        let lock = self.locks.get_mut(slot);
         lock.approved = grant.collateral;
         lock.merchant = body.merchant;
         lock.deadline = body.deadline;
@@ -191,69 +197,73 @@ impl Ledger {
         lock.seq = ask.seq;
         lock.category = body.category;
         lock.code = grant.code;
-        let ext = self.first_ext(ask, record, body, terms, grant, &mut lock);
+        lock.flags = flags;
+        lock.ext = ext;
         let partition = self.partition_mut(ask.partition);
         let open_before = partition.money.held + partition.money.captured;
         partition.money.free -= taken;
         partition.count_velocity(now, 1, grant.collateral);
-        let is_sale = record.flags().has(Flags::SALE);
         if is_sale {
-            lock.flags |= flag::SALE;
             partition.money.captured += taken;
-            self.sell(ask, grant.value, &mut lock);
+            self.sell(ask, grant.value, slot);
         } else {
             partition.money.held += taken;
         }
-        let slot = self.insert_lock(lock, ext);
         self.arm_new(slot);
-        self.settle_open(ask.partition, &lock, open_before);
+        self.hash_in_lock(slot);
+        self.settle_open(ask.partition, slot, open_before);
         self.touched(ask.partition);
-        Outcome { needs_op: false, ..self.first_outcome(slot) }
+        let mut outcome = self.first_outcome(slot);
+        outcome.needs_op = false;
+        outcome
     }
 
     /// Sees to it that a new lock is looked at when something first happens to it.
     pub(crate) fn arm_new(&mut self, slot: u32) {
-        let mut lock = *self.locks.get(slot);
-        let first = if lock.is_live() { lock.deadline } else { lock.since };
-        self.arm(slot, &mut lock, first);
-        if lock.count > 0 {
-            let settle_by = self.captures.get(lock.captures).settle_by;
+        let lock = self.locks.get(slot);
+        let (first, captures) = (if lock.is_live() { lock.deadline } else { lock.since }, lock.captures);
+        self.arm(slot, first);
+        if captures != NONE {
+            let settle_by = self.captures.get(captures).settle_by;
             if settle_by > Time::ZERO {
-                self.arm(slot, &mut lock, settle_by);
+                self.arm(slot, settle_by);
             }
         }
-        self.locks.get_mut(slot).armed = lock.armed;
     }
 
     /// A sale: captured whole, at once and for the last time.
-    fn sell(&mut self, ask: &Ask, value: u128, lock: &mut Lock) {
+    fn sell(&mut self, ask: &Ask, value: u128, slot: u32) {
         let settle_by = self.settle_by_from_now(ask.partition);
+        let lock = *self.locks.get(slot);
         let value = if lock.has(flag::QUOTE) { value } else { 0 };
         let capture = Capture { open: lock.approved, value, settle_by, ..Capture::default() };
-        lock.captured = lock.approved;
-        lock.end = End::Final;
-        self.insert_capture(lock, capture);
-        lock.since = self.kept_after_end(lock, ask.partition);
+        self.insert_capture(slot, capture);
+        let mut since = self.kept_after_end(&lock, ask.partition);
         if lock.has(flag::CERTIFIED) {
-            lock.since = lock.since.max(self.claim_until(ask.partition, lock.deadline));
+            since = since.max(self.claim_until(ask.partition, lock.deadline));
         }
+        let sold = self.locks.get_mut(slot);
+        sold.captured = lock.approved;
+        sold.end = End::Final;
+        sold.since = since;
         self.earn_fee(ask.partition, lock.approved);
     }
 
+    /// The extension of a new lock, if it needs one, and the flags that go with it.
     fn first_ext(
-        &self,
+        &mut self,
         ask: &Ask,
         record: &Record,
         body: &LockBody,
         terms: Terms,
         grant: Grant,
-        lock: &mut Lock,
-    ) -> Option<Ext> {
+    ) -> (u32, u8) {
         let is_certified = record.flags().has(Flags::CERTIFIED);
         let is_quote = body.quote != QuoteId(0);
         if !is_certified && !is_quote && grant.headroom == 0 {
-            return None;
+            return (NONE, 0);
         }
+        let mut flags = 0;
         let mut ext = Ext {
             headroom: grant.headroom,
             first_approved: grant.collateral,
@@ -263,21 +273,21 @@ impl Ledger {
             ..Ext::default()
         };
         if is_certified {
-            lock.flags |= flag::CERTIFIED;
+            flags |= flag::CERTIFIED;
             ext.claim_until = self.claim_until(ask.partition, body.deadline);
             let key = (ask.tenant.0, body.merchant.0);
             ext.release_key =
                 self.merchants.get(&key).map_or(Address::default(), |merchant| merchant.release_key);
         }
         if is_quote {
-            lock.flags |= flag::QUOTE;
+            flags |= flag::QUOTE;
             ext.quote = body.quote;
             ext.value = grant.value;
             ext.price = terms.price;
             ext.base = grant.collateral;
             ext.captured_value = if record.flags().has(Flags::SALE) { grant.value } else { 0 };
         }
-        Some(ext)
+        (self.exts.insert(ext), flags)
     }
 
     /// Until when a certificate with this deadline can be claimed: it outlives the settle-by time of the lock's captures.
@@ -353,20 +363,20 @@ impl Ledger {
         let delta = terms.collateral;
         let now = self.time;
         let claim_until = self.claim_until(ask.partition, deadline);
-        let mut edit = self.edit(slot);
-        let is_quote = edit.lock.has(flag::QUOTE);
-        let ext = edit.ext_mut();
+        let edit = &mut self.edit(slot);
+        let is_quote = self.edited(edit).has(flag::QUOTE);
+        let ext = self.ext_of(edit);
         if is_quote {
             ext.value = record.amount.0;
         }
         ext.claim_until = ext.claim_until.max(claim_until);
-        edit.lock.approved += delta;
-        edit.lock.deadline = deadline;
-        let money = self.money(&edit);
+        self.lock_mut(edit).approved += delta;
+        self.lock_mut(edit).deadline = deadline;
+        let money = self.money(edit);
         money.free -= delta;
         money.held += delta;
         self.partition_mut(ask.partition).count_velocity(now, 0, delta);
-        self.commit(&mut edit);
+        self.commit(edit);
         body.freed = -crate::due::signed(delta);
         body.deadline = deadline;
         record.set_body(&body);

@@ -72,19 +72,20 @@ impl Ledger {
 
     /// Moves from P to F what is more than still owed; what H and U hold counts first.
     fn free_pending(&mut self, slot: u32, still_owed: u128) -> u128 {
-        let mut edit = self.edit(slot);
-        let guaranteed = edit.remaining() + self.open_of(&edit.lock);
-        let ext = edit.ext_mut();
-        let kept = ext.pending.min(still_owed.saturating_sub(guaranteed));
-        let freed = ext.pending - kept;
+        let lock = self.locks.get(slot);
+        let guaranteed = self.remaining(lock) + self.open_of(lock);
+        let pending = self.exts.get(lock.ext).pending;
+        let kept = pending.min(still_owed.saturating_sub(guaranteed));
+        let freed = pending - kept;
         if freed == 0 {
             return 0;
         }
-        ext.pending = kept;
-        let money = self.money(&edit);
+        let edit = &mut self.edit(slot);
+        self.ext_of(edit).pending = kept;
+        let money = self.money(edit);
         money.pending -= freed;
         money.credit(freed);
-        self.commit(&mut edit);
+        self.commit(edit);
         freed
     }
 }

@@ -172,17 +172,17 @@ impl Ledger {
         let ask = match self.examine(source, seq, record, parts).map_err(refused)? {
             Standing::New(ask) => ask,
             Standing::Repeat(found) => {
-                replies.push(self.repeat(record, found));
+                self.repeat(record, found, replies);
                 return Ok(Decision::NotLogged);
             }
         };
         wire::set_actor(record, ask.kind, source.actor(ask.kind, 0));
         let outcome = self.perform(&ask, record, parts).map_err(refused)?;
         if !outcome.is_logged {
-            replies.push(self.reply(record, ask.partition, outcome.seq, &outcome));
+            self.reply(record, ask.partition, outcome.seq, &outcome, replies);
             return Ok(Decision::NotLogged);
         }
-        replies.push(self.finish(&ask, record, &outcome));
+        self.finish(&ask, record, &outcome, replies);
         Ok(Decision::Logged)
     }
 
@@ -428,13 +428,13 @@ impl Ledger {
     }
 
     /// Completes the record, remembers its id, and answers.
-    fn finish(&mut self, ask: &Ask, record: &mut Record, outcome: &Outcome) -> Reply {
+    fn finish(&mut self, ask: &Ask, record: &mut Record, outcome: &Outcome, replies: &mut Vec<Reply>) {
         record.time = self.time;
         record.code = outcome.code as u8;
         if outcome.needs_op {
             self.remember(ask, record, outcome);
         }
-        self.reply(record, ask.partition, ask.seq, outcome)
+        self.reply(record, ask.partition, ask.seq, outcome, replies);
     }
 
     fn remember(&mut self, ask: &Ask, record: &Record, outcome: &Outcome) {
@@ -462,7 +462,7 @@ impl Ledger {
     }
 
     /// The first answer again, with the lock's state as it is now.
-    fn repeat(&self, record: &Record, found: Found) -> Reply {
+    fn repeat(&self, record: &Record, found: Found, replies: &mut Vec<Reply>) {
         let (account, seq, outcome) = match found {
             Found::Lock(slot) => {
                 let lock = self.locks.get(slot);
@@ -473,9 +473,10 @@ impl Ledger {
                 (op.account, op.seq, self.remembered_outcome(record, slot))
             }
         };
-        let mut reply = self.reply(record, self.account(account).partition, seq, &outcome);
-        reply.flags = surety_protocol::REPLAYED;
-        reply
+        self.reply(record, self.account(account).partition, seq, &outcome, replies);
+        if let Some(reply) = replies.last_mut() {
+            reply.flags = surety_protocol::REPLAYED;
+        }
     }
 
     fn remembered_outcome(&self, record: &Record, slot: u32) -> Outcome {

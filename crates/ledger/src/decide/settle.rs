@@ -37,14 +37,14 @@ impl Ledger {
         if let Err(code) = self.judge_settle(&lock, &body) {
             return Ok(Outcome::new(code).of(slot));
         }
-        let mut edit = self.edit(slot);
+        let edit = &mut self.edit(slot);
         let (settled, freed) = if body.capture == ALL_CAPTURES {
-            self.settle_all(&mut edit)
+            self.settle_all(edit)
         } else {
-            self.settle_capture(&mut edit, body.capture)
+            self.settle_capture(edit, body.capture)
         };
-        let is_live = edit.lock.is_live();
-        self.commit(&mut edit);
+        let is_live = self.edited(edit).is_live();
+        self.commit(edit);
         wire::set_freed(record, signed(freed));
         record.result = Amount(settled);
         // While the lock is live its deadline may move, so the answer is kept as it was.
@@ -74,29 +74,29 @@ impl Ledger {
     /// Settles every capture, and gives back what a live lock holds.
     pub(crate) fn settle_all(&mut self, edit: &mut Edit) -> (u128, u128) {
         let (mut settled, mut freed) = (0, 0);
-        for index in 0..u16::from(edit.lock.count) {
+        for index in 0..u16::from(self.edited(edit).count) {
             let (u, free) = self.settle_capture(edit, index);
             settled += u;
             freed += free;
         }
-        if edit.lock.is_live() {
-            edit.lock.end = End::Settled;
+        if self.edited(edit).is_live() {
+            self.lock_mut(edit).end = End::Settled;
             let (rest, free) = self.give_back_rest(edit);
             settled += rest;
             freed += free;
         }
-        edit.lock.end = End::Settled;
+        self.lock_mut(edit).end = End::Settled;
         (settled, freed)
     }
 
     /// Settles one capture. Says what was settled and what of it went to F.
     pub(crate) fn settle_capture(&mut self, edit: &mut Edit, index: u16) -> (u128, u128) {
-        let Some(slot) = self.capture_slot(&edit.lock, index) else { return (0, 0) };
+        let Some(slot) = self.capture_slot(self.edited(edit), index) else { return (0, 0) };
         let amount = self.captures.get(slot).open;
         if amount == 0 {
             return (0, 0);
         }
-        self.edit_capture(&edit.lock, slot, |capture| {
+        self.edit_capture(edit.slot, slot, |capture| {
             capture.open = 0;
             capture.settled += amount;
         });
@@ -116,13 +116,13 @@ impl Ledger {
             // Only an amount that makes no sense is not worth a record.
             return if code == Code::Malformed { Err(code) } else { Ok(Outcome::new(code).of(slot)) };
         }
-        let mut edit = self.edit(slot);
+        let edit = &mut self.edit(slot);
         let consumed = if body.capture == ALL_CAPTURES {
-            self.consume_held(&mut edit, record.amount.0)
+            self.consume_held(edit, record.amount.0)
         } else {
-            self.consume_capture(&mut edit, body.capture)
+            self.consume_capture(edit, body.capture)
         };
-        self.commit(&mut edit);
+        self.commit(edit);
         body.freed = consumed.freed;
         body.merchant = lock.merchant;
         record.set_body(&body);
@@ -164,11 +164,11 @@ impl Ledger {
     /// Pays one capture to the merchant. In a quote currency: what the captured value is worth now, at most what is
     /// captured; the rest goes to F, a shortfall to X.
     pub(crate) fn consume_capture(&mut self, edit: &mut Edit, index: u16) -> Consumed {
-        let Some(slot) = self.capture_slot(&edit.lock, index) else { return Consumed::default() };
+        let Some(slot) = self.capture_slot(self.edited(edit), index) else { return Consumed::default() };
         let Capture { open, value, .. } = *self.captures.get(slot);
         let (paid, exposure) = self.owed_now(edit, open, value);
         let rest = open - paid;
-        self.edit_capture(&edit.lock, slot, |capture| {
+        self.edit_capture(edit.slot, slot, |capture| {
             capture.open = 0;
             capture.consumed += paid;
             // What the price has left over is given back like a refund.
@@ -183,17 +183,17 @@ impl Ledger {
 
     /// Pays a part of what a live lock holds, for a payment that failed before it was captured.
     fn consume_held(&mut self, edit: &mut Edit, amount: u128) -> Consumed {
-        let part = self.collateral_of_capture(&edit.lock, amount);
+        let part = self.collateral_of_capture(self.edited(edit), amount);
         let (paid, exposure) = self.owed_now(edit, part, amount);
         let rest = part - paid;
-        let is_quote = edit.lock.has(flag::QUOTE);
-        let ext = edit.ext_mut();
+        let is_quote = self.edited(edit).has(flag::QUOTE);
+        let ext = self.ext_of(edit);
         // The whole part is used up: what the price has left over is given back at once.
         ext.paid += part;
         if is_quote {
             ext.captured_value += amount;
         }
-        edit.lock.captured += part;
+        self.lock_mut(edit).captured += part;
         let money = self.money(edit);
         money.held -= part;
         money.owed += paid;
@@ -213,7 +213,7 @@ impl Ledger {
 
     /// What is owed now for collateral that stands for a value: what to pay of it, and what is missing.
     fn owed_now(&self, edit: &Edit, collateral: u128, value: u128) -> (u128, u128) {
-        if !edit.lock.has(flag::QUOTE) {
+        if !self.edited(edit).has(flag::QUOTE) {
             return (collateral, 0);
         }
         let asset = self.partition_of(edit).asset;
