@@ -230,8 +230,10 @@ impl Client {
     /// Follows the change stream of a shard from `from` on; 0 and 1 both mean the beginning.
     #[must_use]
     pub fn tail(&self, shard: ShardId, from: Seq) -> Tail {
-        let token = self.inner.lanes.read().get(usize::from(shard.0)).and_then(|lane| lane.token());
-        Tail::new(self.inner.shared.connector.clone(), self.inner.shared.options.clone(), shard, from, token)
+        let lanes = self.inner.lanes.clone();
+        let token = move || lanes.read().get(usize::from(shard.0)).and_then(|lane| lane.token());
+        let shared = &self.inner.shared;
+        Tail::new(shared.connector.clone(), shared.options.clone(), shard, from, Box::new(token))
     }
 
     /// How this client behaves.

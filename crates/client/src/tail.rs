@@ -12,13 +12,15 @@ use crate::transport::{Connector, OpenError, TailSource};
 
 /// Follows the records of a shard that a completed sync covers, in order, each once.
 ///
-/// Opens the stream at the first call and again whenever its link breaks, from where it was. A reader that may see only its
+/// Opens the stream at the first call and again whenever its link breaks, from where it was, each time with the newest
+/// rollback token that its client has. A reader that may see only its
 /// own records gets gaps in the seqs; [`Tail::cursor`] counts them as read.
 pub struct Tail {
     connector: Arc<dyn Connector>,
     options: Options,
     shard: ShardId,
-    token: Option<Token>,
+    /// Tells the newest rollback token that the client has of the shard.
+    token: TokenSource,
     random: IdSource,
     source: Option<Box<dyn TailSource>>,
     /// The next seq that is wanted.
@@ -30,6 +32,9 @@ pub struct Tail {
     first: Seq,
     failures: u32,
 }
+
+/// Tells the newest rollback token of a shard.
+pub(crate) type TokenSource = Box<dyn Fn() -> Option<Token> + Send + Sync>;
 
 /// Why a tail cannot go on. Both statuses mean that this cursor has no future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +79,19 @@ pub enum TailError {
         /// What came.
         found: Seq,
     },
+    /// The engine is in an epoch before one that this tail has seen: it came back with older data, so its history is
+    /// another one, and what follows the cursor there need not follow what was given out.
+    #[error(
+        "shard {shard} speaks from epoch {found}, but it has been in epoch {seen}: its history is another one"
+    )]
+    OtherHistory {
+        /// Which shard.
+        shard: ShardId,
+        /// The highest epoch so far.
+        seen: Epoch,
+        /// What came.
+        found: Epoch,
+    },
 }
 
 /// The records of one frame.
@@ -95,7 +113,7 @@ impl Tail {
         options: Options,
         shard: ShardId,
         from: Seq,
-        token: Option<Token>,
+        token: TokenSource,
     ) -> Self {
         let next = from.max(Seq(1));
         Self {
@@ -187,6 +205,11 @@ impl Tail {
             TailStatus::Ahead => return Err(TailError::Ahead { shard, wanted, synced: head.through }),
             TailStatus::Records => {}
         }
+        if head.epoch < self.epoch {
+            self.records.clear();
+            self.source = None;
+            return Err(TailError::OtherHistory { shard, seen: self.epoch, found: head.epoch });
+        }
         let after = head.first.0 + self.records.len() as u64;
         let is_heartbeat = self.records.is_empty();
         if !is_heartbeat && head.first < wanted {
@@ -209,7 +232,8 @@ impl Tail {
         if self.failures > 0 {
             tokio::time::sleep(self.backoff()).await;
         }
-        let opened = self.connector.subscribe(self.shard, self.next, self.token.as_slice()).await;
+        let token = (self.token)();
+        let opened = self.connector.subscribe(self.shard, self.next, token.as_slice()).await;
         match opened {
             Ok(source) => self.source = Some(source),
             Err(error) if error.is_refusal() => {

@@ -3,9 +3,10 @@
 
 mod scripted;
 
-use scripted::{Stage, TailPeer};
+use scripted::{Stage, TailPeer, reply};
 use surety_client::protocol::{
-    Amount, ChangeBody, Epoch, Id, Kind, PartitionHandle, Record, Seq, ShardId, TailHead, TailStatus,
+    Amount, ChangeBody, Code, EngineId, Epoch, Id, Kind, PartitionHandle, Record, Seq, ShardId, TailHead,
+    TailStatus, Token,
 };
 use surety_client::transport::{Closed, OpenError};
 use surety_client::{Options, TailError};
@@ -91,6 +92,58 @@ async fn batches_tell_how_far_the_stream_was_read() {
     send(&peer, 7, 6, 30);
     send(&peer, 40, 40, 40);
     assert_eq!(reader.await.unwrap(), [(5, 2, 6), (7, 0, 30), (40, 1, 40)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_subscription_presents_the_newest_token() {
+    let (mut stage, mut first) = Stage::new(Options::default()).await;
+    let token = |seq| Token::sign(&[1; 32], EngineId(1), ShardId(0), Epoch(2), Seq(seq));
+    let mut tail = stage.client.tail(ShardId(0), Seq(0));
+    let reader = tokio::spawn(async move { tail.next().await });
+    let mut peer = stage.tail_peer().await;
+    assert_eq!(peer.tokens, []);
+    for seq in [5, 6] {
+        let client = stage.client.clone();
+        let call = tokio::spawn(async move { client.submit(record(seq)).await });
+        let request = first.frame().await;
+        first.answer_with(&[reply(&request[0], Code::Approved)], Some(token(seq)));
+        call.await.unwrap().unwrap();
+        let _ = peer.events.send(Err(Closed::Reset));
+        peer = stage.tail_peer().await;
+        assert_eq!(peer.tokens, [token(seq)]);
+    }
+    send(&peer, 1, 1, 1);
+    assert_eq!(reader.await.unwrap(), Ok((Seq(1), record(1))));
+}
+
+/// An engine that came back with older data may have filled the seqs that follow with other records.
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_was_left_behind_is_another_history() {
+    let say = |peer: &TailPeer, epoch, first, last| {
+        let head = TailHead { epoch: Epoch(epoch), ..head(first, last, TailStatus::Records) };
+        let records = (first..=last).map(record).collect();
+        let _ = peer.events.send(Ok((head, TailStatus::Records, records)));
+    };
+    // Records, or a heartbeat.
+    for last in [4, 2] {
+        let (mut stage, _first) = Stage::new(Options::default()).await;
+        let mut tail = stage.client.tail(ShardId(0), Seq(0));
+        let reader = tokio::spawn(async move {
+            let given = [tail.next().await.is_ok(), tail.next().await.is_ok()];
+            (given, tail.next().await, tail.cursor())
+        });
+        let peer = stage.tail_peer().await;
+        say(&peer, 2, 1, 1);
+        let _ = peer.events.send(Err(Closed::Reset));
+        let peer = stage.tail_peer().await;
+        // A restart begins a later one.
+        say(&peer, 3, 2, 2);
+        let _ = peer.events.send(Err(Closed::Reset));
+        let peer = stage.tail_peer().await;
+        say(&peer, 2, 3, last);
+        let error = TailError::OtherHistory { shard: ShardId(0), seen: Epoch(3), found: Epoch(2) };
+        assert_eq!(reader.await.unwrap(), ([true, true], Err(error), Seq(3)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

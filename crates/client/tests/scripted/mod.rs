@@ -37,6 +37,7 @@ type TailEvent = Result<(TailHead, TailStatus, Vec<Record>), Closed>;
 /// The engine's end of one subscription.
 pub(crate) struct TailPeer {
     pub(crate) from: Seq,
+    pub(crate) tokens: Vec<Token>,
     pub(crate) events: UnboundedSender<TailEvent>,
 }
 
@@ -230,14 +231,14 @@ impl Connector for Script {
         &'a self,
         _: ShardId,
         from: Seq,
-        _: &'a [Token],
+        tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(async move {
             if let Some(error) = self.failures.lock().pop_front() {
                 return Err(error);
             }
             let (events_in, events) = unbounded_channel();
-            let _ = self.tails.send(TailPeer { from, events: events_in });
+            let _ = self.tails.send(TailPeer { from, tokens: tokens.to_vec(), events: events_in });
             Ok(Box::new(ScriptTail(events)) as Box<dyn TailSource>)
         })
     }
