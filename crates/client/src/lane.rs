@@ -544,6 +544,7 @@ impl Serving<'_> {
         if token.is_some() {
             *self.lane.token.lock() = token;
         }
+        self.lane.shared.ids.learn_from(&self.replies);
         self.replies.drain(..).for_each(|reply| self.lane.complete(&reply));
     }
 
