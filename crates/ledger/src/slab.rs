@@ -39,7 +39,8 @@ impl<T: Link> Slab<T> {
         self.used
     }
 
-    #[inline]
+    /// Puts a value into a slot. Inlined, so that its fields are written where they stay.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if self.free != NONE {

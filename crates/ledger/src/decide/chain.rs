@@ -4,11 +4,12 @@
 //! open values, their tenants' counts. These are saved, the members executed, and if one fails everything is put back and
 //! every member is recorded as declined. The hot path knows nothing of it.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
 use surety_protocol::{Code, Id, Kind, LockBody, Record, Reply, Seq};
 
-use super::{Ask, Outcome, Refusal, Source, Standing, lock_named};
+use super::{Ask, Outcome, Refusal, Source, lock_named};
 use crate::index::Found;
 use crate::ledger::{Decision, Ledger, Tenant};
 use crate::lock::{Capture, Ext, Lock};
@@ -53,22 +54,14 @@ impl Ledger {
         records: &mut [Record],
         replies: &mut Vec<Reply>,
     ) -> Result<Decision, Refusal> {
-        let standings = self.examine_members(source, first_seq, records)?;
-        let mut asks = Vec::with_capacity(records.len());
-        for standing in &standings {
-            if let Standing::New(ask) = standing {
-                asks.push(*ask);
-            }
-        }
-        if asks.is_empty() {
-            for (record, standing) in records.iter().zip(&standings) {
-                if let Standing::Repeat(found) = standing {
-                    self.repeat(record, *found, replies);
-                }
+        let (asks, repeated) = self.examine_members(source, first_seq, records)?;
+        if repeated.iter().all(Option::is_some) {
+            for (record, found) in records.iter().zip(repeated.iter().flatten()) {
+                self.repeat(record, *found, replies);
             }
             return Ok(Decision::NotLogged);
         }
-        if let Some(member) = standings.iter().position(|standing| matches!(standing, Standing::Repeat(_))) {
+        if let Some(member) = repeated.iter().position(Option::is_some) {
             // A chain is repeated whole, or it is another chain.
             return Err(Refusal { member, code: Code::IdConflict });
         }
@@ -83,8 +76,9 @@ impl Ledger {
         source: Source,
         first_seq: Seq,
         records: &mut [Record],
-    ) -> Result<Vec<Standing>, Refusal> {
-        let mut standings = Vec::with_capacity(records.len());
+    ) -> Result<(Vec<Ask>, Vec<Option<Found>>), Refusal> {
+        let mut asks = vec![Ask::NONE; records.len()];
+        let mut repeated = vec![None; records.len()];
         for member in 0..records.len() {
             let refused = |code| Refusal { member, code };
             let (before, rest) = records.split_at_mut(member);
@@ -94,9 +88,9 @@ impl Ledger {
                 return Err(refused(Code::Malformed));
             }
             let seq = Seq(first_seq.0 + member as u64);
-            standings.push(self.examine(source, seq, record, &[]).map_err(refused)?);
+            repeated[member] = self.examine(source, seq, record, &[], &mut asks[member]).map_err(refused)?;
         }
-        Ok(standings)
+        Ok((asks, repeated))
     }
 
     fn execute_chain(
@@ -110,7 +104,11 @@ impl Ledger {
         let first_reply = replies.len();
         for (member, ask) in asks.iter().enumerate() {
             let ask = self.look_again(ask);
-            let performed = ask.and_then(|ask| Ok((ask, self.perform(&ask, &mut records[member], &[])?)));
+            let performed = ask.and_then(|ask| {
+                let mut outcome = Outcome::new(Code::None);
+                self.perform(&ask, &mut records[member], &[], &mut outcome)?;
+                Ok((ask, outcome))
+            });
             let culprit = match performed {
                 Ok((ask, outcome)) if outcome.code.is_success() => {
                     self.finish(&ask, &mut records[member], &outcome, replies);

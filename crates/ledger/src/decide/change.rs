@@ -109,13 +109,24 @@ impl Ledger {
     }
 
     /// Rows 8 to 10 and 19.
-    pub(super) fn capture(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
+    pub(super) fn capture(
+        &mut self,
+        ask: &Ask,
+        record: &mut Record,
+        outcome: &mut Outcome,
+    ) -> Result<(), Code> {
         let body: ChangeBody = record.body();
-        let slot = match self.lock_or_answer(ask, body.lock.0)? {
-            Ok(slot) => slot,
-            Err(answer) => return Ok(answer),
+        let slot = match self.find(ask.account, body.lock.0) {
+            Some(Found::Lock(slot)) => slot,
+            other => {
+                *outcome = self.not_a_lock(other);
+                return Ok(());
+            }
         };
         let lock = *self.locks.get(slot);
+        if self.is_overdue(&lock) {
+            return Err(Code::Overloaded);
+        }
         if ask.is_live && self.is_time_behind() && self.draws_on_free(&lock, record.amount.0) {
             return Err(Code::Overloaded);
         }
@@ -127,7 +138,10 @@ impl Ledger {
         };
         let (code, draw) = match judged {
             Ok(judged) => judged,
-            Err(code) => return Ok(Outcome::new(code).of(slot)),
+            Err(code) => {
+                (outcome.code, outcome.lock) = (code, Some(slot));
+                return Ok(());
+            }
         };
         let edit = &mut self.edit(slot);
         let asked = record.amount.0;
@@ -146,8 +160,12 @@ impl Ledger {
         self.commit(edit);
         wire::set_capture(record, freed, settle_by, u16::from(index));
         record.result = Amount(draw.total());
-        let outcome = Outcome::new(code).of(slot).moving(draw.total());
-        Ok(Outcome { capture: u16::from(index), deadline: settle_by, memo: Memo::Amount, ..outcome })
+        (outcome.code, outcome.lock) = (code, Some(slot));
+        outcome.approved = draw.total();
+        outcome.capture = u16::from(index);
+        outcome.deadline = settle_by;
+        outcome.memo = Memo::Amount;
+        Ok(())
     }
 
     /// Whether a capture's outcome depends on what is free.
@@ -288,53 +306,63 @@ impl Ledger {
     }
 
     /// Rows 11, 12 and 15.
-    pub(super) fn release(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
+    pub(super) fn release(
+        &mut self,
+        ask: &Ask,
+        record: &mut Record,
+        outcome: &mut Outcome,
+    ) -> Result<(), Code> {
         let body: ChangeBody = record.body();
         match self.find(ask.account, body.lock.0) {
-            Some(Found::Lock(slot)) => self.release_lock(slot, body, record),
-            Some(Found::Op(slot)) => match self.end_of_op(self.ops.get(slot)) {
-                End::None => Ok(Outcome::new(Code::UnknownLock)),
+            Some(Found::Lock(slot)) => return self.release_lock(slot, body.version, record, outcome),
+            Some(Found::Op(slot)) => {
+                outcome.end = self.end_of_op(self.ops.get(slot));
                 // It never held anything.
-                end => Ok(Outcome { end, ..Outcome::new(Code::Approved) }),
-            },
-            None => self.release_unknown(ask, body.lock.0),
+                outcome.code = if outcome.end == End::None { Code::UnknownLock } else { Code::Approved };
+            }
+            None => *outcome = self.release_unknown(ask, body.lock.0)?,
         }
+        Ok(())
     }
 
-    fn release_lock(&mut self, slot: u32, body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
+    fn release_lock(
+        &mut self,
+        slot: u32,
+        version: u16,
+        record: &mut Record,
+        outcome: &mut Outcome,
+    ) -> Result<(), Code> {
         let lock = *self.locks.get(slot);
         if self.is_overdue(&lock) {
             return Err(Code::Overloaded);
         }
-        let deadline = lock.deadline;
-        let code = match lock.end {
+        outcome.lock = Some(slot);
+        outcome.code = match lock.end {
             End::Live if lock.has(flag::CALLED) => Code::GuaranteeCalled,
-            End::Live | End::Expired => check_version(&lock, body.version).err().unwrap_or(Code::Approved),
+            End::Live | End::Expired => check_version(&lock, version).err().unwrap_or(Code::Approved),
             _ => Code::Approved,
         };
-        if code != Code::Approved {
-            return Ok(Outcome::new(code).of(slot));
+        if outcome.code != Code::Approved {
+            return Ok(());
         }
-        let outcome = Outcome { deadline, ..Outcome::new(code).of(slot) };
-        match lock.end {
-            End::Live => {
-                let edit = &mut self.edit(slot);
-                self.lock_mut(edit).end = if lock.captured > 0 { End::Final } else { End::Released };
-                let (rest, freed) = self.give_back_rest(edit);
-                self.commit(edit);
-                wire::set_freed(record, signed(freed));
-                record.result = Amount(rest);
-                Ok(Outcome { approved: rest, memo: Memo::Released, ..outcome })
-            }
-            End::Expired => {
-                // It can no longer be presented; nothing moves.
-                let edit = &mut self.edit(slot);
-                self.lock_mut(edit).end = End::Released;
-                self.commit(edit);
-                Ok(Outcome { memo: Memo::Side, ..outcome })
-            }
-            _ => Ok(Outcome { memo: Memo::Side, ..outcome }),
+        outcome.deadline = lock.deadline;
+        outcome.memo = Memo::Side;
+        if lock.end == End::Live {
+            let edit = &mut self.edit(slot);
+            self.lock_mut(edit).end = if lock.captured > 0 { End::Final } else { End::Released };
+            let (rest, freed) = self.give_back_rest(edit);
+            self.commit(edit);
+            wire::set_freed(record, signed(freed));
+            record.result = Amount(rest);
+            outcome.approved = rest;
+            outcome.memo = Memo::Released;
+        } else if lock.end == End::Expired {
+            // It can no longer be presented; nothing moves.
+            let edit = &mut self.edit(slot);
+            self.lock_mut(edit).end = End::Released;
+            self.commit(edit);
         }
+        Ok(())
     }
 
     /// A release that overtakes its lock leaves a tombstone, unless the lock can no longer come.

@@ -41,7 +41,12 @@ struct Grant {
 }
 
 impl Ledger {
-    pub(super) fn lock_request(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
+    pub(super) fn lock_request(
+        &mut self,
+        ask: &Ask,
+        record: &mut Record,
+        outcome: &mut Outcome,
+    ) -> Result<(), Code> {
         let mut body: LockBody = record.body();
         let policy = &self.partitions[ask.partition as usize].policy;
         let life =
@@ -54,17 +59,20 @@ impl Ledger {
         }
         match self.judge(ask, record, &body, life, deadline, terms, headroom) {
             Err(code) => {
-                let end = if code == Code::AlreadyReleased { End::Tombstone } else { End::Declined };
-                Ok(Outcome { end, ..Outcome::new(code) })
+                outcome.code = code;
+                outcome.end = if code == Code::AlreadyReleased { End::Tombstone } else { End::Declined };
             }
             Ok((terms, grant)) => {
                 body.deadline = deadline;
                 body.price_seq = terms.price_seq.0;
                 wire::set_lock(record, body.deadline, body.price_seq);
                 record.result = Amount(grant.collateral + grant.headroom);
-                Ok(self.make_lock(ask, record, &body, terms, grant))
+                let slot = self.make_lock(ask, record, &body, terms, grant);
+                outcome.needs_op = false;
+                self.show_first(slot, outcome);
             }
         }
+        Ok(())
     }
 
     /// Every reason to decline a lock, in the order of the codes.
@@ -112,6 +120,9 @@ impl Ledger {
             return 0;
         }
         let (_, headroom_bps) = self.partitions[ask.partition as usize].policy.category(body.category);
+        if headroom_bps == 0 {
+            return 0;
+        }
         mul_div_floor(collateral, u128::from(headroom_bps), BPS).unwrap_or(0)
     }
 
@@ -172,14 +183,7 @@ impl Ledger {
         if is_over { Err(Code::Velocity) } else { Ok(()) }
     }
 
-    fn make_lock(
-        &mut self,
-        ask: &Ask,
-        record: &Record,
-        body: &LockBody,
-        terms: Terms,
-        grant: Grant,
-    ) -> Outcome {
+    fn make_lock(&mut self, ask: &Ask, record: &Record, body: &LockBody, terms: Terms, grant: Grant) -> u32 {
         let taken = grant.collateral + grant.headroom;
         let now = self.time;
         let slot = self.insert_lock(ask.id, ask.account);
@@ -213,9 +217,7 @@ impl Ledger {
         self.hash_in_lock(slot);
         self.settle_open(ask.partition, slot, open_before);
         self.touched(ask.partition);
-        let mut outcome = self.first_outcome(slot);
-        outcome.needs_op = false;
-        outcome
+        slot
     }
 
     /// Sees to it that a new lock is looked at when something first happens to it.
@@ -318,16 +320,22 @@ impl Ledger {
     /// Counts what a capture earns for the suppliers. The fee is paid from outside; here it is only kept count of.
     pub(crate) fn earn_fee(&mut self, partition: u32, captured: u128) {
         let partition = self.partition_mut(partition);
+        if partition.policy.fee_bps == 0 {
+            return;
+        }
         let fee = mul_div_floor(captured, u128::from(partition.policy.fee_bps), BPS).unwrap_or(0);
         partition.fees = partition.fees.saturating_add(fee);
     }
 
     /// The first answer to a lock that is kept.
-    pub(crate) fn first_outcome(&self, slot: u32) -> Outcome {
+    pub(crate) fn show_first(&self, slot: u32, outcome: &mut Outcome) {
         let lock = self.locks.get(slot);
-        let mut outcome = Outcome::new(lock.code).of(slot);
-        (outcome.approved, outcome.deadline) = (lock.approved, lock.deadline);
-        if lock.ext != NONE {
+        outcome.code = lock.code;
+        outcome.lock = Some(slot);
+        if lock.ext == NONE {
+            outcome.approved = lock.approved;
+            outcome.deadline = lock.deadline;
+        } else {
             let ext = self.exts.get(lock.ext);
             outcome.approved = ext.first_approved;
             outcome.extra = ext.first_headroom;
@@ -336,7 +344,6 @@ impl Ledger {
         if lock.has(flag::SALE) {
             outcome.capture = 0;
         }
-        outcome
     }
 
     /// Row 6.

@@ -67,6 +67,22 @@ pub(crate) struct Outcome {
     pub(crate) seq: Seq,
 }
 
+impl Ask {
+    /// No request yet.
+    const NONE: Self = Self {
+        seq: Seq(0),
+        kind: Kind::Continuation,
+        id: 0,
+        account: 0,
+        tenant: TenantId(0),
+        partition: 0,
+        fingerprint: 0,
+        spent: None,
+        is_live: false,
+        is_operator: false,
+    };
+}
+
 impl Outcome {
     pub(crate) const fn new(code: Code) -> Self {
         Self {
@@ -124,12 +140,6 @@ impl Source<'_> {
     }
 }
 
-/// What is known of a request before it is executed.
-enum Standing {
-    New(Ask),
-    Repeat(Found),
-}
-
 /// Why a member of an operation was not executed.
 struct Refusal {
     member: usize,
@@ -169,15 +179,18 @@ impl Ledger {
     ) -> Result<Decision, Refusal> {
         let refused = |code| Refusal { member: 0, code };
         let Some((record, parts)) = records.split_first_mut() else { return Err(refused(Code::Malformed)) };
-        let ask = match self.examine(source, seq, record, parts).map_err(refused)? {
-            Standing::New(ask) => ask,
-            Standing::Repeat(found) => {
+        // Both are filled in where they stay: copies of what has just been written are slow.
+        let (mut ask, mut outcome) = (Ask::NONE, Outcome::new(Code::None));
+        match self.examine(source, seq, record, parts, &mut ask) {
+            Ok(None) => {}
+            Ok(Some(found)) => {
                 self.repeat(record, found, replies);
                 return Ok(Decision::NotLogged);
             }
-        };
+            Err(code) => return Err(refused(code)),
+        }
         wire::set_actor(record, ask.kind, source.actor(ask.kind, 0));
-        let outcome = self.perform(&ask, record, parts).map_err(refused)?;
+        self.perform(&ask, record, parts, &mut outcome).map_err(refused)?;
         if !outcome.is_logged {
             self.reply(record, ask.partition, outcome.seq, &outcome, replies);
             return Ok(Decision::NotLogged);
@@ -202,14 +215,16 @@ impl Ledger {
         }
     }
 
-    /// Looks at everything that does not change the state: sense, rights, repeats, windows, quotas.
+    /// Looks at everything that does not change the state: sense, rights, repeats, windows, quotas. Says what the request
+    /// repeats, if it does; otherwise `ask` is complete.
     fn examine(
         &mut self,
         source: Source,
         seq: Seq,
         record: &mut Record,
         parts: &[Record],
-    ) -> Result<Standing, Code> {
+        ask: &mut Ask,
+    ) -> Result<Option<Found>, Code> {
         let caller = source.caller();
         let kind = record.kind().ok_or(Code::Malformed)?;
         if !is_sound(kind, record) {
@@ -230,24 +245,20 @@ impl Ledger {
                 self.make_account(record.tenant, home).ok_or(Code::UnknownPartition)?
             }
         };
-        let mut ask = Ask {
-            seq,
-            kind,
-            id: record.id.0,
-            account,
-            tenant: record.tenant,
-            partition: self.account(account).partition,
-            fingerprint: 0,
-            spent: None,
-            is_live: caller.is_some(),
-            is_operator: caller.is_some_and(is_operator),
-        };
+        ask.seq = seq;
+        ask.kind = kind;
+        ask.id = record.id.0;
+        ask.account = account;
+        ask.tenant = record.tenant;
+        ask.partition = self.account(account).partition;
+        ask.is_live = caller.is_some();
+        ask.is_operator = caller.is_some_and(is_operator);
         // A look-up's own id is only for matching the reply.
         if kind == Kind::Lookup {
             if ask.is_live && record.flags().has(Flags::BURN) && self.intake == Intake::Nothing {
                 return Err(Code::Overloaded);
             }
-            return Ok(Standing::New(ask));
+            return Ok(None);
         }
         ask.fingerprint = fingerprint(kind, record, parts);
         match self.find(account, ask.id) {
@@ -255,16 +266,16 @@ impl Ledger {
             Some(Found::Op(slot)) if kind == Kind::Lock && self.ops.get(slot).awaits_a_lock() => {
                 ask.spent = Some(slot);
             }
-            Some(found) => return self.repeat_or_conflict(&ask, found),
+            Some(found) => return self.repeat_or_conflict(ask, found).map(Some),
         }
         if ask.is_live {
-            self.check_window(&ask)?;
-            self.check_quotas(&ask)?;
+            self.check_window(ask)?;
+            self.check_quotas(ask)?;
         }
-        Ok(Standing::New(ask))
+        Ok(None)
     }
 
-    fn repeat_or_conflict(&self, ask: &Ask, found: Found) -> Result<Standing, Code> {
+    fn repeat_or_conflict(&self, ask: &Ask, found: Found) -> Result<Found, Code> {
         let is_same = match found {
             Found::Lock(slot) => {
                 let lock = self.locks.get(slot);
@@ -275,7 +286,7 @@ impl Ledger {
                 op.kind == ask.kind && !op.awaits_a_lock() && op.fingerprint == ask.fingerprint
             }
         };
-        if is_same && ask.is_live { Ok(Standing::Repeat(found)) } else { Err(Code::IdConflict) }
+        if is_same && ask.is_live { Ok(found) } else { Err(Code::IdConflict) }
     }
 
     /// Who may do this here, and in whose name. The account, if it had to be looked up for that.
@@ -384,13 +395,29 @@ impl Ledger {
     }
 
     /// Executes. An error is an admission code and has changed nothing.
-    fn perform(&mut self, ask: &Ask, record: &mut Record, parts: &[Record]) -> Result<Outcome, Code> {
+    #[inline]
+    fn perform(
+        &mut self,
+        ask: &Ask,
+        record: &mut Record,
+        parts: &[Record],
+        outcome: &mut Outcome,
+    ) -> Result<(), Code> {
         match ask.kind {
-            Kind::Lock => self.lock_request(ask, record),
+            Kind::Lock => self.lock_request(ask, record, outcome),
+            Kind::Capture => self.capture(ask, record, outcome),
+            Kind::Release => self.release(ask, record, outcome),
+            _ => {
+                *outcome = self.perform_other(ask, record, parts)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn perform_other(&mut self, ask: &Ask, record: &mut Record, parts: &[Record]) -> Result<Outcome, Code> {
+        match ask.kind {
             Kind::Increase => self.increase(ask, record),
             Kind::Decrease => self.decrease(ask, record),
-            Kind::Capture => self.capture(ask, record),
-            Kind::Release => self.release(ask, record),
             Kind::Reverse => self.reverse(ask, record),
             Kind::Refund => self.refund(ask, record),
             Kind::Advice => self.advice(ask, record),
@@ -416,7 +443,10 @@ impl Ledger {
             Kind::TenantSet => self.tenant_set(ask, record),
             Kind::Grant => self.grant(ask, record),
             Kind::MerchantSet => self.merchant_set(ask, record),
-            Kind::Expire
+            Kind::Lock
+            | Kind::Capture
+            | Kind::Release
+            | Kind::Expire
             | Kind::AutoSettle
             | Kind::AutoConsume
             | Kind::WithdrawPaid
@@ -466,7 +496,9 @@ impl Ledger {
         let (account, seq, outcome) = match found {
             Found::Lock(slot) => {
                 let lock = self.locks.get(slot);
-                (lock.account, lock.seq, self.first_outcome(slot))
+                let mut outcome = Outcome::new(lock.code);
+                self.show_first(slot, &mut outcome);
+                (lock.account, lock.seq, outcome)
             }
             Found::Op(slot) => {
                 let op = self.ops.get(slot);
