@@ -110,7 +110,7 @@ impl Ledger {
 
     /// True if time should already have changed the lock: only while the engine is behind.
     pub(crate) fn is_overdue(&self, lock: &Lock) -> bool {
-        !self.due.is_empty() && self.next_action(lock).is_some_and(|(when, _)| when <= self.time)
+        lock.armed == Armed::DUE && self.next_action(lock).is_some_and(|(when, _)| when <= self.time)
     }
 
     /// Applies and writes down what is due. True if there is more.

@@ -250,3 +250,22 @@ fn a_called_lock_may_still_be_captured() {
     assert_eq!(world.money(), [900, 0, 0, 0, 0, 0]);
     world.finish();
 }
+
+#[test]
+fn a_late_capture_of_a_certified_lock_is_not_consumed_at_once() {
+    let policy = Policy {
+        late_capture: 1,
+        late_window: Time::from_secs(600),
+        settle_by: Time::ZERO,
+        claim_margin: Time::ZERO,
+        ..Policy::default()
+    };
+    let mut world = World::with_policy(&policy);
+    world.send(&certified("a", 100).life(1000));
+    world.wait(130_000);
+    assert_eq!(world.send(&advice("a", 1)).code(), Code::Approved);
+    assert_eq!(world.send(&capture("a", 1)).code(), Code::Approved);
+    world.wait(600_000);
+    assert_eq!(world.money(), [998, 0, 2, 0, 0, 0]);
+    world.finish();
+}

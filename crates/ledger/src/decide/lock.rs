@@ -306,14 +306,17 @@ impl Ledger {
         }
     }
 
-    /// The same for a capture of a lock: a certificate outlives it, whatever the policy has become since.
+    /// The same for a capture of a lock: the certificate of a live one outlives it, whatever the policy has become since. It
+    /// is never before the lock's own deadline: what is captured is not consumed at once.
     pub(crate) fn settle_by_of_lock(&self, partition: u32, lock: &Lock) -> Time {
         let settle_by = self.settle_by_from_now(partition);
-        if !lock.has(flag::CERTIFIED) || lock.ext == NONE {
+        if !lock.has(flag::CERTIFIED) || lock.ext == NONE || !lock.is_live() {
             return settle_by;
         }
         let margin = self.partitions[partition as usize].policy.claim_margin;
-        let latest = on_grid(self.exts.get(lock.ext).claim_until.minus(margin)).max(on_grid(self.time));
+        let latest = on_grid(self.exts.get(lock.ext).claim_until.minus(margin)).max(lock.deadline);
+        // A called lock may be past its deadline; what is due is logged before what comes next.
+        let latest = latest.max(on_grid(self.time.plus(Time(1))));
         if settle_by == Time::ZERO { latest } else { settle_by.min(latest) }
     }
 
