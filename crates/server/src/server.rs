@@ -35,10 +35,11 @@ pub struct Server;
 pub struct Running {
     shared: Arc<Shared>,
     shards: Vec<ShardStart>,
-    threads: Vec<JoinHandle<()>>,
+    threads: ShardThreads,
     /// Behind a lock only so that a server can be shared; `shutdown` alone reads it.
     reports: Mutex<Receiver<(ShardId, Report)>>,
     admin: Option<Admin>,
+    // Last: nobody else may have the directory before every shard has ended.
     _directory: DataDirectory,
 }
 
@@ -261,7 +262,7 @@ impl Running {
             _ => None,
         });
         ends.sort_by_key(|(shard, _)| *shard);
-        self.join();
+        self.threads.join();
         ends.into_iter().map(|(shard, (seq, synced))| ShardEnd { shard, seq, synced }).collect()
     }
 
@@ -271,7 +272,7 @@ impl Running {
     }
 
     fn order(&self, order: Order) {
-        self.shared.shards.iter().for_each(|shard| shard.inbox.order(order));
+        self.shared.order(order);
     }
 
     /// One report of a kind from each shard.
@@ -285,20 +286,28 @@ impl Running {
         }
         picked
     }
+}
 
+/// The threads of the shards. Dropped, it ends them at once and waits until they are gone.
+#[derive(Debug)]
+struct ShardThreads {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl ShardThreads {
     fn join(&mut self) {
-        for thread in self.threads.drain(..) {
+        for handle in self.handles.drain(..) {
             // A panic there has aborted the process.
-            let _ = thread.join();
+            let _ = handle.join();
         }
-        self.admin = None;
     }
 }
 
-impl Drop for Running {
+impl Drop for ShardThreads {
     fn drop(&mut self) {
-        if !self.threads.is_empty() {
-            self.order(Order::Kill);
+        if !self.handles.is_empty() {
+            self.shared.order(Order::Kill);
             self.join();
         }
     }
@@ -306,12 +315,13 @@ impl Drop for Running {
 
 /// Shards that read their logs.
 struct Starting {
-    threads: Vec<JoinHandle<()>>,
+    // Before the threads: those that wait for the time must see that none comes.
     go: Vec<Sender<Clock>>,
+    threads: ShardThreads,
     reports: Receiver<(ShardId, Report)>,
 }
 
-type Started = (Vec<JoinHandle<()>>, Receiver<(ShardId, Report)>, Vec<ShardStart>);
+type Started = (ShardThreads, Receiver<(ShardId, Report)>, Vec<ShardStart>);
 
 impl Starting {
     fn spawn(
@@ -325,7 +335,8 @@ impl Starting {
         let cores = threads::allowed_cores();
         // A core must be left for everything else.
         let has_cores = config.pin_threads && cores.len() > shared.shards.len();
-        let mut starting = Self { threads: Vec::new(), go: Vec::new(), reports };
+        let threads = ShardThreads { shared: Arc::clone(shared), handles: Vec::new() };
+        let mut starting = Self { go: Vec::new(), threads, reports };
         let mut sockets = sockets.into_iter().map(|(socket, _)| socket);
         for shard in directory.shards() {
             let network = sockets.next().map(|socket| network(config, keys, socket)).transpose()?;
@@ -351,16 +362,17 @@ impl Starting {
                 shard::run(setup);
             };
             let thread = thread::Builder::new().name(format!("shard-{shard}")).spawn(run);
-            starting.threads.push(thread.map_err(StartError::Thread)?);
+            starting.threads.handles.push(thread.map_err(StartError::Thread)?);
             starting.go.push(go);
         }
         Ok(starting)
     }
 
+    /// Waits until all serve. If one fails, the others have ended when this returns: the directory is about to be let go.
     fn complete(self, config: &Config, addresses: &[SocketAddr]) -> Result<Started, StartError> {
         let mut starts: Vec<ShardStart> = Vec::new();
         let mut last_time = Time::ZERO;
-        for _ in &self.threads {
+        for _ in &self.threads.handles {
             let (shard, report) = self.next_report()?;
             if let Report::Recovered(report) = report {
                 last_time = last_time.max(report.last_time);
@@ -376,7 +388,7 @@ impl Starting {
             let _ = go.send(clock);
         }
         starts.sort_by_key(|start| start.shard);
-        for _ in &self.threads {
+        for _ in &self.threads.handles {
             let (shard, report) = self.next_report()?;
             if let Report::Ready { epoch, seq } = report {
                 let start = &mut starts[usize::from(shard.0)];

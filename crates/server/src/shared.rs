@@ -175,6 +175,11 @@ impl Shared {
         self.life.fetch_max(life as u8, Ordering::AcqRel);
     }
 
+    /// Tells every shard.
+    pub(crate) fn order(&self, order: Order) {
+        self.shards.iter().for_each(|shard| shard.inbox.order(order));
+    }
+
     /// The shard map for a hello reply.
     pub(crate) fn shard_map(&self) -> [u16; SHARDS_MAX] {
         surety_protocol::shard_map(&self.ports)
