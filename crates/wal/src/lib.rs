@@ -35,7 +35,7 @@ pub use log::{Log, Mark};
 pub use open::{CreateError, OpenError, Options, create, create_reserve};
 pub use page::{Page, PageBuffer};
 pub use recovery::{Anchor, RecoverError, Recovered, Recovery, Rot};
-pub use retention::{Removal, SegmentSpan, list_segments, list_snapshots, removable};
+pub use retention::{Removal, SegmentSpan, list_segments, list_snapshots, removable, sound_snapshots};
 pub use snapshot::{
     Entry, SnapshotError, SnapshotHeader, SnapshotPart, SnapshotReader, SnapshotSummary, SnapshotWriter,
     verify_snapshot,

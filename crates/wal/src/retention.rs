@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use surety_protocol::Seq;
 use surety_protocol::limits::SNAPSHOTS_KEPT;
 
-use crate::{FileName, Storage};
+use crate::{FileName, Identity, SnapshotError, Storage, verify_snapshot};
 
 /// The seqs of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub struct Removal {
     pub snapshots: Vec<FileName>,
 }
 
-/// Decides what may be removed.
+/// Decides what may be removed. The snapshots are those of [`sound_snapshots`]: one that recovery would skip must not be
+/// one of the two that stand for the log.
 ///
 /// Of the snapshots the newest two stay. Of the log everything from the older of these on stays, and everything from
 /// `floor` on: the lowest seq that anyone else still needs (last FINAL batch, dedupe window, cursors). The segment that
@@ -78,6 +79,29 @@ pub fn list_snapshots<S: Storage>(storage: &S) -> Result<Vec<Seq>, S::Error> {
     let mut seqs: Vec<Seq> = storage.list()?.into_iter().filter_map(snapshot).collect();
     seqs.sort_unstable_by(|a, b| b.cmp(a));
     Ok(seqs)
+}
+
+/// The snapshots that count for retention, newest first: the newest two that hold, then all that are older, unread. One
+/// that does not hold stays on the disk until two sound ones are newer.
+///
+/// # Errors
+/// The storage's own.
+pub fn sound_snapshots<S: Storage>(storage: &mut S, identity: Identity) -> Result<Vec<Seq>, S::Error> {
+    let mut sound = Vec::new();
+    for seq in list_snapshots(storage)? {
+        if sound.len() >= SNAPSHOTS_KEPT {
+            sound.push(seq);
+            continue;
+        }
+        match verify_snapshot(storage, FileName::Snapshot { seq }, identity) {
+            Ok(_) => sound.push(seq),
+            Err(SnapshotError::Io(error)) => return Err(error),
+            Err(
+                SnapshotError::Damaged { .. } | SnapshotError::Foreign { .. } | SnapshotError::Newer { .. },
+            ) => {}
+        }
+    }
+    Ok(sound)
 }
 
 /// First seqs of the segments in a listing, ascending.

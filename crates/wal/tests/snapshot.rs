@@ -7,7 +7,7 @@ use surety_protocol::{EngineId, Epoch, Seq, ShardId, Time};
 use wal::memory::{Fault, MemoryError, MemoryStorage};
 use wal::{
     FileName, Identity, SnapshotError, SnapshotHeader, SnapshotPart, SnapshotReader, SnapshotSummary,
-    SnapshotWriter, Storage, list_snapshots, verify_snapshot,
+    SnapshotWriter, Storage, list_snapshots, sound_snapshots, verify_snapshot,
 };
 use world::{FSYNC, IDENTITY, Random, World};
 
@@ -164,4 +164,28 @@ fn a_full_disk_costs_the_snapshot_only() {
     writer.abandon(&mut world.disk).unwrap();
     world.block(3);
     assert!(list_snapshots(&world.disk).unwrap().is_empty());
+}
+
+#[test]
+fn only_snapshots_that_hold_count_for_retention() {
+    let check = |rotten: &[u64], expect: &[u64]| {
+        let mut disk = MemoryStorage::new();
+        for seq in [100, 200, 300, 400] {
+            let header = SnapshotHeader { seq: Seq(seq), ..HEADER };
+            SnapshotWriter::begin(&mut disk, header).unwrap().finish(&mut disk).unwrap();
+        }
+        for &seq in rotten {
+            disk.flip(FileName::Snapshot { seq: Seq(seq) }, 20, 1);
+        }
+        let expect: Vec<Seq> = expect.iter().copied().map(Seq).collect();
+        assert_eq!(sound_snapshots(&mut disk, IDENTITY).unwrap(), expect, "{rotten:?}");
+    };
+    check(&[], &[400, 300, 200, 100]);
+    check(&[400], &[300, 200, 100]);
+    check(&[300], &[400, 200, 100]);
+    check(&[400, 300], &[200, 100]);
+    check(&[400, 300, 200], &[100]);
+    check(&[400, 300, 200, 100], &[]);
+    // Two newer ones hold: whatever is older may go.
+    check(&[200, 100], &[400, 300, 200, 100]);
 }
