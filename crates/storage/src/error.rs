@@ -93,9 +93,59 @@ impl StorageError {
         )
     }
 
+    /// True if what is on the disk is what it was: a want of space, or a failed look. Anything else in housekeeping may have
+    /// been a sync that failed (creating a file syncs it), and nothing is tried again after that.
+    #[must_use]
+    pub const fn is_survivable(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => true,
+            Self::DirectRefused { .. } => false,
+            Self::Io { operation, .. } => match operation {
+                Operation::List | Operation::Open | Operation::Stat | Operation::Read => true,
+                Operation::Create
+                | Operation::Write
+                | Operation::Sync
+                | Operation::SyncDirectory
+                | Operation::Rename
+                | Operation::Remove => false,
+            },
+        }
+    }
+
     /// True for want of space.
     #[must_use]
     pub const fn is_no_space(&self) -> bool {
         matches!(self, Self::NoSpace { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_is_both_fatal_and_survivable() {
+        let path = PathBuf::from("file");
+        let check = |error: &StorageError, survivable: bool, fatal: bool| {
+            assert_eq!((error.is_survivable(), error.is_fatal()), (survivable, fatal), "{error}");
+        };
+        check(&StorageError::NoSpace { path: path.clone(), bytes: 1 }, true, false);
+        check(&StorageError::DirectRefused { path: path.clone() }, false, false);
+        for (operation, survivable, fatal) in [
+            (Operation::List, true, false),
+            (Operation::Open, true, false),
+            (Operation::Stat, true, false),
+            (Operation::Read, true, false),
+            // It writes zeros and syncs them.
+            (Operation::Create, false, false),
+            (Operation::Remove, false, false),
+            (Operation::Write, false, true),
+            (Operation::Sync, false, true),
+            (Operation::SyncDirectory, false, true),
+            (Operation::Rename, false, true),
+        ] {
+            let source = io::Error::other("for the test");
+            check(&StorageError::Io { operation, path: path.clone(), offset: 0, source }, survivable, fatal);
+        }
     }
 }

@@ -10,9 +10,13 @@ use std::thread::{self, JoinHandle};
 use engine::BuildError;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{Seq, ShardId, Time};
-use wal::{FileName, Storage, create_reserve, list_segments, list_snapshots, removable};
+use wal::{
+    FileName, Removal, SnapshotError, Storage, TailError, create_reserve, list_segments, list_snapshots,
+    removable, sound_snapshots,
+};
 
 use crate::clock::boot_now;
+use crate::shard::causes;
 use crate::shared::Shared;
 use crate::threads::{self, AbortOnPanic};
 
@@ -148,9 +152,10 @@ pub enum KeeperError {
 
 fn run(shared: &Shared, config: &engine::Config, storage: &mut FileStorage, queue: &Receiver<Job>) {
     let inbox = &shared.shards[usize::from(config.shard.0)].inbox;
+    let mut patience = Patience::default();
     for job in queue {
         let kept = match job {
-            Job::Reserve { name, bytes } => make_reserve(config.shard, storage, name, bytes),
+            Job::Reserve { name, bytes } => make_reserve(config.shard, storage, &mut patience, name, bytes),
             Job::Snapshot { synced, floor } => make_snapshot(config, storage, synced, floor),
             Job::Space => match storage.free_bytes() {
                 Ok(bytes) => Kept::Space(bytes),
@@ -165,12 +170,59 @@ fn run(shared: &Shared, config: &engine::Config, storage: &mut FileStorage, queu
     }
 }
 
-fn make_reserve(shard: ShardId, storage: &mut FileStorage, name: FileName, bytes: u64) -> Kept {
+/// How long the next try waits after tries that failed: twice as long each time.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Zero if the last try did not fail.
+    wait: Time,
+    next_at: Time,
+}
+
+impl Patience {
+    const FIRST: Time = Time::from_secs(1);
+    const LAST: Time = Time::from_secs(30);
+
+    fn is_due(&self, now: Time) -> bool {
+        now >= self.next_at
+    }
+
+    /// Notes a failure; true if it is the first one in a row.
+    fn fail(&mut self, now: Time) -> bool {
+        let is_first = self.wait == Time::ZERO;
+        self.wait = if is_first { Self::FIRST } else { Time(self.wait.0 * 2).min(Self::LAST) };
+        self.next_at = now.plus(self.wait);
+        is_first
+    }
+
+    /// Notes a success; true if it ends a row of failures.
+    fn succeed(&mut self) -> bool {
+        std::mem::take(self).wait != Time::ZERO
+    }
+}
+
+fn make_reserve(
+    shard: ShardId,
+    storage: &mut FileStorage,
+    patience: &mut Patience,
+    name: FileName,
+    bytes: u64,
+) -> Kept {
+    if !patience.is_due(boot_now()) {
+        return Kept::NoReserve;
+    }
     match create_reserve(storage, name, bytes) {
-        Ok(()) => Kept::Reserve(name),
+        Ok(()) => {
+            if patience.succeed() {
+                tracing::info!(shard = shard.0, "there is a segment in reserve again");
+            }
+            Kept::Reserve(name)
+        }
         Err(error) => {
-            tracing::warn!(shard = shard.0, "no segment in reserve, new locks will be declined: {error}");
-            // What was begun takes room and is of no use.
+            abort_unless_survivable(shard, &error);
+            if patience.fail(boot_now()) {
+                tracing::warn!(shard = shard.0, "no segment in reserve, new locks will be declined: {error}");
+            }
+            // What was begun takes room and is of no use. Storage may have removed it already.
             let _ = storage.remove(name);
             Kept::NoReserve
         }
@@ -195,31 +247,96 @@ fn make_snapshot(config: &engine::Config, storage: &mut FileStorage, synced: Seq
                 made = Some(seq);
             }
             Ok(None) => break,
-            Err(error @ (BuildError::Diverged { .. } | BuildError::Hash { .. })) => {
-                threads::abort(&format!("shard {shard}: what runs is not what is logged: {error}"));
-            }
             Err(error) => {
-                tracing::warn!(shard, "no snapshot: {error}");
+                give_up(config.shard, storage, &error);
                 break;
             }
         }
     }
-    let first_kept = remove_old(storage, floor).unwrap_or_else(|error| {
+    let first_kept = remove_old(config, storage, floor).unwrap_or_else(|error| {
+        abort_unless_survivable(config.shard, &error);
         tracing::warn!(shard, "old files could not be removed: {error}");
         None
     });
     Kept::Snapshot { made, first_kept, took: boot_now().minus(begun) }
 }
 
+/// Goes on without a new snapshot, or ends the process.
+fn give_up(shard: ShardId, storage: &mut FileStorage, error: &BuildError<StorageError>) {
+    match error {
+        BuildError::Diverged { .. } | BuildError::Hash { .. } => {
+            threads::abort(&format!("shard {shard}: what runs is not what is logged: {error}"));
+        }
+        BuildError::Snapshot(SnapshotError::Io(error)) | BuildError::Log(TailError::Io(error)) => {
+            abort_unless_survivable(shard, error);
+        }
+        BuildError::Snapshot(_) | BuildError::Log(_) | BuildError::Entry { .. } => {}
+    }
+    tracing::warn!(shard = shard.0, "no snapshot: {error}{}", causes(error));
+    if let Err(error) = remove_drafts(storage) {
+        abort_unless_survivable(shard, &error);
+        tracing::warn!(shard = shard.0, "an unfinished snapshot could not be removed: {error}");
+    }
+}
+
+/// Removes snapshots that were begun: they take the room that is wanted.
+fn remove_drafts(storage: &mut FileStorage) -> Result<(), StorageError> {
+    for name in storage.list()? {
+        if matches!(name, FileName::SnapshotTemp { .. }) {
+            storage.remove(name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes what nobody needs; tells where the log begins then.
-fn remove_old(storage: &mut FileStorage, floor: Seq) -> Result<Option<Seq>, StorageError> {
-    let removal = removable(&list_segments(storage)?, &list_snapshots(storage)?, floor);
+fn remove_old(
+    config: &engine::Config,
+    storage: &mut FileStorage,
+    floor: Seq,
+) -> Result<Option<Seq>, StorageError> {
+    let segments = list_segments(storage)?;
+    // By their names first: reading snapshots takes long, and mostly nothing is to be removed.
+    if removable(&segments, &list_snapshots(storage)?, floor) == Removal::default() {
+        return Ok(None);
+    }
+    let removal = removable(&segments, &sound_snapshots(storage, config.identity())?, floor);
+    if removal == Removal::default() {
+        return Ok(None);
+    }
     for name in removal.segments.iter().chain(&removal.snapshots) {
         storage.remove(*name)?;
     }
-    if removal.segments.is_empty() && removal.snapshots.is_empty() {
-        return Ok(None);
-    }
     storage.sync_directory()?;
     Ok(list_segments(storage)?.first().map(|span| span.first_seq))
+}
+
+/// After a failed write or sync nothing may be assumed and nothing repeated: the kernel may have dropped the pages, and
+/// reports success the next time.
+fn abort_unless_survivable(shard: ShardId, error: &StorageError) {
+    if !error.is_survivable() {
+        threads::abort(&format!("shard {shard}: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_that_fail_become_rare_and_are_told_once() {
+        let mut patience = Patience::default();
+        let mut now = Time::from_secs(100);
+        assert!(patience.is_due(now) && !patience.succeed());
+        for (wait, is_first) in
+            [(1, true), (2, false), (4, false), (8, false), (16, false), (30, false), (30, false)]
+        {
+            assert_eq!(patience.fail(now), is_first);
+            let next = now.plus(Time::from_secs(wait));
+            assert!(!patience.is_due(Time(next.0 - 1)) && patience.is_due(next), "{wait}");
+            now = next;
+        }
+        assert!(patience.succeed() && patience.is_due(Time::ZERO));
+        assert!(patience.fail(now), "told anew");
+    }
 }
