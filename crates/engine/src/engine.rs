@@ -253,6 +253,13 @@ impl Engine {
         &self.ledger
     }
 
+    /// True if more expiries are due than a turn may log, and the log has room for them: call [`Engine::handle_timeout`] again
+    /// soon, since locks are answered `OVERLOADED` meanwhile.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind && self.log.room() >= LOG_ROOM_MIN
+    }
+
     /// Replies that wait for the disk.
     #[must_use]
     pub fn replies_waiting(&self) -> usize {

@@ -164,6 +164,10 @@ impl Core {
             self.deliver_here(outlet_of(route), &reply);
         }
         while let Some(Forwarded { route, caller, operation }) = inbox.forwarded.pop() {
+            // A fork closes every connection; nobody is owed an answer then, and nothing may be executed.
+            if shared.life() == Life::Forked {
+                continue;
+            }
             let now = self.begin_batch();
             self.handle(now, &caller, route, &operation);
         }
@@ -555,7 +559,6 @@ fn route_to(shard: ShardId, outlet: OutletNumber) -> Route {
     u64::from(shard.0) << SlotNumber::BITS | outlet.to_bits()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the upper part of a route")]
 fn shard_of(route: Route) -> ShardId {
     ShardId((route >> SlotNumber::BITS) as u16)
 }

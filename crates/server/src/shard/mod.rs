@@ -172,7 +172,9 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     let engine = recovered.open(&mut storage, now)?;
     epochs.starts.push((engine.epoch(), opening.1));
     write_epochs(&setup.data, id, &epochs)?;
-    serve(setup, storage, engine, clock, epochs)
+    // Where the next snapshot counts from, also across restarts.
+    let newest = wal::list_snapshots(&storage)?.first().copied().unwrap_or_default();
+    serve(setup, storage, engine, clock, epochs, newest)
 }
 
 fn serve(
@@ -181,6 +183,7 @@ fn serve(
     engine: engine::Engine,
     clock: Clock,
     epochs: Epochs,
+    newest_snapshot: Seq,
 ) -> Result<(), ShardError> {
     let id = setup.engine.shard;
     let shared = Arc::clone(&setup.shared);
@@ -201,7 +204,7 @@ fn serve(
         .max_blocking_threads(BLOCKING_THREADS)
         .build_local(LocalOptions::default())?;
     let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
-    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping));
+    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping, newest_snapshot));
     let reports = setup.reports;
     runtime.block_on(async {
         let endpoint = setup.network.map(Endpoints::open).transpose()?;
@@ -258,7 +261,7 @@ impl Endpoints {
 }
 
 impl Shard {
-    fn new(core: Core, path: PathBuf, keeper: Keeper, keeping: Keeping) -> Self {
+    fn new(core: Core, path: PathBuf, keeper: Keeper, keeping: Keeping, newest_snapshot: Seq) -> Self {
         let marks = core.marks();
         let limits = core.shared.limits;
         Self {
@@ -280,7 +283,7 @@ impl Shard {
             keeping,
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
-            snapshot_at: Cell::new(marks.synced),
+            snapshot_at: Cell::new(newest_snapshot),
             snapshot_rest: Cell::new(Time::ZERO),
             is_reserve_missing: Cell::new(false),
             is_space_low: Cell::new(false),
@@ -333,6 +336,11 @@ impl Shard {
             self.flush.wait().await;
             let turn = self.core.borrow_mut().turn();
             self.finish(turn);
+            if self.core.borrow().engine.is_behind() {
+                // More has become due than one turn may log: others first, then the rest, without waiting for a tick.
+                tokio::task::yield_now().await;
+                self.flush.set();
+            }
         }
     }
 
@@ -429,8 +437,11 @@ impl Shard {
                 Some(records) => Seq(synced.0.saturating_sub(records)),
                 None => Seq(0),
             };
-            self.is_snapshotting.set(self.keeper.give(Job::Snapshot { synced, floor }));
-            self.snapshot_at.set(synced);
+            let is_given = self.keeper.give(Job::Snapshot { synced, floor });
+            self.is_snapshotting.set(is_given);
+            if is_given {
+                self.snapshot_at.set(synced);
+            }
         }
     }
 
