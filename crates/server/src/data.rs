@@ -56,17 +56,25 @@ pub fn init(path: &Path, shards: u16, segment_bytes: u64) -> Result<Metadata, In
     let engine = EngineId(u128::from_le_bytes(random()?));
     let metadata = Metadata { engine, shards, created: Readings::take().wall };
     let options = wal::Options { segment_bytes, ..wal::Options::default() };
-    let directory = DataDirectory::create(path, metadata, options)?;
-    let make = |name: &str| {
-        let path = directory.path().join(name);
-        fs::create_dir(&path).map(|()| path.clone()).map_err(|source| InitError::File { path, source })
-    };
-    let keys = make(KEYS)?;
-    write_secret(&keys.join(TOKEN_KEY), &to_hex(&random::<32>()?))?;
-    write_secret(&keys.join(RESET_KEY), &to_hex(&random::<32>()?))?;
-    make(EPOCHS)?;
-    DevelopmentPki::create(&make(PKI)?)?;
+    DataDirectory::create_with(path, metadata, options, furnish)?;
     Ok(metadata)
+}
+
+/// Everything that a server needs beside the logs, durably: once the metadata is there, all of it is.
+fn furnish(data: &Path) -> Result<(), InitError> {
+    let in_directory = |name: &str, fill: &dyn Fn(&Path) -> Result<(), InitError>| {
+        let path = data.join(name);
+        let error = |source| InitError::File { path: path.clone(), source };
+        fs::create_dir(&path).map_err(error)?;
+        fill(&path)?;
+        File::open(&path).and_then(|directory| directory.sync_all()).map_err(error)
+    };
+    in_directory(KEYS, &|keys| {
+        write_secret(&keys.join(TOKEN_KEY), &to_hex(&random::<32>()?))?;
+        Ok(write_secret(&keys.join(RESET_KEY), &to_hex(&random::<32>()?))?)
+    })?;
+    in_directory(EPOCHS, &|_| Ok(()))?;
+    in_directory(PKI, &|pki| Ok(DevelopmentPki::create(pki).map(|_| ())?))
 }
 
 /// Where the certificates of a data directory are.

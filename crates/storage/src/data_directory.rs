@@ -14,6 +14,7 @@ use surety_protocol::limits::SHARDS_MAX;
 use surety_protocol::{EngineId, ShardId, Time};
 use wal::Identity;
 
+use crate::lock::LOCK_FILE;
 use crate::{DirectoryLock, FileStorage, IoMode, LockError, StorageError};
 
 /// The file that makes a directory a data directory.
@@ -38,6 +39,12 @@ pub enum CreateDirectoryError {
     /// There is something already.
     #[error("{} exists and is not empty; choose another directory", .0.display())]
     Exists(PathBuf),
+    /// Its creation was begun and cut short.
+    #[error(
+        "{} was left half made: it has a {LOCK_FILE} but no {METADATA_FILE}; remove it and try again",
+        .0.display()
+    )]
+    HalfMade(PathBuf),
     /// No engine has that many shards, or none.
     #[error("an engine has 1 to {SHARDS_MAX} shards, not {0}")]
     Shards(u16),
@@ -139,25 +146,31 @@ impl DataDirectory {
     /// The metadata file comes last: a creation that was cut short leaves no data directory.
     ///
     /// # Errors
-    /// [`CreateDirectoryError::Exists`] if there is anything at `path` but an empty directory; nothing is changed then.
+    /// [`CreateDirectoryError::Exists`] or [`CreateDirectoryError::HalfMade`] if there is anything at `path` but an empty
+    /// directory; nothing is changed then.
     pub fn create(
         path: &Path,
         metadata: Metadata,
         options: wal::Options,
     ) -> Result<Self, CreateDirectoryError> {
-        if metadata.shards == 0 || usize::from(metadata.shards) > SHARDS_MAX {
-            return Err(CreateDirectoryError::Shards(metadata.shards));
-        }
-        let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(io)?;
-        if fs::read_dir(path).map_err(io)?.next().is_some() {
-            return Err(CreateDirectoryError::Exists(path.to_owned()));
-        }
-        let lock = DirectoryLock::acquire(path)?;
-        for shard in 0..metadata.shards {
-            create_shard(path, metadata, ShardId(shard), options)?;
-        }
-        write_metadata(path, &metadata).map_err(io)?;
+        Self::create_with(path, metadata, options, |_| Ok(()))
+    }
+
+    /// The same, with more in it: `furnish` puts its files below the directory and syncs them, before the metadata file
+    /// makes all of it count.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::create`], and those of `furnish`.
+    pub fn create_with<E: From<CreateDirectoryError>>(
+        path: &Path,
+        metadata: Metadata,
+        options: wal::Options,
+        furnish: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let lock = begin(path, metadata, options)?;
+        furnish(path)?;
+        write_metadata(path, &metadata)
+            .map_err(|source| CreateDirectoryError::Io { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), metadata, _lock: lock })
     }
 
@@ -246,6 +259,31 @@ impl DataDirectory {
 
 fn shard_path(path: &Path, shard: ShardId) -> PathBuf {
     path.join(format!("shard-{shard}"))
+}
+
+/// Everything but the metadata.
+fn begin(
+    path: &Path,
+    metadata: Metadata,
+    options: wal::Options,
+) -> Result<DirectoryLock, CreateDirectoryError> {
+    if metadata.shards == 0 || usize::from(metadata.shards) > SHARDS_MAX {
+        return Err(CreateDirectoryError::Shards(metadata.shards));
+    }
+    let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
+    fs::create_dir_all(path).map_err(io)?;
+    if fs::read_dir(path).map_err(io)?.next().is_some() {
+        // The lock file is the first that is made.
+        let is_half_made = path.join(LOCK_FILE).exists() && !path.join(METADATA_FILE).exists();
+        let refusal =
+            if is_half_made { CreateDirectoryError::HalfMade } else { CreateDirectoryError::Exists };
+        return Err(refusal(path.to_owned()));
+    }
+    let lock = DirectoryLock::acquire(path)?;
+    for shard in 0..metadata.shards {
+        create_shard(path, metadata, ShardId(shard), options)?;
+    }
+    Ok(lock)
 }
 
 fn create_shard(

@@ -338,3 +338,21 @@ fn other_directories_are_refused() {
     let missing = DataDirectory::open(&path).unwrap_err();
     assert!(matches!(missing, OpenDirectoryError::ShardMissing(_)), "{missing}");
 }
+
+#[test]
+fn a_creation_that_is_cut_short_leaves_no_data_directory() {
+    let parent = directory();
+    let path = parent.path().join("data");
+    let furnish = |path: &Path| {
+        assert!(path.join("shard-1").is_dir() && !path.join("engine.toml").exists());
+        Err(CreateDirectoryError::Shards(7))
+    };
+    let error = DataDirectory::create_with(&path, METADATA, options(Durability::Fsync), furnish).unwrap_err();
+    assert!(matches!(error, CreateDirectoryError::Shards(7)), "{error}");
+    let error = DataDirectory::open(&path).unwrap_err();
+    assert!(matches!(error, OpenDirectoryError::Foreign { reason: MetadataFault::Absent, .. }), "{error}");
+    let error = DataDirectory::create(&path, METADATA, options(Durability::Fsync)).unwrap_err();
+    assert!(matches!(error, CreateDirectoryError::HalfMade(_)), "{error}");
+    fs::remove_dir_all(&path).unwrap();
+    create(parent.path());
+}
