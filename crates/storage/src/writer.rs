@@ -37,7 +37,7 @@ impl LogWriter {
     {
         let (sender, receiver) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            write_all(storage, &receiver, complete);
+            write_all(storage, receiver, complete);
         })?;
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
@@ -64,13 +64,17 @@ impl Drop for LogWriter {
 
 fn write_all<S: Storage>(
     mut storage: S,
-    receiver: &Receiver<Write>,
+    receiver: Receiver<Write>,
     mut complete: impl FnMut(Result<Write, S::Error>),
 ) {
-    for write in receiver {
+    while let Ok(write) = receiver.recv() {
         match write.perform(&mut storage) {
             Ok(()) => complete(Ok(write)),
-            Err(error) => return complete(Err(error)),
+            Err(error) => {
+                // Whoever hears of the error must not be able to hand over another write.
+                drop(receiver);
+                return complete(Err(error));
+            }
         }
     }
 }
