@@ -8,8 +8,10 @@
 //! <data>/clock.accept      the next start takes the wall clock, however far it is from the log
 //! ```
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use storage::{CreateDirectoryError, DataDirectory, Metadata};
@@ -128,8 +130,26 @@ pub enum FilesError {
 /// The two keys.
 #[derive(Clone)]
 pub(crate) struct Keys {
-    pub(crate) token: [u8; 32],
-    pub(crate) reset: [u8; 32],
+    pub(crate) token: Secret,
+    pub(crate) reset: Secret,
+}
+
+/// A key, which no log and no panic message may show.
+#[derive(Clone)]
+pub(crate) struct Secret([u8; 32]);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Deref for Secret {
+    type Target = [u8; 32];
+
+    fn deref(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl Keys {
@@ -137,7 +157,7 @@ impl Keys {
         let read = |name| {
             let path = data.join(KEYS).join(name);
             let text = read_text(&path)?;
-            from_hex(text.trim()).ok_or(FilesError::Content(path))
+            from_hex(text.trim()).map(Secret).ok_or(FilesError::Content(path))
         };
         Ok(Self { token: read(TOKEN_KEY)?, reset: read(RESET_KEY)? })
     }
@@ -231,6 +251,11 @@ mod tests {
         for bad in ["", "00", &"0".repeat(63), &"g".repeat(64), &"0".repeat(66)] {
             assert_eq!(from_hex(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        assert_eq!(format!("{:?}", Secret([0xab; 32])), "Secret(..)");
     }
 
     #[test]

@@ -195,7 +195,7 @@ impl Server {
         let ports = sockets.iter().map(|(_, address)| address.port()).collect();
         let engine = directory.metadata().engine;
         let domain = ReleaseDomain { chain_id: config.chain_id, contract: config.contract, engine };
-        let shared = Arc::new(Shared::new(domain, keys.token, &config, ports, shards));
+        let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, ports, shards));
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
         let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
         let (threads, reports, shards) = starting.complete(&config, &addresses)?;
@@ -442,7 +442,7 @@ fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, S
     let pki: PathBuf = pki_path(&config.data);
     Ok(Network {
         socket,
-        endpoint: endpoint_config(keys.reset),
+        endpoint: endpoint_config(*keys.reset),
         server: server_config(&pki, &config.limits)?,
         pki,
     })

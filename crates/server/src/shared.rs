@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use wal::{Mark, Write};
 
 use crate::config::{Config, Limits};
+use crate::data::Secret;
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
 use crate::release::ReleaseDomain;
@@ -38,7 +39,7 @@ pub(crate) enum Life {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) engine: EngineId,
-    pub(crate) token_key: [u8; 32],
+    pub(crate) token_key: Secret,
     pub(crate) domain: ReleaseDomain,
     pub(crate) durability: Durability,
     pub(crate) limits: Limits,
@@ -134,7 +135,7 @@ impl ShardShared {
 impl Shared {
     pub(crate) fn new(
         domain: ReleaseDomain,
-        token_key: [u8; 32],
+        token_key: Secret,
         config: &Config,
         ports: Vec<u16>,
         shards: u16,
