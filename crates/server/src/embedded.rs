@@ -115,9 +115,7 @@ impl EmbeddedConnector {
     ) -> Result<Box<dyn TailSource>, OpenError> {
         self.check(shard, tokens)?;
         let (frames, source) = mpsc::channel(TAIL_FRAMES);
-        let inbox = &self.shared.shards[usize::from(shard.0)].inbox;
-        inbox.links.push(LinkMessage::Subscribe { from, caller: self.caller, frames });
-        inbox.bell.notify_one();
+        self.shared.tell(shard, LinkMessage::Subscribe { from, caller: self.caller, frames });
         Ok(Box::new(EmbeddedTail { source }))
     }
 }
@@ -246,9 +244,7 @@ struct LinkHandle {
 
 impl LinkHandle {
     fn tell(&self, message: LinkMessage) {
-        let inbox = &self.shared.shards[usize::from(self.shard.0)].inbox;
-        inbox.links.push(message);
-        inbox.bell.notify_one();
+        self.shared.tell(self.shard, message);
     }
 }
 

@@ -301,6 +301,7 @@ impl ShardThreads {
             // A panic there has aborted the process.
             let _ = handle.join();
         }
+        self.shared.end();
     }
 }
 

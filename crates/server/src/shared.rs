@@ -1,7 +1,7 @@
 //! What the threads of a server share: facts that do not change, mailboxes, counters, and one word about its life.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) ports: Vec<u16>,
     pub(crate) shards: Vec<ShardShared>,
     life: AtomicU8,
+    /// Set once no shard reads its inbox any more.
+    is_ended: AtomicBool,
 }
 
 /// One shard, as the other threads see it.
@@ -113,6 +115,10 @@ impl Inbox {
         }
     }
 
+    fn forget_links(&self) {
+        while self.links.pop().is_some() {}
+    }
+
     pub(crate) fn order(&self, order: Order) {
         // Orders are few and given once; a shard that takes none any more needs none.
         let _ = self.orders.push(order);
@@ -155,6 +161,7 @@ impl Shared {
             ports,
             shards: (0..shards).map(shard).collect(),
             life: AtomicU8::new(Life::Starting as u8),
+            is_ended: AtomicBool::new(false),
         }
     }
 
@@ -174,6 +181,23 @@ impl Shared {
     /// Moves on; a proven fork is never taken back.
     pub(crate) fn set_life(&self, life: Life) {
         self.life.fetch_max(life as u8, Ordering::AcqRel);
+    }
+
+    /// Leaves something of a link for a shard. After the end it is dropped, which tells whoever waits for an answer.
+    pub(crate) fn tell(&self, shard: ShardId, message: LinkMessage) {
+        let inbox = &self.shards[usize::from(shard.0)].inbox;
+        inbox.links.push(message);
+        inbox.bell.notify_one();
+        // The message was left before the look, and `end` clears after it has set: one of the two drops it.
+        if self.is_ended.load(Ordering::SeqCst) {
+            inbox.forget_links();
+        }
+    }
+
+    /// No shard reads its inbox any more.
+    pub(crate) fn end(&self) {
+        self.is_ended.store(true, Ordering::SeqCst);
+        self.shards.iter().for_each(|shard| shard.inbox.forget_links());
     }
 
     /// Tells every shard.

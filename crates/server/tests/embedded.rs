@@ -145,3 +145,20 @@ async fn the_change_stream_and_the_end_come_through_memory_too() {
     assert!(matches!(receive(&mut link, 1).await, Err(Event::Closed(_))));
     stop.await.unwrap();
 }
+
+#[tokio::test]
+async fn whoever_comes_after_the_end_hears_of_it() {
+    let (_rig, embedded) = embedded(2);
+    let connector = embedded.connector(caller(TENANT, Roles::AUTHORIZER));
+    embedded.shutdown();
+    for shard in [ShardId(0), ShardId(1)] {
+        let opened = tokio::time::timeout(PATIENCE, connector.open(shard, &[])).await.unwrap();
+        let error = opened.err().unwrap();
+        assert!(matches!(error, OpenError::Closed(Closed::ByServer(CloseCode::Draining))), "{error}");
+        let mut tail = connector.subscribe(shard, Seq(1), &[]).await.unwrap();
+        let mut records = Vec::new();
+        let next = std::future::poll_fn(|cx| tail.poll_next(cx, &mut records));
+        let ended = tokio::time::timeout(PATIENCE, next).await.unwrap();
+        assert_eq!(ended.err(), Some(Closed::ByServer(CloseCode::Draining)));
+    }
+}
