@@ -56,6 +56,9 @@ impl Bench {
             while self.ledger.advance(self.now, self.seq, &mut self.follow) {}
             self.seq.0 += self.follow.len() as u64;
             self.follow.clear();
+            // As the engine does with a frame.
+            batch.iter_mut().for_each(|request| request.tenant = AUTHORIZER.tenant);
+            std::hint::black_box(self.ledger.warm(batch));
             for request in batch {
                 self.decide(&AUTHORIZER, std::slice::from_mut(request));
             }

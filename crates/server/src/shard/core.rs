@@ -108,6 +108,7 @@ impl Core {
         Operations::check(body)?;
         let now = self.begin_batch();
         self.metrics().frames.add(1);
+        self.engine.warm(&peer.caller, body.as_chunks().0);
         for operation in Operations::new(body).flatten() {
             self.dispatch(now, outlet, peer, operation);
         }
