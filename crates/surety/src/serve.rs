@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use engine::Durability;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use serde_json::{Value, json};
 use server::{Config, IoMode, Running, Server, StartError, StartFailure};
 use surety_protocol::Time;
@@ -22,7 +23,8 @@ use crate::{init, remote};
 /// Serves a data directory over QUIC
 ///
 /// Prints one JSON line {"ready":true,...} with addresses and the position of each shard once requests are taken. SIGTERM
-/// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0. Logs are on standard error;
+/// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0. SIGHUP reads
+/// certificates, authority and revocations again; open connections stay. Logs are on standard error;
 /// SURETY_LOG=debug tells more.
 ///
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
@@ -73,22 +75,42 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if data.is_none() {
         return Err(Failure::new(Exit::Usage, "which data directory? give --data DIR, or set server.data"));
     }
+    forbid_core_dumps();
     remote::runtime()?.block_on(serve(config))
+}
+
+/// A core dump would hold the keys that sign tokens and resets, and the server's private key; and an abort is how the
+/// server meets a failing disk.
+fn forbid_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // A handler that the kernel pipes dumps to does not heed the limit, only the mark.
+    let forbidden =
+        setrlimit(Resource::Core, none).and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(error) = forbidden {
+        tracing::warn!("core dumps stay allowed: {error}");
+    }
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
     // Listen for signals before anybody can be told that we are ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let data = config.data.clone();
     let (durability, io) = (config.durability, config.io);
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
     let serving = Serving { listen: address(&running)?, admin: running.admin(), pid: std::process::id() };
     serving.announce(&data)?;
     println!("{}", ready(&running, &serving, durability, io));
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break tracing::info!("SIGTERM: draining"),
+            _ = interrupt.recv() => break tracing::info!("SIGINT: draining"),
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: reading the certificates again");
+                running.reload();
+            }
+        }
     }
     let stopped = shut_down(running).await;
     Serving::retract(&data);

@@ -190,6 +190,11 @@ impl Engine {
         self.child.wait().unwrap();
     }
 
+    /// Sends a signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(&self.child, signal);
+    }
+
     /// Asks it to end, and returns its exit code.
     pub(crate) fn terminate(mut self, signal: Signal) -> i32 {
         send(&self.child, signal);

@@ -134,3 +134,15 @@ fn a_clock_that_went_too_far_must_be_accepted() {
     assert_eq!(engine.terminate(Signal::TERM), 0);
     refuses(&data, &serve(&data, &config), &[], 8, "clock");
 }
+
+#[test]
+fn a_hangup_ends_nothing_and_no_core_is_dumped() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "fsync");
+    engine.signal(Signal::HUP);
+    ctl(&data, &["status"]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", engine.ready["pid"])).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().nth(4), Some("0"), "{cores}");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
