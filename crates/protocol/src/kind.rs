@@ -161,6 +161,23 @@ impl Kind {
         )
     }
 
+    /// True for the kinds that a linked chain may hold: those whose effects a ledger can put back.
+    #[must_use]
+    pub const fn may_be_linked(self) -> bool {
+        matches!(
+            self,
+            Self::Lock
+                | Self::Increase
+                | Self::Decrease
+                | Self::Capture
+                | Self::Release
+                | Self::Reverse
+                | Self::Refund
+                | Self::Settle
+                | Self::Consume
+        )
+    }
+
     /// True for the kinds that a head and continuations make up.
     #[must_use]
     pub const fn is_long(self) -> bool {

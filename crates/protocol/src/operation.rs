@@ -122,7 +122,7 @@ pub fn admit(operation: &[Record], caller: &Caller) -> Result<(), Code> {
         let kind = record.kind().ok_or(Code::Malformed)?;
         // A chain is made of plain requests of one shard; long requests and look-ups belong to no chain.
         let chained = !is_long && operation.len() > 1 || kind != Kind::Continuation && record.is_linked();
-        if !record.is_well_formed(kind) || !in_one_place(record) || chained && !may_be_linked(kind) {
+        if !record.is_well_formed(kind) || !in_one_place(record) || chained && !kind.may_be_linked() {
             return Err(Code::Malformed);
         }
         if kind != Kind::Continuation && !caller.may_send(kind, record.tenant) {
@@ -146,21 +146,6 @@ impl Caller {
         let may_name_others = is_operator && (self.roles.has(Roles::SETTLER) || self.roles.has(Roles::ADMIN));
         self.roles.allow(kind) && (is_operator || !is_operators_kind) && (is_own || may_name_others)
     }
-}
-
-const fn may_be_linked(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Lock
-            | Kind::Increase
-            | Kind::Decrease
-            | Kind::Capture
-            | Kind::Release
-            | Kind::Reverse
-            | Kind::Refund
-            | Kind::Settle
-            | Kind::Consume
-    )
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Ledger {
             let (before, rest) = records.split_at_mut(member);
             let record = &mut rest[0];
             let is_double = before.iter().any(|other| other.id == record.id);
-            if is_double || !record.kind().is_some_and(may_be_linked) {
+            if is_double || !record.kind().is_some_and(Kind::may_be_linked) {
                 return Err(refused(Code::Malformed));
             }
             let seq = Seq(first_seq.0 + member as u64);
@@ -271,20 +271,4 @@ impl Ledger {
         // Its entries in the ring are still there; those that were added are passed over.
         *self.locks.get_mut(saved.slot) = saved.lock;
     }
-}
-
-/// Kinds whose effects can be put back.
-const fn may_be_linked(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Lock
-            | Kind::Increase
-            | Kind::Decrease
-            | Kind::Capture
-            | Kind::Release
-            | Kind::Reverse
-            | Kind::Refund
-            | Kind::Settle
-            | Kind::Consume
-    )
 }
