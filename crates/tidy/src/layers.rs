@@ -68,6 +68,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "simulator",
+        directory: "crates/simulator",
+        // Its worlds are pure; its commands use threads, the clock and the terminal.
+        is_pure: false,
+        members: &["surety-protocol", "ledger", "wal", "engine"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "storage",
         directory: "crates/storage",
         is_pure: false,
