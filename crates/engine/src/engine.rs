@@ -12,7 +12,8 @@ use surety_protocol::{
 use wal::{Durability, FileName, Log, Mark, SegmentSpan, Write};
 
 use crate::Config;
-use crate::gate::Gate;
+use crate::gate::{Gate, Held};
+use crate::quotas::{Place, Quotas};
 
 /// Who gets a reply. The engine carries it and does not read it.
 pub type Route = u64;
@@ -47,6 +48,7 @@ pub struct Engine {
     ledger: Ledger,
     log: Log,
     gate: Gate,
+    quotas: Quotas,
     /// The moment of the batch at hand; it never falls.
     now: Time,
     /// Time has been told to the ledger up to here.
@@ -77,11 +79,14 @@ impl fmt::Debug for Engine {
 
 impl Engine {
     pub(crate) fn new(config: Config, ledger: Ledger, log: Log, now: Time) -> Self {
+        let mut quotas = Quotas::default();
+        quotas.read(&ledger);
         let mut engine = Self {
             config,
             ledger,
             log,
             gate: Gate::default(),
+            quotas,
             now,
             advanced: Time::ZERO,
             is_behind: false,
@@ -111,7 +116,8 @@ impl Engine {
         }
         self.advance(now);
         // The ledger refuses what is new, and still answers repeats: of those "not executed" would be untrue.
-        self.ledger.set_intake(self.intake());
+        let quotas = self.quotas.of(caller);
+        self.ledger.set_intake(self.intake(quotas));
         for record in &mut self.operation {
             if let Some(kind) = record.kind() {
                 record.set_actor(kind, caller.actor);
@@ -135,7 +141,10 @@ impl Engine {
             }
             Decision::NotLogged => debug_assert!(self.internal.is_empty(), "nothing follows from nothing"),
         }
-        self.hold_replies(route);
+        self.hold_replies(route, quotas, decision == Decision::Logged);
+        if self.operation.first().is_some_and(|record| record.kind() == Some(Kind::TenantSet)) {
+            self.quotas.read(&self.ledger);
+        }
     }
 
     /// A hint: these requests of one frame are handled next. What they touch is then fetched for all of them at once rather than
@@ -214,7 +223,11 @@ impl Engine {
 
     /// The next reply that may leave.
     pub fn poll_reply(&mut self) -> Option<(Route, Reply)> {
-        self.gate.next(self.log.acked_seq())
+        let (route, reply, counted) = self.gate.next(self.log.acked_seq())?;
+        if let Some(tenant) = counted {
+            self.quotas.answered(tenant);
+        }
+        Some((route, reply))
     }
 
     /// Decides nothing new any more: every further request but a repeat or look-up is answered `OVERLOADED`. Ends the log with a state hash, and
@@ -333,8 +346,10 @@ impl Engine {
         Ok(())
     }
 
-    fn intake(&self) -> Intake {
-        if self.is_stopping || self.log.room() < LOG_ROOM_MIN {
+    fn intake(&self, quotas: Option<Place>) -> Intake {
+        if quotas.is_some_and(|quotas| self.quotas.are_used_up(quotas, self.now)) {
+            Intake::OverQuota
+        } else if self.is_stopping || self.log.room() < LOG_ROOM_MIN {
             Intake::Nothing
         } else if self.is_storage_low {
             Intake::NoLocks
@@ -393,15 +408,16 @@ impl Engine {
         }
     }
 
-    fn hold_replies(&mut self, route: Route) {
+    fn hold_replies(&mut self, route: Route, quotas: Option<Place>, is_new: bool) {
         // A reply may tell of anything decided so far, so it waits for all of it, even if it is a repeat or a look-up.
-        let appended = Seq(self.log.next_seq().0 - 1);
+        let seq = Seq(self.log.next_seq().0 - 1);
         let epoch = self.log.epoch();
         for mut reply in self.replies.drain(..) {
             reply.epoch = epoch;
             let is_look_up = reply.kind == Kind::Lookup as u8;
             if reply.code().is_recorded() || is_look_up {
-                self.gate.hold(appended, route, reply);
+                let counted = quotas.map(|quotas| self.quotas.count(quotas, is_new, self.now));
+                self.gate.hold(Held { seq, route, reply, counted });
             } else {
                 self.gate.pass(route, reply);
             }

@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use surety_protocol::{Reply, Seq};
+use surety_protocol::{Reply, Seq, TenantId};
 
 use crate::Route;
 
@@ -12,7 +12,17 @@ pub(crate) struct Gate {
     /// Replies that speak of no record: they may leave at once.
     ready: VecDeque<(Route, Reply)>,
     /// Replies that wait for a seq to be acked. The seqs never fall from front to back.
-    held: VecDeque<(Seq, Route, Reply)>,
+    held: VecDeque<Held>,
+}
+
+/// A reply that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) seq: Seq,
+    pub(crate) route: Route,
+    pub(crate) reply: Reply,
+    /// The tenant among whose unanswered requests this one is counted.
+    pub(crate) counted: Option<TenantId>,
 }
 
 impl Gate {
@@ -21,22 +31,21 @@ impl Gate {
         self.ready.push_back((route, reply));
     }
 
-    /// Holds a reply until everything up to `seq` is acked.
-    pub(crate) fn hold(&mut self, seq: Seq, route: Route, reply: Reply) {
-        debug_assert!(self.held.back().is_none_or(|(last, ..)| *last <= seq), "the gate opens in order");
-        self.held.push_back((seq, route, reply));
+    /// Holds a reply back until everything up to its seq is acked.
+    pub(crate) fn hold(&mut self, held: Held) {
+        debug_assert!(self.held.back().is_none_or(|last| last.seq <= held.seq), "the gate opens in order");
+        self.held.push_back(held);
     }
 
-    /// The next reply that may leave.
-    pub(crate) fn next(&mut self, acked: Seq) -> Option<(Route, Reply)> {
-        if let Some(passed) = self.ready.pop_front() {
-            return Some(passed);
+    /// The next reply that may leave, and the tenant for whom it was counted.
+    pub(crate) fn next(&mut self, acked: Seq) -> Option<(Route, Reply, Option<TenantId>)> {
+        if let Some((route, reply)) = self.ready.pop_front() {
+            return Some((route, reply, None));
         }
-        let (seq, ..) = self.held.front()?;
-        if *seq > acked {
+        if self.held.front()?.seq > acked {
             return None;
         }
-        self.held.pop_front().map(|(_, route, reply)| (route, reply))
+        self.held.pop_front().map(|held| (held.route, held.reply, held.counted))
     }
 
     /// Replies that wait.
@@ -53,17 +62,19 @@ mod tests {
     fn held_replies_leave_in_order_and_never_early() {
         let mut gate = Gate::default();
         let reply = |n: u64| Reply { seq: Seq(n), ..Reply::default() };
-        gate.hold(Seq(1), 10, reply(1));
-        gate.hold(Seq(3), 11, reply(3));
-        gate.hold(Seq(3), 12, reply(2));
+        let tenant = Some(TenantId(7));
+        let held = |seq, route, n| Held { seq: Seq(seq), route, reply: reply(n), counted: tenant };
+        gate.hold(held(1, 10, 1));
+        gate.hold(held(3, 11, 3));
+        gate.hold(held(3, 12, 2));
         gate.pass(13, reply(0));
         assert_eq!(gate.len(), 4);
-        assert_eq!(gate.next(Seq(0)), Some((13, reply(0))), "an admission code does not wait");
+        assert_eq!(gate.next(Seq(0)), Some((13, reply(0), None)), "an admission code does not wait");
         assert_eq!(gate.next(Seq(0)), None);
-        assert_eq!(gate.next(Seq(2)), Some((10, reply(1))));
+        assert_eq!(gate.next(Seq(2)), Some((10, reply(1), tenant)));
         assert_eq!(gate.next(Seq(2)), None);
-        assert_eq!(gate.next(Seq(3)), Some((11, reply(3))));
-        assert_eq!(gate.next(Seq(3)), Some((12, reply(2))));
+        assert_eq!(gate.next(Seq(3)), Some((11, reply(3), tenant)));
+        assert_eq!(gate.next(Seq(3)), Some((12, reply(2), tenant)));
         assert_eq!(gate.next(Seq(9)), None);
     }
 }

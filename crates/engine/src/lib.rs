@@ -10,6 +10,7 @@ extern crate alloc;
 mod config;
 mod engine;
 mod gate;
+mod quotas;
 mod recover;
 mod snapshot;
 

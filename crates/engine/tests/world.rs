@@ -90,6 +90,24 @@ impl World {
         }
     }
 
+    /// Sets the tenant's quotas of rate and of unanswered requests.
+    fn limit(&mut self, rate_per_s: u32, in_flight_max: u32) {
+        let body = TenantBody {
+            tenant: TENANT,
+            locks_max: 1 << 20,
+            ids_max: 1 << 20,
+            tombstones_max: 1000,
+            advices_max: 1000,
+            rate_per_s,
+            in_flight_max,
+            enabled: 1,
+            ..TenantBody::default()
+        };
+        let id = self.id();
+        let order = Record::new(Kind::TenantSet, id, PartitionHandle(0), Amount(0), &body);
+        assert_eq!(self.answer(&OPERATOR, &[order]).code(), Code::Approved);
+    }
+
     fn id(&mut self) -> Id {
         self.entropy = self.entropy.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).wrapping_add(1);
         Id::from_parts(self.now, self.entropy >> 50)
@@ -236,6 +254,58 @@ fn a_repeat_is_answered_whatever_the_disk_is_like() {
     for request in [lock, capture] {
         let again = world.answer(&AUTHORIZER, &[request]);
         assert_eq!((again.code(), again.is_replayed()), (Code::Approved, true), "stopping");
+    }
+}
+
+#[test]
+fn a_tenant_that_asks_for_more_than_its_quotas_is_told_so_and_nothing_is_logged() {
+    for (rate_per_s, in_flight_max) in [(5, 0), (0, 5)] {
+        let mut world = World::new(Durability::Fsync);
+        world.limit(rate_per_s, in_flight_max);
+        let locks: Vec<Record> = (0..5).map(|_| world.lock(1)).collect();
+        for lock in &locks {
+            world.ask(&AUTHORIZER, &[*lock]);
+            assert_eq!(world.engine.poll_reply(), None, "it waits for the disk");
+        }
+        let before = (world.engine.marks().appended, world.engine.ledger().state_hash());
+        let sixth = world.lock(1);
+        let burn = world.change(Kind::Lookup, sixth.id, 0).with_flags(Flags::BURN);
+        world.ask(&AUTHORIZER, &[sixth]);
+        let (_, reply) = world.engine.poll_reply().expect("a refusal does not wait");
+        assert_eq!((reply.code(), reply.id), (Code::Quota, sixth.id));
+        world.ask(&AUTHORIZER, &[burn]);
+        assert_eq!((world.engine.marks().appended, world.engine.ledger().state_hash()), before);
+        world.settle();
+        let (_, reply) = world.replies.pop().unwrap();
+        assert_eq!((reply.code(), reply.id), (Code::Quota, burn.id));
+        // What was executed is never answered as if it were not.
+        let again = world.answer(&AUTHORIZER, &[locks[0]]);
+        assert_eq!((again.code(), again.is_replayed()), (Code::Approved, true));
+        // Others, and the operator, are not held to it.
+        let release = world.change(Kind::Release, locks[0].id, 0);
+        let release = Record { tenant: TENANT, ..release };
+        assert_eq!(world.answer(&OPERATOR, &[release]).code(), Code::Approved);
+        if rate_per_s > 0 {
+            world.now = world.now.plus(Time::from_millis(199));
+            assert_eq!(world.answer(&AUTHORIZER, &[sixth]).code(), Code::Quota);
+            world.now = world.now.plus(Time::from_millis(1));
+        }
+        assert_eq!(world.answer(&AUTHORIZER, &[sixth]).code(), Code::Approved, "the id was not burned");
+        let live = world.engine.ledger().state_hash();
+        let config = config(Durability::Fsync);
+        let replayed = engine::recover(config, &mut world.storage, Begin::Oldest, |_| {}).unwrap();
+        assert_eq!(replayed.ledger().state_hash(), live, "replay asks nothing");
+        // The quotas are those of now, and those of the log after a restart.
+        world.limit(1, 1);
+        let first = world.lock(1);
+        world.now = world.now.plus(Time::from_secs(2));
+        let World { storage, now, .. } = world;
+        let mut world = open(config, storage, now);
+        assert_eq!(world.answer(&AUTHORIZER, &[first]).code(), Code::Approved);
+        let second = world.lock(1);
+        assert_eq!(world.answer(&AUTHORIZER, &[second]).code(), Code::Quota);
+        world.limit(0, 0);
+        assert_eq!(world.answer(&AUTHORIZER, &[second]).code(), Code::Approved);
     }
 }
 

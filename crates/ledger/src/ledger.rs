@@ -47,6 +47,8 @@ pub enum Intake {
     NoLocks,
     /// Nothing: everything new is answered `OVERLOADED`.
     Nothing,
+    /// Nothing, since the caller's tenant has used up what it may use for now: everything new is answered `QUOTA`.
+    OverQuota,
 }
 
 /// What is to become of the records that were decided.

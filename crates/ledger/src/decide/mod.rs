@@ -255,8 +255,8 @@ impl Ledger {
         ask.is_operator = caller.is_some_and(is_operator);
         // A look-up's own id is only for matching the reply.
         if kind == Kind::Lookup {
-            if ask.is_live && record.flags().has(Flags::BURN) && self.intake == Intake::Nothing {
-                return Err(Code::Overloaded);
+            if ask.is_live && record.flags().has(Flags::BURN) {
+                self.check_intake()?;
             }
             return Ok(None);
         }
@@ -362,6 +362,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether anything new may be logged at all.
+    const fn check_intake(&self) -> Result<(), Code> {
+        match self.intake {
+            Intake::All | Intake::NoLocks => Ok(()),
+            Intake::Nothing => Err(Code::Overloaded),
+            Intake::OverQuota => Err(Code::Quota),
+        }
+    }
+
     fn check_quotas(&self, ask: &Ask) -> Result<(), Code> {
         let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
         // The operator itself has quotas only if it has set them.
@@ -383,7 +392,8 @@ impl Ledger {
             || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
         let takes_collateral = matches!(ask.kind, Kind::Lock | Kind::Increase);
         let draws = takes_collateral || matches!(ask.kind, Kind::Advice | Kind::Withdraw);
-        if is_full || self.intake == Intake::Nothing || draws && self.is_time_behind() {
+        self.check_intake()?;
+        if is_full || draws && self.is_time_behind() {
             return Err(Code::Overloaded);
         }
         if takes_collateral && self.intake == Intake::NoLocks { Err(Code::StorageLow) } else { Ok(()) }
