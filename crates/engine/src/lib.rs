@@ -7,8 +7,10 @@
 
 extern crate alloc;
 
+pub mod clock;
 mod config;
 mod engine;
+mod epochs;
 mod gate;
 mod quotas;
 mod recover;
@@ -16,5 +18,6 @@ mod snapshot;
 
 pub use config::{Config, Durability};
 pub use engine::{Engine, Marks, Route};
+pub use epochs::Epochs;
 pub use recover::{Begin, RecoverError, Recovered, Report, create, recover};
 pub use snapshot::{BuildError, build as build_snapshot};

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use storage::{CreateDirectoryError, DataDirectory, Metadata};
 use surety_protocol::{EngineId, Seq, ShardId};
 
-use crate::clock::Readings;
+use engine::Epochs;
+
+use crate::clock;
 use crate::pki::{DevelopmentPki, PkiError, write_secret};
-use crate::rollback::Epochs;
 
 const KEYS: &str = "keys";
 const TOKEN_KEY: &str = "token.key";
@@ -56,7 +57,7 @@ pub enum InitError {
 /// [`InitError`]; a path that exists and is not empty is refused and left as it is.
 pub fn init(path: &Path, shards: u16, segment_bytes: u64) -> Result<Metadata, InitError> {
     let engine = EngineId(u128::from_le_bytes(random()?));
-    let metadata = Metadata { engine, shards, created: Readings::take().wall };
+    let metadata = Metadata { engine, shards, created: clock::readings().wall };
     let options = wal::Options { segment_bytes, ..wal::Options::default() };
     DataDirectory::create_with(path, metadata, options, furnish)?;
     Ok(metadata)

@@ -13,7 +13,7 @@ use storage::{DataDirectory, OpenDirectoryError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time};
 
 use crate::admin::Admin;
-use crate::clock::{Clock, ClockGap, Readings};
+use crate::clock::readings;
 use crate::config::Config;
 use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
 use crate::embedded::EmbeddedConnector;
@@ -22,6 +22,7 @@ use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
 use crate::tls::{TlsError, endpoint_config, server_config};
+use engine::clock::{Clock, ClockGap};
 
 /// Bytes that a socket may hold for a shard that is busy.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -383,7 +384,7 @@ impl Starting {
         }
         let is_accepted = config.clock_accept || is_clock_accepted(&config.data);
         let gap_max = if is_accepted { Duration::MAX } else { config.clock_gap_max };
-        let clock = Clock::start(last_time, Readings::take(), gap_max)?;
+        let clock = Clock::start(last_time, readings(), gap_max)?;
         for go in &self.go {
             // A shard that is gone has said why.
             let _ = go.send(clock);

@@ -15,8 +15,8 @@ use crate::data::Secret;
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
 use crate::release::ReleaseDomain;
-use crate::rollback::Epochs;
 use crate::shard::Kept;
+use engine::Epochs;
 
 /// Orders from the server to a shard that wait.
 const ORDERS_MAX: usize = 16;

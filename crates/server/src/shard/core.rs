@@ -10,7 +10,7 @@ use surety_protocol::{
     Time, Token,
 };
 
-use crate::clock::{Clock, Readings, boot_now};
+use crate::clock::{boot_now, readings};
 use crate::embedded::LinkEnd;
 use crate::metrics::ShardMetrics;
 use crate::shard::journal::Journal;
@@ -18,6 +18,7 @@ use crate::shard::outlet::{Outlet, Peer, Sent, Sink};
 use crate::shard::replies::TokenBytes;
 use crate::shard::slots::{SlotNumber, Slots};
 use crate::shared::{Forwarded, Life, Shared};
+use engine::clock::Clock;
 
 /// The number of an outlet.
 pub(super) type OutletNumber = SlotNumber;
@@ -122,7 +123,7 @@ impl Core {
         }
         let (now, is_correction_due) = self.clock.now(boot_now());
         if is_correction_due {
-            self.clock.correct(Readings::take());
+            self.clock.correct(readings());
         }
         self.batch = Some(now);
         self.engine.handle_timeout(now);

@@ -34,12 +34,13 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::clock::{Clock, Readings, boot_now};
+use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
-use crate::rollback::Epochs;
 use crate::shared::{Forwarded, Inbox, Life, Order, Shared};
 use crate::threads;
+use engine::Epochs;
+use engine::clock::Clock;
 
 use self::core::{Core, FrameFault, OutletNumber, Turn};
 use self::journal::Journal;
@@ -168,7 +169,7 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     let _ = setup.reports.send((id, Report::Recovered(Box::new(report))));
     // No time, no start: another shard failed, and nothing is changed on the disk.
     let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
-    let (now, _) = clock.now(Readings::take().boot);
+    let (now, _) = clock.now(readings().boot);
     let engine = recovered.open(&mut storage, now)?;
     epochs.starts.push((engine.epoch(), opening.1));
     write_epochs(&setup.data, id, &epochs)?;

@@ -1,12 +1,14 @@
 //! Rollback: what clients remember of this engine, against what its data directory says.
 
+use alloc::{format, string::String, vec::Vec};
+
 use surety_protocol::{Epoch, Seq, Token};
 
 /// What a shard knows of its own past.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Epochs {
+pub struct Epochs {
     /// Each known epoch with its first seq, in order; the last one is the current.
-    pub(crate) starts: Vec<(Epoch, Seq)>,
+    pub starts: Vec<(Epoch, Seq)>,
 }
 
 impl Epochs {
@@ -14,7 +16,8 @@ impl Epochs {
     /// one that forked off.
     ///
     /// `synced` is the current run's mark; it has said nothing beyond.
-    pub(crate) fn prove_fork(&self, token: &Token, synced: Seq) -> bool {
+    #[must_use]
+    pub fn prove_fork(&self, token: &Token, synced: Seq) -> bool {
         let Some((current, _)) = self.starts.last() else { return false };
         if token.epoch > *current {
             return true;
@@ -27,12 +30,14 @@ impl Epochs {
     }
 
     /// Writes one line for each epoch.
-    pub(crate) fn to_text(&self) -> String {
+    #[must_use]
+    pub fn to_text(&self) -> String {
         self.starts.iter().map(|(epoch, first)| format!("{epoch} {first}\n")).collect()
     }
 
     /// Reads what [`Epochs::to_text`] wrote; `None` if it makes no sense.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let line = |line: &str| {
             let (epoch, first) = line.split_once(' ')?;
             Some((Epoch(epoch.parse().ok()?), Seq(first.parse().ok()?)))
@@ -46,6 +51,7 @@ impl Epochs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
     use surety_protocol::{EngineId, ShardId};
 
     fn epochs() -> Epochs {

@@ -1,0 +1,50 @@
+//! Row 32: what became of an id.
+
+use surety_protocol::{Code, End, Flags, Kind, Record};
+
+use super::admission::named;
+use super::{Ask, Oracle, Outcome};
+
+impl Oracle {
+    pub(super) fn look_up(&mut self, ask: &Ask, record: &Record) -> Result<Outcome, Code> {
+        let id = named(record).ok_or(Code::Malformed)?;
+        let key = (ask.home, id);
+        if let Some(lock) = self.locks.get(&key) {
+            let mut outcome = Outcome::of(lock.first.0, id);
+            outcome.is_logged = false;
+            outcome.seq = lock.first.4;
+            outcome.approved = if lock.is_live() { lock.total() } else { lock.c };
+            outcome.extra = if lock.is_live() { lock.g } else { 0 };
+            outcome.deadline = lock.deadline;
+            outcome.capture = u16::try_from(lock.captures.len()).unwrap_or(0);
+            return Ok(outcome);
+        }
+        if let Some(spent) = self.spent.get(&key) {
+            let mut outcome = Outcome::new(spent.answer.code);
+            outcome.is_logged = false;
+            outcome.seq = spent.answer.seq;
+            outcome.end = self.end_of_spent(ask.home, id).unwrap_or(End::None);
+            outcome.approved = spent.answer.approved;
+            outcome.extra = spent.answer.extra;
+            outcome.deadline = spent.answer.deadline;
+            outcome.capture = spent.answer.capture;
+            return Ok(outcome);
+        }
+        let mut outcome = Outcome::new(Code::NotFound);
+        outcome.is_logged = false;
+        if !record.flags().has(Flags::BURN) || self.is_stale(id, Kind::Lookup) {
+            return Ok(outcome);
+        }
+        self.check_spendable(id)?;
+        if let Some(quotas) = self.tenants.get(&ask.tenant)
+            && !ask.is_operator
+            && self.ids_of(ask.tenant, quotas.ids_max) >= quotas.ids_max
+        {
+            return Err(Code::Quota);
+        }
+        self.spend(ask.home, id, Kind::Lookup, Code::Burned, ask.seq);
+        outcome.is_logged = true;
+        outcome.end = End::Declined;
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,242 @@
+//! What was met on the way: every kind of fault, every way back from one, every kind of request and every code.
+
+use std::collections::BTreeMap;
+
+use surety_protocol::{Code, Kind};
+
+macro_rules! marks {
+    ($(#[$doc:meta])* $name:ident { $($(#[$mark_doc:meta])* $mark:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$mark_doc])* $mark,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$mark),*];
+
+            /// As reports call it.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$mark => $text,)* }
+            }
+        }
+    };
+}
+
+marks! {
+    /// What the world does to the engine.
+    Fault {
+        /// The power goes while a block is being written: any subset of its sectors stays.
+        TornWrite = "torn_write",
+        /// A block that was synced is not there.
+        LostWrite = "lost_write",
+        /// A block went to another place.
+        MisdirectedWrite = "misdirected_write",
+        /// Bits of a synced block have turned.
+        Rot = "rot",
+        /// A write or sync fails.
+        DiskError = "disk_error",
+        /// A write takes long.
+        SlowDisk = "slow_disk",
+        /// No room for a segment in reserve.
+        DiskFull = "disk_full",
+        /// The power goes between writes.
+        PowerCut = "power_cut",
+        /// The process dies, what it has written stays.
+        Kill = "kill",
+        /// The power goes during recovery.
+        CrashInRecovery = "crash_in_recovery",
+        /// The power goes while a snapshot is made.
+        CrashInSnapshot = "crash_in_snapshot",
+        /// The power goes while the log goes on to a new segment.
+        CrashInRoll = "crash_in_roll",
+        /// A finished snapshot is damaged.
+        SnapshotRot = "snapshot_rot",
+        /// An old copy of the directory is put back.
+        OldCopy = "old_copy",
+        /// A request is lost.
+        RequestLost = "request_lost",
+        /// A reply is lost.
+        ReplyLost = "reply_lost",
+        /// A request arrives twice.
+        RequestDoubled = "request_doubled",
+        /// A request is overtaken by later ones.
+        RequestDelayed = "request_delayed",
+        /// A connection is cut with everything in it.
+        ConnectionCut = "connection_cut",
+        /// A client dies between sending and the reply.
+        ClientDeath = "client_death",
+        /// The wall clock jumps ahead.
+        ClockAhead = "clock_ahead",
+        /// The wall clock jumps back.
+        ClockBack = "clock_back",
+        /// The wall clock runs too fast or too slow.
+        ClockDrift = "clock_drift",
+        /// The engine is away for long.
+        Downtime = "downtime",
+        /// The engine is stopped as it should be.
+        GracefulStop = "graceful_stop",
+    }
+}
+
+marks! {
+    /// How the engine came back, or refused to.
+    Branch {
+        /// The log ended with a sound block and nothing behind it.
+        CleanEnd = "clean_end",
+        /// The log ended with a seal.
+        SealedEnd = "sealed_end",
+        /// A torn tail was dropped.
+        TornTail = "torn_tail",
+        /// A torn tail with records in it was dropped.
+        TornRecords = "torn_records",
+        /// A block in flight was found whole: unacked, and kept.
+        UnackedKept = "unacked_kept",
+        /// From the first record on.
+        FromGenesis = "from_genesis",
+        /// From a snapshot.
+        FromSnapshot = "from_snapshot",
+        /// From an older snapshot, since the newest did not hold.
+        FromOlderSnapshot = "from_older_snapshot",
+        /// From a log whose beginning was removed.
+        FromShortenedLog = "from_shortened_log",
+        /// Refused: a later block proves that the damaged one was durable.
+        RefusedLaterBlock = "refused_later_block",
+        /// Refused: the guard ring proves it.
+        RefusedGuard = "refused_guard",
+        /// Refused: more damage than a crash explains.
+        RefusedBeyondWindow = "refused_beyond_window",
+        /// Refused: a sound block that does not belong there.
+        RefusedDiscontinuous = "refused_discontinuous",
+        /// Refused: the first block that is needed does not hold.
+        RefusedFirstBlock = "refused_first_block",
+        /// Refused: a segment between others is missing.
+        RefusedGap = "refused_gap",
+        /// Refused: no segment reaches back to what is needed.
+        RefusedMissing = "refused_missing",
+        /// Refused: the log ends before what a snapshot includes.
+        RefusedBeforeAnchor = "refused_before_anchor",
+        /// Refused: no sound snapshot for a log whose beginning is gone.
+        RefusedNoSnapshot = "refused_no_snapshot",
+        /// The damaged block was the last one, which nothing proves without a guard.
+        UnprovenLastBlock = "unproven_last_block",
+        /// The damage was where nothing is read any more.
+        HarmlessDamage = "harmless_damage",
+        /// A recovery that was cut short was done again.
+        RecoveredAgain = "recovered_again",
+        /// A clock too far from the log had to be accepted.
+        ClockGap = "clock_gap",
+        /// A client's token proved an old copy.
+        ForkProven = "fork_proven",
+        /// A token of our own past proved nothing.
+        TokenHonoured = "token_honoured",
+        /// A snapshot was made.
+        SnapshotMade = "snapshot_made",
+        /// Segments were removed.
+        SegmentsRemoved = "segments_removed",
+        /// The log went on to a new segment.
+        Rolled = "rolled",
+        /// New locks were refused for want of a reserve.
+        StorageLow = "storage_low",
+        /// More was due than a turn may log.
+        Behind = "behind",
+    }
+}
+
+/// Counts of everything.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    faults: BTreeMap<Fault, u64>,
+    branches: BTreeMap<Branch, u64>,
+    /// By kind byte: requests handled.
+    kinds: BTreeMap<u8, u64>,
+    /// By kind byte: requests that were successful.
+    successes: BTreeMap<u8, u64>,
+    /// By code byte.
+    codes: BTreeMap<u8, u64>,
+}
+
+impl Coverage {
+    /// Counts a fault.
+    pub fn fault(&mut self, fault: Fault) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Counts a way back.
+    pub fn branch(&mut self, branch: Branch) {
+        *self.branches.entry(branch).or_default() += 1;
+    }
+
+    /// Counts a request and its answer.
+    pub fn answer(&mut self, kind: u8, code: u8) {
+        *self.kinds.entry(kind).or_default() += 1;
+        *self.codes.entry(code).or_default() += 1;
+        if Code::from_byte(code).is_some_and(Code::is_success) {
+            *self.successes.entry(kind).or_default() += 1;
+        }
+    }
+
+    /// Adds another world's counts.
+    pub fn add(&mut self, other: &Self) {
+        fn add<K: Copy + Ord>(to: &mut BTreeMap<K, u64>, from: &BTreeMap<K, u64>) {
+            for (key, count) in from {
+                *to.entry(*key).or_default() += count;
+            }
+        }
+        add(&mut self.faults, &other.faults);
+        add(&mut self.branches, &other.branches);
+        add(&mut self.kinds, &other.kinds);
+        add(&mut self.successes, &other.successes);
+        add(&mut self.codes, &other.codes);
+    }
+
+    /// How often a fault came.
+    #[must_use]
+    pub fn faults_of(&self, fault: Fault) -> u64 {
+        self.faults.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// How often a way back was gone.
+    #[must_use]
+    pub fn branches_of(&self, branch: Branch) -> u64 {
+        self.branches.get(&branch).copied().unwrap_or(0)
+    }
+
+    /// Every fault with its count.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        Fault::ALL.iter().map(|fault| (fault.name(), self.faults_of(*fault))).collect()
+    }
+
+    /// Every way back with its count.
+    #[must_use]
+    pub fn branches(&self) -> BTreeMap<&'static str, u64> {
+        Branch::ALL.iter().map(|branch| (branch.name(), self.branches_of(*branch))).collect()
+    }
+
+    /// Kinds of requests with how often they came, and how often they succeeded.
+    #[must_use]
+    pub fn kinds(&self) -> BTreeMap<&'static str, [u64; 2]> {
+        let asked = |kind: &Kind| kind.origin() != surety_protocol::Origin::Engine && *kind != Kind::Continuation;
+        let count = |counts: &BTreeMap<u8, u64>, kind: Kind| counts.get(&(kind as u8)).copied().unwrap_or(0);
+        let row = |kind: &Kind| (kind.name(), [count(&self.kinds, *kind), count(&self.successes, *kind)]);
+        Kind::ALL.iter().filter(|kind| asked(kind)).map(row).collect()
+    }
+
+    /// Codes with how often they were answered.
+    #[must_use]
+    pub fn codes(&self) -> BTreeMap<&'static str, u64> {
+        let count = |code: &Code| self.codes.get(&(*code as u8)).copied().unwrap_or(0);
+        Code::ALL.iter().filter(|code| **code != Code::None).map(|code| (code.name(), count(code))).collect()
+    }
+
+    /// What was never met: faults, ways back, kinds that never succeeded, and codes.
+    #[must_use]
+    pub fn missing(&self) -> Vec<&'static str> {
+        let none = |(name, count): (&'static str, u64)| (count == 0).then_some(name);
+        let faults = self.faults().into_iter().filter_map(none);
+        let branches = self.branches().into_iter().filter_map(none);
+        let kinds = self.kinds().into_iter().filter_map(|(name, [_, good])| (good == 0 && name != "lookup").then_some(name));
+        faults.chain(branches).chain(kinds).chain(self.codes().into_iter().filter_map(none)).collect()
+    }
+}
