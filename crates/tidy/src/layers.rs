@@ -144,6 +144,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "chaos",
+        directory: "crates/chaos",
+        is_pure: false,
+        // Nothing that decides: what it checks are processes, from outside.
+        members: &["surety-protocol", "surety-client", "wal", "storage", "loadtest"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "tidy",
         directory: "crates/tidy",
         is_pure: false,
