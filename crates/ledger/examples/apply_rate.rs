@@ -11,6 +11,9 @@ use std::time::Instant;
 use ledger::{Config, Decision, Ledger};
 use surety_protocol::*;
 
+#[global_allocator]
+static ALLOCATOR: memory::LargePages<std::alloc::System> = memory::LargePages(std::alloc::System);
+
 const PARTITIONS: u64 = 1000;
 const BATCH: usize = 64;
 const TENANT: TenantId = TenantId(1);
@@ -273,7 +276,7 @@ impl Load {
             batch.extend_from_slice(requests);
             batch.iter_mut().for_each(|record| record.tenant = TENANT);
             if !is_cold {
-                std::hint::black_box(self.ledger.warm(&batch));
+                self.ledger.warm(&batch);
             }
             for record in &mut batch {
                 let record = std::slice::from_mut(record);

@@ -24,7 +24,7 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// Hashes a piece of state to 128 bits, a word for each number.
+/// Hashes a piece of state to 128 bits, a word for each large number and for as many small ones in a row as fit.
 ///
 /// The core is NH, as in UMAC and in XXH3's long form: the sum of products of pairs of words, each offset by a key of its place,
 /// of 128 bits each. What comes out is mixed, so that sums over many entries tell nothing about their parts. One
@@ -35,6 +35,9 @@ pub(crate) struct WordHash {
     /// The first word of a pair.
     half: u64,
     words: usize,
+    /// Small numbers that share a word.
+    small: u64,
+    small_bytes: usize,
 }
 
 /// Words of the longest piece.
@@ -60,7 +63,17 @@ const fn keys() -> [u64; WORDS_MAX] {
 impl WordHash {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
-        Self { sum: 0, half: 0, words: 0 }
+        Self { sum: 0, half: 0, words: 0, small: 0, small_bytes: 0 }
+    }
+
+    /// Takes the small numbers that wait for more.
+    #[inline(always)]
+    fn flush(&mut self) {
+        if self.small_bytes > 0 {
+            let small = core::mem::take(&mut self.small);
+            self.small_bytes = 0;
+            self.word(small);
+        }
     }
 
     #[inline(always)]
@@ -77,6 +90,7 @@ impl WordHash {
     /// The hash of what was written.
     #[inline(always)]
     pub(crate) fn finish(mut self) -> u128 {
+        self.flush();
         if self.words % 2 == 1 {
             self.word(0);
         }
@@ -95,11 +109,19 @@ impl WordHash {
 
 impl Sink for WordHash {
     #[inline(always)]
-    fn number(&mut self, value: u64, _bytes: usize) {
-        self.word(value);
+    fn number(&mut self, value: u64, bytes: usize) {
+        if self.small_bytes + bytes > 8 {
+            self.flush();
+        }
+        self.small |= value << (self.small_bytes * 8);
+        self.small_bytes += bytes;
+        if self.small_bytes == 8 {
+            self.flush();
+        }
     }
     #[inline(always)]
     fn bytes(&mut self, bytes: &[u8]) {
+        self.flush();
         for chunk in bytes.chunks(8) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);

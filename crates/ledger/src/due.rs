@@ -27,8 +27,11 @@ pub(crate) enum Action {
 impl Ledger {
     /// Time moves on: forgets, and finds out what is due.
     pub(crate) fn tick(&mut self, now: Time) {
+        if now <= self.time {
+            return;
+        }
         let last_ms = self.time.0 / 1_000_000;
-        self.time = self.time.max(now);
+        self.time = now;
         let ms = self.time.0 / 1_000_000;
         // Everything waits for a whole millisecond.
         if ms <= last_ms {
@@ -205,8 +208,8 @@ impl Ledger {
     fn expire(&mut self, slot: u32) -> Record {
         let edit = &mut self.edit(slot);
         let rest = self.rest(edit);
-        self.lock_mut(edit).expired += rest;
         self.lock_mut(edit).end = End::Expired;
+        self.lock_mut(edit).flags |= flag::EXPIRED;
         self.money(edit).held -= rest;
         let freed = self.give_back(edit, rest);
         let deadline = self.edited(edit).deadline;

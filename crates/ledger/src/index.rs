@@ -1,20 +1,19 @@
 //! The one index of locks and remembered ids.
 //!
-//! Many small tables instead of a large one, so that growing moves a few thousand items at most and no request waits for
-//! it. The tables take unequal shares of the keys, from one part to two, so that they do not all grow at once: at any
-//! size some have just doubled and others are about to, and the memory per key stays at its mean.
+//! A key is looked for in one cache line: seven items, a tag of each, and a count of the keys that found the line full and
+//! went on to the next. Many small tables instead of a large one, so that growing moves a few thousand items at most and no
+//! request waits for it. Each table grows by its own factor, so that they do not all grow at once and the memory per key
+//! stays at its mean.
 
+use alloc::vec;
 use alloc::vec::Vec;
-use hashbrown::HashTable;
 
 use crate::mix::fold;
 
 /// Tables.
 const PARTS: usize = 1024;
-/// Resolution of the shares.
-const SHARES: usize = 1 << 14;
-/// Which table a key's lower bits lead to.
-static PART_OF: [u16; SHARES] = shares();
+/// Items of a line.
+const ITEMS: usize = 7;
 
 /// What a key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +39,6 @@ impl Found {
     }
 }
 
-/// Locks and remembered ids by account and id.
-#[derive(Debug)]
-pub(crate) struct Index {
-    parts: Vec<HashTable<u64>>,
-}
-
 /// Mixes a key. The ids of one tenant only ever meet each other, so a tenant that builds collisions slows itself down.
 #[inline]
 pub(crate) fn hash(account: u32, id: u128) -> u64 {
@@ -58,119 +51,288 @@ pub(crate) fn hash(account: u32, id: u128) -> u64 {
     fold(first ^ C, u64::from(account).wrapping_mul(A) ^ B)
 }
 
-/// An item keeps the upper half of its hash, from which its table places it again when it grows.
+/// Marks the bytes of a word of tags that are the items'; the last byte is the count.
+const TAGS: u64 = 0x0080_8080_8080_8080;
+/// A one in every byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// One key that went on to the next line.
+const ONE_PASSED: u64 = 1 << 56;
+/// Keys that went on, at most: a count that has come so far stays there.
+const PASSED_MAX: u64 = 0xff << 56;
+
+/// Seven items in a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line {
+    /// The tag of each item from the lowest byte up, 0 for a free place; in the highest byte, how many keys passed by.
+    tags: u64,
+    items: [u64; ITEMS],
+}
+
+const _: () = assert!(size_of::<Line>() == 64);
+
+impl Line {
+    const EMPTY: Self = Self { tags: 0, items: [0; ITEMS] };
+
+    /// One bit for each place with a tag; a place above a matching one may be marked without matching.
+    #[inline(always)]
+    const fn places_with(&self, tag: u64) -> u64 {
+        let other = self.tags ^ tag.wrapping_mul(ONES);
+        other.wrapping_sub(ONES) & !other & TAGS
+    }
+
+    #[inline(always)]
+    const fn has_passed(&self) -> bool {
+        self.tags >= ONE_PASSED
+    }
+}
+
+/// The first place that is marked.
+#[inline(always)]
+const fn first(places: u64) -> usize {
+    (places.trailing_zeros() / 8) as usize
+}
+
+/// Never 0, which marks a free place.
+#[inline(always)]
+const fn tag(hash: u64) -> u64 {
+    hash >> 16 & 0xff | 0x80
+}
+
+/// An item keeps the upper half of its hash, from which its table places it again when it grows, and its tag.
+#[inline(always)]
 const fn item(hash: u64, found: Found) -> u64 {
     hash & 0xffff_ffff_0000_0000 | found.pack() as u64
 }
 
-/// Spreads the kept half over the bits that a table looks at.
-const fn place(item: u64) -> u64 {
-    (item >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+#[inline(always)]
+fn unpacked(item: u64) -> Found {
+    Found::unpack(u32::try_from(item & 0xffff_ffff).unwrap_or(0))
+}
+
+/// One of the tables.
+#[derive(Debug)]
+struct Part {
+    lines: Vec<Line>,
+    len: usize,
+    /// Grows when it has more.
+    len_max: usize,
+}
+
+impl Part {
+    const EMPTY: Self = Self { lines: Vec::new(), len: 0, len_max: 0 };
+
+    /// Where a key's items begin: the upper half of the hash, scaled to the lines.
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        usize::try_from((hash >> 32) * self.lines.len() as u64 >> 32).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    const fn next(&self, line: usize) -> usize {
+        if line + 1 == self.lines.len() { 0 } else { line + 1 }
+    }
+
+    fn put(&mut self, tag: u64, item: u64) {
+        let mut at = self.home(item);
+        loop {
+            let line = &mut self.lines[at];
+            let free = line.places_with(0);
+            if free != 0 {
+                let place = first(free);
+                line.tags |= tag << (place * 8);
+                line.items[place] = item;
+                return;
+            }
+            if line.tags < PASSED_MAX {
+                line.tags += ONE_PASSED;
+            }
+            at = self.next(at);
+        }
+    }
+
+    /// Places the items anew in a third to two thirds more lines: every part by a factor of its own.
+    #[cold]
+    fn grow(&mut self, part: usize) {
+        let lines = self.lines.len();
+        let more = lines + lines * (PARTS + part) / (3 * PARTS) + 1;
+        let old = core::mem::replace(&mut self.lines, vec![Line::EMPTY; more]);
+        // Fuller, and lines pass keys on too often.
+        self.len_max = more * ITEMS * 13 / 16;
+        for line in old {
+            for (place, item) in line.items.into_iter().enumerate() {
+                let tag = line.tags >> (place * 8) & 0xff;
+                if tag != 0 {
+                    self.put(tag, item);
+                }
+            }
+        }
+    }
+}
+
+/// Locks and remembered ids by account and id.
+#[derive(Debug)]
+pub(crate) struct Index {
+    parts: Vec<Part>,
 }
 
 impl Index {
     pub(crate) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| HashTable::new()).collect() }
+        Self { parts: (0..PARTS).map(|_| Part::EMPTY).collect() }
     }
 
+    /// The lower bits of the hash choose the table, the upper half the line in it.
+    #[inline(always)]
+    fn part(hash: u64) -> usize {
+        usize::try_from(hash & (PARTS as u64 - 1)).unwrap_or(0)
+    }
+
+    /// Brings the line of a key into the cache.
     #[inline]
-    fn part(&self, hash: u64) -> usize {
-        // The lower half chooses the table, the upper half the place in it.
-        usize::from(PART_OF[usize::try_from(hash & (SHARES as u64 - 1)).unwrap_or(0)])
+    pub(crate) fn prefetch(&self, hash: u64) {
+        let part = &self.parts[Self::part(hash)];
+        if let Some(line) = part.lines.get(part.home(hash)) {
+            memory::prefetch(line);
+        }
     }
 
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(Found) -> bool) -> Option<Found> {
-        let wanted = hash >> 32;
-        self.parts[self.part(hash)]
-            .find(place(hash), |item| *item >> 32 == wanted && is_it(unpacked(*item)))
-            .map(|item| unpacked(*item))
+        let part = &self.parts[Self::part(hash)];
+        if part.lines.is_empty() {
+            return None;
+        }
+        let tag = tag(hash);
+        let mut at = part.home(hash);
+        loop {
+            let line = &part.lines[at];
+            let mut places = line.places_with(tag);
+            while places != 0 {
+                let item = line.items[first(places)];
+                if item >> 32 == hash >> 32 && is_it(unpacked(item)) {
+                    return Some(unpacked(item));
+                }
+                places &= places - 1;
+            }
+            if !line.has_passed() {
+                return None;
+            }
+            at = part.next(at);
+        }
     }
 
     /// Adds a key that is not there.
     #[inline]
     pub(crate) fn insert(&mut self, hash: u64, found: Found) {
-        let part = self.part(hash);
-        self.parts[part].insert_unique(place(hash), item(hash, found), |item| place(*item));
+        let number = Self::part(hash);
+        let part = &mut self.parts[number];
+        if part.len >= part.len_max {
+            part.grow(number);
+        }
+        part.len += 1;
+        part.put(tag(hash), item(hash, found));
     }
 
     /// Takes out a key that is there.
     pub(crate) fn remove(&mut self, hash: u64, found: Found) {
-        let part = self.part(hash);
+        let part = &mut self.parts[Self::part(hash)];
         let wanted = item(hash, found);
-        let entry = self.parts[part].find_entry(place(hash), |item| *item == wanted);
-        assert!(entry.is_ok(), "what is removed is in the index");
-        if let Ok(entry) = entry {
-            entry.remove();
+        let tag = tag(hash);
+        let mut at = part.home(hash);
+        for _ in 0..part.lines.len() {
+            let next = part.next(at);
+            let line = &mut part.lines[at];
+            let mut places = line.places_with(tag);
+            while places != 0 {
+                let place = first(places);
+                if line.items[place] == wanted {
+                    line.tags &= !(0xff << (place * 8));
+                    part.len -= 1;
+                    return;
+                }
+                places &= places - 1;
+            }
+            // It went by here, and does no longer.
+            if line.tags < PASSED_MAX {
+                line.tags = line.tags.saturating_sub(ONE_PASSED);
+            }
+            at = next;
         }
+        unreachable!("what is removed is in the index");
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.parts.iter().map(HashTable::len).sum()
+        self.parts.iter().map(|part| part.len).sum()
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.parts.iter().map(HashTable::allocation_size).sum()
+        let lines: usize = self.parts.iter().map(|part| part.lines.capacity()).sum();
+        lines * size_of::<Line>() + PARTS * size_of::<Part>()
     }
-}
-
-fn unpacked(item: u64) -> Found {
-    Found::unpack(u32::try_from(item & 0xffff_ffff).unwrap_or(0))
-}
-
-/// Divides the lower bits of a hash among the tables in shares that grow geometrically from 1 to 2.
-const fn shares() -> [u16; SHARES] {
-    // 2^(1/PARTS) in 2.62 fixed point.
-    const STEP: u128 = 4_614_808_732_577_250_304;
-    let mut sums = [0; PARTS];
-    let (mut share, mut sum, mut part) = (1_u128 << 62, 0, 0);
-    while part < PARTS {
-        sum += share;
-        sums[part] = sum;
-        share = (share * STEP) >> 62;
-        part += 1;
-    }
-    let mut shares = [0; SHARES];
-    let (mut bucket, mut part) = (0, 0_u16);
-    while bucket < SHARES {
-        while part as usize + 1 < PARTS && bucket as u128 * sum >= sums[part as usize] * SHARES as u128 {
-            part += 1;
-        }
-        shares[bucket] = part;
-        bucket += 1;
-    }
-    shares
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn found(n: u32) -> Found {
+        if n.is_multiple_of(2) { Found::Lock(n) } else { Found::Op(n) }
+    }
+
+    fn is_in(index: &Index, hash: u64, n: u32) -> bool {
+        index.find(hash, |other| other == found(n)).is_some()
+    }
+
     #[test]
     fn keys_are_found_until_they_are_removed() {
         let mut index = Index::new();
         let keys: Vec<(u64, u32)> = (0..100_000_u32).map(|n| (hash(n % 7, u128::from(n) << 40), n)).collect();
-        for (hash, n) in &keys {
-            index.insert(*hash, if n % 2 == 0 { Found::Lock(*n) } else { Found::Op(*n) });
+        for round in 0..3 {
+            for (hash, n) in keys.iter().filter(|(_, n)| round == 0 || n % 2 == 0) {
+                index.insert(*hash, found(*n));
+            }
+            assert!(keys.iter().all(|(hash, n)| is_in(&index, *hash, *n)));
+            for (hash, n) in keys.iter().filter(|(_, n)| n % 2 == 0) {
+                index.remove(*hash, found(*n));
+            }
+            assert!(keys.iter().all(|(hash, n)| is_in(&index, *hash, *n) == (n % 2 == 1)));
+            assert_eq!(index.len(), 50_000);
         }
-        let find = |index: &Index, hash: u64, n: u32| {
-            index.find(hash, |found| matches!(found, Found::Lock(slot) | Found::Op(slot) if slot == n))
-        };
-        assert!(keys.iter().all(|(hash, n)| find(&index, *hash, *n).is_some()));
-        for (hash, n) in keys.iter().filter(|(_, n)| n % 2 == 0) {
-            index.remove(*hash, Found::Lock(*n));
-        }
-        assert!(keys.iter().all(|(hash, n)| find(&index, *hash, *n).is_some() == (n % 2 == 1)));
-        assert_eq!(index.len(), 50_000);
+        let bytes = index.memory_bytes() - PARTS * size_of::<Part>();
+        assert!(bytes < 100_000 * 18, "{bytes} bytes for what were 100,000 keys");
     }
 
     #[test]
-    fn shares_grow_from_one_to_two_and_every_table_has_one() {
-        let mut counts = alloc::vec![0_usize; PARTS];
-        PART_OF.iter().for_each(|part| counts[usize::from(*part)] += 1);
-        assert!(counts.iter().all(|count| *count >= 10), "every table takes part");
-        let first: usize = counts[..16].iter().sum();
-        let last: usize = counts[PARTS - 16..].iter().sum();
-        assert!(last * 100 >= first * 185 && last * 100 <= first * 215, "{first} {last}");
+    fn keys_that_all_meet_are_found_too() {
+        let mut index = Index::new();
+        // One part, one line, one tag; only the slots differ. So many that counts of passing keys stay at their end.
+        let hash = 0x1234_5678_009a_0001;
+        (0..2000).for_each(|n| index.insert(hash, found(n)));
+        assert!((0..2000).all(|n| is_in(&index, hash, n)));
+        (0..2000).step_by(2).for_each(|n| index.remove(hash, found(n)));
+        assert!((0..2000).all(|n| is_in(&index, hash, n) == (n % 2 == 1)));
+        (0..2000).step_by(2).for_each(|n| index.insert(hash, found(n)));
+        assert!((0..2000).all(|n| is_in(&index, hash, n)));
+        assert_eq!(
+            (index.len(), is_in(&index, hash, 2000), is_in(&index, hash ^ 1 << 16, 0)),
+            (2000, false, false)
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "what is removed is in the index")]
+    fn what_is_not_there_cannot_be_removed() {
+        let mut index = Index::new();
+        index.insert(hash(1, 1), found(1));
+        index.remove(hash(1, 1), found(3));
+    }
+
+    #[test]
+    fn tables_grow_apart() {
+        let mut index = Index::new();
+        (0..400_000_u32).for_each(|n| index.insert(hash(1, u128::from(n)), found(n)));
+        let sizes = || index.parts.iter().map(|part| part.lines.len());
+        let (least, most) = (sizes().min().unwrap(), sizes().max().unwrap());
+        assert!(most * 100 > least * 115, "from {least} to {most} lines");
     }
 }

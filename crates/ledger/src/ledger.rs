@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use surety_protocol::{
-    Amount, AssetId, Caller, Code, End, Id, Kind, MerchantBody, MerchantId, MerchantKey, PartitionHandle,
-    QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
+    Amount, AssetId, Caller, Code, End, Epoch, Id, Kind, MerchantBody, MerchantId, MerchantKey,
+    PartitionHandle, QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
 };
 
 use crate::canon::{Sink, WordHash, put_key};
@@ -133,6 +133,14 @@ pub(crate) struct Tenant {
     pub(crate) ids: u64,
     pub(crate) tombstones: u64,
     pub(crate) advices: u64,
+}
+
+impl Tenant {
+    /// True if it may send requests. The operator needs no permission.
+    #[inline]
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.quotas.tenant == TenantId(0) || self.is_set && self.quotas.enabled == 1
+    }
 }
 
 /// The price of an asset in a quote currency.
@@ -309,16 +317,18 @@ impl Ledger {
     /// A hint: these requests or records come next. Brings what they touch into the processor's cache; changes nothing.
     /// Sixteen to sixty-four at a time are worth it once the ledger is larger than the cache: what one request waits for in
     /// turn is fetched for all of them at once.
-    pub fn warm(&self, records: &[Record]) -> u64 {
-        let mut sum = 0;
+    pub fn warm(&self, records: &[Record]) {
         for records in records.chunks(WARM_MAX) {
-            let mut found = [[None; 2]; WARM_MAX];
-            for (record, found) in records.iter().zip(&mut found) {
-                *found = self.touch_index(record);
+            let mut keys = [[None; 2]; WARM_MAX];
+            for (record, keys) in records.iter().zip(&mut keys) {
+                *keys = self.index_keys(record);
+                keys.iter().flatten().for_each(|hash| self.index.prefetch(*hash));
             }
-            sum ^= found.iter().flatten().flatten().fold(0, |sum, found| sum ^ self.touch_entry(*found));
+            // Their own ids are mostly new, and lead nowhere.
+            for hash in keys.iter().take(records.len()).filter_map(|keys| keys[1]) {
+                self.prefetch_entry(hash);
+            }
         }
-        sum
     }
 
     /// Hash of the whole state: equal for equal states, whatever their history.
@@ -663,26 +673,32 @@ impl Ledger {
         outcome: &Outcome,
         replies: &mut Vec<Reply>,
     ) {
-        replies.push(Reply::default());
-        let Some(reply) = replies.last_mut() else { return };
-        reply.id = record.id;
-        reply.approved = Amount(outcome.approved);
-        reply.extra = Amount(outcome.extra);
-        reply.free = Amount(self.partitions[partition as usize].money.free);
-        reply.seq = seq;
-        reply.deadline = outcome.deadline;
-        reply.time = self.time;
-        reply.shard = self.config.shard;
-        reply.capture = outcome.capture;
-        reply.code = outcome.code as u8;
-        reply.end = outcome.end as u8;
-        reply.kind = record.kind;
-        if let Some(slot) = outcome.lock {
-            let lock = self.locks.get(slot);
-            reply.remaining = Amount(self.remaining(lock));
-            reply.version = lock.version;
-            reply.end = lock.end as u8;
-        }
+        let (remaining, version, end) = match outcome.lock {
+            Some(slot) => {
+                let lock = self.locks.get(slot);
+                (self.remaining(lock), lock.version, lock.end)
+            }
+            None => (0, 0, outcome.end),
+        };
+        replies.push(Reply {
+            id: record.id,
+            approved: Amount(outcome.approved),
+            remaining: Amount(remaining),
+            free: Amount(self.partitions[partition as usize].money.free),
+            extra: Amount(outcome.extra),
+            seq,
+            deadline: outcome.deadline,
+            time: self.time,
+            epoch: Epoch(0),
+            shard: self.config.shard,
+            version,
+            capture: outcome.capture,
+            code: outcome.code as u8,
+            end: end as u8,
+            flags: 0,
+            kind: record.kind,
+            reserved: [0; 10],
+        });
     }
 
     /// R of a lock.

@@ -140,22 +140,20 @@ impl Ledger {
             + self.merchants.allocation_size()
     }
 
-    /// Reads the index where a request will read it. Says what it leads to.
-    pub(crate) fn touch_index(&self, record: &Record) -> [Option<Found>; 2] {
+    /// Where a request will look into the index.
+    pub(crate) fn index_keys(&self, record: &Record) -> [Option<u64>; 2] {
         let Some(kind) = record.kind() else { return [None; 2] };
         let Some(account) = self.account_slot(record.tenant, record.partition) else { return [None; 2] };
-        let lead = |id: u128| self.index.find(crate::index::hash(account, id), |_| true);
-        [lead(record.id.0), lock_named(kind, record).and_then(|lock| lead(lock.0))]
+        let hash = |id: u128| crate::index::hash(account, id);
+        [Some(hash(record.id.0)), lock_named(kind, record).map(|lock| hash(lock.0))]
     }
 
-    /// Reads an entry.
-    pub(crate) fn touch_entry(&self, found: Found) -> u64 {
-        match found {
-            Found::Lock(slot) => {
-                let lock = self.locks.get(slot);
-                lock.seq.0 ^ u64::from(lock.count) ^ u64::try_from(lock.approved & 1).unwrap_or(0)
-            }
-            Found::Op(slot) => self.ops.get(slot).seq.0,
+    /// Brings the entry into the cache to which the index leads, as far as it tells without reading it.
+    pub(crate) fn prefetch_entry(&self, hash: u64) {
+        match self.index.find(hash, |_| true) {
+            Some(Found::Lock(slot)) => memory::prefetch(self.locks.get(slot)),
+            Some(Found::Op(slot)) => memory::prefetch(self.ops.get(slot)),
+            None => {}
         }
     }
 
@@ -210,7 +208,7 @@ impl Ledger {
             headroom: ext.headroom,
             captured: lock.captured,
             released: lock.released,
-            expired: lock.expired,
+            expired: lock.expired(ext.headroom),
             remaining: lock.remaining(ext.headroom),
             pending: ext.pending,
             is_certified: lock.has(flag::CERTIFIED),

@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
-const CHUNK_BITS: u32 = 12;
-const CHUNK_LEN: usize = 1 << CHUNK_BITS;
+const FIRST_BITS: u32 = 6;
+/// Slots of the first chunk; each further one holds twice as many as the one before. What is not used of the last is address
+/// space that was never touched.
+const FIRST_LEN: u32 = 1 << FIRST_BITS;
 
 /// Something with room for the number of another slot. Free slots are chained by it, so a freed thing must not need it.
 pub(crate) trait Link: Copy {
@@ -22,6 +24,14 @@ pub(crate) struct Slab<T> {
     len: usize,
     /// Slots ever used.
     used: u32,
+}
+
+/// The chunk of a slot, and its place there.
+#[inline(always)]
+const fn place(slot: u32) -> (usize, usize) {
+    let from_first = slot + FIRST_LEN;
+    let top = from_first.ilog2();
+    ((top - FIRST_BITS) as usize, (from_first ^ 1 << top) as usize)
 }
 
 impl<T: Link> Slab<T> {
@@ -52,7 +62,7 @@ impl<T: Link> Slab<T> {
         let slot = self.used;
         self.used += 1;
         match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_LEN => chunk.push(value),
+            Some(chunk) if chunk.len() < chunk.capacity() => chunk.push(value),
             _ => self.add_chunk(value),
         }
         slot
@@ -61,7 +71,9 @@ impl<T: Link> Slab<T> {
     #[cold]
     fn add_chunk(&mut self, value: T) {
         assert!(self.used < NONE >> 1, "fewer than 2^31 slots");
-        let mut chunk = Vec::with_capacity(CHUNK_LEN);
+        let mut chunk = Vec::new();
+        // Exactly: the lengths of chunks tell where a slot is.
+        chunk.reserve_exact((FIRST_LEN as usize) << self.chunks.len());
         chunk.push(value);
         self.chunks.push(chunk);
     }
@@ -74,18 +86,21 @@ impl<T: Link> Slab<T> {
         self.len -= 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, slot: u32) -> &T {
-        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK_LEN - 1)]
+        let (chunk, at) = place(slot);
+        &self.chunks[chunk][at]
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, slot: u32) -> &mut T {
-        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK_LEN - 1)]
+        let (chunk, at) = place(slot);
+        &mut self.chunks[chunk][at]
     }
 
+    /// Bytes of the slots that were ever used.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.chunks.len() * CHUNK_LEN * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
+        self.used as usize * size_of::<T>() + self.chunks.capacity() * size_of::<Vec<T>>()
     }
 }
 
@@ -102,6 +117,18 @@ mod tests {
         }
         fn set_link(&mut self, slot: u32) {
             self.1 = slot;
+        }
+    }
+
+    #[test]
+    fn every_slot_has_a_place_of_its_own() {
+        let mut expected = (0, 0);
+        for slot in 0..100_000 {
+            assert_eq!(place(slot), expected, "slot {slot}");
+            expected.1 += 1;
+            if expected.1 == (FIRST_LEN as usize) << expected.0 {
+                expected = (expected.0 + 1, 0);
+            }
         }
     }
 

@@ -89,9 +89,9 @@ impl Ledger {
         let is_found = self.find(lock.account, lock.id) == Some(Found::Lock(slot));
         place.check("one effect per key", 1, u128::from(is_found))?;
         let ext = if lock.ext == NONE { Ext::default() } else { *self.exts.get(lock.ext) };
-        let gone = lock.captured + lock.released + lock.expired;
+        let gone = lock.captured + lock.released;
         place.check_at_most("C + V + E <= A + G", lock.approved + ext.headroom, gone)?;
-        let remaining = lock.approved + ext.headroom - gone;
+        let remaining = lock.remaining(ext.headroom);
         if !lock.is_live() {
             place.check("an ended lock holds nothing", 0, remaining)?;
         }

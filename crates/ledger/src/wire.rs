@@ -4,7 +4,7 @@
 //! millions of times a second. A test compares the two.
 
 use surety_protocol::limits::BODY_BYTES;
-use surety_protocol::{ActorId, Id, Kind, Record, Time};
+use surety_protocol::{ActorId, Amount, Id, Kind, LockBody, MerchantId, QuoteId, Record, Time};
 
 use crate::mix::fold;
 
@@ -16,6 +16,13 @@ mod offset {
     pub(super) const CHANGE_CAPTURE: usize = 52;
     pub(super) const LOCK_DEADLINE: usize = 24;
     pub(super) const LOCK_PRICE_SEQ: usize = 32;
+    pub(super) const FLOOR: usize = 0;
+    pub(super) const MERCHANT: usize = 16;
+    pub(super) const USER: usize = 40;
+    pub(super) const LIFE: usize = 48;
+    pub(super) const CATEGORY: usize = 52;
+    pub(super) const QUOTE: usize = 54;
+    pub(super) const VERSION: usize = 54;
     /// Of changes and consumptions.
     pub(super) const ACTOR: usize = 48;
 }
@@ -23,9 +30,41 @@ mod offset {
 /// The lock of a change or a consumption.
 #[inline]
 pub(crate) fn lock_of(record: &Record) -> Id {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&record.body[offset::LOCK..offset::LOCK + 16]);
-    Id(u128::from_le_bytes(bytes))
+    Id(u128::from_le_bytes(part(record, offset::LOCK)))
+}
+
+/// The least that a lock request wants.
+#[inline]
+pub(crate) fn floor_of(record: &Record) -> Amount {
+    Amount(u128::from_le_bytes(part(record, offset::FLOOR)))
+}
+
+/// The body of a lock request as it was sent: what the engine fills in is zero.
+#[inline]
+pub(crate) fn lock_body(record: &Record) -> LockBody {
+    LockBody {
+        floor: floor_of(record),
+        merchant: MerchantId(u64::from_le_bytes(part(record, offset::MERCHANT))),
+        deadline: Time::ZERO,
+        price_seq: 0,
+        user: u64::from_le_bytes(part(record, offset::USER)),
+        life_ms: u32::from_le_bytes(part(record, offset::LIFE)),
+        category: u16::from_le_bytes(part(record, offset::CATEGORY)),
+        quote: QuoteId(u16::from_le_bytes(part(record, offset::QUOTE))),
+    }
+}
+
+/// The version that a change names.
+#[inline]
+pub(crate) fn version_of(record: &Record) -> u16 {
+    u16::from_le_bytes(part(record, offset::VERSION))
+}
+
+#[inline(always)]
+fn part<const N: usize>(record: &Record, at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&record.body[at..at + N]);
+    bytes
 }
 
 /// Completes a change.
@@ -126,8 +165,7 @@ fn word(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use surety_protocol::{
-        Amount, ChangeBody, ConsumeBody, Flags, LockBody, Origin, PartitionHandle, TenantId,
-        limits::RECORD_BYTES,
+        ChangeBody, ConsumeBody, Flags, Origin, PartitionHandle, TenantId, limits::RECORD_BYTES,
     };
 
     fn record(kind: Kind) -> Record {
@@ -148,6 +186,9 @@ mod tests {
         let body = LockBody { deadline: Time(8), price_seq: 9, ..lock.body() };
         set_lock(&mut lock, Time(8), 9);
         assert_eq!(lock.body::<LockBody>(), body);
+        assert_eq!(version_of(&capture), capture.body::<ChangeBody>().version);
+        let sent = LockBody { deadline: Time::ZERO, price_seq: 0, ..lock.body() };
+        assert_eq!((lock_body(&lock), floor_of(&lock)), (sent, sent.floor));
         let consume = record(Kind::Consume);
         assert_eq!(lock_of(&consume), consume.body::<ConsumeBody>().lock);
         for kind in Kind::ALL {

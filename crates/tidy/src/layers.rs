@@ -23,6 +23,14 @@ pub struct Layer {
 /// The whole map, bottom up. A new member gets its line here first.
 pub const LAYERS: &[Layer] = &[
     Layer {
+        package: "memory",
+        directory: "crates/memory",
+        is_pure: true,
+        members: &[],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "surety-protocol",
         directory: "crates/protocol",
         is_pure: true,
@@ -38,7 +46,7 @@ pub const LAYERS: &[Layer] = &[
         package: "ledger",
         directory: "crates/ledger",
         is_pure: true,
-        members: &["surety-protocol"],
+        members: &["memory", "surety-protocol"],
         foreign: &[
             ("ruint", "256-bit products of units and prices"),
             ("hashbrown", "hash tables of slots, with hashes of our own"),
@@ -114,6 +122,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/surety",
         is_pure: false,
         members: &[
+            "memory",
             "surety-protocol",
             "surety-client",
             "ledger",
@@ -131,6 +140,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "benches",
         is_pure: false,
         members: &[
+            "memory",
             "surety-protocol",
             "surety-client",
             "ledger",

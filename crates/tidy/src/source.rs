@@ -164,7 +164,14 @@ pub fn is_finished(path: &str, text: &str) -> Vec<Finding> {
         .collect()
 }
 
-/// `unsafe` lives in the storage crate alone, each block with its reason.
+/// The only crates with `unsafe`: files and their buffers; cache hints and large pages.
+const UNSAFE_HOMES: [&str; 2] = ["crates/storage/", "crates/memory/"];
+
+fn may_be_unsafe(path: &str) -> bool {
+    UNSAFE_HOMES.iter().any(|home| path.starts_with(home))
+}
+
+/// `unsafe` lives in two small crates alone, each block with its reason.
 #[must_use]
 pub fn unsafe_is_confined(path: &str, text: &str) -> Vec<Finding> {
     let code = code_only(text);
@@ -173,12 +180,12 @@ pub fn unsafe_is_confined(path: &str, text: &str) -> Vec<Finding> {
         let above = lines[..at].iter().rev().take_while(|line| line.trim_start().starts_with("//"));
         above.chain([&lines[at]]).any(|line| line.contains("SAFETY: "))
     };
-    let is_storage = path.starts_with("crates/storage/");
+    let is_home = may_be_unsafe(path);
     code.lines()
         .enumerate()
         .filter(|(_, line)| says(line, "unsafe"))
-        .filter_map(|(at, _)| match (is_storage, has_reason(at)) {
-            (false, _) => Some(Finding::at(path, at + 1, "`unsafe` lives in crates/storage alone")),
+        .filter_map(|(at, _)| match (is_home, has_reason(at)) {
+            (false, _) => Some(Finding::at(path, at + 1, "`unsafe` lives in crates/storage and crates/memory alone")),
             (true, false) => Some(Finding::at(path, at + 1, "say why it is sound: `// SAFETY: `")),
             (true, true) => None,
         })
@@ -202,8 +209,10 @@ pub fn is_pure(path: &str, text: &str) -> Vec<Finding> {
 #[must_use]
 pub fn declares_purity(path: &str, text: &str) -> Vec<Finding> {
     let code = code_only(text);
-    ["#![no_std]", "#![forbid(unsafe_code)]"]
+    let forbids_unsafe = (!may_be_unsafe(path)).then_some("#![forbid(unsafe_code)]");
+    ["#![no_std]"]
         .into_iter()
+        .chain(forbids_unsafe)
         .filter(|attribute| !code.lines().any(|line| line.trim() == *attribute))
         .map(|attribute| Finding::of(path, format!("a pure crate's root says `{attribute}`")))
         .collect()
@@ -288,6 +297,7 @@ mod tests {
         let reasoned = "// SAFETY: nobody else has it.\nunsafe { x() }\n";
         check(unsafe_is_confined, "crates/storage/src/a.rs", reasoned, &[]);
         check(unsafe_is_confined, "crates/storage/src/a.rs", "unsafe { x() }\n", &[1]);
+        check(unsafe_is_confined, "crates/memory/src/a.rs", reasoned, &[]);
         check(unsafe_is_confined, "crates/wal/src/a.rs", reasoned, &[2]);
         check(unsafe_is_confined, "crates/wal/src/a.rs", "#![forbid(unsafe_code)] // unsafe\n", &[]);
     }
@@ -302,6 +312,8 @@ mod tests {
         check(is_pure, "a.rs", "let x = rand::random();\nasync fn a() {}\n", &[1, 2]);
         check(declares_purity, "lib.rs", "#![no_std]\n#![forbid(unsafe_code)]\n", &[]);
         check(declares_purity, "lib.rs", "// #![no_std]\n#![forbid(unsafe_code)]\n", &[0]);
+        check(declares_purity, "lib.rs", "#![no_std]\n", &[0]);
+        check(declares_purity, "crates/memory/src/lib.rs", "#![no_std]\n", &[]);
         check(declares_purity, "lib.rs", "", &[0, 0]);
     }
 

@@ -115,8 +115,7 @@ impl Ledger {
         record: &mut Record,
         outcome: &mut Outcome,
     ) -> Result<(), Code> {
-        let body: ChangeBody = record.body();
-        let slot = match self.find(ask.account, body.lock.0) {
+        let slot = match self.find(ask.account, wire::lock_of(record).0) {
             Some(Found::Lock(slot)) => slot,
             other => {
                 *outcome = self.not_a_lock(other);
@@ -132,9 +131,9 @@ impl Ledger {
         }
         let settle_by = self.settle_by_of_lock(ask.partition, &lock);
         let judged = if lock.end == End::Expired {
-            self.judge_late(ask, &lock, &body, record, settle_by)
+            self.judge_late(ask, &lock, record, settle_by)
         } else {
-            self.judge_capture(ask, &lock, &body, record, settle_by)
+            self.judge_capture(ask, &lock, record, settle_by)
         };
         let (code, draw) = match judged {
             Ok(judged) => judged,
@@ -180,14 +179,13 @@ impl Ledger {
         &self,
         ask: &Ask,
         lock: &Lock,
-        body: &ChangeBody,
         record: &Record,
         settle_by: Time,
     ) -> Result<(Code, Draw), Code> {
         if !lock.is_live() {
             return Err(ended_code(lock));
         }
-        check_version(lock, body.version)?;
+        check_version(lock, wire::version_of(record))?;
         check_room(lock)?;
         let wanted = self.collateral_of_capture(lock, record.amount.0);
         let capturable = lock.total() - lock.captured;
@@ -223,7 +221,6 @@ impl Ledger {
         &self,
         ask: &Ask,
         lock: &Lock,
-        body: &ChangeBody,
         record: &Record,
         settle_by: Time,
     ) -> Result<(Code, Draw), Code> {
@@ -233,14 +230,18 @@ impl Ledger {
         if !is_open {
             return Err(Code::NotOpen);
         }
-        check_version(lock, body.version)?;
+        check_version(lock, wire::version_of(record))?;
         check_room(lock)?;
         if partition.stops_locks() {
             return Err(Code::Frozen);
         }
         let wanted = self.collateral_of_capture(lock, record.amount.0);
-        let late = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).late };
-        let is_covered = late.checked_add(wanted).is_some_and(|late| late <= lock.expired)
+        let (late, headroom) = match lock.ext {
+            NONE => (0, 0),
+            ext => (self.exts.get(ext).late, self.exts.get(ext).headroom),
+        };
+        let expired = lock.expired(headroom);
+        let is_covered = late.checked_add(wanted).is_some_and(|late| late <= expired)
             && wanted <= partition.available(until(settle_by));
         if is_covered {
             Ok((Code::Approved, Draw { free: wanted, ..Draw::default() }))
@@ -312,26 +313,20 @@ impl Ledger {
         record: &mut Record,
         outcome: &mut Outcome,
     ) -> Result<(), Code> {
-        let body: ChangeBody = record.body();
-        match self.find(ask.account, body.lock.0) {
-            Some(Found::Lock(slot)) => return self.release_lock(slot, body.version, record, outcome),
+        let lock = wire::lock_of(record).0;
+        match self.find(ask.account, lock) {
+            Some(Found::Lock(slot)) => return self.release_lock(slot, record, outcome),
             Some(Found::Op(slot)) => {
                 outcome.end = self.end_of_op(self.ops.get(slot));
                 // It never held anything.
                 outcome.code = if outcome.end == End::None { Code::UnknownLock } else { Code::Approved };
             }
-            None => *outcome = self.release_unknown(ask, body.lock.0)?,
+            None => *outcome = self.release_unknown(ask, lock)?,
         }
         Ok(())
     }
 
-    fn release_lock(
-        &mut self,
-        slot: u32,
-        version: u16,
-        record: &mut Record,
-        outcome: &mut Outcome,
-    ) -> Result<(), Code> {
+    fn release_lock(&mut self, slot: u32, record: &mut Record, outcome: &mut Outcome) -> Result<(), Code> {
         let lock = *self.locks.get(slot);
         if self.is_overdue(&lock) {
             return Err(Code::Overloaded);
@@ -339,7 +334,9 @@ impl Ledger {
         outcome.lock = Some(slot);
         outcome.code = match lock.end {
             End::Live if lock.has(flag::CALLED) => Code::GuaranteeCalled,
-            End::Live | End::Expired => check_version(&lock, version).err().unwrap_or(Code::Approved),
+            End::Live | End::Expired => {
+                check_version(&lock, wire::version_of(record)).err().unwrap_or(Code::Approved)
+            }
             _ => Code::Approved,
         };
         if outcome.code != Code::Approved {

@@ -47,7 +47,7 @@ impl Ledger {
         record: &mut Record,
         outcome: &mut Outcome,
     ) -> Result<(), Code> {
-        let mut body: LockBody = record.body();
+        let body = wire::lock_body(record);
         let policy = &self.partitions[ask.partition as usize].policy;
         let life =
             if body.life_ms == 0 { policy.life_default } else { Time::from_millis(body.life_ms.into()) };
@@ -63,11 +63,9 @@ impl Ledger {
                 outcome.end = if code == Code::AlreadyReleased { End::Tombstone } else { End::Declined };
             }
             Ok((terms, grant)) => {
-                body.deadline = deadline;
-                body.price_seq = terms.price_seq.0;
-                wire::set_lock(record, body.deadline, body.price_seq);
+                wire::set_lock(record, deadline, terms.price_seq.0);
                 record.result = Amount(grant.collateral + grant.headroom);
-                let slot = self.make_lock(ask, record, &body, terms, grant);
+                let slot = self.make_lock(ask, record, &LockBody { deadline, ..body }, terms, grant);
                 outcome.needs_op = false;
                 self.show_first(slot, outcome);
             }

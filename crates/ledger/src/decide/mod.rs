@@ -18,8 +18,8 @@ use alloc::vec::Vec;
 use surety_protocol::limits::{AMOUNT_MAX, ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX, UNITS_MAX};
 use surety_protocol::{
     ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody,
-    Id, Kind, LockBody, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply,
-    Rights, Roles, Seq, StakeBody, TenantBody, TenantId, Time,
+    Id, Kind, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles,
+    Seq, StakeBody, TenantBody, TenantId, Time,
 };
 
 use crate::canon::{Sink, WordHash};
@@ -301,6 +301,10 @@ impl Ledger {
         if tenant != caller.tenant && !operator || !caller.roles.allow(kind) {
             return Err(Code::NoRight);
         }
+        let is_for_operator = matches!(kind.origin(), Origin::Admin | Origin::Chain);
+        if !operator && !is_for_operator {
+            return self.admit_tenant(caller, tenant, kind, record);
+        }
         if !operator && !self.is_enabled(caller.tenant) {
             return Err(Code::NoRight);
         }
@@ -308,47 +312,52 @@ impl Ledger {
             return Err(Code::UnknownPartition);
         }
         let concerns_shard = record.partition.number() == 0;
-        match kind.origin() {
-            Origin::Admin | Origin::Chain => {
-                let own_merchant = kind == Kind::MerchantSet && caller.roles.has(Roles::ADMIN);
-                if !operator && !own_merchant {
-                    return Err(Code::NoRight);
-                }
-                let is_known = is_for_shard(kind)
-                    || kind == Kind::PartitionCreate
-                    || !concerns_shard && self.partition_slot(record.partition).is_some();
-                if is_known { Ok((tenant, None)) } else { Err(Code::UnknownPartition) }
-            }
-            _ if operator => {
-                let is_known = !concerns_shard && self.partition_slot(record.partition).is_some();
-                if is_known { Ok((tenant, None)) } else { Err(Code::UnknownPartition) }
-            }
-            _ => {
-                let account = self.account_slot(tenant, record.partition).ok_or(Code::UnknownPartition)?;
-                let rights = self.account(account).rights;
-                if rights == Rights::default() {
-                    return Err(Code::UnknownPartition);
-                }
-                // A burn declines a payment: not for those who only read.
-                let is_burn = kind == Kind::Lookup && record.flags().has(Flags::BURN);
-                if is_burn && !caller.roles.has(Roles::AUTHORIZER) {
-                    return Err(Code::NoRight);
-                }
-                if may(rights, kind, record.flags()) {
-                    Ok((tenant, Some(account)))
-                } else {
-                    Err(Code::NoRight)
-                }
-            }
+        let own_merchant = kind == Kind::MerchantSet && caller.roles.has(Roles::ADMIN);
+        if !operator && !own_merchant {
+            return Err(Code::NoRight);
         }
+        let concerns_no_partition = is_for_operator && (is_for_shard(kind) || kind == Kind::PartitionCreate);
+        let is_known =
+            concerns_no_partition || !concerns_shard && self.partition_slot(record.partition).is_some();
+        if is_known { Ok((tenant, None)) } else { Err(Code::UnknownPartition) }
+    }
+
+    /// What a tenant that is not the operator may do on a partition.
+    #[inline]
+    fn admit_tenant(
+        &self,
+        caller: &Caller,
+        tenant: TenantId,
+        kind: Kind,
+        record: &Record,
+    ) -> Result<(TenantId, Option<u32>), Code> {
+        let account = self.account_slot(tenant, record.partition);
+        let is_enabled = match account {
+            Some(account) => self.tenants[self.account(account).tenant_slot as usize].is_enabled(),
+            None => self.is_enabled(tenant),
+        };
+        if !is_enabled {
+            return Err(Code::NoRight);
+        }
+        if record.partition.shard() != self.config.shard {
+            return Err(Code::UnknownPartition);
+        }
+        let account = account.ok_or(Code::UnknownPartition)?;
+        let rights = self.account(account).rights;
+        if rights == Rights::default() {
+            return Err(Code::UnknownPartition);
+        }
+        // A burn declines a payment: not for those who only read.
+        let is_burn = kind == Kind::Lookup && record.flags().has(Flags::BURN);
+        if is_burn && !caller.roles.has(Roles::AUTHORIZER) {
+            return Err(Code::NoRight);
+        }
+        if may(rights, kind, record.flags()) { Ok((tenant, Some(account))) } else { Err(Code::NoRight) }
     }
 
     fn is_enabled(&self, tenant: TenantId) -> bool {
-        tenant == TenantId(0)
-            || self.tenant_slots.get(&tenant.0).is_some_and(|slot| {
-                let tenant = &self.tenants[*slot as usize];
-                tenant.is_set && tenant.quotas.enabled == 1
-            })
+        let slot = self.tenant_slots.get(&tenant.0);
+        tenant == TenantId(0) || slot.is_some_and(|slot| self.tenants[*slot as usize].is_enabled())
     }
 
     fn check_window(&self, ask: &Ask) -> Result<(), Code> {
@@ -642,7 +651,7 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
             | Kind::WriteOff
     );
     let amount_max = if kind == Kind::Withdraw { UNITS_MAX } else { AMOUNT_MAX };
-    if record.amount.0 > amount_max || kind == Kind::Lock && !record.body::<LockBody>().floor.is_in_range() {
+    if record.amount.0 > amount_max || kind == Kind::Lock && !wire::floor_of(record).is_in_range() {
         return false;
     }
     let takes_none = matches!(kind, Kind::Release | Kind::Reverse | Kind::Settle | Kind::Lookup);

@@ -1,0 +1,10 @@
+//! What safe Rust cannot ask of memory: to be on its way before it is needed, and to come in large pages.
+//!
+//! A leaf that knows no other crate, so that pure crates may use it; nothing here can change what a program computes.
+#![no_std]
+
+mod allocator;
+mod prefetch;
+
+pub use allocator::LargePages;
+pub use prefetch::prefetch;
