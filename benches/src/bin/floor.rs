@@ -19,7 +19,7 @@ use server::{Durability, IoMode};
 use surety_protocol::{Roles, TenantId};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::LargePages<mimalloc::MiMalloc> = memory::LargePages(mimalloc::MiMalloc);
 
 /// Measures Surety against the floor of this machine.
 ///

@@ -160,7 +160,7 @@ impl Engine {
             let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };
             Record { tenant, ..record }
         }));
-        core::hint::black_box(self.ledger.warm(&self.operation));
+        self.ledger.warm(&self.operation);
     }
 
     /// Lets time pass: call it at the start of every batch, and when [`Engine::poll_timeout`] has come.

@@ -116,8 +116,18 @@ pub fn recover<S: Storage>(
     Ok(Recovered { config, ledger, log, report })
 }
 
+/// Records whose entries are fetched at once.
+const WARM: usize = 64;
+
 fn replay<E>(ledger: &mut Ledger, first: Seq, records: &[Record]) -> Result<(), RecoverError<E>> {
+    let mut warm = first;
     for (seq, operation) in operations(first, records) {
+        if seq >= warm {
+            let next = &records[usize::try_from(seq.0 - first.0).unwrap_or(0)..];
+            let next = &next[..next.len().min(WARM)];
+            ledger.warm(next);
+            warm = Seq(seq.0 + next.len() as u64);
+        }
         ledger.replay(seq, operation).map_err(|divergence| RecoverError::Diverged { seq, divergence })?;
     }
     Ok(())

@@ -129,7 +129,7 @@ fn replay_rate(config: Config, records: usize) {
     while at < load.log.len() {
         if at >= warmed {
             warmed = (at + BATCH).min(load.log.len());
-            std::hint::black_box(ledger.warm(&load.log[at..warmed]));
+            ledger.warm(&load.log[at..warmed]);
         }
         let length = ledger::operation_len(&load.log[at..]).expect("a whole log");
         ledger.replay(Seq(at as u64 + 1), &load.log[at..at + length]).expect("the log that was made");

@@ -110,6 +110,11 @@ fn unpacked(item: u64) -> Found {
     Found::unpack(u32::try_from(item & 0xffff_ffff).unwrap_or(0))
 }
 
+/// How many keys a table of so many lines takes. Fuller, and its lines pass keys on too often.
+const fn room(lines: usize) -> usize {
+    lines * ITEMS * 13 / 16
+}
+
 /// One of the tables.
 #[derive(Debug)]
 struct Part {
@@ -125,7 +130,7 @@ impl Part {
     /// Where a key's items begin: the upper half of the hash, scaled to the lines.
     #[inline(always)]
     fn home(&self, hash: u64) -> usize {
-        usize::try_from((hash >> 32) * self.lines.len() as u64 >> 32).unwrap_or(0)
+        usize::try_from(((hash >> 32) * self.lines.len() as u64) >> 32).unwrap_or(0)
     }
 
     #[inline(always)]
@@ -155,10 +160,12 @@ impl Part {
     #[cold]
     fn grow(&mut self, part: usize) {
         let lines = self.lines.len();
-        let more = lines + lines * (PARTS + part) / (3 * PARTS) + 1;
+        self.place_anew(lines + lines * (PARTS + part) / (3 * PARTS) + 1);
+    }
+
+    fn place_anew(&mut self, more: usize) {
         let old = core::mem::replace(&mut self.lines, vec![Line::EMPTY; more]);
-        // Fuller, and lines pass keys on too often.
-        self.len_max = more * ITEMS * 13 / 16;
+        self.len_max = room(more);
         for line in old {
             for (place, item) in line.items.into_iter().enumerate() {
                 let tag = line.tags >> (place * 8) & 0xff;
@@ -179,6 +186,15 @@ pub(crate) struct Index {
 impl Index {
     pub(crate) fn new() -> Self {
         Self { parts: (0..PARTS).map(|_| Part::EMPTY).collect() }
+    }
+
+    /// Takes the memory of so many keys now.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        // Keys do not fall evenly: a sixteenth more.
+        let each = keys.div_ceil(PARTS) * 17 / 16;
+        for part in self.parts.iter_mut().filter(|part| part.len_max < each) {
+            part.place_anew(each.div_ceil(room(16)) * 16);
+        }
     }
 
     /// The lower bits of the hash choose the table, the upper half the line in it.
@@ -317,6 +333,17 @@ mod tests {
             (index.len(), is_in(&index, hash, 2000), is_in(&index, hash ^ 1 << 16, 0)),
             (2000, false, false)
         );
+    }
+
+    #[test]
+    fn reserved_memory_is_enough() {
+        let mut index = Index::new();
+        index.insert(hash(1, 1 << 64), found(1));
+        index.reserve(100_000);
+        let bytes = index.memory_bytes();
+        (0..100_000_u32).for_each(|n| index.insert(hash(1, u128::from(n)), found(n)));
+        assert!(index.memory_bytes() < bytes * 21 / 20, "hardly a part has grown");
+        assert!(is_in(&index, hash(1, 1 << 64), 1));
     }
 
     #[test]

@@ -251,6 +251,15 @@ impl Ledger {
         ledger
     }
 
+    /// Takes the memory of so many locks and remembered ids now, so that deciding waits for none until there are more of them.
+    pub fn reserve(&mut self, locks: usize, ids: usize) {
+        self.locks.reserve(locks, Lock::EMPTY);
+        self.nodes.reserve(locks, Node::new(NONE));
+        self.captures.reserve(locks, Capture::default());
+        self.ops.reserve(ids, Op::new(0, 0, Kind::Lookup, Code::None, Seq(0)));
+        self.index.reserve(locks + ids);
+    }
+
     /// What new requests are let in from now on. Repeats and look-ups are answered in any case: a refusal says "not executed",
     /// and of a repeat that would be untrue.
     pub const fn set_intake(&mut self, intake: Intake) {

@@ -61,21 +61,34 @@ impl<T: Link> Slab<T> {
         }
         let slot = self.used;
         self.used += 1;
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < chunk.capacity() => chunk.push(value),
-            _ => self.add_chunk(value),
+        let (chunk, _) = place(slot);
+        if chunk == self.chunks.len() {
+            self.add_chunk();
         }
+        self.chunks[chunk].push(value);
         slot
     }
 
     #[cold]
-    fn add_chunk(&mut self, value: T) {
+    fn add_chunk(&mut self) {
         assert!(self.used < NONE >> 1, "fewer than 2^31 slots");
         let mut chunk = Vec::new();
         // Exactly: the lengths of chunks tell where a slot is.
         chunk.reserve_exact((FIRST_LEN as usize) << self.chunks.len());
-        chunk.push(value);
         self.chunks.push(chunk);
+    }
+
+    /// Takes the memory of so many slots now, and touches it, so that using them later waits for no page.
+    pub(crate) fn reserve(&mut self, slots: usize, blank: T) {
+        let mut have: usize = self.chunks.iter().map(Vec::capacity).sum();
+        while have < slots {
+            self.add_chunk();
+            let Some(chunk) = self.chunks.last_mut() else { return };
+            let touched = chunk.capacity().min(slots - have);
+            chunk.resize(touched, blank);
+            chunk.clear();
+            have += chunk.capacity();
+        }
     }
 
     /// Frees a slot. What it held stays readable until the slot is used again, but for its link.
@@ -130,6 +143,16 @@ mod tests {
                 expected = (expected.0 + 1, 0);
             }
         }
+    }
+
+    #[test]
+    fn what_is_reserved_is_used_in_order() {
+        let mut slab = Slab::new();
+        slab.insert(Thing(0, 7));
+        slab.reserve(1000, Thing(9, 9));
+        assert_eq!((slab.len(), slab.slots()), (1, 1));
+        assert!((1..3000).all(|n| slab.insert(Thing(n, 7)) == n));
+        assert!((0..3000).all(|n| *slab.get(n) == Thing(n, 7)));
     }
 
     #[test]

@@ -108,7 +108,10 @@ mod tests {
         for step in (1..=40_usize).rev() {
             bytes.truncate(step * 200_000);
             bytes.shrink_to_fit();
-            assert_eq!(bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>(), step * (step + 1) / 2 * 200_000);
+            assert_eq!(
+                bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>(),
+                step * (step + 1) / 2 * 200_000
+            );
         }
         assert!(std::vec![0_u8; 3 << 20].iter().all(|byte| *byte == 0));
     }

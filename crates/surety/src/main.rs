@@ -29,7 +29,7 @@ use crate::exit::Failure;
 
 /// Many small buffers from several threads: the system's allocator is slower at that, and gives less back.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: memory::LargePages<mimalloc::MiMalloc> = memory::LargePages(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -185,7 +185,9 @@ pub fn unsafe_is_confined(path: &str, text: &str) -> Vec<Finding> {
         .enumerate()
         .filter(|(_, line)| says(line, "unsafe"))
         .filter_map(|(at, _)| match (is_home, has_reason(at)) {
-            (false, _) => Some(Finding::at(path, at + 1, "`unsafe` lives in crates/storage and crates/memory alone")),
+            (false, _) => {
+                Some(Finding::at(path, at + 1, "`unsafe` lives in crates/storage and crates/memory alone"))
+            }
             (true, false) => Some(Finding::at(path, at + 1, "say why it is sound: `// SAFETY: `")),
             (true, true) => None,
         })

@@ -483,7 +483,10 @@ impl Ledger {
         if outcome.needs_op {
             self.remember(ask, record, outcome);
         }
-        self.reply(record, ask.partition, ask.seq, outcome, replies);
+        // A replay answers nobody.
+        if ask.is_live {
+            self.reply(record, ask.partition, ask.seq, outcome, replies);
+        }
     }
 
     fn remember(&mut self, ask: &Ask, record: &Record, outcome: &Outcome) {
