@@ -199,6 +199,8 @@ fn base<S: Storage>(
     }
     let mut snapshots = wal::list_snapshots(storage).map_err(RecoverError::Io)?;
     if begin == Begin::Oldest {
+        // Retention may have been cut short after it had removed the log behind a snapshot and before the snapshot itself.
+        snapshots.retain(|seq| oldest.is_none_or(|oldest| oldest <= *seq));
         snapshots.reverse();
     }
     for seq in snapshots {
