@@ -4,5 +4,7 @@
 //! anything, so that a seed is a history. Only the commands, at the edge, use threads, the clock and the terminal.
 #![forbid(unsafe_code)]
 
+pub mod crash;
 pub mod random;
+pub mod report;
 pub mod run;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use simulator::run;
+use simulator::{crash, run};
 
 /// Many small buffers from several threads: the system's allocator is slower at that.
 #[global_allocator]
@@ -22,11 +22,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Crash(crash::Args),
+    Rot(crash::rot::Args),
+    Errors(crash::errors::Args),
 }
 
 fn main() -> ExitCode {
     let is_ok = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Crash(args) => crash::run(&args),
+        Command::Rot(args) => crash::rot::run(&args),
+        Command::Errors(args) => crash::errors::run(&args),
     };
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
