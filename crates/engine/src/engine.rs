@@ -184,7 +184,9 @@ impl Engine {
         if self.is_behind {
             return Some(self.now);
         }
-        let seal = (!self.log.is_sealed() && self.log.is_idle()).then(|| self.seal_due());
+        // A seal waits for the sync of what it seals; its completion turns the loop.
+        let is_sealable = !self.log.is_sealed() && self.log.is_idle() && self.log.is_synced();
+        let seal = is_sealable.then(|| self.seal_due());
         [self.ledger.next_due(), seal].into_iter().flatten().min()
     }
 

@@ -112,9 +112,10 @@ impl Log {
 
     /// A seal block, proof of the block before it: when idle, and at shutdown.
     ///
-    /// None while there is something else to write or in flight, or if a seal is already the last block.
+    /// None while there is something else to write, in flight or, in `os` mode, not yet synced: a seal says that all before it is
+    /// on the disk. None too if a seal is already the last block.
     pub fn poll_seal(&mut self, now: Time) -> Option<Write> {
-        if self.is_sealed || self.in_flight.is_some() || self.waiting() > 0 {
+        if self.is_sealed || !self.is_idle() || !self.is_synced() {
             return None;
         }
         let roll = self.make_way(format::block_bytes(0))?;
@@ -209,6 +210,12 @@ impl Log {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_none() && self.waiting() == 0
+    }
+
+    /// True if every record that was written is synced.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.seq == self.acked.seq
     }
 
     /// True if the last block handed out is a seal.

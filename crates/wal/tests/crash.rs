@@ -94,6 +94,10 @@ fn run_until(call: u64, options: Options, blocks: &[u64]) -> Option<(MemoryStora
         if world.reserve().is_err() {
             return Some(cut(world, 0));
         }
+        // A seal comes only behind a sync.
+        if records == 0 && !world.log.is_synced() && sync(&mut world).is_err() {
+            return Some(cut(world, 0));
+        }
         let write = if records == 0 {
             world.log.poll_seal(Time(9))
         } else {
@@ -104,16 +108,21 @@ fn run_until(call: u64, options: Options, blocks: &[u64]) -> Option<(MemoryStora
         if world.complete(write).is_err() {
             return Some(cut(world, records));
         }
-        if options.durability == Durability::Os && records % 2 == 0 {
-            let mark = world.log.acked();
-            let files = world.log.segments();
-            if files.iter().any(|span| world.disk.sync(span.file()).is_err()) {
-                return Some(cut(world, 0));
-            }
-            world.log.on_synced(mark);
+        let is_os = options.durability == Durability::Os;
+        if is_os && records % 2 == 0 && sync(&mut world).is_err() {
+            return Some(cut(world, 0));
         }
     }
     None
+}
+
+fn sync(world: &mut World) -> Result<(), Fault> {
+    let mark = world.log.acked();
+    for span in world.log.segments() {
+        world.disk.sync(span.file()).map_err(|_| Fault::PowerOff)?;
+    }
+    world.log.on_synced(mark);
+    Ok(())
 }
 
 fn cut(world: World, in_flight: u64) -> (MemoryStorage, Promise) {
