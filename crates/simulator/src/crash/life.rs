@@ -374,6 +374,9 @@ impl Life {
         self.note_state();
         self.settle()?;
         if self.config.durability == Durability::Os {
+            // The seal waits for what it seals.
+            self.sync()?;
+            self.settle()?;
             self.sync()?;
         }
         if !self.engine().is_stopped() {
