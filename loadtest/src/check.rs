@@ -198,8 +198,10 @@ impl<'a> Checking<'a> {
 /// The first field in which a reply and the record that it tells of differ.
 fn difference(record: &Record, epoch: Epoch, reply: &Reply) -> Option<&'static str> {
     let kind = record.kind()?;
-    // A look-up that found something names the record that it found.
-    let is_finding = reply.kind == Kind::Lookup as u8 && kind != Kind::Lookup;
+    // A look-up that found something names the record that it found: a request's, or that of a look-up that has burned the
+    // id before, which may have been itself, when its answer was lost and it was sent again.
+    let is_burned = reply.code == Code::Burned as u8;
+    let is_finding = reply.kind == Kind::Lookup as u8 && (kind != Kind::Lookup || is_burned);
     if is_finding {
         return None;
     }
@@ -325,6 +327,17 @@ mod tests {
         check(&[Reply { capture: 1, ..good }], &[capture], (0, 0, 1, 0));
         check(&[Reply { approved: Amount(5), ..good }], &[capture], (0, 0, 1, 0));
         check(&[Reply { deadline: Time(51), ..good }], &[capture], (0, 0, 1, 0));
+    }
+
+    #[test]
+    fn a_burn_that_was_sent_again_finds_itself() {
+        let body = ChangeBody { lock: Id(8), ..ChangeBody::default() };
+        let burn =
+            Record { kind: Kind::Lookup as u8, code: Code::NotFound as u8, body: body.to_bytes(), ..lock(4) };
+        let told = |code: Code| Reply { kind: Kind::Lookup as u8, code: code as u8, ..ack(4, 1) };
+        check(&[told(Code::NotFound)], &[burn], (1, 0, 0, 0));
+        check(&[told(Code::Burned)], &[burn], (1, 0, 0, 0));
+        check(&[told(Code::Approved)], &[burn], (0, 0, 1, 0));
     }
 
     #[test]
