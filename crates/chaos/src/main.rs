@@ -7,6 +7,8 @@
 mod bench;
 mod disk;
 mod engine;
+mod flood;
+mod history;
 mod kill;
 mod load;
 mod log_end;
@@ -52,6 +54,10 @@ enum Command {
     Power(Rounds<3>),
     /// Disk full, and an error of a real write-back (need root)
     Disk,
+    /// Garbage, half-open handshakes, slow readers, streams with gaps, endless frames
+    Flood(flood::Settings),
+    /// Many concurrent clients through kills and a bad network: is what they were told strictly serializable?
+    History(history::Settings),
     /// A stopped process, two on one directory, a restored copy, a shifted clock, the OOM killer
     Process(process::Settings),
 }
@@ -85,6 +91,8 @@ fn run(cli: &Cli, seed: u64) -> Result<Report> {
         Command::Syscalls(rounds) => syscalls::run(&surety, rounds.rounds, &mut report)?,
         Command::Power(rounds) => power::run(&surety, rounds.rounds, &mut report)?,
         Command::Disk => disk::run(&surety, &mut report)?,
+        Command::Flood(settings) => flood::run(&surety, settings, &mut report)?,
+        Command::History(settings) => history::run(&surety, settings, &mut report)?,
         Command::Process(settings) => process::run(&surety, settings, &mut report)?,
     }
     Ok(report)

@@ -1,6 +1,7 @@
-//! What may happen to a process as a whole: stopped for a long time, started twice, put back from an old copy, killed for
-//! its memory.
+//! What may happen to a process as a whole: stopped for a long time, started twice, put back from an old copy, under another
+//! clock, killed for its memory.
 
+mod clock;
 mod copy;
 mod oom;
 mod pause;
@@ -28,6 +29,8 @@ pub(crate) fn run(surety: &Surety, settings: &Settings, report: &mut Report) -> 
     eprintln!("process: stopped and continued done, {} faults", report.faults());
     copy::run(surety, report)?;
     eprintln!("process: restored copy done, {} faults", report.faults());
+    clock::run(surety, report)?;
+    eprintln!("process: shifted clock done, {} faults", report.faults());
     oom::run(surety, report)?;
     eprintln!("process: out of memory done, {} faults", report.faults());
     Ok(())

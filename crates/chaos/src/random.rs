@@ -30,6 +30,16 @@ impl Random {
     }
 }
 
+impl Random {
+    /// One of several.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[usize::try_from(self.below(of.len() as u64)).unwrap_or(0)]
+    }
+}
+
 /// A seed for a run that names none.
 pub(crate) fn seed_of_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,8 +20,18 @@ pub(crate) struct Testimony(Vec<(Record, Reply)>);
 
 /// A client of the development tenant.
 pub(crate) async fn connect(address: SocketAddr, data: &Path, who: &str) -> Result<Client> {
-    let identity = Identity::from_file(data.join("pki").join(who).with_extension("pem"))?;
     let options = Options { deadline: Duration::from_secs(30), ..Options::default() };
+    connect_with(address, data, who, options).await
+}
+
+/// The same with another patience.
+pub(crate) async fn connect_with(
+    address: SocketAddr,
+    data: &Path,
+    who: &str,
+    options: Options,
+) -> Result<Client> {
+    let identity = Identity::from_file(data.join("pki").join(who).with_extension("pem"))?;
     Ok(Client::connect_with(QuicOptions::new(address, identity), options).await?)
 }
 
