@@ -6,8 +6,8 @@ use core::fmt;
 use ledger::{Decision, Intake, Ledger};
 use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Amount, Caller, Code, ControlBody, Epoch, Id, Kind, PartitionHandle, Record, Reply, Seq, TenantId, Time,
-    admit,
+    ALL_CAPTURES, Amount, Caller, Code, ControlBody, Epoch, Id, Kind, PartitionHandle, Record, Reply, Seq,
+    TenantId, Time, admit,
 };
 use wal::{Durability, FileName, Log, Mark, SegmentSpan, Write};
 
@@ -368,6 +368,7 @@ impl Engine {
                 time: self.now,
                 epoch: self.log.epoch(),
                 shard: self.config.shard,
+                capture: ALL_CAPTURES,
                 code: code as u8,
                 kind: record.kind,
                 ..Reply::default()

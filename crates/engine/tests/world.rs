@@ -3,9 +3,9 @@
 
 use engine::{Begin, Config, Durability, Engine, RecoverError, Report};
 use surety_protocol::{
-    ActorId, Address, Amount, AssetId, Caller, ChangeBody, Code, EngineId, Flags, GrantBody, Id, Kind,
-    LockBody, MerchantId, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles, Seq, ShardId,
-    StakeBody, TenantBody, TenantId, Time, long,
+    ALL_CAPTURES, ActorId, Address, Amount, AssetId, Caller, ChangeBody, Code, EngineId, Flags, GrantBody,
+    Id, Kind, LockBody, MerchantId, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles,
+    Seq, ShardId, StakeBody, TenantBody, TenantId, Time, long,
 };
 use wal::memory::MemoryStorage;
 use wal::{FileName, Storage, Write};
@@ -229,6 +229,7 @@ fn refusals_answer_at_once_and_leave_no_trace() {
         world.ask(caller, &[request]);
         let (_, reply) = world.engine.poll_reply().expect("a refusal does not wait");
         assert_eq!((reply.code(), reply.id), (code, request.id));
+        assert_eq!(reply.capture, ALL_CAPTURES, "a refusal speaks of no capture, whoever refuses");
     }
     world.engine.set_storage_low(true);
     world.ask(&AUTHORIZER, &[lock]);
