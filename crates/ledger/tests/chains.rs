@@ -167,3 +167,16 @@ fn members_can_be_looked_up_by_themselves() {
     assert_eq!(world.send(&capture("a", 1)).code(), Code::NotOpen);
     world.finish();
 }
+
+/// Found by the simulator: the first answer said `declined`, every repeat `tombstone`.
+#[test]
+fn a_lock_that_fails_with_its_chain_shows_the_end_that_its_id_has() {
+    let mut world = World::new();
+    world.send(&release("late"));
+    let chain = named([lock("late", 10).named("late"), capture("late", 5)]);
+    let (_, first) = world.chain(&chain);
+    let (_, again) = world.chain(&chain);
+    assert_eq!(codes(&first), [Code::AlreadyReleased, Code::LinkedFailed]);
+    assert_eq!((first[0].end(), again[0].end()), (End::Tombstone, End::Tombstone));
+    world.finish();
+}

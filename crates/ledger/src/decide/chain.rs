@@ -158,7 +158,11 @@ impl Ledger {
             match lock_named(ask.kind, record).and_then(|lock| self.find(ask.account, lock.0)) {
                 Some(Found::Lock(slot)) => outcome.lock = Some(slot),
                 Some(Found::Op(slot)) => outcome.end = self.end_of_op(self.ops.get(slot)),
-                None if ask.kind == Kind::Lock => outcome.end = surety_protocol::End::Declined,
+                // Its id may have been spent before: the end is then that of the id, as it is for a lock by itself.
+                None if ask.kind == Kind::Lock => {
+                    let spent = ask.spent.map(|slot| self.end_of_op(self.ops.get(slot)));
+                    outcome.end = spent.unwrap_or(surety_protocol::End::Declined);
+                }
                 None => {}
             }
             self.finish(ask, record, &outcome, replies);
