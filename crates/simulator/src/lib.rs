@@ -5,6 +5,9 @@
 #![forbid(unsafe_code)]
 
 pub mod crash;
+pub mod invariants;
+pub mod oracle;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod world;

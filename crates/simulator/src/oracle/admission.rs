@@ -34,9 +34,8 @@ pub(super) fn shape(operation: &[Record], caller: &Caller, shard: ShardId) -> Re
             return Err(Code::NoRight);
         }
     }
-    let is_ours = |record: &Record| {
-        record.kind() == Some(Kind::Continuation) || record.partition.shard() == shard
-    };
+    let is_ours =
+        |record: &Record| record.kind() == Some(Kind::Continuation) || record.partition.shard() == shard;
     if operation.iter().all(is_ours) { Ok(()) } else { Err(Code::UnknownPartition) }
 }
 
@@ -97,14 +96,17 @@ impl Oracle {
         if !makes_sense(kind, &records[0]) {
             return Err(Code::Malformed);
         }
-        let is_operator =
-            caller.tenant == TenantId(0) && (caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN));
+        let is_operator = caller.tenant == TenantId(0)
+            && (caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN));
         let tenant = self.admit(caller, is_operator, kind, &records[0])?;
         records[0].tenant = tenant;
         let partition = records[0].partition;
         let is_homeless = is_for_shard(kind) || kind == Kind::PartitionCreate;
-        let home =
-            if is_homeless { (tenant, PartitionHandle::new(self.rules.shard, 0)) } else { (tenant, partition) };
+        let home = if is_homeless {
+            (tenant, PartitionHandle::new(self.rules.shard, 0))
+        } else {
+            (tenant, partition)
+        };
         let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator };
         if kind == Kind::Lookup {
             let is_burn = records[0].flags().has(Flags::BURN);
@@ -234,9 +236,8 @@ impl Oracle {
     }
 
     pub(super) fn ids_of(&self, tenant: TenantId, quota: u64) -> u64 {
-        let is_id = |spent: &super::Spent| {
-            !spent.is_tombstone && !matches!(spent.kind, Kind::Advice | Kind::Reverse)
-        };
+        let is_id =
+            |spent: &super::Spent| !spent.is_tombstone && !matches!(spent.kind, Kind::Advice | Kind::Reverse);
         self.count_spent(tenant, quota, is_id)
     }
 
@@ -245,9 +246,8 @@ impl Oracle {
     }
 
     fn advices_of(&self, tenant: TenantId, quota: u64) -> u64 {
-        let is_advice = |spent: &super::Spent| {
-            !spent.is_tombstone && matches!(spent.kind, Kind::Advice | Kind::Reverse)
-        };
+        let is_advice =
+            |spent: &super::Spent| !spent.is_tombstone && matches!(spent.kind, Kind::Advice | Kind::Reverse);
         self.count_spent(tenant, quota, is_advice)
     }
 

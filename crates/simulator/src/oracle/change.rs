@@ -74,7 +74,7 @@ impl Oracle {
         if let Some(quote) = &mut edit.lock.quote {
             quote.value = asked;
         }
-        let freed = edit.to_free(returned);
+        let freed = edit.give_back(returned);
         edit.done();
         body.freed = signed(freed);
         record.set_body(&body);
@@ -210,9 +210,8 @@ impl Oracle {
             return settle_by;
         }
         let margin = self.partitions[&handle].policy.claim_margin;
-        let latest = on_grid(lock.claim_until.minus(margin))
-            .max(lock.deadline)
-            .max(on_grid(self.time.plus(Time(1))));
+        let latest =
+            on_grid(lock.claim_until.minus(margin)).max(lock.deadline).max(on_grid(self.time.plus(Time(1))));
         if settle_by == Time::ZERO { latest } else { settle_by.min(latest) }
     }
 
@@ -237,8 +236,7 @@ impl Oracle {
         if is_open && is_other_version(lock, body.version) {
             return Ok(Outcome::of(Code::VersionConflict, body.lock));
         }
-        let mut outcome =
-            Outcome { deadline: lock.deadline, ..Outcome::of(Code::Approved, body.lock) };
+        let mut outcome = Outcome { deadline: lock.deadline, ..Outcome::of(Code::Approved, body.lock) };
         if !is_open {
             return Ok(outcome);
         }
@@ -308,7 +306,7 @@ impl Oracle {
             if is_late {
                 edit.lock.late -= amount;
             }
-            freed = edit.to_free(amount);
+            freed = edit.give_back(amount);
         }
         edit.done();
         body.freed = signed(freed);
@@ -349,7 +347,7 @@ impl Oracle {
         capture.b += amount;
         capture.value -= of_value;
         edit.partition.u -= amount;
-        let freed = edit.to_free(amount);
+        let freed = edit.give_back(amount);
         edit.done();
         body.freed = signed(freed);
         record.set_body(&body);
@@ -388,9 +386,8 @@ impl Oracle {
             draw.free = amount.min(self.partitions[&ask.partition].available(self.time));
         }
         let settle_by = self.settle_by_of(ask.partition, lock);
-        let value = lock.quote.map_or(0, |quote| {
-            floor(draw.total(), quote.value, quote.base.max(1)).unwrap_or(0)
-        });
+        let value =
+            lock.quote.map_or(0, |quote| floor(draw.total(), quote.value, quote.base.max(1)).unwrap_or(0));
         let exposure = amount - draw.total();
         self.expose(ask.partition, exposure)?;
         let mut edit = self.begin(ask.home, body.lock);
@@ -423,7 +420,12 @@ impl Oracle {
     }
 
     /// An advice of a payment that nobody asked for makes its lock.
-    fn advise_unknown(&mut self, ask: &Ask, mut body: ChangeBody, record: &mut Record) -> Result<Outcome, Code> {
+    fn advise_unknown(
+        &mut self,
+        ask: &Ask,
+        mut body: ChangeBody,
+        record: &mut Record,
+    ) -> Result<Outcome, Code> {
         if body.lock.time() > self.time.plus(ID_FUTURE_MAX) {
             return Err(Code::IdFromFuture);
         }

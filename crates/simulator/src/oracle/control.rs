@@ -1,8 +1,8 @@
 //! Row 31: what the operator sets.
 
 use surety_protocol::{
-    ActorId, Amount, AssetId, Code, GrantBody, MerchantBody, MerchantId, PartitionBody, PartitionHandle, Policy,
-    Record, Rights, TenantBody, long,
+    ActorId, Amount, AssetId, Code, GrantBody, MerchantBody, MerchantId, PartitionBody, PartitionHandle,
+    Policy, Record, Rights, TenantBody, long,
 };
 
 use super::state::Partition;

@@ -32,11 +32,11 @@ impl Oracle {
         let life =
             if body.life_ms == 0 { policy.life_default } else { Time::from_millis(body.life_ms.into()) };
         let is_sale = record.flags().has(Flags::SALE);
-        let headroom_bps = if is_sale { 0 } else { policy.category(body.category).1 };
+        let headroom_bps =
+            if is_sale || self.forgets_headroom { 0 } else { policy.category(body.category).1 };
         let deadline = on_grid(self.time.plus(life));
         let terms = self.terms(ask.partition, body.quote, record.amount.0);
-        let headroom =
-            terms.map_or(0, |it| floor(it.collateral, u128::from(headroom_bps), BPS).unwrap_or(0));
+        let headroom = terms.map_or(0, |it| floor(it.collateral, u128::from(headroom_bps), BPS).unwrap_or(0));
         self.check_risk(ask.partition, terms.map_or(0, |it| it.collateral.saturating_add(headroom)))?;
         let judged = self.judge_lock(ask, record.amount.0, &body, life, deadline, terms, headroom);
         let (code, terms, value, collateral, headroom) = match judged {

@@ -102,6 +102,7 @@ pub struct Oracle {
     time: Time,
     intake: Intake,
     is_behind: bool,
+    forgets_headroom: bool,
     partitions: BTreeMap<PartitionHandle, Partition>,
     tenants: BTreeMap<TenantId, TenantBody>,
     rights: BTreeMap<Account, Rights>,
@@ -180,6 +181,7 @@ impl Oracle {
             time: Time::ZERO,
             intake: Intake::All,
             is_behind: false,
+            forgets_headroom: false,
             partitions: BTreeMap::new(),
             tenants: BTreeMap::new(),
             rights: BTreeMap::new(),
@@ -195,6 +197,11 @@ impl Oracle {
     /// What is let in from now on.
     pub const fn set_intake(&mut self, intake: Intake) {
         self.intake = intake;
+    }
+
+    /// Makes a deliberate error from now on: headroom is never granted.
+    pub const fn forget_headroom(&mut self) {
+        self.forgets_headroom = true;
     }
 
     /// The latest moment that it was told.

@@ -29,7 +29,7 @@ pub(super) struct Edit<'a> {
 
 impl Edit<'_> {
     /// "To F" as the table means it: to P while a certificate can be claimed. Says what went to F.
-    pub(super) fn to_free(&mut self, amount: u128) -> u128 {
+    pub(super) fn give_back(&mut self, amount: u128) -> u128 {
         let lock = &mut self.lock;
         if lock.is_certified && (self.now < lock.claim_until || lock.is_called) {
             lock.p += amount;
@@ -45,7 +45,7 @@ impl Edit<'_> {
         let rest = self.lock.remaining();
         self.lock.v += rest;
         self.partition.h -= rest;
-        (rest, self.to_free(rest))
+        (rest, self.give_back(rest))
     }
 
     /// Settles one capture. Says what was settled, and what of it went to F.
@@ -54,7 +54,7 @@ impl Edit<'_> {
         let amount = std::mem::take(&mut capture.u);
         capture.s += amount;
         self.partition.u -= amount;
-        (amount, self.to_free(amount))
+        (amount, self.give_back(amount))
     }
 
     /// Settles all captures and gives back what is held.
@@ -85,7 +85,7 @@ impl Edit<'_> {
         self.partition.u -= u;
         self.partition.w += paid;
         self.partition.x += missing;
-        (paid, self.to_free(u - paid), missing)
+        (paid, self.give_back(u - paid), missing)
     }
 
     /// Puts the lock back, a version later. Says which.
@@ -268,7 +268,7 @@ impl Edit<'_> {
         self.partition.h -= part;
         self.partition.w += paid;
         self.partition.x += missing;
-        (paid, self.to_free(part - paid), missing)
+        (paid, self.give_back(part - paid), missing)
     }
 }
 

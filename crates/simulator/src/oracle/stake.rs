@@ -104,12 +104,7 @@ impl Oracle {
             (body.units, body.due) = (units, now);
             record.set_body(&body);
             record.result = Amount(value);
-            return Outcome {
-                approved: value,
-                extra: units,
-                deadline: now,
-                ..Outcome::new(Code::Approved)
-            };
+            return Outcome { approved: value, extra: units, deadline: now, ..Outcome::new(Code::Approved) };
         }
         // Paid in order: nothing is due before what stands ahead of it.
         let own = on_grid(now.plus(unbonding));

@@ -85,12 +85,8 @@ impl Partition {
     /// Units of a supplier that do not wait to be paid.
     #[must_use]
     pub fn units_free(&self, supplier: &Address) -> u128 {
-        let queued: u128 = self
-            .queue
-            .iter()
-            .filter(|queued| queued.supplier == *supplier)
-            .map(|queued| queued.units)
-            .sum();
+        let queued: u128 =
+            self.queue.iter().filter(|queued| queued.supplier == *supplier).map(|queued| queued.units).sum();
         self.positions.get(supplier).copied().unwrap_or(0) - queued
     }
 }

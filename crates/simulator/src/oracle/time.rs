@@ -91,10 +91,7 @@ impl Oracle {
 
     /// True if the lock waits for something that is due: only while the engine is behind.
     pub(super) fn is_overdue(&self, account: Account, id: Id) -> bool {
-        self.locks
-            .get(&(account, id))
-            .and_then(Lock::next_moment)
-            .is_some_and(|when| when <= self.time)
+        self.locks.get(&(account, id)).and_then(Lock::next_moment).is_some_and(|when| when <= self.time)
     }
 
     /// True while something is due that was not logged.
@@ -149,10 +146,11 @@ impl Oracle {
         edit.lock.e += rest;
         edit.lock.end = End::Expired;
         edit.partition.h -= rest;
-        let freed = edit.to_free(rest);
+        let freed = edit.give_back(rest);
         let deadline = edit.lock.deadline;
         let version = edit.done();
-        let body = ChangeBody { deadline, freed: signed(freed), capture: ALL_CAPTURES, ..changed(id, version) };
+        let body =
+            ChangeBody { deadline, freed: signed(freed), capture: ALL_CAPTURES, ..changed(id, version) };
         self.stamp(Record::new(Kind::Expire, id, account.1, Amount(rest), &body), account, rest)
     }
 
@@ -163,8 +161,12 @@ impl Oracle {
         edit.partition.credit(pending);
         let until = edit.lock.claim_until;
         let version = edit.done();
-        let body =
-            ChangeBody { deadline: until, freed: signed(pending), capture: ALL_CAPTURES, ..changed(id, version) };
+        let body = ChangeBody {
+            deadline: until,
+            freed: signed(pending),
+            capture: ALL_CAPTURES,
+            ..changed(id, version)
+        };
         self.stamp(Record::new(Kind::Mature, id, account.1, Amount(pending), &body), account, pending)
     }
 

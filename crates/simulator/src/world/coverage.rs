@@ -217,7 +217,8 @@ impl Coverage {
     /// Kinds of requests with how often they came, and how often they succeeded.
     #[must_use]
     pub fn kinds(&self) -> BTreeMap<&'static str, [u64; 2]> {
-        let asked = |kind: &Kind| kind.origin() != surety_protocol::Origin::Engine && *kind != Kind::Continuation;
+        let asked =
+            |kind: &Kind| kind.origin() != surety_protocol::Origin::Engine && *kind != Kind::Continuation;
         let count = |counts: &BTreeMap<u8, u64>, kind: Kind| counts.get(&(kind as u8)).copied().unwrap_or(0);
         let row = |kind: &Kind| (kind.name(), [count(&self.kinds, *kind), count(&self.successes, *kind)]);
         Kind::ALL.iter().filter(|kind| asked(kind)).map(row).collect()
@@ -236,7 +237,10 @@ impl Coverage {
         let none = |(name, count): (&'static str, u64)| (count == 0).then_some(name);
         let faults = self.faults().into_iter().filter_map(none);
         let branches = self.branches().into_iter().filter_map(none);
-        let kinds = self.kinds().into_iter().filter_map(|(name, [_, good])| (good == 0 && name != "lookup").then_some(name));
+        let kinds = self
+            .kinds()
+            .into_iter()
+            .filter_map(|(name, [_, good])| (good == 0 && name != "lookup").then_some(name));
         faults.chain(branches).chain(kinds).chain(self.codes().into_iter().filter_map(none)).collect()
     }
 }
