@@ -360,7 +360,9 @@ impl Ledger {
         }
         let wanted = self.increase_wanted(ask, &lock, record.amount.0);
         if ask.is_live {
-            self.check_risk(ask, wanted.map_or(0, |terms| terms.collateral))?;
+            // One that has ended puts nothing more at risk: its total means nothing.
+            let added = wanted.map_or(0, |terms| terms.collateral);
+            self.check_risk(ask, if lock.is_live() { added } else { 0 })?;
         }
         let life = Time::from_millis(body.life_ms_or_actor.into());
         let deadline = if life == Time::ZERO { lock.deadline } else { on_grid(self.time.plus(life)) };

@@ -262,7 +262,9 @@ impl Oracle {
         let rise = total.checked_sub(lock.total_asked()).filter(|rise| *rise > 0);
         let quote = lock.quote.map_or(QuoteId(0), |quote| quote.quote);
         let wanted = rise.ok_or(Code::OverLimit).and_then(|rise| self.terms(ask.partition, quote, rise));
-        self.check_risk(ask.partition, wanted.map_or(0, |terms| terms.collateral))?;
+        // A lock that has ended puts nothing more at risk.
+        let added = if lock.is_live() { wanted.map_or(0, |terms| terms.collateral) } else { 0 };
+        self.check_risk(ask.partition, added)?;
         let life = Time::from_millis(body.life_ms_or_actor.into());
         let deadline = if life == Time::ZERO { lock.deadline } else { on_grid(self.time.plus(life)) };
         let delta = match self.judge_increase(ask, lock, &body, total, deadline, wanted) {
