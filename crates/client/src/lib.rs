@@ -9,6 +9,7 @@
 mod client;
 mod clock;
 mod error;
+pub mod frames;
 mod identity;
 mod lane;
 mod options;

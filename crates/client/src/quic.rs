@@ -8,13 +8,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint, IdleTimeout, ReadError, RecvStream, SendStream, VarInt, WriteError};
-use surety_protocol::limits::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, RECORD_BYTES, TOKEN_BYTES};
 use surety_protocol::{
-    ALPN, CloseCode, Code, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Record, Reply,
-    Seq, ShardId, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantId, Token,
+    ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Record, Reply, Seq,
+    ShardId, Subscribe, TailHead, TailStatus, TenantId, Token,
 };
 
 use crate::error::ConnectError;
+use crate::frames::{BodyRange, FrameBuffer, read_records, read_replies};
 use crate::identity::{Identity, IdentityFault};
 use crate::transport::{
     Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, TailSource,
@@ -327,23 +327,6 @@ impl LinkReceiver for QuicReceiver {
     }
 }
 
-/// Reads the body of a reply frame. None if it is not valid; nothing of it is then used.
-fn read_replies(body: &[u8], replies: &mut Vec<Reply>) -> Option<Token> {
-    let before = replies.len();
-    let (token, bytes) = body.split_at_checked(TOKEN_BYTES)?;
-    let token = Token::from_slice(token)?;
-    for bytes in bytes.as_chunks::<RECORD_BYTES>().0 {
-        match Reply::from_bytes(bytes).filter(|reply| reply.code() != Code::None) {
-            Some(reply) => replies.push(reply),
-            None => {
-                replies.truncate(before);
-                return None;
-            }
-        }
-    }
-    Some(token)
-}
-
 struct QuicTail {
     reader: FrameReader,
     // An engine may take the end of the client's half for the end of the subscription.
@@ -363,12 +346,7 @@ impl TailSource for QuicTail {
             Poll::Ready(Ok(frame)) => frame,
         };
         let result = match header.kind {
-            FrameKind::Records => {
-                let (head, items) = self.reader.body(&body).split_at(TAIL_HEAD_BYTES);
-                TailHead::from_slice(head).map_err(Closed::BadFrame).inspect(|_| {
-                    records.extend(items.as_chunks::<RECORD_BYTES>().0.iter().map(Record::from_bytes));
-                })
-            }
+            FrameKind::Records => read_records(self.reader.body(&body), records).map_err(Closed::BadFrame),
             FrameKind::Goodbye => Err(Closed::ByServer(CloseCode::Draining)),
             other => Err(Closed::UnexpectedFrame(other)),
         };
@@ -376,82 +354,38 @@ impl TailSource for QuicTail {
     }
 }
 
-/// Cuts a stream into frames, in a buffer that is used again.
+/// The frames of a stream, as they arrive.
 struct FrameReader {
     recv: RecvStream,
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    next_number: u64,
+    frames: FrameBuffer,
 }
-
-/// Where a frame's body lies in its reader's buffer. Holds until the next frame is read.
-struct BodyRange(usize, usize);
 
 impl FrameReader {
     fn new(recv: RecvStream) -> Self {
-        Self { recv, buffer: vec![0; 32 * 1024], start: 0, end: 0, next_number: 0 }
+        Self { recv, frames: FrameBuffer::default() }
     }
 
     fn body(&self, range: &BodyRange) -> &[u8] {
-        &self.buffer[range.0..range.1]
+        self.frames.body(range)
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<(FrameHeader, BodyRange), Closed>> {
         loop {
-            let needed = match self.buffered_frame() {
-                Ok(Ok(frame)) => return Poll::Ready(Ok(frame)),
-                Ok(Err(needed)) => needed,
+            match self.frames.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                Ok(None) => {}
                 Err(error) => return Poll::Ready(Err(Closed::BadFrame(error))),
-            };
-            self.make_room(needed);
-            match self.recv.poll_read(cx, &mut self.buffer[self.end..]) {
+            }
+            match self.recv.poll_read(cx, self.frames.room()) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Closed::Ended)),
-                Poll::Ready(Ok(count)) => self.end += count,
+                Poll::Ready(Ok(count)) => self.frames.filled(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(read_closed(error))),
             }
         }
     }
-
-    /// Takes the next frame out of the buffer, or tells how many bytes it needs from `start` on.
-    fn buffered_frame(&mut self) -> Result<Result<(FrameHeader, BodyRange), usize>, FrameError> {
-        let bytes = &self.buffer[self.start..self.end];
-        let Some(header) = bytes.first_chunk::<FRAME_HEADER_BYTES>() else {
-            return Ok(Err(FRAME_HEADER_BYTES));
-        };
-        let header = FrameHeader::from_bytes(header)?;
-        if header.number != self.next_number {
-            return Err(FrameError::Number { expected: self.next_number, found: header.number });
-        }
-        let length = FRAME_HEADER_BYTES + header.body_bytes();
-        if bytes.len() < length {
-            return Ok(Err(length));
-        }
-        let body = BodyRange(self.start + FRAME_HEADER_BYTES, self.start + length);
-        self.start += length;
-        self.next_number += 1;
-        Ok(Ok((header, body)))
-    }
-
-    /// Makes room for `needed` bytes from `start` on, and for some more.
-    fn make_room(&mut self, needed: usize) {
-        debug_assert!(needed <= FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX);
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        }
-        if self.start + needed <= self.buffer.len() && self.end < self.buffer.len() {
-            return;
-        }
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
-        if self.buffer.len() < needed {
-            self.buffer.resize(needed.next_power_of_two(), 0);
-        }
-    }
 }
 
-/// TLS 1.3 only, our authorities only, with the client's certificate, without tickets and early data.
 fn tls_config(identity: &Identity) -> Option<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for authority in &identity.authorities {
