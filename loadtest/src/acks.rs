@@ -65,11 +65,16 @@ impl AckWriter {
 /// If it cannot be read, or holds something else.
 pub fn read_acks(path: &Path) -> Result<Vec<Reply>, AcksError> {
     let bytes = std::fs::read(path).map_err(|error| AcksError::Io { path: path.to_owned(), error })?;
+    parse_acks(&bytes).map_err(|offset| AcksError::NotAReply { path: path.to_owned(), offset })
+}
+
+/// Reads all replies in a file's bytes.
+///
+/// # Errors
+/// The offset of the first thing that is no reply.
+pub fn parse_acks(bytes: &[u8]) -> Result<Vec<Reply>, u64> {
     let (replies, _cut) = bytes.as_chunks::<RECORD_BYTES>();
-    let read = |(index, bytes): (usize, &[u8; RECORD_BYTES])| {
-        let offset = (index * RECORD_BYTES) as u64;
-        Reply::from_bytes(bytes).ok_or(AcksError::NotAReply { path: path.to_owned(), offset })
-    };
+    let read = |(index, bytes)| Reply::from_bytes(bytes).ok_or((index * RECORD_BYTES) as u64);
     replies.iter().enumerate().map(read).collect()
 }
 

@@ -14,7 +14,7 @@ mod scenario;
 mod schedule;
 mod setup;
 
-pub use acks::{AcksError, read_acks};
+pub use acks::{AcksError, parse_acks, read_acks};
 pub use check::{CheckError, CheckReport, Fault, check};
 pub use report::Report;
 pub use run::{Clients, LoadError, Options, run};
