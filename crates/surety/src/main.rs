@@ -1,58 +1,12 @@
-//! `surety`: the one binary. It reads the command line, runs one command and turns its outcome into an exit code.
+//! `surety`: the one binary. All that it does is in its library; here is its allocator.
 #![forbid(unsafe_code)]
 
-mod cert;
-mod cli;
-mod config;
-mod ctl;
-mod demo;
-mod directory;
-mod dump;
-mod exit;
-mod init;
-mod load;
-mod logs;
-mod policy_text;
-mod record_text;
-mod remote;
-mod serve;
-mod totals;
-mod values;
-mod verify;
-
 use std::process::ExitCode;
-
-use clap::Parser;
-
-use crate::cli::{Cli, Command};
-use crate::exit::Failure;
 
 /// Many small buffers from several threads: the system's allocator is slower at that, and gives less back.
 #[global_allocator]
 static ALLOCATOR: memory::LargePages<mimalloc::MiMalloc> = memory::LargePages(mimalloc::MiMalloc);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    logs::start(&cli.command);
-    match run(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
-}
-
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Init(args) => init::run(&args),
-        Command::Serve(args) => serve::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Dump(args) => dump::run(&args),
-        Command::Ctl(args) => ctl::run(&args),
-        Command::Cert(args) => cert::run(&args),
-        Command::Load(args) => load::run(&args),
-        Command::Completions { shell } => {
-            cli::completions(shell);
-            Ok(())
-        }
-    }
+    surety::main()
 }
