@@ -215,7 +215,9 @@ fn parse(kind: EntryKind, from: &mut Reader) -> Option<Parsed> {
             Parsed::Partition(alloc::boxed::Box::new(partition))
         }
         EntryKind::Grant => {
-            Parsed::Grant { partition: handle(from)?, tenant: tenant(from)?, rights: from.read()? }
+            let (partition, tenant, rights) = (handle(from)?, tenant(from)?, from.read()?);
+            // No right is no grant: a ledger keeps none such.
+            return (rights != 0).then_some(Parsed::Grant { partition, tenant, rights });
         }
         EntryKind::Merchant => {
             let tenant = tenant(from)?;

@@ -4,7 +4,7 @@ use surety_protocol::{PartitionHandle, Rights, Time};
 
 use crate::entry::Parsed;
 use crate::index::Found;
-use crate::ledger::{Config, Ledger, partition_hash};
+use crate::ledger::{Config, Ledger, SHARD_SLOT, partition_hash};
 use crate::lock::{Armed, Capture, Ext, Lock};
 use crate::op::{Memo, Op, Side};
 use crate::partition::Partition;
@@ -93,8 +93,9 @@ impl Ledger {
             Parsed::Queued { partition, at, queued } => {
                 self.queued += 1;
                 let partition = self.loaded(partition, orphan)?;
+                let place = partition.queue_front.checked_add(partition.queue.len() as u64);
                 partition.queue.push_back(queued);
-                at + 1 == partition.queue_front + partition.queue.len() as u64
+                place == Some(at)
             }
             Parsed::Nonce { partition, nonce } => self.loaded(partition, orphan)?.nonces.insert(nonce),
             Parsed::Open { partition, tenant, merchant, value } => {
@@ -106,7 +107,8 @@ impl Ledger {
     }
 
     fn loaded(&mut self, handle: PartitionHandle, orphan: EntryError) -> Result<&mut Partition, EntryError> {
-        let slot = self.partition_slot(handle).ok_or(orphan)?;
+        // The shard itself has no collateral, so nobody stakes there.
+        let slot = self.partition_slot(handle).filter(|slot| *slot != SHARD_SLOT).ok_or(orphan)?;
         Ok(self.partition_mut(slot))
     }
 

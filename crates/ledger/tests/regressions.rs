@@ -256,3 +256,32 @@ fn a_supplier_who_leaves_before_a_known_loss() {
     assert_eq!((paid.kind(), paid.result), (Some(Kind::WithdrawPaid), Amount(500)), "half, like everybody");
     world.finish();
 }
+
+/// Entries of a snapshot that no ledger writes: taken in, they would be lost at the next snapshot or end the process.
+#[test]
+fn entries_that_no_ledger_writes_are_refused() {
+    use ledger::{Entry, EntryError, EntryKind, Ledger};
+    let load = |bytes: &[&[u8]]| {
+        let entry = Entry::from_bytes(bytes.concat())?;
+        let written = World::new().ledger.entries().collect::<Vec<_>>();
+        Ledger::from_entries(config(), START, written.into_iter().chain([entry])).map(|_| ())
+    };
+    let (shard, handle) = (0_u64.to_be_bytes(), P1.0.to_be_bytes());
+    let nonce = 5_u64.to_be_bytes();
+    assert_eq!(load(&[&[EntryKind::Nonce as u8], &handle, &nonce]), Ok(()));
+    let orphan = Err(EntryError::Orphan(EntryKind::Nonce));
+    assert_eq!(
+        load(&[&[EntryKind::Nonce as u8], &shard, &nonce]),
+        orphan,
+        "nobody stakes in the shard itself"
+    );
+    let no_right = Err(EntryError::Damaged(EntryKind::Grant));
+    assert_eq!(load(&[&[EntryKind::Grant as u8], &handle, &[0, 0, 0, 9], &[0; 4]]), no_right);
+    let queued = [0; 16 + 4 + 20 + 16 + 8 + 16];
+    let last = Err(EntryError::Twice(EntryKind::Queued));
+    assert_eq!(
+        load(&[&[EntryKind::Queued as u8], &handle, &[0xff; 8], &queued]),
+        last,
+        "the last place of all"
+    );
+}
