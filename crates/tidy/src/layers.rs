@@ -163,6 +163,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "probes",
+        directory: "crates/probes",
+        is_pure: false,
+        members: &["surety-protocol", "surety-client", "ledger", "wal", "server", "loadtest", "surety"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "tidy",
         directory: "crates/tidy",
         is_pure: false,

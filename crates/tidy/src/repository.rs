@@ -47,9 +47,9 @@ impl Repository {
         self.files.iter().filter(move |file| file.path.ends_with(ending))
     }
 
-    /// The manifests of the members.
+    /// The manifests of the members; the fuzz targets are a workspace of their own, since they need a nightly toolchain.
     pub fn manifests(&self) -> impl Iterator<Item = &File> {
-        self.ending("/Cargo.toml")
+        self.ending("/Cargo.toml").filter(|file| file.path != "fuzz/Cargo.toml")
     }
 }
 
