@@ -1,13 +1,13 @@
 //! What the threads of a server share: facts that do not change, mailboxes, counters, and one word about its life.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
+use handoff::{Bell, Mailbox};
 use surety_protocol::limits::{RECORD_BYTES, SHARDS_MAX};
 use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token};
-use tokio::sync::Notify;
 use wal::{Mark, Write};
 
 use crate::config::{Config, Limits};
@@ -47,8 +47,6 @@ pub(crate) struct Shared {
     pub(crate) ports: Vec<u16>,
     pub(crate) shards: Vec<ShardShared>,
     life: AtomicU8,
-    /// Set once no shard reads its inbox any more.
-    is_ended: AtomicBool,
 }
 
 /// One shard, as the other threads see it.
@@ -93,12 +91,12 @@ pub(crate) struct Inbox {
     /// The newest mark that the syncer has reached.
     pub(crate) synced: ArrayQueue<Mark>,
     /// Bounded by the links themselves: each has only so many requests that were not answered.
-    pub(crate) links: SegQueue<LinkMessage>,
+    pub(crate) links: Mailbox<LinkMessage>,
     pub(crate) orders: ArrayQueue<Order>,
     /// Bounded by the jobs that the shard gives.
     pub(crate) kept: SegQueue<Kept>,
     /// Rung after something was left.
-    pub(crate) bell: Notify,
+    pub(crate) bell: Bell,
 }
 
 impl Inbox {
@@ -108,21 +106,17 @@ impl Inbox {
             answers: ArrayQueue::new(limits.forwarded.max(1)),
             written: ArrayQueue::new(1),
             synced: ArrayQueue::new(1),
-            links: SegQueue::new(),
+            links: Mailbox::new(),
             orders: ArrayQueue::new(ORDERS_MAX),
             kept: SegQueue::new(),
-            bell: Notify::new(),
+            bell: Bell::new(),
         }
-    }
-
-    fn forget_links(&self) {
-        while self.links.pop().is_some() {}
     }
 
     pub(crate) fn order(&self, order: Order) {
         // Orders are few and given once; a shard that takes none any more needs none.
         let _ = self.orders.push(order);
-        self.bell.notify_one();
+        self.bell.ring();
     }
 }
 
@@ -161,7 +155,6 @@ impl Shared {
             ports,
             shards: (0..shards).map(shard).collect(),
             life: AtomicU8::new(Life::Starting as u8),
-            is_ended: AtomicBool::new(false),
         }
     }
 
@@ -186,18 +179,13 @@ impl Shared {
     /// Leaves something of a link for a shard. After the end it is dropped, which tells whoever waits for an answer.
     pub(crate) fn tell(&self, shard: ShardId, message: LinkMessage) {
         let inbox = &self.shards[usize::from(shard.0)].inbox;
-        inbox.links.push(message);
-        inbox.bell.notify_one();
-        // The message was left before the look, and `end` clears after it has set: one of the two drops it.
-        if self.is_ended.load(Ordering::SeqCst) {
-            inbox.forget_links();
-        }
+        inbox.links.leave(message);
+        inbox.bell.ring();
     }
 
     /// No shard reads its inbox any more.
     pub(crate) fn end(&self) {
-        self.is_ended.store(true, Ordering::SeqCst);
-        self.shards.iter().for_each(|shard| shard.inbox.forget_links());
+        self.shards.iter().for_each(|shard| shard.inbox.links.end());
     }
 
     /// Tells every shard.
@@ -237,7 +225,7 @@ impl Shared {
              nothing is executed any more; put the newest copy back"
         );
         self.set_life(Life::Forked);
-        self.shards.iter().for_each(|shard| shard.inbox.bell.notify_one());
+        self.shards.iter().for_each(|shard| shard.inbox.bell.ring());
     }
 }
 

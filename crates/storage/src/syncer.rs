@@ -1,10 +1,11 @@
 //! The thread that syncs behind the writes in `os` mode and moves the synced mark.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use handoff::Pending;
 use wal::{FileName, Mark};
 
 use crate::{FileStorage, StorageError};
@@ -15,22 +16,8 @@ pub const SYNC_INTERVAL: Duration = Duration::from_millis(20);
 /// A thread that syncs what was written, over and over. Dropping it syncs the rest.
 #[derive(Debug)]
 pub struct Syncer {
-    shared: Arc<Shared>,
+    pending: Arc<Pending<FileName, Mark>>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    pending: Mutex<Pending>,
-    changed: Condvar,
-}
-
-/// What was written since the last sync.
-#[derive(Debug, Default)]
-struct Pending {
-    files: Vec<FileName>,
-    mark: Option<Mark>,
-    is_closing: bool,
 }
 
 impl Syncer {
@@ -46,33 +33,23 @@ impl Syncer {
         interval: Duration,
         complete: impl FnMut(Result<Mark, StorageError>) + Send + 'static,
     ) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
+        let pending = Arc::new(Pending::new());
+        let theirs = Arc::clone(&pending);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
             sync_all(&theirs, storage, interval, complete);
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { pending, thread: Some(thread) })
     }
 
     /// A write to `file` was performed; with it the log is written up to `mark`.
     pub fn written(&self, file: FileName, mark: Mark) {
-        let mut pending = self.shared.lock();
-        if !pending.files.contains(&file) {
-            pending.files.push(file);
-        }
-        // With a mark already there the thread will come for it; waking it for each write costs more than the write.
-        let is_first = pending.mark.replace(mark).is_none();
-        drop(pending);
-        if is_first {
-            self.shared.changed.notify_one();
-        }
+        self.pending.note(file, mark);
     }
 }
 
 impl Drop for Syncer {
     fn drop(&mut self) {
-        self.shared.lock().is_closing = true;
-        self.shared.changed.notify_one();
+        self.pending.close();
         if let Some(thread) = self.thread.take() {
             // A panic there was the panic of `complete`, and aborts in release builds.
             let _ = thread.join();
@@ -80,39 +57,19 @@ impl Drop for Syncer {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Pending> {
-        // The guarded values are whole at every point where a panic could happen.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for something to sync; none when closing and nothing is left.
-    fn take(&self) -> Option<(Vec<FileName>, Mark)> {
-        let idle = |pending: &mut Pending| pending.mark.is_none() && !pending.is_closing;
-        let mut pending = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        let mark = pending.mark.take()?;
-        Some((std::mem::take(&mut pending.files), mark))
-    }
-
-    fn pause(&self, interval: Duration) {
-        let running = |pending: &mut Pending| !pending.is_closing;
-        drop(self.changed.wait_timeout_while(self.lock(), interval, running));
-    }
-}
-
 fn sync_all(
-    shared: &Shared,
+    pending: &Pending<FileName, Mark>,
     mut storage: FileStorage,
     interval: Duration,
     mut complete: impl FnMut(Result<Mark, StorageError>),
 ) {
-    while let Some((files, mark)) = shared.take() {
+    while let Some((files, mark)) = pending.take() {
         let synced = files.into_iter().try_for_each(|file| storage.flush(file));
         let is_over = synced.is_err();
         complete(synced.map(|()| mark));
         if is_over {
             return;
         }
-        shared.pause(interval);
+        pending.pause(interval);
     }
 }

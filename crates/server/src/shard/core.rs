@@ -455,7 +455,7 @@ impl Core {
 
     fn ring_others(&mut self) {
         for shard in self.rung.drain(..) {
-            self.shared.shards[usize::from(shard.0)].inbox.bell.notify_one();
+            self.shared.shards[usize::from(shard.0)].inbox.bell.ring();
         }
     }
 

@@ -45,7 +45,7 @@ impl Journal {
                     let inbox = &shared.shards[usize::from(shard.0)].inbox;
                     // Only the newest mark counts.
                     inbox.synced.force_push(or_abort(shard, synced));
-                    inbox.bell.notify_one();
+                    inbox.bell.ring();
                 })?;
                 Ok(Self::Inline { storage, syncer })
             }
@@ -55,7 +55,7 @@ impl Journal {
                     let inbox = &shared.shards[usize::from(shard.0)].inbox;
                     let pushed = inbox.written.push(or_abort(shard, written));
                     assert!(pushed.is_ok(), "one block is in flight");
-                    inbox.bell.notify_one();
+                    inbox.bell.ring();
                 })?;
                 Ok(Self::Threaded(writer))
             }

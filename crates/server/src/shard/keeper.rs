@@ -166,7 +166,7 @@ fn run(shared: &Shared, config: &engine::Config, storage: &mut FileStorage, queu
             },
         };
         inbox.kept.push(kept);
-        inbox.bell.notify_one();
+        inbox.bell.ring();
     }
 }
 

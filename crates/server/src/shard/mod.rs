@@ -385,12 +385,12 @@ impl Shard {
     async fn take_mail(self: Rc<Self>) {
         let inbox = self.inbox();
         loop {
-            inbox.bell.notified().await;
+            inbox.bell.rung().await;
             self.core.borrow_mut().take_mail();
             if !inbox.orders.is_empty() {
                 self.ordered.set();
             }
-            while let Some(message) = inbox.links.pop() {
+            while let Some(message) = inbox.links.take() {
                 links::take(&self, message);
             }
             while let Some(kept) = inbox.kept.pop() {
