@@ -106,6 +106,23 @@ pub fn version_is_the_code_s(versioning: &str, code: &str, constant: &str, row: 
     }
 }
 
+/// Every test that a document names in code quotes (words joined by at least two `_`) is a function of this name.
+#[must_use]
+pub fn tests_exist(path: &str, text: &str, is_function: impl Fn(&str) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let quoted = line.split('`').skip(1).step_by(2);
+        let is_word = |word: &&str| {
+            word.matches('_').count() >= 2
+                && word.bytes().all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        for name in quoted.filter(is_word).filter(|name| !is_function(name)) {
+            findings.push(Finding::at(path, at + 1, format!("there is no test {name}")));
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +173,15 @@ mod tests {
         check("| wire | 1 | crates/protocol |\n", "PROTOCOL_VERSION", 0);
         check("| wire | 2 | crates/protocol |\n", "PROTOCOL_VERSION", 1);
         check("| wire | 1 |\n", "FORMAT_VERSION", 1);
+    }
+
+    #[test]
+    fn named_tests() {
+        let exists = |name: &str| name == "a_thing_is_so";
+        check(
+            &tests_exist("a.md", "`a_thing_is_so`, `cargo test`, `two_words`, `-Z build_std_x`", exists),
+            0,
+        );
+        check(&tests_exist("a.md", "nothing\n`a_thing_is_so` and `a_thing_is_not`", exists), 1);
     }
 }

@@ -132,6 +132,16 @@ fn documents_tell_the_truth() {
 }
 
 #[test]
+fn the_tests_that_verification_names_exist() {
+    let repository = Repository::here();
+    let is_function = |name: &str| {
+        let head = format!("fn {name}(");
+        repository.ending(".rs").any(|file| file.text.contains(&head))
+    };
+    expect_none(documents::tests_exist("VERIFICATION.md", text(&repository, "VERIFICATION.md"), is_function));
+}
+
+#[test]
 fn versions_are_those_of_the_code() {
     let repository = Repository::here();
     let versioning = text(&repository, "VERSIONING.md");

@@ -136,6 +136,8 @@ fn rolling_takes_a_reserve_and_asks_for_another() {
     let replay = replay(&mut world.disk).unwrap();
     assert_eq!(replay.last_seq, Seq(4000));
     assert_eq!(replay.recovered.segments(), world.log.segments());
+    let segments: Vec<u64> = replay.headers.iter().map(|header| header.segment).collect();
+    assert_eq!(segments, [1, 1, 1, 2], "segments are numbered as FORMAT.md has it");
 }
 
 #[test]

@@ -315,6 +315,18 @@ fn a_sound_block_that_does_not_continue_the_log_is_refused() {
 }
 
 #[test]
+fn a_start_block_that_does_not_raise_the_epoch_is_refused() {
+    let mut world = World::new(FSYNC);
+    world.block(1);
+    let mut world = World::start(world.disk, FSYNC).unwrap();
+    assert_eq!(replay(&mut world.disk).unwrap().recovered.epoch(), Epoch(3));
+    // The start block of epoch 3 stands behind three others.
+    rewrite_header(&mut world.disk, 3 * 4096, |bytes| bytes[32] = 2);
+    let result = replay(&mut world.disk);
+    assert!(is_refused(&result), "{result:?}");
+}
+
+#[test]
 fn a_ring_that_tells_another_history_is_refused() {
     let mut world = World::new(GUARDED);
     world.block(1);
