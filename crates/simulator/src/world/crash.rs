@@ -370,6 +370,11 @@ impl World {
         self.note_checkpoint()?;
         for _ in 0..64 {
             self.finish_write()?;
+            // In `os` mode a seal waits for the sync of what it seals.
+            if self.config.durability == Durability::Os {
+                self.sync()?;
+            }
+            self.drain()?;
             if self.engine.is_stopped() {
                 break;
             }
