@@ -118,11 +118,6 @@ impl Engine {
         // The ledger refuses what is new, and still answers repeats: of those "not executed" would be untrue.
         let quotas = self.quotas.of(caller);
         self.ledger.set_intake(self.intake(quotas));
-        for record in &mut self.operation {
-            if let Some(kind) = record.kind() {
-                record.set_actor(kind, caller.actor);
-            }
-        }
         self.replies.clear();
         self.internal.clear();
         let first = self.log.next_seq();

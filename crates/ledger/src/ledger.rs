@@ -204,10 +204,15 @@ const WARM_MAX: usize = 64;
 /// Slot of the shard itself, where requests that concern no partition are remembered.
 pub(crate) const SHARD_SLOT: u32 = 0;
 
-/// Milliseconds of the ring of locks: the longest time until a lock is looked at.
-const LOCK_RING: usize = 1 << 16;
-/// Milliseconds of the ring of ids: more than the default window.
-const OP_RING: usize = 1 << 17;
+/// Milliseconds of the largest rings: the longest time until a lock or an id is looked at.
+const LOCK_RING_MAX: usize = 1 << 16;
+const OP_RING_MAX: usize = 1 << 17;
+
+/// Milliseconds of a ring: more than the window of ids, so that most of them are looked at once, or the most.
+fn ring_len(id_window: Time, most: usize) -> usize {
+    let window_ms = usize::try_from(id_window.0 / 1_000_000).unwrap_or(most);
+    (window_ms.min(most - 1) + 1).next_power_of_two().clamp(4096, most)
+}
 
 impl Ledger {
     /// An empty shard.
@@ -223,9 +228,9 @@ impl Ledger {
             captures: Slab::new(),
             ops: Slab::new(),
             sides: Slab::new(),
-            lock_ring: Ring::new(LOCK_RING),
+            lock_ring: Ring::new(ring_len(config.id_window, LOCK_RING_MAX)),
             nodes: Slab::new(),
-            op_ring: Ring::new(OP_RING),
+            op_ring: Ring::new(ring_len(config.id_window, OP_RING_MAX)),
             due: BinaryHeap::new(),
             unbonding: BinaryHeap::new(),
             ready: Vec::new(),
