@@ -83,6 +83,22 @@ impl TailReader {
         storage: &S,
         synced: Seq,
     ) -> Result<Option<Header>, TailError<S::Error>> {
+        // The segment may have been removed while it was looked for or read: then nothing is wrong with the log.
+        self.read_next(storage, synced).map_err(|error| self.removed(storage).unwrap_or(error))
+    }
+
+    /// That the record which is wanted next is gone, if it is.
+    fn removed<S: Storage>(&self, storage: &S) -> Option<TailError<S::Error>> {
+        let oldest = *segment_names(&storage.list().ok()?).first()?;
+        let wanted = self.next_seq();
+        (oldest > wanted).then_some(TailError::Removed { wanted, oldest })
+    }
+
+    fn read_next<S: Storage>(
+        &mut self,
+        storage: &S,
+        synced: Seq,
+    ) -> Result<Option<Header>, TailError<S::Error>> {
         if self.next_seq() > synced {
             return Ok(None);
         }

@@ -85,3 +85,20 @@ fn a_reader_that_comes_too_late_is_told_so() {
     assert!(matches!(error, TailError::Removed { wanted: Seq(2000), oldest: Seq(2001) }), "{error}");
     assert_eq!(follow(&mut TailReader::new(IDENTITY, Seq(2001)), &world).len(), 2);
 }
+
+#[test]
+fn a_reader_that_is_overtaken_by_removal_is_told_so() {
+    let mut world = World::new(FSYNC);
+    world.block(2000);
+    let mut reader = TailReader::new(IDENTITY, Seq(1));
+    assert_eq!(follow(&mut reader, &world), [(1, 2000)]);
+    for _ in 0..3 {
+        world.block(2000);
+    }
+    // The reader stands at the end of a segment, and the next one is gone: that is no rot.
+    for first_seq in [1, 2001] {
+        world.disk.lose(FileName::Segment { first_seq: Seq(first_seq) });
+    }
+    let error = reader.next_block(&world.disk, world.log.synced_seq()).unwrap_err();
+    assert!(matches!(error, TailError::Removed { wanted: Seq(2001), oldest: Seq(4001) }), "{error}");
+}
