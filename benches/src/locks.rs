@@ -59,7 +59,7 @@ impl Bench {
         let mut config = Config::new(&data);
         config.listen = Some(([127, 0, 0, 1], 0).into());
         config.durability = setting.durability;
-        config.io = setting.io;
+        config.io = Some(setting.io);
         if setting.snapshot_records > 0 {
             config.snapshot_records = setting.snapshot_records;
         }

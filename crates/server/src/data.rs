@@ -15,7 +15,8 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use storage::{CreateDirectoryError, DataDirectory, Metadata};
-use surety_protocol::{EngineId, Seq, ShardId};
+use surety_protocol::limits::{ID_WINDOW_DEFAULT, SEGMENT_BYTES};
+use surety_protocol::{EngineId, Seq, ShardId, Time};
 
 use engine::Epochs;
 
@@ -51,13 +52,41 @@ pub enum InitError {
     },
 }
 
+/// What `init` may be told; the rest is drawn at random.
+#[derive(Clone, Copy, Debug)]
+pub struct InitOptions {
+    /// Threads, logs and ports; for ever.
+    pub shards: u16,
+    /// Bytes of the first segment of each log.
+    pub segment_bytes: u64,
+    /// How old an id may be; for ever.
+    pub id_window: Time,
+}
+
+impl InitOptions {
+    /// The defaults, with so many shards.
+    #[must_use]
+    pub const fn new(shards: u16) -> Self {
+        Self { shards, segment_bytes: SEGMENT_BYTES, id_window: ID_WINDOW_DEFAULT }
+    }
+}
+
 /// Makes a data directory: an engine id drawn at random, empty logs, keys, development certificates.
 ///
 /// # Errors
 /// [`InitError`]; a path that exists and is not empty is refused and left as it is.
 pub fn init(path: &Path, shards: u16, segment_bytes: u64) -> Result<Metadata, InitError> {
+    init_with(path, &InitOptions { segment_bytes, ..InitOptions::new(shards) })
+}
+
+/// The same with everything that can be chosen.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(path: &Path, options: &InitOptions) -> Result<Metadata, InitError> {
     let engine = EngineId(u128::from_le_bytes(random()?));
-    let metadata = Metadata { engine, shards, created: clock::readings().wall };
+    let InitOptions { shards, segment_bytes, id_window } = *options;
+    let metadata = Metadata { engine, shards, created: clock::readings().wall, id_window };
     let options = wal::Options { segment_bytes, ..wal::Options::default() };
     DataDirectory::create_with(path, metadata, options, furnish)?;
     Ok(metadata)

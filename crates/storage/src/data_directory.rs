@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use surety_protocol::limits::SHARDS_MAX;
+use surety_protocol::limits::{ID_WINDOW_DEFAULT, SHARDS_MAX};
 use surety_protocol::{EngineId, ShardId, Time};
 use wal::Identity;
 
@@ -20,7 +20,12 @@ use crate::{DirectoryLock, FileStorage, IoMode, LockError, StorageError};
 /// The file that makes a directory a data directory.
 pub const METADATA_FILE: &str = "engine.toml";
 /// The layout that this program writes, and the highest that it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The bounds of a window of ids.
+const ID_WINDOW_MIN: Time = Time::from_secs(10);
+const ID_WINDOW_MAX: Time = Time::from_secs(24 * 3600);
+const NANOS: u64 = 1_000_000_000;
 
 /// What a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Metadata {
     pub shards: u16,
     /// When it was created.
     pub created: Time,
+    /// How old an id may be. What was decided by one window replays by no other.
+    pub id_window: Time,
 }
 
 /// Why a data directory was not created.
@@ -48,6 +55,9 @@ pub enum CreateDirectoryError {
     /// No engine has that many shards, or none.
     #[error("an engine has 1 to {SHARDS_MAX} shards, not {0}")]
     Shards(u16),
+    /// No engine takes ids for so long, or so shortly.
+    #[error("ids are taken for 10 s to 24 h, in whole seconds")]
+    IdWindow(Time),
     /// Somebody else is creating it.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -270,6 +280,9 @@ fn begin(
     if metadata.shards == 0 || usize::from(metadata.shards) > SHARDS_MAX {
         return Err(CreateDirectoryError::Shards(metadata.shards));
     }
+    if !is_id_window(metadata.id_window) {
+        return Err(CreateDirectoryError::IdWindow(metadata.id_window));
+    }
     let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
     fs::create_dir_all(path).map_err(io)?;
     if fs::read_dir(path).map_err(io)?.next().is_some() {
@@ -326,8 +339,12 @@ fn format_metadata(metadata: &Metadata) -> String {
          format = {FORMAT_VERSION}\n\
          engine = \"{}\"\n\
          shards = {}\n\
-         created = {}\n",
-        metadata.engine, metadata.shards, metadata.created.0
+         created = {}\n\
+         id_window_s = {}\n",
+        metadata.engine,
+        metadata.shards,
+        metadata.created.0,
+        metadata.id_window.0 / NANOS
     )
 }
 
@@ -338,7 +355,7 @@ fn parse_version(text: &str) -> Result<u32, MetadataFault> {
 }
 
 fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
-    let (mut engine, mut shards, mut created) = (None, None, None);
+    let (mut format, mut engine, mut shards, mut created, mut id_window) = (None, None, None, None, None);
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -347,10 +364,11 @@ fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
         let fault = MetadataFault::Line(index + 1);
         let (key, value) = line.split_once(" = ").ok_or(fault)?;
         let slot = match key {
-            "format" => continue,
+            "format" => &mut format,
             "engine" => &mut engine,
             "shards" => &mut shards,
             "created" => &mut created,
+            "id_window_s" => &mut id_window,
             _ => return Err(fault),
         };
         if slot.replace(value).is_some() {
@@ -363,6 +381,12 @@ fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
         created: created
             .and_then(|value| value.parse().ok().map(Time))
             .ok_or(MetadataFault::Key("created"))?,
+        // The first layout had none, since there was but one.
+        id_window: match (format, id_window) {
+            (Some("1"), None) => Some(ID_WINDOW_DEFAULT),
+            (_, id_window) => id_window.and_then(parse_id_window),
+        }
+        .ok_or(MetadataFault::Key("id_window_s"))?,
     })
 }
 
@@ -370,6 +394,19 @@ fn parse_engine(value: &str) -> Option<EngineId> {
     let digits = value.strip_prefix('"')?.strip_suffix('"')?;
     let is_hex = digits.len() == 32 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_hex.then(|| u128::from_str_radix(digits, 16).ok().map(EngineId))?
+}
+
+fn parse_id_window(value: &str) -> Option<Time> {
+    value
+        .parse()
+        .ok()
+        .and_then(|seconds: u64| seconds.checked_mul(NANOS))
+        .map(Time)
+        .filter(|at| is_id_window(*at))
+}
+
+fn is_id_window(window: Time) -> bool {
+    (ID_WINDOW_MIN..=ID_WINDOW_MAX).contains(&window) && window.0.is_multiple_of(NANOS)
 }
 
 fn parse_shards(value: &str) -> Option<u16> {

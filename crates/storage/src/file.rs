@@ -29,6 +29,22 @@ pub enum IoMode {
     Sync,
 }
 
+impl IoMode {
+    /// The mode for a directory for which nobody has chosen one: direct where the file system takes it.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`] if the directory does not exist or may not be read.
+    pub fn for_directory(path: &Path) -> Result<Self, StorageError> {
+        let storage = FileStorage::open_with(path, Self::Direct, false)?;
+        let takes_direct = match storage.try_direct() {
+            Ok(()) => true,
+            // Refused only for want of space: the mode was taken.
+            Err(error) => is_no_space(&error),
+        };
+        Ok(if takes_direct { Self::Direct } else { Self::Sync })
+    }
+}
+
 /// The files of one shard. A thread that needs them opens its own.
 #[derive(Debug)]
 pub struct FileStorage {
@@ -99,16 +115,19 @@ impl FileStorage {
 
     /// Writes a page to a nameless file, to learn now rather than at the first block whether direct I/O works.
     fn probe_direct(&self) -> Result<(), StorageError> {
-        let flags = OFlags::TMPFILE | OFlags::DIRECT | OFlags::DSYNC;
-        let probe = File::options().read(true).write(true).custom_flags(bits(flags)).open(&self.path);
-        let written = probe.and_then(|file| file.write_all_at(PageBuffer::with_pages(1).as_bytes(), 0));
-        match written {
+        match self.try_direct() {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 Err(StorageError::DirectRefused { path: self.path.clone() })
             }
             // Without nameless files there is no probe; the first direct write tells.
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn try_direct(&self) -> io::Result<()> {
+        let flags = OFlags::TMPFILE | OFlags::DIRECT | OFlags::DSYNC;
+        let probe = File::options().read(true).write(true).custom_flags(bits(flags)).open(&self.path)?;
+        probe.write_all_at(PageBuffer::with_pages(1).as_bytes(), 0)
     }
 
     fn file_path(&self, name: FileName) -> PathBuf {

@@ -19,7 +19,8 @@ use wal::{
     SnapshotWriter, Storage, TailReader,
 };
 
-const METADATA: Metadata = Metadata { engine: EngineId(0xabc), shards: 2, created: Time(5) };
+const METADATA: Metadata =
+    Metadata { engine: EngineId(0xabc), shards: 2, created: Time(5), id_window: Time::from_secs(300) };
 const IDENTITY: Identity = Identity { engine: EngineId(0xabc), shard: ShardId(0) };
 const SEGMENT: FileName = FileName::Segment { first_seq: Seq(1) };
 
@@ -295,6 +296,42 @@ fn a_data_directory_knows_itself() {
             DataDirectory::create(&parent.path().join("x"), metadata, Options::default()).unwrap_err();
         assert!(matches!(error, CreateDirectoryError::Shards(_)), "{error}");
     }
+    for id_window in [Time::ZERO, Time::from_secs(9), Time::from_millis(10_500), Time::from_secs(86_401)] {
+        let metadata = Metadata { id_window, ..METADATA };
+        let error =
+            DataDirectory::create(&parent.path().join("x"), metadata, Options::default()).unwrap_err();
+        assert!(matches!(error, CreateDirectoryError::IdWindow(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_of_the_first_layout_has_the_window_that_there_was() {
+    let parent = directory();
+    let path = create(parent.path()).path().to_owned();
+    let file = path.join(storage::METADATA_FILE);
+    let text = fs::read_to_string(&file).unwrap();
+    let first = text.replace("format = 2", "format = 1").replace("id_window_s = 300\n", "");
+    assert_ne!(first, text);
+    fs::write(&file, first).unwrap();
+    assert_eq!(DataDirectory::inspect(&path).unwrap().id_window, Time::from_secs(120));
+    for lie in ["", "id_window_s = 5\n", "id_window_s = x\n"] {
+        fs::write(&file, text.replace("id_window_s = 300\n", lie)).unwrap();
+        let error = DataDirectory::inspect(&path).unwrap_err();
+        let OpenDirectoryError::Foreign { reason, .. } = error else { panic!("{error}") };
+        assert_eq!(reason, MetadataFault::Key("id_window_s"));
+    }
+}
+
+#[test]
+fn without_a_choice_direct_is_taken_where_it_is_there() {
+    let directory = directory();
+    let explicit = FileStorage::open(directory.path(), IoMode::Direct);
+    let chosen = IoMode::for_directory(directory.path()).unwrap();
+    assert_eq!(chosen == IoMode::Direct, explicit.is_ok());
+    let nowhere = IoMode::for_directory(&directory.path().join("nowhere"));
+    assert!(matches!(nowhere, Err(StorageError::Io { .. })));
+    // No direct I/O, and no nameless files either.
+    assert_eq!(IoMode::for_directory(Path::new("/proc/self")).unwrap(), IoMode::Sync);
 }
 
 #[test]
@@ -330,7 +367,7 @@ fn other_directories_are_refused() {
     assert_eq!(fault(Some(&text)), MetadataFault::Key("created"));
     assert_eq!(fault(None), MetadataFault::Absent);
 
-    fs::write(path.join(storage::METADATA_FILE), "format = 2\nwhatever = true\n").unwrap();
+    fs::write(path.join(storage::METADATA_FILE), "format = 3\nwhatever = true\n").unwrap();
     let newer = DataDirectory::open(&path).unwrap_err();
     assert!(matches!(newer, OpenDirectoryError::Newer { version: 2, .. }), "{newer}");
     let text = format!("format = 1\n{engine}shards = 3\ncreated = 1");
