@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -14,9 +15,13 @@ use axum::routing::get;
 use surety_protocol::PROTOCOL_VERSION;
 use tokio::sync::oneshot;
 
+use crate::bounded::Bounded;
 use crate::metrics::{Counter, Histogram, ShardMetrics};
 use crate::shared::{Life, Shared};
 use crate::threads::AbortOnPanic;
+
+/// How long a connection may last, whatever it does: probes and scrapes take milliseconds, and connect again.
+const CONNECTION_LIFE: Duration = Duration::from_secs(10);
 
 /// The listener, until it is dropped.
 #[derive(Debug)]
@@ -63,7 +68,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stopped: oneshot::Rec
         .route("/version", get(version))
         .with_state(shared);
     let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+        Ok(listener) => Bounded::new(listener, CONNECTION_LIFE),
         Err(error) => return tracing::error!("the admin listener cannot serve: {error}"),
     };
     // Connections that are still open end with the runtime: a probe must not hold up the end.

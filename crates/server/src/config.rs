@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use engine::Durability;
 use storage::IoMode;
-use surety_protocol::Address;
 use surety_protocol::limits::SEGMENT_BYTES;
+use surety_protocol::{Address, Time};
 
 /// Everything that a server needs to know. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -20,8 +20,11 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// What stands behind a reply.
     pub durability: Durability,
-    /// How the log is written.
-    pub io: IoMode,
+    /// How the log is written; `None`: past the page cache where the file system takes that, else through it.
+    pub io: Option<IoMode>,
+    /// How old an id may be. The data directory has it from `init` and for ever; asking for another one is an error, `None`
+    /// takes it as it is.
+    pub id_window: Option<Time>,
     /// Keep the guard ring, so that rot of the very last block is seen too.
     pub guard: bool,
     /// Bytes of a new segment of the log.
@@ -30,6 +33,9 @@ pub struct Config {
     pub snapshot_records: u64,
     /// Records of the log that are kept behind the snapshots, at least; `None` keeps all.
     pub retain_records: Option<u64>,
+    /// Records of the log that are kept for readers of the change stream who are behind, beyond what is kept anyway; a
+    /// reader that is further behind finds its place `LOST`.
+    pub cursor_records: u64,
     /// Below this much free space new locks are declined.
     pub free_bytes_min: u64,
     /// Pin each shard's thread to a core of its own, if there are enough.
@@ -55,11 +61,13 @@ impl Config {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 7400))),
             admin: None,
             durability: Durability::Fsync,
-            io: IoMode::Sync,
+            io: None,
+            id_window: None,
             guard: false,
             segment_bytes: SEGMENT_BYTES,
             snapshot_records: 4 << 20,
             retain_records: None,
+            cursor_records: 16 << 20,
             free_bytes_min: 256 << 20,
             pin_threads: true,
             clock_gap_max: Duration::from_secs(24 * 3600),
@@ -76,6 +84,12 @@ impl Config {
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
+    /// Connections at a time of one tenant.
+    pub connections_tenant: usize,
+    /// Readers of the change stream at a time.
+    pub subscriptions: usize,
+    /// Readers of the change stream at a time of one tenant.
+    pub subscriptions_tenant: usize,
     /// Handshakes at a time; past it new ones are refused.
     pub handshakes: usize,
     /// Handshakes at a time of one address (or one IPv6 /64): half of them by whoever says to be there, the rest only by
@@ -91,8 +105,11 @@ pub struct Limits {
     pub streams: u32,
     /// Time for a handshake.
     pub handshake: Duration,
-    /// Time from an open stream to its hello, and from the first to the last byte of a frame.
+    /// Time from an open connection to its first stream, from an open stream to its hello, and from the first to the last
+    /// byte of a frame.
     pub frame: Duration,
+    /// Time for a drain: until every reply has arrived.
+    pub drain: Duration,
     /// Bytes of replies that one connection may leave unread.
     pub backlog_bytes: usize,
     /// Requests that wait for another shard.
@@ -105,6 +122,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            connections_tenant: 768,
+            subscriptions: 256,
+            subscriptions_tenant: 64,
             handshakes: 256,
             handshakes_address: 16,
             retry_above: 64,
@@ -113,6 +133,7 @@ impl Default for Limits {
             streams: 16,
             handshake: Duration::from_secs(2),
             frame: Duration::from_secs(5),
+            drain: Duration::from_secs(5),
             backlog_bytes: 4 << 20,
             forwarded: 8192,
             releases: 64,

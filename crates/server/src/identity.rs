@@ -1,7 +1,7 @@
 //! Who a client certificate speaks for: its tenant, its roles, and a name for itself.
 
 use rustls_pki_types::CertificateDer;
-use surety_protocol::{ActorId, Caller, Roles, TenantId};
+use surety_protocol::{ActorId, Caller, Roles, TenantId, Time};
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 
@@ -47,6 +47,15 @@ pub fn caller_of(certificate: &CertificateDer<'_>) -> Result<Caller, IdentityErr
     let (Some(uri), None) = (uris.next(), uris.next()) else { return Err(IdentityError::Uri) };
     let (tenant, roles) = parse_tenant(uri)?;
     Ok(Caller { tenant, roles, actor: actor_of(certificate) })
+}
+
+/// The last moment of the wall clock at which every certificate of a chain is valid.
+pub(crate) fn valid_until(chain: &[CertificateDer<'_>]) -> Result<Time, IdentityError> {
+    chain.iter().try_fold(Time(u64::MAX), |until, certificate| {
+        let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| IdentityError::Unreadable)?;
+        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        Ok(until.min(Time(seconds.saturating_mul(1_000_000_000))))
+    })
 }
 
 /// The URI for a certificate.

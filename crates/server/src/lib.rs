@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod bounded;
 mod clock;
 mod config;
 mod data;
@@ -24,7 +25,7 @@ mod tls;
 
 pub use clock::readings;
 pub use config::{Config, Limits};
-pub use data::{FilesError, InitError, accept_clock, init, pki_path};
+pub use data::{FilesError, InitError, InitOptions, accept_clock, init, init_with, pki_path};
 pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};

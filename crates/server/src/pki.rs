@@ -3,6 +3,7 @@
 //! A client's identity is one PEM file: its certificate, its private key, and last the authority's certificate, which is
 //! what it trusts servers by. Tenant and roles stand in the certificate as the URI `surety://tenant/<id>/<role>,<role>`.
 
+use std::fmt;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,9 +12,12 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use surety_protocol::{Roles, TenantId};
 
 use crate::identity::tenant_uri;
@@ -40,10 +44,15 @@ const FIRST_IDENTITIES: [(&str, TenantId, Roles); 4] = [
 ];
 
 /// A certificate authority for development, with its key at hand.
-#[derive(Debug)]
 pub struct DevelopmentPki {
     ca_pem: String,
     ca_key: String,
+}
+
+impl fmt::Debug for DevelopmentPki {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevelopmentPki").field("ca_pem", &self.ca_pem).finish_non_exhaustive()
+    }
 }
 
 /// When a certificate is valid.
@@ -69,6 +78,9 @@ pub enum PkiError {
     /// A certificate could not be made, or one that was read makes no sense.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// What is to be revoked is none.
+    #[error("what is to be revoked is no file of an identity: its certificate in PEM comes first")]
+    Revoked,
 }
 
 impl DevelopmentPki {
@@ -161,10 +173,39 @@ impl DevelopmentPki {
         self.sign(params)
     }
 
+    /// Signs a list of certificates that are no longer accepted: the content of a server's `revoked.pem`. A list takes the
+    /// place of the one before, so it names all of them.
+    ///
+    /// # Errors
+    /// [`PkiError::Revoked`] if one of the files holds no certificate.
+    pub fn revocations(&self, identities: &[String]) -> Result<String, PkiError> {
+        let now = SystemTime::now();
+        let revoke = |identity: &String| {
+            let serial_number = serial_of(identity).ok_or(PkiError::Revoked)?;
+            let revocation_time = now.into();
+            let reason_code = Some(RevocationReason::CessationOfOperation);
+            Ok(RevokedCertParams { serial_number, revocation_time, reason_code, invalidity_date: None })
+        };
+        let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let params = CertificateRevocationListParams {
+            this_update: (now - DAY).into(),
+            next_update: (now + LEAF_LIFE).into(),
+            crl_number: SerialNumber::from(seconds),
+            issuing_distribution_point: None,
+            revoked_certs: identities.iter().map(revoke).collect::<Result<_, PkiError>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer()?)?.pem()?)
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, PkiError> {
+        Ok(Issuer::from_ca_cert_pem(&self.ca_pem, KeyPair::from_pem(&self.ca_key)?)?)
+    }
+
     fn sign(&self, mut params: CertificateParams) -> Result<(String, String), PkiError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let issuer = Issuer::from_ca_cert_pem(&self.ca_pem, KeyPair::from_pem(&self.ca_key)?)?;
+        let issuer = self.issuer()?;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -178,6 +219,13 @@ impl Validity {
         let now = SystemTime::now();
         Self { from: now - DAY, until: now + life }
     }
+}
+
+/// The serial number of an identity's own certificate, which is the first in its file.
+fn serial_of(identity: &str) -> Option<SerialNumber> {
+    let certificate = CertificateDer::from_pem_slice(identity.as_bytes()).ok()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+    Some(SerialNumber::from_slice(parsed.raw_serial()))
 }
 
 /// Writes a file that only its owner may read, and refuses one that exists.
@@ -210,6 +258,15 @@ fn named_params(name: &str, validity: Validity) -> Result<CertificateParams, Pki
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let pki = DevelopmentPki::generate().unwrap();
+        let shown = format!("{pki:?}");
+        assert!(shown.contains("BEGIN CERTIFICATE") && !shown.contains("PRIVATE KEY"), "{shown}");
+        let secret = pki.ca_key.lines().nth(1).unwrap();
+        assert!(!shown.contains(secret));
+    }
 
     #[test]
     fn an_authority_writes_its_files_once_and_is_read_back() {

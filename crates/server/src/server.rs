@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
-use storage::{DataDirectory, OpenDirectoryError};
+use storage::{DataDirectory, IoMode, OpenDirectoryError, StorageError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time};
 
 use crate::admin::Admin;
@@ -21,7 +21,7 @@ use crate::release::ReleaseDomain;
 use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
-use crate::tls::{TlsError, endpoint_config, server_config};
+use crate::tls::{TlsError, client_verifier, endpoint_config, server_config};
 use engine::clock::{Clock, ClockGap};
 
 /// Bytes that a socket may hold for a shard that is busy.
@@ -72,6 +72,9 @@ pub struct ShardEnd {
     pub seq: Seq,
     /// The last record that is known to be on the disk.
     pub synced: Seq,
+    /// The log ends with a seal. Without one it is as after a kill: what was answered is there, and the last block has
+    /// nothing behind it that would prove it.
+    pub is_sealed: bool,
 }
 
 /// Why a server did not start. Nothing was changed on the disk, unless it says so.
@@ -105,6 +108,23 @@ pub enum StartError {
         /// Why.
         source: Box<ShardError>,
     },
+    /// The directory's own files cannot be looked at.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// Direct I/O was asked for, and the file system does not take it.
+    #[error("{0}")]
+    DirectRefused(StorageError),
+    /// Another window of ids was asked for than the directory has.
+    #[error(
+        "the data directory takes ids up to {} s old, since its log was decided by that; {} s were asked for: leave the setting out",
+        pinned.0 / 1_000_000_000, asked.0 / 1_000_000_000
+    )]
+    IdWindow {
+        /// What the settings say.
+        asked: Time,
+        /// What the directory says.
+        pinned: Time,
+    },
     /// The wall clock.
     #[error(transparent)]
     Clock(#[from] ClockGap),
@@ -135,6 +155,8 @@ pub enum StartFailure {
     ClockGap,
     /// Certificates or keys.
     Pki,
+    /// The settings ask for something that this data directory cannot be served with.
+    Settings,
     /// The system refused something else.
     Io,
 }
@@ -152,6 +174,8 @@ impl StartError {
             Self::Directory(_) | Self::Thread(_) | Self::Silent => StartFailure::Io,
             Self::Files(FilesError::RolledBack { .. }) => StartFailure::Corrupt,
             Self::Files(_) | Self::Tls(_) => StartFailure::Pki,
+            Self::DirectRefused(_) | Self::IdWindow { .. } => StartFailure::Settings,
+            Self::Storage(_) => StartFailure::Io,
             Self::Listen { .. } | Self::Ports(_) => StartFailure::PortTaken,
             Self::Clock(_) => StartFailure::ClockGap,
             Self::Shard { source, .. } => shard_failure(source),
@@ -189,6 +213,7 @@ impl Server {
     /// [`StartError`]. Until every shard has been read and the clock accepted, nothing is changed on the disk.
     pub fn start(config: Config) -> Result<Running, StartError> {
         let directory = DataDirectory::open(&config.data)?;
+        check_id_window(&config, &directory)?;
         let keys = Keys::read(&config.data)?;
         let shards = directory.metadata().shards;
         let sockets = bind(&config, shards)?;
@@ -196,7 +221,8 @@ impl Server {
         let ports = sockets.iter().map(|(_, address)| address.port()).collect();
         let engine = directory.metadata().engine;
         let domain = ReleaseDomain { chain_id: config.chain_id, contract: config.contract, engine };
-        let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, ports, shards));
+        let io = io_mode(&config, &directory)?;
+        let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, io, ports, shards));
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
         let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
         let (threads, reports, shards) = starting.complete(&config, &addresses)?;
@@ -214,6 +240,12 @@ impl Running {
     #[must_use]
     pub fn engine(&self) -> EngineId {
         self.shared.engine
+    }
+
+    /// How the log is written.
+    #[must_use]
+    pub fn io(&self) -> IoMode {
+        self.shared.io
     }
 
     /// How each shard started.
@@ -240,7 +272,7 @@ impl Running {
         EmbeddedConnector::new(Arc::clone(&self.shared), caller)
     }
 
-    /// Reads the certificates again; connections that are open stay.
+    /// Reads certificates, authority and revocations again, and closes connections whose certificate is no longer good.
     pub fn reload(&self) {
         self.order(Order::Reload);
     }
@@ -259,12 +291,12 @@ impl Running {
         self.collect(|report| matches!(report, Report::Drained).then_some(()));
         self.order(Order::Seal);
         let mut ends = self.collect(|report| match report {
-            Report::Ended { seq, synced } => Some((seq, synced)),
+            Report::Ended(end) => Some(end),
             _ => None,
         });
         ends.sort_by_key(|(shard, _)| *shard);
         self.threads.join();
-        ends.into_iter().map(|(shard, (seq, synced))| ShardEnd { shard, seq, synced }).collect()
+        ends.into_iter().map(|(_, end)| end).collect()
     }
 
     /// Ends at once: no goodbye, no answers, no seal.
@@ -334,6 +366,7 @@ impl Starting {
         sockets: Vec<(UdpSocket, SocketAddr)>,
     ) -> Result<Self, StartError> {
         let (sender, reports) = channel();
+        let io = shared.io;
         let cores = threads::allowed_cores();
         // A core must be left for everything else.
         let has_cores = config.pin_threads && cores.len() > shared.shards.len();
@@ -348,11 +381,12 @@ impl Starting {
                 engine: engine_config(config, directory, shard),
                 data: directory.path().to_owned(),
                 path: directory.shard_path(shard),
-                io: config.io,
+                io,
                 network,
                 keeping: Keeping {
                     snapshot_records: config.snapshot_records,
                     retain_records: config.retain_records,
+                    cursor_records: config.cursor_records,
                     free_bytes_min: config.free_bytes_min,
                 },
                 core: has_cores.then(|| cores[usize::from(shard.0)]),
@@ -431,11 +465,38 @@ fn started(shard: ShardId, address: Option<SocketAddr>, report: engine::Report) 
     }
 }
 
+/// How the log is written: as the settings say, or as well as the file system can.
+fn io_mode(config: &Config, directory: &DataDirectory) -> Result<IoMode, StartError> {
+    let first = directory.shard_path(ShardId(0));
+    let Some(asked) = config.io else {
+        let mode = IoMode::for_directory(&first).map_err(StartError::Storage)?;
+        if mode == IoMode::Sync {
+            tracing::warn!("the file system takes no direct I/O: the log is written through the page cache");
+        }
+        return Ok(mode);
+    };
+    match directory.storage(ShardId(0), asked) {
+        Ok(_) => Ok(asked),
+        Err(error @ StorageError::DirectRefused { .. }) => Err(StartError::DirectRefused(error)),
+        Err(error) => Err(StartError::Storage(error)),
+    }
+}
+
+/// What is in the log was decided by the directory's window; by another one it would replay to something else.
+fn check_id_window(config: &Config, directory: &DataDirectory) -> Result<(), StartError> {
+    let pinned = directory.metadata().id_window;
+    match config.id_window {
+        Some(asked) if asked != pinned => Err(StartError::IdWindow { asked, pinned }),
+        _ => Ok(()),
+    }
+}
+
 fn engine_config(config: &Config, directory: &DataDirectory, shard: ShardId) -> engine::Config {
     engine::Config {
         durability: config.durability,
         guard: config.guard,
         segment_bytes: config.segment_bytes,
+        id_window: directory.metadata().id_window,
         ..engine::Config::new(directory.metadata().engine, shard)
     }
 }
@@ -446,6 +507,7 @@ fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, S
         socket,
         endpoint: endpoint_config(*keys.reset),
         server: server_config(&pki, &config.limits)?,
+        verifier: client_verifier(&pki)?,
         pki,
     })
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
 use handoff::{Bell, Mailbox};
+use storage::IoMode;
 use surety_protocol::limits::{RECORD_BYTES, SHARDS_MAX};
 use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token};
 use wal::{Mark, Write};
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) token_key: Secret,
     pub(crate) domain: ReleaseDomain,
     pub(crate) durability: Durability,
+    /// How the log is written.
+    pub(crate) io: IoMode,
     pub(crate) limits: Limits,
     /// UDP port of each shard; none without a network.
     pub(crate) ports: Vec<u16>,
@@ -137,6 +140,7 @@ impl Shared {
         domain: ReleaseDomain,
         token_key: Secret,
         config: &Config,
+        io: IoMode,
         ports: Vec<u16>,
         shards: u16,
     ) -> Self {
@@ -151,6 +155,7 @@ impl Shared {
             token_key,
             domain,
             durability: config.durability,
+            io,
             limits: config.limits,
             ports,
             shards: (0..shards).map(shard).collect(),

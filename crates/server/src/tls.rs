@@ -11,6 +11,7 @@ use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use rustls::RootCertStore;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -125,18 +126,25 @@ fn connection_ids(reset_key: &[u8; 32]) -> HashedConnectionIdGenerator {
     HashedConnectionIdGenerator::from_key(u64::from_le_bytes(key))
 }
 
-fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
+/// Who may connect, by the authority and the revocations of a directory.
+pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&directory.join(CA_CERTIFICATE))? {
         roots.add(certificate).map_err(tls_error)?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .with_crls(revocations(&directory.join(REVOKED))?)
         .allow_unknown_revocation_status()
         .build()
-        .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })?;
+        .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })
+}
+
+fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
+    let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = client_verifier(directory)?;
     let chain = certificates(&directory.join(SERVER_CERTIFICATE))?;
     let key_path = directory.join(SERVER_KEY);
     let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?)

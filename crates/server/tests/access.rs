@@ -91,11 +91,11 @@ async fn unidirectional_streams_and_datagrams_are_not_offered() {
 }
 
 #[tokio::test]
-async fn revoked_and_renewed_certificates_count_after_a_reload() {
+async fn another_authority_counts_after_a_reload() {
     let rig = Rig::start(1);
     let config = client_config(&rig.identity("authorizer"));
     let pki = server::pki_path(rig.path());
-    let mut open = rig.authorizer(0).await;
+    let open = rig.authorizer(0).await;
     // A new authority takes the place of the old one.
     for name in ["ca.pem", "ca.key", "server.pem", "server.key"] {
         std::fs::remove_file(pki.join(name)).unwrap();
@@ -111,7 +111,90 @@ async fn revoked_and_renewed_certificates_count_after_a_reload() {
     }
     let new = client_config(&rig.identity("authorizer"));
     try_greet(&rig, new, TENANT).await.unwrap();
-    open.ask(lock(0)).await.expect("an open connection stays");
+    open.expect_close(CloseCode::BadCertificate).await;
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_is_cut_off_and_the_others_are_not() {
+    let rig = Rig::start(2);
+    let revoked = identity(&rig, TENANT.0, Roles::AUTHORIZER);
+    let mut open = Vec::new();
+    for shard in 0..2 {
+        let mut raw = Raw::connect(rig.address(shard), &revoked).await.unwrap();
+        raw.greet(TENANT, &[]).await.unwrap();
+        raw.ask(lock(shard)).await.unwrap();
+        open.push(raw);
+    }
+    let mut good = rig.authorizer(0).await;
+    let list = server::pki_path(rig.path()).join("revoked.pem");
+    std::fs::write(&list, rig.pki().revocations(std::slice::from_ref(&revoked)).unwrap()).unwrap();
+    // Until it is told to look, the server knows nothing of it.
+    open[0].ask(lock(0)).await.unwrap();
+    rig.running().reload();
+    for raw in &open {
+        raw.expect_close(CloseCode::BadCertificate).await;
+    }
+    expect_tls_refusal(try_greet(&rig, client_config(&revoked), TENANT).await);
+    good.ask(lock(0)).await.expect("nobody else is closed");
+    rig.authorizer(0).await.ask(lock(0)).await.unwrap();
+    // A list that makes no sense changes nothing.
+    std::fs::write(&list, "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n").unwrap();
+    rig.running().reload();
+    good.ask(lock(0)).await.unwrap();
+    expect_tls_refusal(try_greet(&rig, client_config(&revoked), TENANT).await);
+    assert!(rig.pki().revocations(&["no certificate".to_owned()]).is_err());
+    // Without the list it is good again.
+    std::fs::remove_file(&list).unwrap();
+    rig.running().reload();
+    while try_greet(&rig, client_config(&revoked), TENANT).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate() {
+    let rig = Rig::start(1);
+    let now = SystemTime::now();
+    let validity = |seconds| Validity {
+        from: now - Duration::from_secs(3600),
+        until: now + Duration::from_secs(seconds),
+    };
+    let client = |seconds| rig.pki().client_valid(TENANT, Roles::AUTHORIZER, "x", validity(seconds)).unwrap();
+    let (short, long) = (client(4), client(600));
+    let mut ends = Raw::connect(rig.address(0), &short).await.unwrap();
+    let mut stays = Raw::connect(rig.address(0), &long).await.unwrap();
+    for raw in [&mut ends, &mut stays] {
+        raw.greet(TENANT, &[]).await.unwrap();
+        raw.ask(lock(0)).await.unwrap();
+    }
+    ends.expect_close(CloseCode::BadCertificate).await;
+    // The certificate states whole seconds; not one of them is taken away.
+    assert!(now.elapsed().unwrap() >= Duration::from_secs(3));
+    stays.ask(lock(0)).await.unwrap();
+    expect_tls_refusal(try_greet(&rig, client_config(&short), TENANT).await);
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_shut_out_loses_its_connections_and_gets_them_back() {
+    let rig = Rig::start(1);
+    let mut raw = rig.authorizer(0).await;
+    let (first, _) = raw.ask(lock(0)).await.unwrap();
+    assert_eq!(first.code(), Code::Approved);
+    rig.set_tenant(0, |tenant| tenant.enabled = 0).await;
+    // Refused at once, then closed.
+    loop {
+        match raw.ask(lock(0)).await {
+            Ok((reply, _)) => assert_eq!(reply.code(), Code::NoRight),
+            Err(Ended::Code(code)) => break assert_eq!(code, CloseCode::BadCertificate),
+            Err(Ended::Other(other)) => panic!("{other}"),
+        }
+    }
+    match try_greet(&rig, client_config(&rig.identity("authorizer")), TENANT).await {
+        Err(Ended::Code(code)) => assert_eq!(code, CloseCode::BadCertificate),
+        other => panic!("{other:?}"),
+    }
+    rig.set_tenant(0, |_| {}).await;
+    assert_eq!(rig.authorizer(0).await.ask(lock(0)).await.unwrap().0.code(), Code::Approved);
 }
 
 #[tokio::test]

@@ -6,10 +6,10 @@ mod rig;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use rig::{Ended, Raw, Rig, TENANT, http, lock};
+use rig::{Ended, Raw, Rig, TENANT, http, id, lock};
 use server::{Durability, IoMode, StartFailure};
 use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
-use surety_protocol::{CloseCode, Code, Epoch, FrameKind, Record, Seq, Token};
+use surety_protocol::{CloseCode, Code, Epoch, FrameKind, Id, Record, Seq, Time, Token};
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_every_kind_of_end() {
@@ -19,7 +19,7 @@ async fn what_was_answered_is_there_after_every_kind_of_end() {
         (Durability::Fsync, IoMode::Direct),
     ] {
         let mut rig = Rig::stopped(1);
-        let change = |config: &mut server::Config| (config.durability, config.io) = (durability, io);
+        let change = |config: &mut server::Config| (config.durability, config.io) = (durability, Some(io));
         let mut answered = Seq(0);
         for (round, seals) in [(1, true), (2, false), (3, false), (4, true)] {
             rig.restart_with(change);
@@ -89,7 +89,7 @@ fn directories_that_cannot_be_served_are_refused_with_a_reason() {
     let rig = Rig::stopped(1);
     let metadata = rig.path().join("engine.toml");
     let text = fs::read_to_string(&metadata).unwrap();
-    fs::write(&metadata, text.replace("format = 1", "format = 2")).unwrap();
+    fs::write(&metadata, text.replace("format = 2", "format = 3")).unwrap();
     check(&rig, StartFailure::Newer);
     fs::write(&metadata, "hello").unwrap();
     check(&rig, StartFailure::Foreign);
@@ -114,6 +114,54 @@ fn directories_that_cannot_be_served_are_refused_with_a_reason() {
     let rig = Rig::stopped(1);
     fs::write(rig.path().join("keys/token.key"), "short").unwrap();
     check(&rig, StartFailure::Pki);
+}
+
+#[test]
+fn the_log_goes_past_the_page_cache_unless_the_settings_say_otherwise() {
+    let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let data = parent.path().join("data");
+    server::init(&data, 1, rig::SEGMENT).unwrap();
+    let start = |io| {
+        let config = server::Config { io, listen: None, free_bytes_min: 0, ..server::Config::new(&data) };
+        let running = server::Server::start(config).unwrap();
+        let io = running.io();
+        running.shutdown();
+        io
+    };
+    assert_eq!(start(None), IoMode::for_directory(&data.join("shard-0")).unwrap());
+    assert_eq!(start(Some(IoMode::Sync)), IoMode::Sync);
+}
+
+#[tokio::test]
+async fn a_directory_keeps_its_window_of_ids() {
+    let hour = Time::from_secs(3600);
+    let directory = tempfile::tempdir().unwrap();
+    let options =
+        server::InitOptions { segment_bytes: rig::SEGMENT, id_window: hour, ..server::InitOptions::new(1) };
+    server::init_with(directory.path(), &options).unwrap();
+    let mut rig = Rig::of(directory, 1);
+    for other in [Time::from_secs(120), Time::from_secs(7200)] {
+        let before = listing(&rig);
+        let config = server::Config { id_window: Some(other), ..rig.config() };
+        let error = server::Server::start(config).unwrap_err();
+        assert_eq!(error.failure(), StartFailure::Settings, "{error}");
+        assert_eq!(listing(&rig), before);
+    }
+    rig.restart_with(|config| config.id_window = Some(hour));
+    // Half an hour old: stale by the default, not here; and again after a replay by the directory's own word.
+    let half = Time::from_secs(1800);
+    let old = |record: Record| Record {
+        id: Id::from_parts(record.id.time().minus(half), record.id.0 & 0xffff),
+        ..record
+    };
+    let mut raw = rig.authorizer(0).await;
+    assert_eq!(raw.ask(old(lock(0))).await.unwrap().0.code(), Code::Approved);
+    rig.shutdown();
+    rig.restart();
+    let mut raw = rig.authorizer(0).await;
+    assert_eq!(raw.ask(old(lock(0))).await.unwrap().0.code(), Code::Approved);
+    let older = Record { id: Id::from_parts(id().time().minus(hour).minus(half), 5), ..lock(0) };
+    assert_eq!(raw.ask(older).await.unwrap().0.code(), Code::StaleId);
 }
 
 #[test]

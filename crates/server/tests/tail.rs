@@ -3,7 +3,10 @@
 
 mod rig;
 
-use rig::{Raw, Rig, TENANT, lock};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rig::{Raw, Rig, SEGMENT, TENANT, lock};
 use surety_protocol::{Code, Kind, Record, Seq, TailStatus, TenantId};
 
 async fn reader(rig: &Rig, shard: u16, from: u64) -> Raw {
@@ -112,4 +115,104 @@ async fn a_reader_that_does_not_read_holds_nobody_up() {
         raw.requests(&frame).await.unwrap();
         raw.replies(frame.len()).await.unwrap();
     }
+}
+
+/// A server that keeps as little of its log as it may.
+fn forgetful(cursor_records: u64) -> Rig {
+    Rig::start_with(1, |config| {
+        config.snapshot_records = 4096;
+        config.retain_records = Some(0);
+        config.cursor_records = cursor_records;
+    })
+}
+
+/// Fills segments until something holds that housekeeping brings about; the last seq that was answered. It goes slowly, since
+/// the more there is, the longer a snapshot takes.
+async fn fill_until(rig: &Rig, mut holds: impl AsyncFnMut() -> bool) -> Seq {
+    let mut raw = rig.authorizer(0).await;
+    let mut last = Seq(0);
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    while !holds().await {
+        pace.tick().await;
+        let frame: Vec<Record> = (0..256).map(|_| lock(0)).collect();
+        raw.requests(&frame).await.unwrap();
+        let (replies, _) = raw.replies(frame.len()).await.unwrap();
+        last = replies.iter().map(|reply| reply.seq).max().unwrap().max(last);
+    }
+    last
+}
+
+/// Where the log begins.
+fn oldest(rig: &Rig) -> Seq {
+    let names = std::fs::read_dir(rig.path().join("shard-0")).unwrap();
+    let segments = names.filter_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.strip_suffix(".wal").and_then(|first| first.parse().ok()).map(Seq)
+    });
+    segments.min().unwrap()
+}
+
+#[tokio::test]
+async fn a_cursor_before_the_log_is_lost_and_told_where_it_begins() {
+    let rig = forgetful(0);
+    fill_until(&rig, async || oldest(&rig) > Seq(1)).await;
+    let mut tail = reader(&rig, 0, 1).await;
+    let frame = tail.tail().await.unwrap();
+    assert_eq!(frame.status, TailStatus::Lost);
+    let first = frame.head.first;
+    assert!(first > Seq(1) && first <= oldest(&rig), "{first}");
+    assert!(tail.recv.read_to_end(1).await.unwrap().is_empty(), "and the stream ends");
+    // Where it begins now it can be read, once retention has come to rest.
+    loop {
+        let first = oldest(&rig);
+        let frame = reader(&rig, 0, first.0).await.tail().await.unwrap();
+        match frame.status {
+            TailStatus::Records => break assert_eq!(frame.head.first, first),
+            status => assert!(status == TailStatus::Lost && frame.head.first > first),
+        }
+    }
+}
+
+/// A reader that takes what it is sent only when it is asked to: its window holds less than a segment.
+async fn slow_reader(rig: &Rig) -> Raw {
+    let mut config = rig::client_config(&rig.identity("reader"));
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(16_384_u32.into()).keep_alive_interval(Some(Duration::from_secs(1)));
+    config.transport_config(Arc::new(transport));
+    let mut raw = Raw::connect_with(rig.address(0), config).await.unwrap();
+    raw.greet(TenantId(0), &[]).await.unwrap();
+    raw.subscribe(0, 1).await.unwrap();
+    raw
+}
+
+#[tokio::test]
+async fn the_log_waits_for_a_slow_reader_up_to_its_quota() {
+    let rig = forgetful(1 << 40);
+    let mut slow = slow_reader(&rig).await;
+    // Far more than a segment and than two snapshots need.
+    let enough = 3 * SEGMENT / 128;
+    let last = fill_until(&rig, async || rig.metric("surety_snapshot_seq", 0).await > enough).await;
+    assert_eq!(oldest(&rig), Seq(1));
+    check_consecutive(&slow.tail_through(last).await, 1, last);
+    drop(slow);
+    // Nobody needs it any more.
+    fill_until(&rig, async || oldest(&rig) > Seq(1)).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_past_its_quota_is_lost_and_fills_no_disk() {
+    let rig = forgetful(1000);
+    let mut slow = slow_reader(&rig).await;
+    let enough = Seq(2 * SEGMENT / 128);
+    fill_until(&rig, async || oldest(&rig) > enough).await;
+    let mut next = Seq(1);
+    let lost = loop {
+        let frame = slow.tail().await.unwrap();
+        if frame.status == TailStatus::Lost {
+            break frame.head.first;
+        }
+        assert_eq!((frame.status, frame.head.first), (TailStatus::Records, next), "no gap before it is told");
+        next = frame.head.through.next();
+    };
+    assert!(lost > next && next < enough);
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
-use crate::values::SpanText;
+use crate::values::{AddressText, SpanText};
 
 /// Every setting, by section. A key that is not here is an error, wherever it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) log: LogSettings,
     /// How far the clock may have moved while the engine was down.
     pub(crate) clock: ClockSettings,
+    /// The chain that merchants sign releases for.
+    pub(crate) chain: ChainSettings,
     /// What peers may use.
     pub(crate) limits: LimitSettings,
 }
@@ -40,6 +42,9 @@ pub(crate) struct ServerSettings {
     /// `direct` or `sync`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) io: Option<IoName>,
+    /// How old an id may be, if somebody wants to be sure; the data directory has it from `init`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id_window: Option<SpanText>,
     /// Writes proof of each block before its replies leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) guard: Option<bool>,
@@ -61,6 +66,9 @@ pub(crate) struct LogSettings {
     /// Records that are kept behind the snapshots, at least; without it all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retain_records: Option<u64>,
+    /// Records that are kept beyond that for readers who are behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor_records: Option<u64>,
     /// Below this much free space new locks are declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) free_bytes_min: Option<u64>,
@@ -73,6 +81,15 @@ pub(crate) struct LimitSettings {
     /// Connections at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) connections: Option<usize>,
+    /// Connections at a time of one tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) connections_tenant: Option<usize>,
+    /// Readers of the change stream at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subscriptions: Option<usize>,
+    /// Readers of the change stream at a time of one tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) subscriptions_tenant: Option<usize>,
     /// Handshakes at a time; past it new ones are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) handshakes: Option<usize>,
@@ -94,12 +111,33 @@ pub(crate) struct LimitSettings {
     /// Time for a frame to arrive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) frame: Option<SpanText>,
+    /// Time for a drain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) drain: Option<SpanText>,
     /// Bytes of replies that one connection may leave unread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) backlog_bytes: Option<usize>,
     /// Requests that wait for another shard.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) forwarded: Option<usize>,
+    /// Releases signed by merchants whose signatures are being checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) releases: Option<usize>,
+    /// Handshakes at a time of one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) handshakes_address: Option<usize>,
+}
+
+/// `[chain]`: what merchants' signatures name beside the engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ChainSettings {
+    /// The settlement's chain; 0 without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) chain_id: Option<u64>,
+    /// The settlement's contract; zero without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) contract: Option<AddressText>,
 }
 
 /// `[clock]`
@@ -258,6 +296,10 @@ mod tests {
             ("SURETY__SERVER__ADMIN", "127.0.0.1:4"),
             ("SURETY__CLOCK__MAX_GAP", "2h"),
             ("SURETY__SERVER__GUARD", "true"),
+            ("SURETY__CHAIN__CHAIN_ID", "31337"),
+            ("SURETY__CHAIN__CONTRACT", "0x00000000000000000000000000000000000000ff"),
+            ("SURETY__LIMITS__RELEASES", "7"),
+            ("SURETY__SERVER__ID_WINDOW", "1h"),
             ("SURETY_OTHER", "ignored"),
         ]);
         let settings = Settings::load(Some(file.path()), environment, &flags).unwrap();
@@ -267,6 +309,10 @@ mod tests {
         assert_eq!(settings.server.guard, Some(true));
         assert_eq!(settings.log.segment_bytes, Some(9));
         assert_eq!(settings.clock.max_gap, Some(SpanText(Time::from_secs(7200))));
+        assert_eq!(settings.chain.chain_id, Some(31337));
+        assert_eq!(settings.chain.contract.map(|contract| contract.0.0[19]), Some(0xff));
+        assert_eq!(settings.limits.releases, Some(7));
+        assert_eq!(settings.server.id_window, Some(SpanText(Time::from_secs(3600))));
         let printed = self::file(&settings.to_toml());
         assert_eq!(
             Settings::load(Some(printed.path()), self::environment(&[]), &Settings::default()).unwrap(),
@@ -287,6 +333,8 @@ mod tests {
             ("[server", &[], "configuration"),
             ("", &[("SURETY__SERVER__LITSEN", "x")], "SURETY__SERVER__LITSEN"),
             ("", &[("SURETY__LISTEN", "x")], "SURETY__LISTEN"),
+            ("[chain]\ncontract = '0x12'", &[], "contract"),
+            ("", &[("SURETY__CHAIN__CONTRACT", "0")], "SURETY__CHAIN__CONTRACT"),
             ("", &[("SURETY__SERVER__DURABILITY", "maybe")], "SURETY__SERVER__DURABILITY"),
         ] {
             let failure = load(text, pairs);

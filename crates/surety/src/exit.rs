@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     Unreachable = 9,
     /// The engine answered, and the answer was no.
     Declined = 10,
+    /// The engine has ended, and its log could not be sealed.
+    Unsealed = 11,
 }
 
 /// The table of exit codes at the end of every `--help`.
@@ -36,7 +38,8 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0   done; for a check: sound
   1   failed, or a check does not hold
-  2   wrong usage or settings (unknown option, unknown configuration key)
+  2   wrong usage or settings (unknown option, unknown configuration key, a setting that the data
+      directory or its file system does not take)
   3   corrupt: the data directory is damaged or does not replay
   4   no data directory, or a foreign one
   5   the data directory is in use by another process
@@ -44,7 +47,8 @@ Exit codes:
   7   an address to listen on is taken
   8   the clock moved too far; see `surety ctl clock accept`
   9   the engine cannot be reached
-  10  the engine declined the request";
+  10  the engine declined the request
+  11  the engine has ended without sealing its log: the disk is full or does not answer";
 
 /// Why a command ends early: one line, and an exit code.
 #[derive(Debug)]
@@ -139,6 +143,7 @@ mod tests {
             Exit::Clock,
             Exit::Unreachable,
             Exit::Declined,
+            Exit::Unsealed,
         ] {
             assert!(HELP.lines().any(|line| line.starts_with(&format!("  {:<3} ", exit as u8))), "{exit:?}");
         }

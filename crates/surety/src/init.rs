@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
-use server::InitError;
+use server::{InitError, InitOptions};
 use storage::{CreateDirectoryError, LockError};
+use surety_protocol::Time;
 use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
 
 use crate::exit::{self, Exit, Failure};
@@ -31,13 +32,17 @@ pub(crate) struct Args {
     /// Bytes of the first segment of each log
     #[arg(long, value_name = "BYTES", default_value_t = SEGMENT_BYTES, value_parser = segment_bytes)]
     segment_bytes: u64,
+    /// How old the id of a request may be; for ever, since the log is decided by it
+    #[arg(long, value_name = "SPAN", default_value = "120s", value_parser = crate::values::span)]
+    id_window: Time,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let data = args.data.display();
-    let metadata =
-        server::init(&args.data, args.shards, args.segment_bytes).map_err(|error| failure(&error))?;
+    let Args { shards, segment_bytes, id_window, .. } = *args;
+    let options = InitOptions { shards, segment_bytes, id_window };
+    let metadata = server::init_with(&args.data, &options).map_err(|error| failure(&error))?;
     println!("engine {} with {} shard(s) in {data}", metadata.engine, metadata.shards);
     println!("next: surety serve --data {data}");
     Ok(())
@@ -57,7 +62,9 @@ pub(crate) fn segment_bytes(text: &str) -> Result<u64, String> {
 pub(crate) fn failure(error: &InitError) -> Failure {
     let exit = match error {
         InitError::Directory(CreateDirectoryError::Lock(LockError::Busy { .. })) => Exit::InUse,
-        InitError::Directory(CreateDirectoryError::Shards(_)) => Exit::Usage,
+        InitError::Directory(CreateDirectoryError::Shards(_) | CreateDirectoryError::IdWindow(_)) => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     };
     Failure::caused(exit, "no data directory was made", error)

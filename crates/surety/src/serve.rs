@@ -13,22 +13,26 @@ use surety_protocol::Time;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
-    ClockSettings, DurabilityName, IoName, LimitSettings, LogSettings, ServerSettings, Settings,
+    ChainSettings, ClockSettings, DurabilityName, IoName, LimitSettings, LogSettings, ServerSettings,
+    Settings,
 };
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
-use crate::values::SpanText;
+use crate::values::{AddressText, SpanText};
 use crate::{init, remote};
 
 /// Serves a data directory over QUIC
 ///
 /// Prints one JSON line {"ready":true,...} with addresses and the position of each shard once requests are taken. SIGTERM
-/// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0. SIGHUP reads
-/// certificates, authority and revocations again; open connections stay. Logs are on standard error;
+/// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0; 11 if a full disk left no room for the
+/// seal. SIGHUP reads certificates, authority and revocations again, and closes open connections whose certificate is no
+/// longer good. Logs are on standard error;
 /// SURETY_LOG=debug tells more.
 ///
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
-/// one wins, and an unknown key is an error. --print-config shows the outcome and exits.
+/// one wins, and an unknown key is an error. --print-config shows the outcome and exits. What has no flag: [server]
+/// id_window, pin; [log] snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
+/// chain_id and contract, which merchants sign releases for; [limits], what peers may use.
 ///
 /// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
 #[derive(Debug, ClapArgs)]
@@ -46,7 +50,7 @@ pub(crate) struct Args {
     /// What stands behind a reply [default: fsync]
     #[arg(long)]
     durability: Option<DurabilityName>,
-    /// How the log is written [default: sync]
+    /// How the log is written [default: direct where the file system takes it, else sync]
     #[arg(long)]
     io: Option<IoName>,
     /// Prove the last block by a second file before its replies leave: a second sync for each block
@@ -97,11 +101,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let data = config.data.clone();
-    let (durability, io) = (config.durability, config.io);
+    let durability = config.durability;
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
     let serving = Serving { listen: address(&running)?, admin: running.admin(), pid: std::process::id() };
     serving.announce(&data)?;
-    println!("{}", ready(&running, &serving, durability, io));
+    println!("{}", ready(&running, &serving, durability));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: draining"),
@@ -118,7 +122,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
 }
 
 /// The line that scripts wait for.
-fn ready(running: &Running, serving: &Serving, durability: Durability, io: IoMode) -> Value {
+fn ready(running: &Running, serving: &Serving, durability: Durability) -> Value {
     let shards: Vec<Value> = running
         .shards()
         .iter()
@@ -138,7 +142,7 @@ fn ready(running: &Running, serving: &Serving, durability: Durability, io: IoMod
         "admin": serving.admin.map(|address| address.to_string()),
         "shards": shards,
         "durability": durability_name(durability).name(),
-        "io": io_name(io),
+        "io": io_name(running.io()),
         "pid": serving.pid,
         "version": env!("CARGO_PKG_VERSION"),
     })
@@ -154,6 +158,7 @@ impl Args {
                 admin: self.admin,
                 durability: self.durability,
                 io: self.io,
+                id_window: None,
                 guard: self.guard.then_some(true),
                 pin: None,
             },
@@ -166,7 +171,7 @@ impl Args {
 /// Settings on top of the server's own defaults.
 fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::new(data);
-    let Settings { server, log, clock, limits } = settings;
+    let Settings { server, log, clock, chain, limits } = settings;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }
@@ -178,10 +183,17 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
         };
     }
     if let Some(io) = server.io {
-        config.io = match io {
+        config.io = Some(match io {
             IoName::Direct => IoMode::Direct,
             IoName::Sync => IoMode::Sync,
-        };
+        });
+    }
+    config.id_window = server.id_window.map(|span| span.0);
+    if let Some(chain_id) = chain.chain_id {
+        config.chain_id = chain_id;
+    }
+    if let Some(contract) = chain.contract {
+        config.contract = contract.0;
     }
     config.guard = server.guard.unwrap_or(config.guard);
     config.pin_threads = server.pin.unwrap_or(config.pin_threads);
@@ -191,6 +203,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     }
     config.snapshot_records = log.snapshot_records.unwrap_or(config.snapshot_records);
     config.retain_records = log.retain_records.or(config.retain_records);
+    config.cursor_records = log.cursor_records.unwrap_or(config.cursor_records);
     config.free_bytes_min = log.free_bytes_min.unwrap_or(config.free_bytes_min);
     if let Some(gap) = clock.max_gap {
         config.clock_gap_max = duration(gap.0);
@@ -200,16 +213,24 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     }
     take!(
         connections,
+        connections_tenant,
+        subscriptions,
+        subscriptions_tenant,
         handshakes,
         retry_above,
         connections_per_s_address,
         connections_per_s_certificate,
         streams,
         backlog_bytes,
-        forwarded
+        forwarded,
+        releases,
+        handshakes_address
     );
     if let Some(span) = limits.handshake {
         config.limits.handshake = duration(span.0);
+    }
+    if let Some(span) = limits.drain {
+        config.limits.drain = duration(span.0);
     }
     if let Some(span) = limits.frame {
         config.limits.frame = duration(span.0);
@@ -226,7 +247,8 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             listen: config.listen,
             admin: config.admin,
             durability: Some(durability_name(config.durability)),
-            io: Some(if config.io == IoMode::Direct { IoName::Direct } else { IoName::Sync }),
+            io: config.io.map(|io| if io == IoMode::Direct { IoName::Direct } else { IoName::Sync }),
+            id_window: config.id_window.map(SpanText),
             guard: Some(config.guard),
             pin: Some(config.pin_threads),
         },
@@ -234,11 +256,19 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             segment_bytes: Some(config.segment_bytes),
             snapshot_records: Some(config.snapshot_records),
             retain_records: config.retain_records,
+            cursor_records: Some(config.cursor_records),
             free_bytes_min: Some(config.free_bytes_min),
         },
         clock: ClockSettings { max_gap: Some(span(config.clock_gap_max)) },
+        chain: ChainSettings {
+            chain_id: Some(config.chain_id),
+            contract: Some(AddressText(config.contract)),
+        },
         limits: LimitSettings {
             connections: Some(limits.connections),
+            connections_tenant: Some(limits.connections_tenant),
+            subscriptions: Some(limits.subscriptions),
+            subscriptions_tenant: Some(limits.subscriptions_tenant),
             handshakes: Some(limits.handshakes),
             retry_above: Some(limits.retry_above),
             connections_per_s_address: Some(limits.connections_per_s_address),
@@ -246,8 +276,11 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             streams: Some(limits.streams),
             handshake: Some(span(limits.handshake)),
             frame: Some(span(limits.frame)),
+            drain: Some(span(limits.drain)),
             backlog_bytes: Some(limits.backlog_bytes),
             forwarded: Some(limits.forwarded),
+            releases: Some(limits.releases),
+            handshakes_address: Some(limits.handshakes_address),
         },
     }
 }
@@ -281,6 +314,7 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
         StartFailure::Busy => Exit::InUse,
         StartFailure::Corrupt => Exit::Corrupt,
         StartFailure::Newer => Exit::Newer,
+        StartFailure::Settings => Exit::Usage,
         StartFailure::PortTaken => Exit::Address,
         StartFailure::ClockGap => Exit::Clock,
         StartFailure::Pki | StartFailure::Io => Exit::Failure,
@@ -302,5 +336,17 @@ pub(crate) fn address(running: &Running) -> Result<SocketAddr, Failure> {
 /// Drains and seals.
 pub(crate) async fn shut_down(running: Running) -> Result<(), Failure> {
     let ended = tokio::task::spawn_blocking(move || running.shutdown()).await;
-    ended.map(|_| ()).map_err(|error| Failure::new(Exit::Failure, format!("draining: {error}")))
+    let ends = ended.map_err(|error| Failure::new(Exit::Failure, format!("draining: {error}")))?;
+    let unsealed: Vec<String> =
+        ends.iter().filter(|end| !end.is_sealed).map(|end| end.shard.to_string()).collect();
+    if unsealed.is_empty() {
+        return Ok(());
+    }
+    let shards = unsealed.join(", ");
+    Err(Failure::new(
+        Exit::Unsealed,
+        format!(
+            "the log of shard {shards} ends without a seal: is the disk full? nothing that was answered is lost"
+        ),
+    ))
 }

@@ -178,11 +178,21 @@ pub(crate) fn rights_text(rights: Rights) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AmountText(pub(crate) Amount);
 
+/// An address in settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AddressText(pub(crate) Address);
+
 /// A span in settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpanText(pub(crate) Time);
 
 impl Serialize for AmountText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl Serialize for AddressText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }
@@ -220,6 +230,12 @@ impl<T> Visitor<'_> for TextVisitor<T> {
 impl<'de> Deserialize<'de> for AmountText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextVisitor("an amount in base units", amount)).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AddressText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TextVisitor("an address like \"0x12...\"", address)).map(Self)
     }
 }
 

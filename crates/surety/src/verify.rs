@@ -81,7 +81,8 @@ pub(crate) fn replay(
     let mut storage =
         FileStorage::open_read_only(&path).map_err(|error| directory::storage_failure(&error))?;
     let mut progress = Progress::new(shard, shows_progress);
-    let config = Config::new(directory.metadata().engine, shard);
+    let metadata = directory.metadata();
+    let config = Config { id_window: metadata.id_window, ..Config::new(metadata.engine, shard) };
     let recovered = engine::recover(config, &mut storage, begin, |seq| progress.at(seq));
     progress.clear();
     recovered.map_err(|error| recover_failure(&path, &error))

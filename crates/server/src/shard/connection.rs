@@ -5,13 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use quinn::{Connection, Endpoint, Incoming, VarInt};
-use rustls_pki_types::CertificateDer;
-use surety_protocol::{Caller, CloseCode};
+use surety_protocol::CloseCode;
 use tokio::time::timeout;
 
 use crate::clock::boot_now;
 use crate::identity::{IdentityError, caller_of};
+use crate::shard::credentials::Credentials;
 use crate::shard::outlet::Peer;
+use crate::shard::tenants::Counted;
 use crate::shard::{Shard, stream};
 use crate::shared::Life;
 use crate::threads;
@@ -85,6 +86,7 @@ fn network_of(address: SocketAddr) -> IpAddr {
 
 async fn serve(shard: Rc<Shard>, incoming: Incoming, handshake: Handshake) {
     let address = incoming.remote_address();
+    let reloads = shard.reloads.get();
     let connection = match incoming.accept() {
         Ok(connecting) => timeout(shard.shared.limits.handshake, connecting).await,
         Err(error) => Ok(Err(error)),
@@ -95,8 +97,8 @@ async fn serve(shard: Rc<Shard>, incoming: Incoming, handshake: Handshake) {
         Ok(Err(error)) => return tracing::debug!(%address, "handshake failed: {error}"),
         Err(_) => return tracing::debug!(%address, "handshake took too long"),
     };
-    match admit(&shard, &connection) {
-        Ok(caller) => serve_streams(&shard, connection, caller).await,
+    match admit(&shard, &connection, reloads) {
+        Ok((peer, counted)) => serve_streams(&shard, connection, peer, counted).await,
         Err(refusal) => {
             tracing::warn!(%address, "closing a connection with {}: {refusal}", refusal.code().name());
             shard.core.borrow().metrics().connections_refused.add(1);
@@ -112,30 +114,39 @@ enum Refusal {
     Identity(#[from] IdentityError),
     #[error("the certificate opens too many connections")]
     TooMany,
+    #[error("the tenant has as many connections as it may")]
+    TooManyOfTenant,
+    #[error("the certificate was revoked, or its authority replaced, during the handshake")]
+    Revoked,
 }
 
 impl Refusal {
     const fn code(&self) -> CloseCode {
         match self {
-            Self::Identity(_) => CloseCode::BadCertificate,
-            Self::TooMany => CloseCode::TooMany,
+            Self::Identity(_) | Self::Revoked => CloseCode::BadCertificate,
+            Self::TooMany | Self::TooManyOfTenant => CloseCode::TooMany,
         }
     }
 }
 
-fn admit(shard: &Shard, connection: &Connection) -> Result<Caller, Refusal> {
-    let identity = connection.peer_identity();
-    let chain = identity.and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let leaf = chain.as_ref().and_then(|chain| chain.first()).ok_or(IdentityError::Unreadable)?;
-    let caller = caller_of(leaf)?;
+/// `reloads` is how often the certificates had been read again when the handshake began.
+fn admit(shard: &Shard, connection: &Connection, reloads: u64) -> Result<(Rc<Peer>, Counted), Refusal> {
+    let credentials = Credentials::of(connection)?;
+    let caller = caller_of(credentials.leaf())?;
+    if shard.reloads.get() != reloads && !shard.accepts(&credentials) {
+        return Err(Refusal::Revoked);
+    }
     if !shard.certificates.borrow_mut().admit(caller.actor, boot_now()) {
         return Err(Refusal::TooMany);
     }
-    Ok(caller)
+    let most = shard.shared.limits.connections_tenant;
+    let counted = shard.tenant_connections.take(caller.tenant, most).ok_or(Refusal::TooManyOfTenant)?;
+    Ok((Peer::new(connection.clone(), caller, credentials), counted))
 }
 
-async fn serve_streams(shard: &Rc<Shard>, connection: Connection, caller: Caller) {
+async fn serve_streams(shard: &Rc<Shard>, connection: Connection, peer: Rc<Peer>, _of_tenant: Counted) {
     let _open = Count::new(shard, |shard| &shard.connections);
+    let caller = peer.caller;
     shard.core.borrow().metrics().connections.add(1);
     tracing::info!(
         shard = shard.id.0,
@@ -144,14 +155,20 @@ async fn serve_streams(shard: &Rc<Shard>, connection: Connection, caller: Caller
         actor = %caller.actor,
         "connection opened"
     );
-    let peer = Peer::new(Some(connection.clone()), caller);
     let number = shard.note_peer(&peer);
+    // Who connects has something to say; one that has not must not keep its place by staying awake.
+    let mut first = Some(shard.shared.limits.frame);
     let why = loop {
-        match connection.accept_bi().await {
-            Ok((send, recv)) => {
+        let accepted = match first.take() {
+            Some(patience) => timeout(patience, connection.accept_bi()).await,
+            None => Ok(connection.accept_bi().await),
+        };
+        match accepted {
+            Ok(Ok((send, recv))) => {
                 threads::spawn_task(stream::serve(Rc::clone(shard), Rc::clone(&peer), send, recv));
             }
-            Err(error) => break error,
+            Ok(Err(error)) => break error,
+            Err(_) => peer.close(CloseCode::FrameDeadline),
         }
     };
     shard.forget_peer(number);
@@ -189,13 +206,13 @@ impl Drop for Handshake {
 }
 
 /// Counts something for as long as it lives.
-struct Count {
+pub(super) struct Count {
     shard: Rc<Shard>,
     counter: fn(&Shard) -> &std::cell::Cell<usize>,
 }
 
 impl Count {
-    fn new(shard: &Rc<Shard>, counter: fn(&Shard) -> &std::cell::Cell<usize>) -> Self {
+    pub(super) fn new(shard: &Rc<Shard>, counter: fn(&Shard) -> &std::cell::Cell<usize>) -> Self {
         counter(shard).update(|count| count + 1);
         Self { shard: Rc::clone(shard), counter }
     }

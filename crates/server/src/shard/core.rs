@@ -256,10 +256,23 @@ impl Core {
 
     /// True if a tenant was shut out by a logged order. The operator cannot be, and one that was never set is not.
     pub(super) fn is_shut_out(&self, tenant: TenantId) -> bool {
-        let never_set = TenantBody { tenant, ..TenantBody::default() };
-        let tenants = self.engine.ledger().tenants();
-        let quotas = tenants.iter().map(|state| state.quotas).find(|quotas| quotas.tenant == tenant);
-        tenant != TenantId(0) && quotas.is_some_and(|quotas| quotas.enabled == 0 && quotas != never_set)
+        self.engine
+            .ledger()
+            .tenants()
+            .iter()
+            .any(|state| state.quotas.tenant == tenant && shuts_out(&state.quotas))
+    }
+
+    /// The tenants that were shut out.
+    pub(super) fn shut_out(&self) -> Vec<TenantId> {
+        let tenants = self.engine.ledger().tenants().into_iter().map(|state| state.quotas);
+        tenants.filter(shuts_out).map(|quotas| quotas.tenant).collect()
+    }
+
+    /// Ends every stream that has got everything. Each future is ready when the peer has all of its stream, or is gone.
+    pub(super) fn finish_streams(&mut self) -> Vec<impl Future<Output = ()> + use<>> {
+        let numbers = self.outlets.numbers();
+        numbers.filter_map(|number| self.outlets.get_mut(number).and_then(Outlet::finish)).collect()
     }
 
     pub(super) fn metrics(&self) -> &ShardMetrics {
@@ -409,6 +422,7 @@ impl Core {
         let shared = Arc::clone(&self.shared);
         let inbox = &shared.shards[usize::from(self.id.0)].inbox;
         if let Some(write) = inbox.written.pop() {
+            self.journal.note_written(&write);
             self.finish_write(write);
         }
         if let Some(mark) = inbox.synced.pop() {
@@ -490,6 +504,12 @@ impl Core {
             self.remove_if_done(number);
         }
     }
+}
+
+/// True if these quotas were set, and set to shut their tenant out.
+fn shuts_out(quotas: &TenantBody) -> bool {
+    let never_set = TenantBody { tenant: quotas.tenant, ..TenantBody::default() };
+    quotas.tenant != TenantId(0) && quotas.enabled == 0 && *quotas != never_set
 }
 
 /// Why a connection is closed over a frame.

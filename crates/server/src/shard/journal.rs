@@ -20,6 +20,9 @@ pub(super) enum Journal {
         storage: FileStorage,
         /// The thread that syncs.
         syncer: Syncer,
+        /// The thread for a block that begins a segment: the name of the segment must be on the disk first, and the shard's
+        /// thread waits for no disk.
+        roller: LogWriter,
     },
     /// A thread writes and syncs.
     Threaded(LogWriter),
@@ -35,6 +38,7 @@ impl Journal {
         io: IoMode,
     ) -> Result<Self, StartJournalError> {
         let shared = Arc::clone(shared);
+        let rolled = Arc::clone(&shared);
         // Goes with the closure, and so with the thread that runs it.
         let guard = AbortOnPanic;
         match shared.durability {
@@ -47,25 +51,28 @@ impl Journal {
                     inbox.synced.force_push(or_abort(shard, synced));
                     inbox.bell.ring();
                 })?;
-                Ok(Self::Inline { storage, syncer })
+                let roller = writer(&rolled, shard, "roll", FileStorage::open(path, io)?)?;
+                Ok(Self::Inline { storage, syncer, roller })
             }
-            Durability::Fsync => {
-                let writer = LogWriter::spawn(&format!("log-{shard}"), storage, move |written| {
-                    let _held = &guard;
-                    let inbox = &shared.shards[usize::from(shard.0)].inbox;
-                    let pushed = inbox.written.push(or_abort(shard, written));
-                    assert!(pushed.is_ok(), "one block is in flight");
-                    inbox.bell.ring();
-                })?;
-                Ok(Self::Threaded(writer))
-            }
+            Durability::Fsync => Ok(Self::Threaded(writer(&shared, shard, "log", storage)?)),
+        }
+    }
+
+    /// A write that was handed over has been performed.
+    pub(super) fn note_written(&self, write: &Write) {
+        if let Self::Inline { syncer, .. } = self {
+            syncer.written(write.file(), write.mark());
         }
     }
 
     /// Performs a write, or hands it over. What comes back is written.
     pub(super) fn submit(&mut self, shard: ShardId, write: Write) -> Option<Write> {
         match self {
-            Self::Inline { storage, syncer } => {
+            Self::Inline { roller, .. } if write.roll().is_some() => {
+                or_abort(shard, roller.submit(write));
+                None
+            }
+            Self::Inline { storage, syncer, .. } => {
                 or_abort(shard, write.perform(storage));
                 syncer.written(write.file(), write.mark());
                 Some(write)
@@ -76,6 +83,25 @@ impl Journal {
             }
         }
     }
+}
+
+/// The thread that performs writes which the shard's own thread must not wait for.
+fn writer(
+    shared: &Arc<Shared>,
+    shard: ShardId,
+    name: &str,
+    storage: FileStorage,
+) -> std::io::Result<LogWriter> {
+    let shared = Arc::clone(shared);
+    // Goes with the closure, and so with the thread that runs it.
+    let guard = AbortOnPanic;
+    LogWriter::spawn(&format!("{name}-{shard}"), storage, move |written| {
+        let _held = &guard;
+        let inbox = &shared.shards[usize::from(shard.0)].inbox;
+        let pushed = inbox.written.push(or_abort(shard, written));
+        assert!(pushed.is_ok(), "one block is in flight");
+        inbox.bell.ring();
+    })
 }
 
 /// Why no thread could be started.

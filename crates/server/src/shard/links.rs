@@ -24,7 +24,7 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
                 Life::Serving | Life::Forked => greet(shard, caller).map_err(CloseCode::from),
             };
             if greeting.is_ok() {
-                let outlet = Outlet::link(Peer::new(None, caller), LinkSink::new(Arc::clone(&end)));
+                let outlet = Outlet::link(Rc::new(Peer::within(caller)), LinkSink::new(Arc::clone(&end)));
                 let number = shard.core.borrow_mut().attach(outlet);
                 end.outlet.store(number.index(), Ordering::Relaxed);
             }
@@ -39,7 +39,11 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             }
         }
         LinkMessage::Subscribe { from, caller, frames } => {
-            threads::spawn_task(tail::follow(Rc::clone(shard), caller, from, ChannelTail { frames }));
+            // A reader that is not let in finds its channel closed.
+            if let Some(reader) = tail::count_reader(shard, caller.tenant) {
+                let sink = ChannelTail { frames };
+                threads::spawn_task(tail::follow(Rc::clone(shard), caller, from, sink, reader));
+            }
         }
     }
 }

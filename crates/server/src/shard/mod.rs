@@ -5,6 +5,9 @@
 
 mod connection;
 mod core;
+mod credentials;
+mod cursors;
+mod ending;
 mod journal;
 mod keeper;
 mod links;
@@ -14,6 +17,7 @@ mod signal;
 mod slots;
 mod stream;
 mod tail;
+mod tenants;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,28 +30,32 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::task::Poll;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime, VarInt};
+use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use rustls::server::danger::ClientCertVerifier;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
+use crate::server::ShardEnd;
 use crate::shared::{Forwarded, Inbox, Life, Order, Shared};
 use crate::threads;
 use engine::Epochs;
 use engine::clock::Clock;
 
 use self::core::{Core, FrameFault, OutletNumber, Turn};
+use self::cursors::Cursors;
 use self::journal::Journal;
 use self::keeper::{Job, Keeper};
 use self::outlet::Peer;
 use self::signal::Signal;
 use self::slots::{SlotNumber, Slots};
+use self::tenants::TenantCounts;
 
 pub use self::journal::StartJournalError;
 pub use self::keeper::KeeperError;
@@ -57,6 +65,8 @@ pub(crate) use self::keeper::Kept;
 const TICK: Duration = Duration::from_millis(20);
 /// Housekeeping is looked at every so many ticks.
 const KEEPING_TICKS: u32 = 5;
+/// The certificates of open connections are looked at every so many ticks: what has expired is closed within a second.
+const CREDENTIAL_TICKS: u32 = 25;
 /// The free space is looked at every so many ticks.
 const SPACE_TICKS: u32 = 250;
 /// Threads that read files and check signatures for one shard.
@@ -64,10 +74,6 @@ const BLOCKING_THREADS: usize = 8;
 /// After a snapshot the next one waits for so many times as long as it took: snapshots never take more than a tenth of
 /// the time, however fast the log grows.
 const SNAPSHOT_REST: u64 = 9;
-/// How long a drain waits for peers that do not take their replies.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long closed connections get to hear of it.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What a shard's thread is started with.
 pub(crate) struct Setup {
@@ -91,6 +97,8 @@ pub(crate) struct Network {
     pub(crate) socket: UdpSocket,
     pub(crate) endpoint: EndpointConfig,
     pub(crate) server: ServerConfig,
+    /// Judges the certificates of open connections, as `server` judges those of new ones.
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
     /// Where certificates are read again.
     pub(crate) pki: PathBuf,
 }
@@ -100,6 +108,7 @@ pub(crate) struct Network {
 pub(crate) struct Keeping {
     pub(crate) snapshot_records: u64,
     pub(crate) retain_records: Option<u64>,
+    pub(crate) cursor_records: u64,
     pub(crate) free_bytes_min: u64,
 }
 
@@ -112,7 +121,7 @@ pub(crate) enum Report {
     /// Everything that was taken is answered.
     Drained,
     /// The log is sealed, the connections are closed.
-    Ended { seq: Seq, synced: Seq },
+    Ended(ShardEnd),
     /// The shard could not start.
     Failed(Box<ShardError>),
 }
@@ -206,6 +215,7 @@ fn serve(
         .build_local(LocalOptions::default())?;
     let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
     let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping, newest_snapshot));
+    shard.verifier.replace(setup.network.as_ref().map(|network| Arc::clone(&network.verifier)));
     let reports = setup.reports;
     runtime.block_on(async {
         let endpoint = setup.network.map(Endpoints::open).transpose()?;
@@ -234,6 +244,17 @@ struct Shard {
     addresses: RefCell<Limiter<IpAddr>>,
     certificates: RefCell<Limiter<ActorId>>,
     peers: RefCell<Slots<Rc<Peer>>>,
+    /// Who may connect, as the files said when they were last read; none without a network.
+    verifier: RefCell<Option<Arc<dyn ClientCertVerifier>>>,
+    /// How often they were read again.
+    reloads: Cell<u64>,
+    /// Connections, and readers of the change stream, of each tenant.
+    tenant_connections: Rc<TenantCounts>,
+    tenant_readers: Rc<TenantCounts>,
+    /// Streams that have ended, and whose peer has not acknowledged all of them.
+    delivering: Cell<usize>,
+    /// Where the readers of the change stream are.
+    cursors: Rc<Cursors>,
     keeper: Keeper,
     keeping: Keeping,
     /// Jobs of each kind that were given and are not done.
@@ -255,7 +276,7 @@ struct Endpoints {
 
 impl Endpoints {
     fn open(network: Network) -> Result<Self, ShardError> {
-        let Network { socket, endpoint, server, pki } = network;
+        let Network { socket, endpoint, server, verifier: _, pki } = network;
         let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
         Ok(Self { endpoint, pki })
     }
@@ -280,6 +301,12 @@ impl Shard {
             addresses: RefCell::new(Limiter::new(limits.connections_per_s_address)),
             certificates: RefCell::new(Limiter::new(limits.connections_per_s_certificate)),
             peers: RefCell::default(),
+            verifier: RefCell::default(),
+            reloads: Cell::new(0),
+            tenant_connections: Rc::default(),
+            tenant_readers: Rc::default(),
+            delivering: Cell::new(0),
+            cursors: Rc::default(),
             keeper,
             keeping,
             is_reserving: Cell::new(false),
@@ -317,12 +344,9 @@ impl Shard {
                 end @ (Order::Seal | Order::Kill) => break end,
             }
         };
-        if end == Order::Seal {
-            self.seal().await;
-        }
+        let is_sealed = end == Order::Seal && self.seal().await;
         self.close(endpoints, end).await;
-        let marks = self.core.borrow().marks();
-        tell(Report::Ended { seq: marks.acked, synced: marks.synced });
+        tell(Report::Ended(self.end(is_sealed)));
     }
 
     /// Hands a frame's requests to the engine; the turn follows when all ready streams have been read.
@@ -415,6 +439,9 @@ impl Shard {
             if count.is_multiple_of(KEEPING_TICKS) {
                 self.keep();
             }
+            if count.is_multiple_of(CREDENTIAL_TICKS) {
+                self.close_expired();
+            }
             if count.is_multiple_of(SPACE_TICKS) {
                 self.keeper.give(Job::Space);
             }
@@ -434,16 +461,21 @@ impl Shard {
         }
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
-            let floor = match self.keeping.retain_records {
-                Some(records) => Seq(synced.0.saturating_sub(records)),
-                None => Seq(0),
-            };
+            let floor = self.floor(synced);
             let is_given = self.keeper.give(Job::Snapshot { synced, floor });
             self.is_snapshotting.set(is_given);
             if is_given {
                 self.snapshot_at.set(synced);
             }
         }
+    }
+
+    /// The log from here on stays: for everybody, and a little longer for readers who are behind.
+    fn floor(&self, synced: Seq) -> Seq {
+        let Some(records) = self.keeping.retain_records else { return Seq(0) };
+        let floor = Seq(synced.0.saturating_sub(records));
+        let quota = Seq(floor.0.saturating_sub(self.keeping.cursor_records));
+        self.cursors.slowest().map_or(floor, |cursor| cursor.clamp(quota, floor))
     }
 
     fn note_kept(&self, kept: Kept) {
@@ -506,46 +538,16 @@ impl Shard {
         &self.shared.shards[usize::from(self.id.0)].inbox
     }
 
-    /// Turns until something holds. Completions of the disk are what makes it hold.
-    async fn until(self: &Rc<Self>, mut holds: impl FnMut(&mut Core) -> bool) {
-        while !holds(&mut self.core.borrow_mut()) {
-            self.flush.set();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-
-    /// Says goodbye, then waits until what was taken is answered.
-    async fn drain(self: &Rc<Self>) {
-        let turn = self.core.borrow_mut().say_goodbye();
-        self.finish(turn);
-        if timeout(DRAIN_PATIENCE, self.until(Core::is_quiet)).await.is_err() {
-            tracing::warn!(shard = self.id.0, "some clients have not taken their replies; closing them");
-        }
-    }
-
-    /// Writes the rest of the log and its seal, and waits until all of it is synced.
-    async fn seal(self: &Rc<Self>) {
-        self.core.borrow_mut().stop();
-        self.until(|core| core.engine.is_stopped() && core.engine.synced() == core.engine.acked()).await;
-    }
-
-    async fn close(&self, endpoints: Option<Endpoints>, end: Order) {
-        if end == Order::Seal {
-            self.close_all(CloseCode::Draining);
-        }
-        let Some(Endpoints { endpoint, .. }) = endpoints else { return };
-        if end == Order::Seal {
-            endpoint.close(VarInt::from_u32(CloseCode::Draining as u32), b"DRAINING");
-            // Whoever does not hear it in time learns it by silence.
-            let _ = timeout(CLOSE_PATIENCE, endpoint.wait_idle()).await;
-        }
-    }
-
-    fn reload(&self, endpoints: Option<&Endpoints>) {
+    fn reload(self: &Rc<Self>, endpoints: Option<&Endpoints>) {
         let Some(Endpoints { endpoint, pki }) = endpoints else { return };
-        match crate::tls::server_config(pki, &self.shared.limits) {
-            Ok(config) => {
+        let read = crate::tls::server_config(pki, &self.shared.limits)
+            .and_then(|config| Ok((config, crate::tls::client_verifier(pki)?)));
+        match read {
+            Ok((config, verifier)) => {
                 endpoint.set_server_config(Some(config));
+                self.reloads.update(|count| count + 1);
+                self.verifier.replace(Some(Arc::clone(&verifier)));
+                threads::spawn_task(Rc::clone(self).close_refused(verifier));
                 tracing::info!(shard = self.id.0, "certificates were read again");
             }
             Err(error) => tracing::error!(shard = self.id.0, "certificates stay as they were: {error}"),

@@ -12,6 +12,7 @@ use quinn::{Connection, SendStream, VarInt, WriteError};
 use surety_protocol::{Caller, CloseCode, Reply};
 
 use crate::embedded::LinkSink;
+use crate::shard::credentials::Credentials;
 use crate::shard::replies::{ReplyFrames, TokenBytes};
 use crate::shard::signal::Signal;
 
@@ -21,6 +22,8 @@ pub(super) struct Peer {
     /// None for a link within the process.
     pub(super) connection: Option<Connection>,
     pub(super) caller: Caller,
+    /// By which it was let in; none for a link within the process.
+    pub(super) credentials: Option<Credentials>,
     /// Requests taken and not answered.
     pub(super) in_flight: Cell<usize>,
     /// Bytes that wait in the backlogs of its streams.
@@ -28,8 +31,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(connection: Option<Connection>, caller: Caller) -> Rc<Self> {
-        Rc::new(Self { connection, caller, in_flight: Cell::new(0), backlog_bytes: Cell::new(0) })
+    pub(super) fn new(connection: Connection, caller: Caller, credentials: Credentials) -> Rc<Self> {
+        Rc::new(Self { connection: Some(connection), credentials: Some(credentials), ..Self::within(caller) })
+    }
+
+    /// The holder of a link.
+    pub(super) const fn within(caller: Caller) -> Self {
+        let (in_flight, backlog_bytes) = (Cell::new(0), Cell::new(0));
+        Self { connection: None, caller, credentials: None, in_flight, backlog_bytes }
     }
 
     pub(super) fn close(&self, code: CloseCode) {
@@ -153,6 +162,20 @@ impl Outlet {
                 Sent::All
             }
             Sink::Gone => Sent::Gone,
+        }
+    }
+
+    /// Ends the stream if all that is owed to it is with QUIC; what is returned is ready when the peer has acknowledged it.
+    pub(super) fn finish(&mut self) -> Option<impl Future<Output = ()> + use<>> {
+        let is_quiet = self.is_quiet();
+        match &mut self.sink {
+            Sink::Stream(sink) if is_quiet => {
+                // One that is gone already is as good as delivered.
+                let _ = sink.send.finish();
+                let delivered = sink.send.stopped();
+                Some(async move { drop(delivered.await) })
+            }
+            Sink::Stream(_) | Sink::Link(_) | Sink::Gone => None,
         }
     }
 

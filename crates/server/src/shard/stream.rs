@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::Durability;
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, VarInt};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX};
 use surety_protocol::{
     Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION, RecordError,
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::frames::{Frame, FrameBuffer};
 use crate::shard::Shard;
+use crate::shard::connection::Count;
 use crate::shard::core::{FrameFault, OutletNumber};
 use crate::shard::outlet::{Outlet, Peer};
 use crate::shard::tail::{self, StreamTail};
@@ -133,6 +134,7 @@ async fn requests(
     mut reader: Reader,
     first: Frame,
 ) -> Result<(), Stop> {
+    let delivered = send.stopped();
     let outlet = Outlet::stream(Rc::clone(peer), send, 1);
     let lost = Rc::clone(&outlet.lost);
     let outlet = shard.core.borrow_mut().attach(outlet);
@@ -143,6 +145,12 @@ async fn requests(
         outcome = read_requests(shard, peer, &mut reader, first, outlet) => outcome,
     };
     shard.core.borrow_mut().detach(outlet, outcome.is_err());
+    if outcome.is_ok() {
+        // The last replies are on their way: a drain waits for them, too.
+        let _delivering = Count::new(shard, |shard| &shard.delivering);
+        // Whatever comes of it, nothing more is owed.
+        let _ = delivered.await;
+    }
     outcome
 }
 
@@ -164,12 +172,24 @@ async fn read_requests(
     Ok(())
 }
 
-async fn subscribe(shard: &Rc<Shard>, peer: &Peer, send: SendStream, frame: &Frame) -> Result<(), Stop> {
+async fn subscribe(shard: &Rc<Shard>, peer: &Peer, mut send: SendStream, frame: &Frame) -> Result<(), Stop> {
     let subscribe = Subscribe::from_body(&frame.body)?;
     if subscribe.shard != shard.id {
         return Err(FrameFault::WrongShard(subscribe.shard).into());
     }
-    tail::follow(Rc::clone(shard), peer.caller, subscribe.from, StreamTail { send, number: 1 }).await;
+    let Some(reader) = tail::count_reader(shard, peer.caller.tenant) else {
+        tracing::warn!(
+            shard = shard.id.0,
+            tenant = peer.caller.tenant.0,
+            "too many readers of the change stream"
+        );
+        shard.core.borrow().metrics().connections_refused.add(1);
+        // The stream alone: requests on others go on.
+        let _ = send.reset(VarInt::from_u32(CloseCode::TooMany as u32));
+        return Ok(());
+    };
+    let sink = StreamTail { send, number: 1 };
+    tail::follow(Rc::clone(shard), peer.caller, subscribe.from, sink, reader).await;
     Ok(())
 }
 

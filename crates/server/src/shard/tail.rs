@@ -18,6 +18,7 @@ use wal::{Identity, TailError, TailReader};
 
 use crate::embedded::TailFrame;
 use crate::shard::Shard;
+use crate::shard::tenants::Counted;
 
 /// A silent stream says so this often.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -56,8 +57,21 @@ impl TailSink for ChannelTail {
     }
 }
 
+/// Counts a reader of the change stream; none if there are as many as there may be, of its tenant or of all.
+pub(super) fn count_reader(shard: &Shard, tenant: TenantId) -> Option<Counted> {
+    let limits = &shard.shared.limits;
+    let has_room = shard.tenant_readers.total() < limits.subscriptions;
+    has_room.then(|| shard.tenant_readers.take(tenant, limits.subscriptions_tenant)).flatten()
+}
+
 /// Sends a shard's records from a seq on, until the reader is gone or the stream cannot go on.
-pub(super) async fn follow(shard: Rc<Shard>, caller: Caller, from: Seq, sink: impl TailSink) {
+pub(super) async fn follow(
+    shard: Rc<Shard>,
+    caller: Caller,
+    from: Seq,
+    sink: impl TailSink,
+    _counted: Counted,
+) {
     let subscribers = |change: fn(u64) -> u64| {
         let counter = &shard.shared.shards[usize::from(shard.id.0)].metrics.subscribers;
         counter.set(change(counter.get()));
@@ -77,6 +91,7 @@ async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailS
         sink.send(&frame).await;
         return;
     }
+    let cursor = shard.cursors.open(from);
     let mut source = Source::new(shard, from);
     let mut sight = Sight::new(caller);
     let mut spoke = Instant::now();
@@ -97,6 +112,7 @@ async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailS
                 return;
             }
         };
+        cursor.advance(chunk.first);
         if chunk.records.is_empty() {
             if !wait(&mut synced, &mut sink, &speaker).await {
                 return;

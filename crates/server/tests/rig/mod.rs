@@ -52,6 +52,11 @@ impl Rig {
     pub fn stopped(shards: u16) -> Self {
         let directory = tempfile::tempdir().unwrap();
         server::init(directory.path(), shards, SEGMENT).unwrap();
+        Self::of(directory, shards)
+    }
+
+    /// A directory that was made in another way, with no server on it.
+    pub fn of(directory: TempDir, shards: u16) -> Self {
         Self { running: None, directory, shards, is_furnished: false }
     }
 
@@ -67,7 +72,12 @@ impl Rig {
             segment_bytes: SEGMENT,
             pin_threads: false,
             free_bytes_min: 0,
-            limits: Limits { connections_per_s_address: 0, ..Limits::default() },
+            limits: Limits {
+                connections_per_s_address: 0,
+                // A test that waits for the end does not read its answers meanwhile.
+                drain: Duration::from_millis(200),
+                ..Limits::default()
+            },
             ..Config::new(self.path())
         }
     }
@@ -95,15 +105,7 @@ impl Rig {
             let mut onchain = [7; 32];
             onchain[..8].copy_from_slice(&partition.0.to_be_bytes());
             let create = PartitionBody { onchain, asset: AssetId(1), ..PartitionBody::default() };
-            let tenant = TenantBody {
-                tenant: TENANT,
-                locks_max: 1 << 20,
-                ids_max: 1 << 20,
-                tombstones_max: 1 << 10,
-                advices_max: 1 << 10,
-                enabled: 1,
-                ..TenantBody::default()
-            };
+            let tenant = tenant_body();
             let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
             let policy = Policy { merchants_listed: 0, ..Policy::default() };
             let mut admin = self.operator("admin", shard).await;
@@ -117,6 +119,20 @@ impl Rig {
             let mut settler = self.operator("settler", shard).await;
             settler.order(&[Record::new(Kind::Deposit, id(), partition, amount, &deposit)]).await;
         }
+    }
+
+    /// Sets the tenant's quotas in a shard.
+    pub async fn set_tenant(&self, shard: u16, change: impl FnOnce(&mut TenantBody)) {
+        let mut body = tenant_body();
+        change(&mut body);
+        let whole = PartitionHandle::new(ShardId(shard), 0);
+        let mut admin = self.operator("admin", shard).await;
+        admin.order(&[Record::new(Kind::TenantSet, id(), whole, Amount::ZERO, &body)]).await;
+    }
+
+    /// One of the numbers that the admin listener tells of a shard.
+    pub async fn metric(&self, name: &str, shard: u16) -> u64 {
+        metric(self.running().admin().unwrap(), name, shard).await
     }
 
     /// A peer with one of the operator's identities.
@@ -381,6 +397,18 @@ fn in_runtime(future: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future);
 }
 
+fn tenant_body() -> TenantBody {
+    TenantBody {
+        tenant: TENANT,
+        locks_max: 1 << 20,
+        ids_max: 1 << 20,
+        tombstones_max: 1 << 10,
+        advices_max: 1 << 10,
+        enabled: 1,
+        ..TenantBody::default()
+    }
+}
+
 /// The furnished partition of a shard.
 pub fn partition(shard: u16) -> PartitionHandle {
     PartitionHandle::new(ShardId(shard), 1)
@@ -406,6 +434,14 @@ pub async fn http(address: SocketAddr, path: &str) -> (u16, String) {
     let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap();
     (status, body)
+}
+
+/// One of the numbers that an admin listener tells of a shard.
+pub async fn metric(admin: SocketAddr, name: &str, shard: u16) -> u64 {
+    let (_, text) = http(admin, "/metrics").await;
+    let start = format!("{name}{{shard=\"{shard}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start));
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
 }
 
 /// Roles by which `init` makes no identity.

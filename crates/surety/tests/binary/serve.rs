@@ -104,7 +104,7 @@ fn missing_foreign_and_newer_directories_are_refused() {
 
     let data = Data::init(1);
     let metadata = std::fs::read_to_string(data.file("engine.toml")).unwrap();
-    std::fs::write(data.file("engine.toml"), metadata.replace("format = 1", "format = 99")).unwrap();
+    std::fs::write(data.file("engine.toml"), metadata.replace("format = 2", "format = 99")).unwrap();
     refuses(&data, &serve(&data, &[]), &[], 6, "newer");
     // The log of another engine under this directory's name.
     let other: String = metadata
