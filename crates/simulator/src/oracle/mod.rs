@@ -246,6 +246,12 @@ impl Oracle {
         self.timers.first().map(|(when, ..)| *when)
     }
 
+    /// False for what is refused before time or ledger are asked.
+    #[must_use]
+    pub fn is_in_shape(&self, caller: &Caller, operation: &[Record]) -> bool {
+        admission::shape(operation, caller, self.rules.shard).is_ok()
+    }
+
     /// Decides one operation: a request, a chain, or a head with its parts.
     pub fn decide(&mut self, now: Time, caller: &Caller, first_seq: Seq, operation: &[Record]) -> Verdict {
         if let Err(code) = admission::shape(operation, caller, self.rules.shard) {

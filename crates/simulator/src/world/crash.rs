@@ -543,6 +543,8 @@ impl World {
         let (Some(copy), Some((epoch, synced))) = (self.copy.take(), self.token) else { return Ok(()) };
         self.outcome.coverage.fault(Fault::OldCopy);
         let mut disk = copy.disk;
+        // It goes to a disk with room.
+        disk.set_capacity(None);
         let recovered = engine::recover(self.config, &mut disk, Begin::Snapshot, |_| {})
             .map_err(|error| Violation::new(RECOVERS, error.to_string()))?;
         let last = recovered.report().last_seq;

@@ -90,8 +90,14 @@ impl World {
         }
         self.turn()?;
         let caller = self.clients[client].caller;
+        // An engine that is behind goes on with what is due before it decides.
         let before = self.engine.marks().appended;
-        let first = before.next();
+        let due = if self.oracle.is_behind() && self.oracle.is_in_shape(&caller, operation) {
+            self.oracle.turn(self.now)
+        } else {
+            Vec::new()
+        };
+        let first = Seq(before.0 + due.len() as u64 + 1);
         self.oracle.set_intake(if self.is_storage_low { Intake::NoLocks } else { Intake::All });
         let verdict = self.oracle.decide(self.now, &caller, first, operation);
         self.route += 1;
@@ -103,6 +109,7 @@ impl World {
         }
         let what = |verdict: &crate::oracle::Verdict| format!("{operation:?} comes to {verdict:?}");
         let logged = verdict.logged.len() + verdict.follow.len();
+        let taken_up = due.len();
         let appended = self.engine.marks().appended;
         if self.plan.tells {
             let codes: Vec<_> = verdict.replies.iter().map(|reply| reply.code().name()).collect();
@@ -118,7 +125,7 @@ impl World {
                 )
             });
         }
-        if appended.0 != before.0 + logged as u64 {
+        if appended.0 != before.0 + (taken_up + logged) as u64 {
             let found = appended.0 - before.0;
             let gives = self.replies_now();
             return Err(Violation::new(
@@ -126,7 +133,18 @@ impl World {
                 format!("{found} records where {}; it says {gives:?}", what(&verdict)),
             ));
         }
-        if logged == 0 && self.engine.ledger().state_hash() != hash && self.oracle.time() == self.advanced {
+        if taken_up > 0 {
+            let last = Seq(before.0 + taken_up as u64);
+            let what = Happening::Turn { now: self.now, first: before.next() };
+            self.journal.push(Event { last, what });
+        }
+        for record in &due {
+            self.note_record(record)?;
+        }
+        if logged + taken_up == 0
+            && self.engine.ledger().state_hash() != hash
+            && self.oracle.time() == self.advanced
+        {
             return Err(Violation::new("what is not logged leaves no trace", what(&verdict)));
         }
         if logged > 0 {
