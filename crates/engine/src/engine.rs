@@ -162,9 +162,7 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         // A log that is never drained gets its state hash inside a block.
-        if self.records_since_checkpoint >= 2 * self.config.checkpoint_records
-            && self.log.room() >= LOG_ROOM_MIN
-        {
+        if self.records_since_checkpoint >= 2 * self.config.checkpoint_records && self.has_room() {
             self.append_checkpoint();
         }
     }
@@ -172,7 +170,7 @@ impl Engine {
     /// When [`Engine::handle_timeout`] is next needed although nothing arrives.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        if self.log.room() < LOG_ROOM_MIN {
+        if !self.has_room() {
             // Nothing can be logged before the block in flight is done, and its completion turns the loop.
             return None;
         }
@@ -287,7 +285,7 @@ impl Engine {
     /// soon, since locks are answered `OVERLOADED` meanwhile.
     #[must_use]
     pub fn is_behind(&self) -> bool {
-        self.is_behind && self.log.room() >= LOG_ROOM_MIN
+        self.is_behind && self.has_room()
     }
 
     /// Replies that wait for the disk.
@@ -343,12 +341,17 @@ impl Engine {
         Ok(())
     }
 
+    /// True if the log takes what one more request may lead to: in memory, and on the disk as it is now.
+    fn has_room(&self) -> bool {
+        self.log.room() >= LOG_ROOM_MIN && self.log.has_place_for(LOG_ROOM_MIN)
+    }
+
     fn intake(&self, quotas: Option<Place>) -> Intake {
         if quotas.is_some_and(|quotas| self.quotas.are_used_up(quotas, self.now)) {
             Intake::OverQuota
-        } else if self.is_stopping || self.log.room() < LOG_ROOM_MIN {
+        } else if self.is_stopping || !self.has_room() {
             Intake::Nothing
-        } else if self.is_storage_low {
+        } else if self.is_storage_low || self.log.is_running_out() {
             Intake::NoLocks
         } else {
             Intake::All
@@ -375,7 +378,7 @@ impl Engine {
     /// Tells the ledger the time, and logs what has become due.
     fn advance(&mut self, now: Time) {
         self.now = self.now.max(now);
-        if self.now == self.advanced && !self.is_behind || self.log.room() < LOG_ROOM_MIN {
+        if self.now == self.advanced && !self.is_behind || !self.has_room() {
             return;
         }
         self.internal.clear();

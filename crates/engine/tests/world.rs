@@ -149,15 +149,34 @@ impl World {
     /// Writes and, in `os` mode, syncs everything.
     fn settle(&mut self) {
         while let Some(write) = self.take_write() {
-            write.perform(&mut self.storage).unwrap();
-            let (file, mark) = (write.file(), write.mark());
-            self.engine.on_written(write);
-            if self.engine.durability() == Durability::Os {
-                self.storage.sync(file).unwrap();
-                self.engine.on_synced(mark);
-            }
+            self.perform(write);
         }
         self.take_replies();
+    }
+
+    /// The same on a disk that has no room for another reserve.
+    fn settle_without_reserve(&mut self) {
+        while let Some(write) = self.engine.poll_write(self.now) {
+            self.perform(write);
+        }
+        self.take_replies();
+    }
+
+    fn perform(&mut self, write: Write) {
+        write.perform(&mut self.storage).unwrap();
+        let (file, mark) = (write.file(), write.mark());
+        self.engine.on_written(write);
+        if self.engine.durability() == Durability::Os {
+            self.storage.sync(file).unwrap();
+            self.engine.on_synced(mark);
+        }
+    }
+
+    /// The answer to a tenant's operation while the disk is full. There always is one.
+    fn answer_without_reserve(&mut self, operation: &[Record]) -> Reply {
+        self.ask(&AUTHORIZER, operation);
+        self.settle_without_reserve();
+        self.replies.pop().expect("nobody waits").1
     }
 
     fn answer(&mut self, caller: &Caller, operation: &[Record]) -> Reply {
@@ -334,6 +353,54 @@ fn a_disk_that_does_not_answer_is_met_with_overloaded_and_flat_memory() {
     let answered = world.replies.iter().filter(|(_, reply)| reply.code() == Code::Approved).count();
     assert_eq!(answered as u64, approved, "everything taken in is answered");
     assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved);
+}
+
+#[test]
+fn a_full_disk_declines_locks_then_everything_and_keeps_nobody_waiting() {
+    for durability in [Durability::Fsync, Durability::Os] {
+        let config = Config { segment_bytes: 1024 * 1024, ..config(durability) };
+        let mut storage = MemoryStorage::new();
+        engine::create(config, &mut storage, START).unwrap();
+        let mut world = open(config, storage, START);
+        world.furnish();
+        let held: Vec<Record> = (0..40_000).map(|_| world.lock(1)).collect();
+        let mut codes = Vec::new();
+        // From here on the disk gives no reserve.
+        let mut open = Vec::new();
+        for lock in &held {
+            let reply = world.answer_without_reserve(&[*lock]);
+            if codes.last() != Some(&reply.code()) {
+                codes.push(reply.code());
+            }
+            match reply.code() {
+                Code::Approved => open.push(lock.id),
+                _ => break,
+            }
+        }
+        assert_eq!(codes, [Code::Approved, Code::StorageLow]);
+        for id in &open {
+            let release = world.change(Kind::Release, *id, 0);
+            let reply = world.answer_without_reserve(&[release]);
+            if codes.last() != Some(&reply.code()) {
+                codes.push(reply.code());
+            }
+        }
+        assert_eq!(
+            codes[2..],
+            [Code::Approved, Code::Overloaded],
+            "releases have what locks leave, and no more"
+        );
+        // There is room for the end.
+        world.engine.stop(world.now);
+        world.settle_without_reserve();
+        assert!(world.engine.is_stopped());
+        // The disk has room again: nothing was lost, and everything goes on.
+        let World { storage, now, .. } = world;
+        let mut world = self::open(config, storage, now);
+        world.keep_reserves();
+        let lock = world.lock(1);
+        assert_eq!(world.answer(&AUTHORIZER, &[lock]).code(), Code::Approved);
+    }
 }
 
 #[test]

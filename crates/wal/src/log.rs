@@ -224,9 +224,40 @@ impl Log {
         self.is_sealed
     }
 
+    /// True if everything that waits has a place, so many records behind it too, and a seal behind these: without waiting for a
+    /// reserve that may never come. What is taken in beyond that could be neither written nor answered.
+    #[must_use]
+    pub fn has_place_for(&self, records: usize) -> bool {
+        if self.reserves.len() >= SEGMENTS_RESERVE || !self.place.can_roll() {
+            return true;
+        }
+        let mut left = self.place_bytes.saturating_sub(self.place.offset);
+        let mut reserves = self.reserves.len();
+        let more = records / 2;
+        let waiting = self.full.iter().map(|block| block.records);
+        for records in waiting.chain([self.open.records, more, records - more, 0]) {
+            let bytes = format::block_bytes(records) as u64;
+            if bytes > left {
+                if reserves == 0 {
+                    return false;
+                }
+                reserves -= 1;
+                left = self.segment_bytes;
+            }
+            left = left.saturating_sub(bytes);
+        }
+        true
+    }
+
+    /// True if no reserve is left and most of the present segment is used: the disk is full, or far too slow to make one. What
+    /// is left is for what must not be declined.
+    #[must_use]
+    pub fn is_running_out(&self) -> bool {
+        let left = self.place_bytes.saturating_sub(self.place.offset);
+        self.reserves.is_empty() && self.place.can_roll() && left < self.segment_bytes / 4
+    }
+
     /// The reserve to create next, if there are too few; then tell [`Log::reserve_created`].
-    ///
-    /// While it is some, storage is low: new locks are declined.
     #[must_use]
     pub fn wants_reserve(&self) -> Option<FileName> {
         (self.reserves.len() < SEGMENTS_RESERVE).then_some(FileName::Reserve { number: self.reserve_next })
