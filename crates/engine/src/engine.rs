@@ -341,8 +341,10 @@ impl Engine {
         Ok(())
     }
 
-    /// True if the log takes what one more request may lead to: in memory, and on the disk as it is now.
-    fn has_room(&self) -> bool {
+    /// True if the log takes what one more request may lead to: in memory, and on the disk as it is now. While it is not,
+    /// whatever is new is answered `OVERLOADED`.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         self.log.room() >= LOG_ROOM_MIN && self.log.has_place_for(LOG_ROOM_MIN)
     }
 

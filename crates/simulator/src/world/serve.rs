@@ -89,6 +89,10 @@ impl World {
             return Ok(());
         }
         self.turn()?;
+        // The log has no place: the engine refuses what is new without telling the ledger the time. The frame counts as lost.
+        if !self.engine.has_room() {
+            return Ok(());
+        }
         let caller = self.clients[client].caller;
         // An engine that is behind goes on with what is due before it decides.
         let before = self.engine.marks().appended;
@@ -180,6 +184,9 @@ impl World {
 
     /// Time is told to both.
     pub(super) fn turn(&mut self) -> Result<(), Violation> {
+        if !self.engine.has_room() {
+            return Ok(());
+        }
         let before = self.engine.marks().appended;
         let due = if self.now != self.advanced || self.oracle.is_behind() {
             self.oracle.turn(self.now)
