@@ -7,7 +7,7 @@ use ledger::{Decision, Intake, Ledger};
 use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
     ALL_CAPTURES, Amount, Caller, Code, ControlBody, Epoch, Id, Kind, PartitionHandle, Record, Reply, Seq,
-    TenantId, Time, admit,
+    TenantId, Time, admit, sabotage,
 };
 use wal::{Durability, FileName, Log, Mark, SegmentSpan, Write};
 
@@ -114,7 +114,9 @@ impl Engine {
         if let Err(code) = self.admit(caller) {
             return self.refuse(route, code);
         }
-        self.advance(now);
+        if !sabotage!("expiries-wait-for-the-next-lock") {
+            self.advance(now);
+        }
         // The ledger refuses what is new, and still answers repeats: of those "not executed" would be untrue.
         let quotas = self.quotas.of(caller);
         self.ledger.set_intake(self.intake(quotas));
@@ -353,7 +355,7 @@ impl Engine {
             Intake::OverQuota
         } else if self.is_stopping || !self.has_room() {
             Intake::Nothing
-        } else if self.is_storage_low || self.log.is_running_out() {
+        } else if (self.is_storage_low || self.log.is_running_out()) && !sabotage!("locks-on-a-full-disk") {
             Intake::NoLocks
         } else {
             Intake::All
@@ -418,7 +420,8 @@ impl Engine {
         for mut reply in self.replies.drain(..) {
             reply.epoch = epoch;
             let is_look_up = reply.kind == Kind::Lookup as u8;
-            if reply.code().is_recorded() || is_look_up {
+            let is_early = sabotage!("repeat-told-before-it-is-durable") && !is_new;
+            if (reply.code().is_recorded() || is_look_up) && !is_early {
                 let counted = quotas.map(|quotas| self.quotas.count(quotas, is_new, self.now));
                 self.gate.hold(Held { seq, route, reply, counted });
             } else {

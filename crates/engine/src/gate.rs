@@ -2,7 +2,7 @@
 
 use alloc::collections::VecDeque;
 
-use surety_protocol::{Reply, Seq, TenantId};
+use surety_protocol::{Reply, Seq, TenantId, sabotage};
 
 use crate::Route;
 
@@ -42,7 +42,7 @@ impl Gate {
         if let Some((route, reply)) = self.ready.pop_front() {
             return Some((route, reply, None));
         }
-        if self.held.front()?.seq > acked {
+        if self.held.front()?.seq > acked && !sabotage!("reply-before-its-record-is-durable") {
             return None;
         }
         self.held.pop_front().map(|held| (held.route, held.reply, held.counted))

@@ -1,11 +1,11 @@
 //! A shard on a disk in memory: what may leave, what survives, what is refused.
 #![allow(clippy::cast_possible_truncation, clippy::unwrap_used)]
 
-use engine::{Begin, Config, Durability, Engine, RecoverError, Report};
+use engine::{Begin, BuildError, Config, Durability, Engine, RecoverError, Report};
 use surety_protocol::{
-    ALL_CAPTURES, ActorId, Address, Amount, AssetId, Caller, ChangeBody, Code, EngineId, Flags, GrantBody,
-    Id, Kind, LockBody, MerchantId, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles,
-    Seq, ShardId, StakeBody, TenantBody, TenantId, Time, long,
+    ALL_CAPTURES, ActorId, Address, Amount, AssetId, Caller, ChangeBody, Code, ControlBody, EngineId, Flags,
+    GrantBody, Id, Kind, LockBody, MerchantId, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights,
+    Roles, Seq, ShardId, StakeBody, TenantBody, TenantId, Time, long,
 };
 use wal::memory::MemoryStorage;
 use wal::{FileName, Storage, Write};
@@ -598,6 +598,33 @@ fn a_snapshot_beside_the_shard_is_the_state_that_a_whole_replay_gives() {
         tenants
     };
     assert_eq!(tenants(quick.ledger()), tenants(whole.ledger()));
+}
+
+#[test]
+fn a_snapshot_that_does_not_add_up_to_the_logged_state_is_not_made() {
+    let mut world = World::new(Durability::Fsync);
+    let lock = world.lock(100);
+    world.answer(&AUTHORIZER, &[lock]);
+    let shard = config(Durability::Fsync);
+    let recovery = wal::Recovery::begin(&mut world.storage, shard.identity(), wal::Anchor::GENESIS).unwrap();
+    let recovered = recovery.finish(&world.storage).unwrap();
+    let options = wal::Options { segment_bytes: 256 * 1024, ..wal::Options::default() };
+    let mut log = recovered.open(&mut world.storage, options, world.now).unwrap();
+    // A state hash that the log does not give: as if memory had failed in the running shard.
+    let logged = world.engine.ledger().state_hash() ^ 1;
+    let body = ControlBody { reference: logged, ..ControlBody::default() };
+    let mut forged = Record::new(Kind::Checkpoint, Id(0), PartitionHandle(0), Amount::ZERO, &body);
+    forged.time = world.now;
+    forged.code = Code::Approved as u8;
+    let seq = log.append(&forged.to_bytes());
+    let write = log.poll_write(world.now).unwrap();
+    write.perform(&mut world.storage).unwrap();
+    log.on_written(write);
+    let error = engine::build_snapshot(&shard, &mut world.storage, log.synced_seq()).unwrap_err();
+    assert!(matches!(error, BuildError::Hash { seq: at, .. } if at == seq), "{error}");
+    assert_eq!(wal::list_snapshots(&world.storage).unwrap(), []);
+    let drafts = world.storage.list().unwrap();
+    assert!(!drafts.iter().any(|name| matches!(name, FileName::SnapshotTemp { .. })), "{drafts:?}");
 }
 
 #[test]

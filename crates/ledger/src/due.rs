@@ -6,7 +6,7 @@ use core::cmp::Reverse;
 use surety_protocol::limits::DUE_RECORDS_PER_TURN_MAX;
 use surety_protocol::{
     ALL_CAPTURES, ActorId, Amount, ChangeBody, Code, ConsumeBody, End, Id, Kind, Record, Seq, SettleByAction,
-    StakeBody, Time,
+    StakeBody, Time, sabotage,
 };
 
 use crate::ledger::{FOLLOW_MAX, Ledger};
@@ -94,7 +94,8 @@ impl Ledger {
         if lock.has(flag::CALLED) {
             return None;
         }
-        let expire = lock.is_live().then_some((lock.deadline, Action::Expire));
+        let early = Time::from_millis(u64::from(sabotage!("expires-a-millisecond-early")));
+        let expire = lock.is_live().then_some((lock.deadline.minus(early), Action::Expire));
         let settle_by = self
             .capture_slots(lock)
             .map(|slot| self.captures.get(slot))
@@ -120,6 +121,9 @@ impl Ledger {
     pub(crate) fn log_what_is_due(&mut self, next_seq: Seq, out: &mut Vec<Record>) -> bool {
         debug_assert!(next_seq.0 > 0, "logs count from 1");
         let limit = out.len() + DUE_RECORDS_PER_TURN_MAX;
+        if sabotage!("nothing-expires") {
+            return false;
+        }
         while out.len() < limit {
             let Some((slot, action)) = self.pop_due() else { break };
             let record = self.fire(slot, action);

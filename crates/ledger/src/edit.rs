@@ -2,7 +2,7 @@
 //! merchant's open value. Every edit is committed.
 
 use surety_protocol::limits::ID_FUTURE_MAX;
-use surety_protocol::{End, Kind, Time};
+use surety_protocol::{End, Kind, Time, sabotage};
 
 use crate::ledger::{Ledger, stale_at};
 use crate::lock::{Ext, Lock, flag};
@@ -77,7 +77,7 @@ impl Ledger {
         if amount == 0 {
             return 0;
         }
-        if self.is_claimable(edit) {
+        if self.is_claimable(edit) && !sabotage!("certified-collateral-freed-at-once") {
             self.ext_of(edit).pending += amount;
             self.money(edit).pending += amount;
             0
@@ -89,7 +89,9 @@ impl Ledger {
 
     /// Gives back what a live lock still holds. Says what it was and what of it went to F.
     pub(crate) fn give_back_rest(&mut self, edit: &mut Edit) -> (u128, u128) {
-        let rest = self.rest(edit);
+        let leaked =
+            if sabotage!("headroom-leaks") { edit.ext.as_ref().map_or(0, |ext| ext.headroom) } else { 0 };
+        let rest = self.rest(edit) - leaked;
         self.lock_mut(edit).released += rest;
         self.money(edit).held -= rest;
         (rest, self.give_back(edit, rest))

@@ -7,7 +7,7 @@ use core::cmp::Reverse;
 
 use surety_protocol::{
     Amount, AssetId, Caller, Code, End, Epoch, Id, Kind, MerchantBody, MerchantId, MerchantKey,
-    PartitionHandle, QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time,
+    PartitionHandle, QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time, sabotage,
 };
 
 use crate::canon::{Sink, WordHash, put_key};
@@ -649,7 +649,7 @@ impl Ledger {
     /// Sees to it that a lock is looked at by a moment.
     #[inline]
     pub(crate) fn arm(&mut self, slot: u32, at: Time) {
-        let ms = at.0.div_ceil(1_000_000);
+        let ms = at.0.div_ceil(1_000_000) - u64::from(sabotage!("expires-a-millisecond-early"));
         if self.locks.get(slot).armed.is_after(ms) {
             let node = self.nodes.insert(Node::new(slot));
             let at = self.lock_ring.push(&mut self.nodes, node, ms);

@@ -1,7 +1,7 @@
 //! A partition: its money, its stake, its limits in use.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
-use surety_protocol::{Address, AssetId, Id, PartitionHandle, Policy, Seq, TenantId, Time};
+use surety_protocol::{Address, AssetId, Id, PartitionHandle, Policy, Seq, TenantId, Time, sabotage};
 
 use crate::canon::{Field, Reader, Sink, canonical};
 use crate::units::{mul_div_ceil, mul_div_floor};
@@ -47,7 +47,7 @@ impl Money {
 
     /// Adds to F what has just left another place; a deficit is made good first.
     pub(crate) fn credit(&mut self, amount: u128) {
-        let repaid = amount.min(self.deficit);
+        let repaid = if sabotage!("deficit-not-paid-first") { 0 } else { amount.min(self.deficit) };
         self.deficit -= repaid;
         self.free += amount - repaid;
     }
@@ -149,7 +149,7 @@ impl Partition {
     /// What a lock may use that ends at `deadline`: F without the withdrawals that are due before.
     #[inline]
     pub(crate) fn available(&self, deadline: Time) -> u128 {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || sabotage!("queued-withdrawals-lent-out") {
             return self.money.free;
         }
         let before = self.queue.partition_point(|queued| queued.due < deadline);
@@ -179,7 +179,8 @@ impl Partition {
 
     /// Units that `amount` buys at today's value, rounded down.
     pub(crate) fn units_for(&self, amount: u128) -> Option<u128> {
-        mul_div_floor(amount, self.units + VIRTUAL_UNITS, self.money.equity() + 1)
+        let ignored = if sabotage!("unit-value-ignores-the-deficit") { self.money.deficit } else { 0 };
+        mul_div_floor(amount, self.units + VIRTUAL_UNITS, self.money.equity() + ignored + 1)
     }
 
     /// What units are worth today, rounded down.

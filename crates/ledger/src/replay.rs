@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use surety_protocol::{ChangeBody, Code, ConsumeBody, ControlBody, Kind, Origin, Record, Seq};
+use surety_protocol::{ChangeBody, Code, ConsumeBody, ControlBody, Kind, Origin, Record, Seq, sabotage};
 
 use crate::decide::Source;
 use crate::due::Action;
@@ -99,7 +99,11 @@ impl Ledger {
                 let reference = logged.body::<ControlBody>().reference;
                 let found = self.sum;
                 let same = Divergence::Checkpoint { seq, logged: reference, found };
-                return if reference == found { Ok(()) } else { Err(same) };
+                return if reference == found || sabotage!("state-hash-not-compared") {
+                    Ok(())
+                } else {
+                    Err(same)
+                };
             }
             Kind::WithdrawPaid => {
                 let slot = self.partition_slot(logged.partition).filter(|slot| self.is_payable(*slot));
@@ -140,7 +144,7 @@ impl Ledger {
 
 fn compare(first_seq: Seq, logged: &[Record], decided: &[Record]) -> Result<(), Divergence> {
     for (position, (logged, decided)) in logged.iter().zip(decided).enumerate() {
-        if logged != decided {
+        if logged != decided && !sabotage!("outcome-not-compared-in-replay") {
             return Err(Divergence::Outcome {
                 seq: Seq(first_seq.0 + position as u64),
                 logged: Box::new(*logged),

@@ -66,6 +66,19 @@ fn row_16_every_kind_of_change_is_repeated_with_its_first_result() {
 }
 
 #[test]
+fn row_16_a_declined_id_stays_declined_when_there_is_room_again() {
+    let mut world = World::new();
+    world.send(&lock("a", 800));
+    let first = world.send(&lock("b", 800));
+    assert_eq!(first.code(), Code::Insufficient);
+    world.send(&release("a"));
+    let again = world.send(&lock("b", 800));
+    assert_eq!((again.code(), again.seq, again.is_replayed()), (Code::Insufficient, first.seq, true));
+    assert_eq!(world.money(), [1000, 0, 0, 0, 0, 0]);
+    world.finish();
+}
+
+#[test]
 fn row_17_an_id_with_another_body_conflicts() {
     let mut world = World::new();
     world.send(&lock("a", 100));

@@ -160,6 +160,20 @@ fn equity_of_nothing_opens_a_new_generation() {
 }
 
 #[test]
+fn a_deposit_in_a_deficit_buys_at_what_the_units_have_left() {
+    let mut world = empty_partition(&unbonding(60));
+    world.deposit_by(SUPPLIER, 1000);
+    world.send(&lock("a", 500));
+    world.send(&operate(Kind::Deficit, 700));
+    // 500 are held and 200 of them are missing: the first thousand is worth 300.
+    let bought = world.deposit_by(OTHER, 300).extra.0;
+    assert_eq!(bought, 300 * (1_000_000_000 + 1_000_000) / (300 + 1));
+    assert_eq!(units(&world, OTHER), bought);
+    assert_eq!(world.money(), [100, 500, 0, 0, 0, 0], "the deficit was paid first");
+    world.finish();
+}
+
+#[test]
 fn a_stake_in_place_has_one_supplier() {
     let mut world = World::empty();
     let mut onchain = [0xaa; 32];

@@ -24,6 +24,7 @@ mod policy;
 mod record;
 mod release_group;
 mod reply;
+mod sabotage;
 mod tail;
 mod token;
 
@@ -45,6 +46,8 @@ pub use record::{
 };
 pub use release_group::{ReleaseEntry, ReleaseGroup, ReleaseGroupError};
 pub use reply::{MerchantKey, REPLAYED, Reply};
+#[cfg(sabotage)]
+pub use sabotage::is_sabotaged;
 pub use tail::{SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
 pub use token::Token;
 

@@ -10,4 +10,5 @@ pub mod oracle;
 pub mod random;
 pub mod report;
 pub mod run;
+pub mod sabotage;
 pub mod world;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use simulator::{crash, run};
+use simulator::{crash, run, sabotage};
 
 /// Many small buffers from several threads: the system's allocator is slower at that.
 #[global_allocator]
@@ -25,6 +25,7 @@ enum Command {
     Crash(crash::Args),
     Rot(crash::rot::Args),
     Errors(crash::errors::Args),
+    Sabotage(sabotage::Args),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Crash(args) => crash::run(&args),
         Command::Rot(args) => crash::rot::run(&args),
         Command::Errors(args) => crash::errors::run(&args),
+        Command::Sabotage(args) => sabotage::run(&args),
     };
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

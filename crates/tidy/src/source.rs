@@ -194,9 +194,15 @@ pub fn unsafe_is_confined(path: &str, text: &str) -> Vec<Finding> {
         .collect()
 }
 
+/// Reads the environment, but only where everything is compiled with `--cfg sabotage`; elsewhere it is a literal.
+const SABOTAGE: &str = "crates/protocol/src/sabotage.rs";
+
 /// The code of a pure crate takes everything as an argument. Its tests may do as they like.
 #[must_use]
 pub fn is_pure(path: &str, text: &str) -> Vec<Finding> {
+    if path == SABOTAGE {
+        return Vec::new();
+    }
     let code = code_only(text);
     let mut findings = Vec::new();
     for (line, content) in lines_before_tests(&code) {

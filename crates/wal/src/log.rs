@@ -8,7 +8,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use surety_protocol::limits::{
     BLOCK_HEADER_BYTES, BLOCK_RECORDS_MAX, BLOCKS_QUEUED_MAX, RECORD_BYTES, SEGMENTS_RESERVE,
 };
-use surety_protocol::{Epoch, Seq, Time};
+use surety_protocol::{Epoch, Seq, Time, sabotage};
 
 use crate::block::Place;
 use crate::format::{self, Header, Kind};
@@ -131,7 +131,7 @@ impl Log {
         let mark = write.mark();
         assert_eq!(self.in_flight.take(), Some(mark), "only the block in flight can complete");
         self.acked = mark;
-        if write.is_synced() {
+        if write.is_synced() || sabotage!("synced-when-only-written") {
             self.synced = mark;
         }
         self.recycle(write);
@@ -324,14 +324,18 @@ impl Log {
             kind,
             durability: self.durability,
             identity: self.identity,
-            epoch: if kind == Kind::Start { Epoch(self.place.epoch.0 + 1) } else { self.place.epoch },
+            epoch: if kind == Kind::Start && !sabotage!("epoch-not-raised") {
+                Epoch(self.place.epoch.0 + 1)
+            } else {
+                self.place.epoch
+            },
             records: block.count(),
             segment: self.place.segment,
             offset: self.place.offset,
             number: self.place.number,
             first_seq: self.place.seq,
             time: now,
-            durable_upto: self.synced.seq,
+            durable_upto: if sabotage!("durable-mark-too-high") { self.place.seq } else { self.synced.seq },
             durable_block: self.synced.block,
             chain: self.place.chain,
             body_crc: block.close(),

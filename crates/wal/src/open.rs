@@ -3,7 +3,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
-use surety_protocol::{Seq, Time};
+use surety_protocol::{Seq, Time, sabotage};
 
 use crate::block::Place;
 use crate::format::PAGE_BYTES;
@@ -81,7 +81,9 @@ pub fn create<S: Storage>(
     storage.write_at(temp, 0, write.bytes())?;
     storage.sync(temp)?;
     storage.rename(temp, write.file())?;
-    storage.sync_directory()?;
+    if !sabotage!("new-log-not-synced") {
+        storage.sync_directory()?;
+    }
     Ok(())
 }
 
@@ -122,7 +124,7 @@ impl Recovered {
     }
 
     fn zero_tail<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {
-        if self.tail.dirty_end == self.place.offset {
+        if self.tail.dirty_end == self.place.offset || sabotage!("torn-tail-left-in-place") {
             return Ok(());
         }
         let file = self.place.file_name();
@@ -171,6 +173,9 @@ impl Recovered {
 }
 
 fn write_start_block<S: Storage>(log: &mut Log, storage: &mut S, now: Time) -> Result<(), S::Error> {
+    if sabotage!("start-block-skipped") {
+        return Ok(());
+    }
     let roll = match log.make_way_for_start() {
         Some(roll) => roll,
         None => {

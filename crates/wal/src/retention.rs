@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use surety_protocol::Seq;
 use surety_protocol::limits::SNAPSHOTS_KEPT;
+use surety_protocol::{Seq, sabotage};
 
 use crate::{FileName, Identity, SnapshotError, Storage, verify_snapshot};
 
@@ -52,6 +52,8 @@ pub fn removable(segments: &[SegmentSpan], snapshots: &[Seq], floor: Seq) -> Rem
     kept.sort_unstable_by(|a, b| b.cmp(a));
     let dropped = kept.split_off(kept.len().min(SNAPSHOTS_KEPT));
     let keep_from = match kept.get(SNAPSHOTS_KEPT - 1) {
+        Some(_) if sabotage!("retention-up-to-the-newer-snapshot") => kept[0].min(floor),
+        Some(&older) if sabotage!("retention-forgets-the-readers") => older,
         Some(&older) => older.min(floor),
         None => Seq(0),
     };

@@ -1,7 +1,7 @@
 //! One block on its way to the disk, and the order in which its parts must get there.
 
 use surety_protocol::limits::BLOCK_ALIGN;
-use surety_protocol::{Seq, limits};
+use surety_protocol::{Seq, limits, sabotage};
 
 use crate::log::Mark;
 use crate::{Durability, FileName, Header, PageBuffer, Storage};
@@ -102,13 +102,18 @@ impl Write {
         debug_assert!(self.bytes().len() <= limits::BLOCK_BYTES_MAX);
         if let Some(roll) = self.roll {
             storage.rename(roll.from, roll.to)?;
-            storage.sync_directory()?;
+            if !sabotage!("segment-name-not-synced") {
+                storage.sync_directory()?;
+            }
         }
-        if !self.is_synced() {
+        if !self.is_synced() || sabotage!("ack-before-sync") {
             return storage.write_at(self.file, self.offset(), self.bytes());
         }
         storage.write_synced(self.file, self.offset(), self.bytes())?;
         match self.guard() {
+            Some((file, offset, bytes)) if sabotage!("guard-not-synced") => {
+                storage.write_at(file, offset, bytes)
+            }
             Some((file, offset, bytes)) => storage.write_synced(file, offset, bytes),
             None => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! Rows 7 to 15, 19 to 21: what the lock's own side does to it.
 
-use surety_protocol::{Amount, ChangeBody, Code, End, Flags, Kind, Record, Time};
+use surety_protocol::{Amount, ChangeBody, Code, End, Flags, Kind, Record, Time, sabotage};
 
 use super::lock::{BPS, ended_code};
 use super::{Ask, Outcome};
@@ -240,6 +240,7 @@ impl Ledger {
             NONE => (0, 0),
             ext => (self.exts.get(ext).late, self.exts.get(ext).headroom),
         };
+        let late = if sabotage!("late-capture-drawn-again") { 0 } else { late };
         let expired = lock.expired(headroom);
         let is_covered = late.checked_add(wanted).is_some_and(|late| late <= expired)
             && wanted <= partition.available(until(settle_by));
@@ -411,7 +412,7 @@ impl Ledger {
         };
         let capture = *self.captures.get(capture_slot);
         // One that was taken back before has nothing left to take back.
-        if capture.open != capture.total() || capture.open == 0 {
+        if (capture.open != capture.total() || capture.open == 0) && !sabotage!("refunded-capture-reversed") {
             return declined(Code::UseRefund);
         }
         let amount = capture.open;

@@ -3,7 +3,7 @@
 use surety_protocol::limits::AMOUNT_MAX;
 use surety_protocol::{
     Address, Amount, ChangeBody, Code, End, Flags, LockBody, MerchantId, MerchantKey, QuoteId, Record, Seq,
-    Time,
+    Time, sabotage,
 };
 
 use super::{Ask, Outcome};
@@ -102,7 +102,8 @@ impl Ledger {
         if !listed || life > partition.policy.life_max {
             return Err(Code::Forbidden);
         }
-        let available = partition.available(deadline);
+        let held = if sabotage!("held-amounts-lent-again") { partition.money.held } else { 0 };
+        let available = partition.available(deadline) + held;
         let full =
             Grant { code: Code::Approved, value: record.amount.0, collateral: terms.collateral, headroom };
         if terms.collateral <= available {
@@ -139,8 +140,9 @@ impl Ledger {
             return Err(Code::Ratio);
         }
         let ratio_bps = u128::from(ratio);
+        let rounded = if sabotage!("collateral-rounded-down") { mul_div_floor } else { mul_div_ceil };
         let collateral =
-            mul_div_ceil(value, ratio_bps * WHOLE, price.price * BPS).filter(|amount| *amount <= AMOUNT_MAX);
+            rounded(value, ratio_bps * WHOLE, price.price * BPS).filter(|amount| *amount <= AMOUNT_MAX);
         let collateral = collateral.ok_or(Code::OverLimit)?;
         Ok(Terms { collateral, price: price.price, ratio_bps, price_seq: price.seq })
     }

@@ -17,9 +17,9 @@ use alloc::vec::Vec;
 
 use surety_protocol::limits::{AMOUNT_MAX, ID_FUTURE_MAX, PARTITIONS_PER_SHARD_MAX, UNITS_MAX};
 use surety_protocol::{
-    ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, ControlBody, End, Flags, GrantBody,
-    Id, Kind, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply, Rights, Roles,
-    Seq, StakeBody, TenantBody, TenantId, Time,
+    ALL_CAPTURES, ActorId, Amount, Caller, ChangeBody, Code, CodeClass, ConsumeBody, ControlBody, End, Flags,
+    GrantBody, Id, Kind, MerchantBody, Origin, PartitionBody, PartitionHandle, PriceBody, Record, Reply,
+    Rights, Roles, Seq, StakeBody, TenantBody, TenantId, Time, sabotage,
 };
 
 use crate::canon::{Sink, WordHash};
@@ -266,6 +266,7 @@ impl Ledger {
             Some(Found::Op(slot)) if kind == Kind::Lock && self.ops.get(slot).awaits_a_lock() => {
                 ask.spent = Some(slot);
             }
+            Some(_) if sabotage!("retried-refund-applied-again") && kind == Kind::Refund => {}
             Some(found) => return self.repeat_or_conflict(ask, found).map(Some),
         }
         if ask.is_live {
@@ -286,7 +287,11 @@ impl Ledger {
                 op.kind == ask.kind && !op.awaits_a_lock() && op.fingerprint == ask.fingerprint
             }
         };
-        if is_same && ask.is_live { Ok(found) } else { Err(Code::IdConflict) }
+        if (is_same || sabotage!("conflict-answered-as-a-repeat")) && ask.is_live {
+            Ok(found)
+        } else {
+            Err(Code::IdConflict)
+        }
     }
 
     /// Who may do this here, and in whose name. The account, if it had to be looked up for that.
@@ -298,7 +303,8 @@ impl Ledger {
     ) -> Result<(TenantId, Option<u32>), Code> {
         let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };
         let operator = is_operator(caller);
-        if tenant != caller.tenant && !operator || !caller.roles.allow(kind) {
+        let is_foreign = tenant != caller.tenant && !sabotage!("another-tenants-name-taken");
+        if is_foreign && !operator || !caller.roles.allow(kind) {
             return Err(Code::NoRight);
         }
         let is_for_operator = matches!(kind.origin(), Origin::Admin | Origin::Chain);
@@ -344,7 +350,7 @@ impl Ledger {
         }
         let account = account.ok_or(Code::UnknownPartition)?;
         let rights = self.account(account).rights;
-        if rights == Rights::default() {
+        if rights == Rights::default() && !sabotage!("another-tenants-partition-shown") {
             return Err(Code::UnknownPartition);
         }
         // A burn declines a payment: not for those who only read.
@@ -362,7 +368,8 @@ impl Ledger {
 
     fn check_window(&self, ask: &Ask) -> Result<(), Code> {
         let at = Id(ask.id).time();
-        if at < self.time.minus(op::window(ask.kind, self.config.id_window)) {
+        let oldest = self.time.minus(op::window(ask.kind, self.config.id_window));
+        if at < oldest && !sabotage!("stale-id-accepted") {
             return Err(Code::StaleId);
         }
         if at > self.time.plus(ID_FUTURE_MAX) {
@@ -410,7 +417,7 @@ impl Ledger {
 
     /// While expiries wait to be logged, collateral may be free that is not yet free: nothing that draws on it is decided.
     pub(crate) fn is_time_behind(&self) -> bool {
-        self.is_behind || !self.due.is_empty()
+        (self.is_behind || !self.due.is_empty()) && !sabotage!("locks-while-expiries-are-behind")
     }
 
     /// Executes. An error is an admission code and has changed nothing.
@@ -480,7 +487,12 @@ impl Ledger {
     fn finish(&mut self, ask: &Ask, record: &mut Record, outcome: &Outcome, replies: &mut Vec<Reply>) {
         record.time = self.time;
         record.code = outcome.code as u8;
-        if outcome.needs_op {
+        let is_forgotten = if ask.is_live {
+            sabotage!("decline-not-remembered") && outcome.code.class() == CodeClass::Decline
+        } else {
+            sabotage!("ids-lost-in-replay")
+        };
+        if outcome.needs_op && !is_forgotten {
             self.remember(ask, record, outcome);
         }
         // A replay answers nobody.

@@ -9,3 +9,4 @@ mod load;
 mod process;
 mod rot;
 mod serve;
+mod shipped;
