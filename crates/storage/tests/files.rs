@@ -369,7 +369,7 @@ fn other_directories_are_refused() {
 
     fs::write(path.join(storage::METADATA_FILE), "format = 3\nwhatever = true\n").unwrap();
     let newer = DataDirectory::open(&path).unwrap_err();
-    assert!(matches!(newer, OpenDirectoryError::Newer { version: 2, .. }), "{newer}");
+    assert!(matches!(newer, OpenDirectoryError::Newer { version: 3, .. }), "{newer}");
     let text = format!("format = 1\n{engine}shards = 3\ncreated = 1");
     fs::write(path.join(storage::METADATA_FILE), text).unwrap();
     let missing = DataDirectory::open(&path).unwrap_err();
