@@ -37,13 +37,21 @@ pub struct Setting {
     pub snapshot_records: u64,
     /// Partitions with collateral.
     pub partitions: u64,
+    /// Locks for which memory is taken at the start.
+    pub reserve_locks: usize,
 }
 
 impl Setting {
-    /// Snapshots as usual, 1,000 partitions.
+    /// Snapshots as usual, 1,000 partitions, memory for a million locks.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
-        Self { durability, io: IoMode::Direct, snapshot_records: 0, partitions: 1_000 }
+        Self {
+            durability,
+            io: IoMode::Direct,
+            snapshot_records: 0,
+            partitions: 1_000,
+            reserve_locks: 1 << 20,
+        }
     }
 }
 
@@ -60,6 +68,7 @@ impl Bench {
         config.listen = Some(([127, 0, 0, 1], 0).into());
         config.durability = setting.durability;
         config.io = Some(setting.io);
+        config.limits.reserve_locks = setting.reserve_locks;
         if setting.snapshot_records > 0 {
             config.snapshot_records = setting.snapshot_records;
         }

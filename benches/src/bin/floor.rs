@@ -15,7 +15,7 @@ use benches::locks::{Bench, CLIENT_CORE, SHARD_CORE, Setting};
 use benches::{floor, ledger_rate, machine};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
-use server::{Durability, IoMode};
+use server::Durability;
 use surety_protocol::{Roles, TenantId};
 
 #[global_allocator]
@@ -390,7 +390,7 @@ fn measure_part(part: Part, scale: &Scale, directory: &Path) -> anyhow::Result<f
         Part::Idle => {
             let _server = Bench::start(
                 directory,
-                Setting { io: IoMode::Direct, partitions: 1, ..Setting::new(Durability::Fsync) },
+                Setting { partitions: 1, reserve_locks: 0, ..Setting::new(Durability::Fsync) },
             )?;
             std::thread::sleep(Duration::from_secs(1));
             Ok(machine::resident_bytes() as f64 / f64::from(1 << 20))

@@ -104,6 +104,13 @@ impl Engine {
         engine
     }
 
+    /// Takes memory for so many locks, and for two remembered ids for each, before it is needed.
+    pub fn reserve(&mut self, locks: usize) {
+        if locks > 0 {
+            self.ledger.reserve(locks, 2 * locks);
+        }
+    }
+
     /// Decides one operation, as [`surety_protocol::Operations`] yields it. Its replies come out of
     /// [`Engine::poll_reply`], one for each request, under `route`.
     ///

@@ -116,6 +116,9 @@ pub struct Limits {
     pub forwarded: usize,
     /// Releases signed by merchants whose signatures are being checked.
     pub releases: usize,
+    /// Locks for which memory is taken at the start, with two remembered ids for each: about 0.4 KiB a lock. Deciding then waits for
+    /// no memory until there are more of them.
+    pub reserve_locks: usize,
 }
 
 impl Default for Limits {
@@ -137,6 +140,7 @@ impl Default for Limits {
             backlog_bytes: 4 << 20,
             forwarded: 8192,
             releases: 64,
+            reserve_locks: 0,
         }
     }
 }

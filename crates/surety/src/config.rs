@@ -123,6 +123,9 @@ pub(crate) struct LimitSettings {
     /// Releases signed by merchants whose signatures are being checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) releases: Option<usize>,
+    /// Locks for which memory is taken at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reserve_locks: Option<usize>,
     /// Handshakes at a time of one address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) handshakes_address: Option<usize>,
@@ -299,6 +302,7 @@ mod tests {
             ("SURETY__CHAIN__CHAIN_ID", "31337"),
             ("SURETY__CHAIN__CONTRACT", "0x00000000000000000000000000000000000000ff"),
             ("SURETY__LIMITS__RELEASES", "7"),
+            ("SURETY__LIMITS__RESERVE_LOCKS", "1000"),
             ("SURETY__SERVER__ID_WINDOW", "1h"),
             ("SURETY_OTHER", "ignored"),
         ]);
@@ -311,7 +315,7 @@ mod tests {
         assert_eq!(settings.clock.max_gap, Some(SpanText(Time::from_secs(7200))));
         assert_eq!(settings.chain.chain_id, Some(31337));
         assert_eq!(settings.chain.contract.map(|contract| contract.0.0[19]), Some(0xff));
-        assert_eq!(settings.limits.releases, Some(7));
+        assert_eq!((settings.limits.releases, settings.limits.reserve_locks), (Some(7), Some(1000)));
         assert_eq!(settings.server.id_window, Some(SpanText(Time::from_secs(3600))));
         let printed = self::file(&settings.to_toml());
         assert_eq!(

@@ -224,6 +224,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
         backlog_bytes,
         forwarded,
         releases,
+        reserve_locks,
         handshakes_address
     );
     if let Some(span) = limits.handshake {
@@ -280,6 +281,7 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             backlog_bytes: Some(limits.backlog_bytes),
             forwarded: Some(limits.forwarded),
             releases: Some(limits.releases),
+            reserve_locks: Some(limits.reserve_locks),
             handshakes_address: Some(limits.handshakes_address),
         },
     }

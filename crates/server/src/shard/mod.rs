@@ -179,7 +179,8 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     // No time, no start: another shard failed, and nothing is changed on the disk.
     let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
     let (now, _) = clock.now(readings().boot);
-    let engine = recovered.open(&mut storage, now)?;
+    let mut engine = recovered.open(&mut storage, now)?;
+    engine.reserve(setup.shared.limits.reserve_locks);
     epochs.starts.push((engine.epoch(), opening.1));
     write_epochs(&setup.data, id, &epochs)?;
     // Where the next snapshot counts from, also across restarts.
