@@ -362,7 +362,7 @@ impl Engine {
             Intake::OverQuota
         } else if self.is_stopping || !self.has_room() {
             Intake::Nothing
-        } else if (self.is_storage_low || self.log.is_running_out()) && !sabotage!("locks-on-a-full-disk") {
+        } else if (self.is_storage_low) && !sabotage!("locks-on-a-full-disk") {
             Intake::NoLocks
         } else {
             Intake::All

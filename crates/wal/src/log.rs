@@ -249,14 +249,6 @@ impl Log {
         true
     }
 
-    /// True if no reserve is left and most of the present segment is used: the disk is full, or far too slow to make one. What
-    /// is left is for what must not be declined.
-    #[must_use]
-    pub fn is_running_out(&self) -> bool {
-        let left = self.place_bytes.saturating_sub(self.place.offset);
-        self.reserves.is_empty() && self.place.can_roll() && left < self.segment_bytes / 4
-    }
-
     /// The reserve to create next, if there are too few; then tell [`Log::reserve_created`].
     #[must_use]
     pub fn wants_reserve(&self) -> Option<FileName> {

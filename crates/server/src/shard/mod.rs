@@ -361,6 +361,10 @@ impl Shard {
         loop {
             self.flush.wait().await;
             let turn = self.core.borrow_mut().turn();
+            // Where one is missing, the disk is full: it is asked again now and then, not at every turn.
+            if !self.is_reserve_missing.get() {
+                self.order_reserve();
+            }
             self.finish(turn);
             if self.core.borrow().engine.is_behind() {
                 // More has become due than one turn may log: others first, then the rest, without waiting for a tick.
@@ -450,16 +454,23 @@ impl Shard {
         }
     }
 
+    /// Has a segment made in reserve if one is wanted.
+    fn order_reserve(&self) {
+        if self.is_reserving.get() {
+            return;
+        }
+        if let Some((name, bytes)) = self.core.borrow().engine.wants_reserve() {
+            self.is_reserving.set(self.keeper.give(Job::Reserve { name, bytes }));
+        }
+    }
+
     /// Gives the housekeeping what is due.
     fn keep(&self) {
+        self.order_reserve();
         let mut core = self.core.borrow_mut();
         core.publish_gauges();
         core.metrics().connections_open.set(self.connections.get() as u64);
         let synced = core.marks().synced;
-        let wanted = core.engine.wants_reserve();
-        if let (Some((name, bytes)), false) = (wanted, self.is_reserving.get()) {
-            self.is_reserving.set(self.keeper.give(Job::Reserve { name, bytes }));
-        }
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
             let floor = self.floor(synced);
