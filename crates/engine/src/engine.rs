@@ -440,7 +440,9 @@ impl Engine {
     /// Tells readers of the log that the engine was away.
     fn append_start(&mut self) {
         let number = u64::from(self.log.epoch().0);
-        let body = ControlBody { reference: self.config.engine.0, number, ..ControlBody::default() };
+        // Whoever replays the stream forgets ids when the engine does.
+        let until = self.config.id_window;
+        let body = ControlBody { reference: self.config.engine.0, number, until, ..ControlBody::default() };
         let shard = PartitionHandle::new(self.config.shard, 0);
         let mut record = Record::new(Kind::Start, Id(0), shard, Amount::ZERO, &body);
         record.time = self.now;

@@ -162,7 +162,7 @@ pub struct ControlBody {
     pub reference: u128,
     /// Batch: its number. Start: the epoch. Long record: bytes of payload. Release group: the merchant in `user`.
     pub number: u64,
-    /// Risk cap: until when it holds.
+    /// Risk cap: until when it holds. Start: the span for which ids are remembered.
     pub until: Time,
     /// Freeze: a reason code. Release group: the merchant.
     pub user: u64,

@@ -275,6 +275,7 @@ fn control(fields: &mut Fields, kind: Kind, body: &ControlBody) {
         Kind::Start => {
             fields.push("engine", format!("{:032x}", body.reference));
             fields.push("epoch", body.number);
+            fields.push("id_window_ms", body.until.0 / 1_000_000);
         }
         Kind::BatchFinal => fields.push("batch", body.number),
         Kind::RiskCap => fields.moment("until", body.until),

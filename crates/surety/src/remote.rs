@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ledger::{Ledger, operation_len};
 use surety_client::{Client, ConnectError, Identity, Options, QuicOptions, SubmitError, TailBatch};
-use surety_protocol::{Code, HelloReply, Id, Record, Reply, Seq, ShardId, Time};
+use surety_protocol::{Code, ControlBody, HelloReply, Id, Kind, Record, Reply, Seq, ShardId, Time};
 
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
@@ -172,13 +172,22 @@ impl Session {
     /// A shard's money: its change stream from the beginning, replayed into a ledger of our own.
     pub(crate) async fn ledger(&self, shard: ShardId) -> Result<Ledger, Failure> {
         let engine = self.client.hello().engine;
-        let mut ledger = Ledger::new(engine::Config::new(engine, shard).ledger());
+        let mut config = engine::Config::new(engine, shard);
+        let mut ledger = Ledger::new(config.ledger());
         let mut waiting: Vec<Record> = Vec::new();
         let mut next = Seq(1);
         let begun = Instant::now();
         let mut told = begun;
         self.read(shard, Seq(1), |batch| {
             waiting.extend_from_slice(batch.records);
+            // The first record of a shard says for how long it remembers ids.
+            let first = waiting.first().filter(|first| next == Seq(1) && first.kind() == Some(Kind::Start));
+            if let Some(window) =
+                first.map(|first| first.body::<ControlBody>().until).filter(|span| span.0 > 0)
+            {
+                config.id_window = window;
+                ledger = Ledger::new(config.ledger());
+            }
             let mut rest = waiting.as_slice();
             // An operation may be cut between two frames: what is left waits for the next one.
             while let Some(length) = operation_len(rest).filter(|length| (1..=rest.len()).contains(length)) {

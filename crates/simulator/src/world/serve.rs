@@ -233,7 +233,9 @@ impl World {
         let epoch = self.engine.epoch();
         self.invariants.on_epoch(epoch)?;
         self.invariants.on_clock(self.now, self.boot, true)?;
-        let record = own_record(Kind::Start, self.now, super::ENGINE.0, epoch.0.into());
+        let mut record = own_record(Kind::Start, self.now, super::ENGINE.0, epoch.0.into());
+        let until = self.engine.config().id_window;
+        record.set_body(&ControlBody { until, ..record.body() });
         self.note_record(&record)?;
         self.epochs.starts.push((epoch, Seq(self.log.len() as u64)));
         Ok(())
