@@ -212,8 +212,12 @@ impl Settings {
     }
 }
 
-/// Reads a value the way TOML would, and as a plain string where it would not.
+/// Reads a value the way TOML would, and as a plain string where it would not. What begins with `0x` is an address, also one of
+/// so many zeros that it would pass for a number.
 pub(crate) fn toml_value(text: &str) -> toml::Value {
+    if text.starts_with("0x") {
+        return toml::Value::String(text.to_owned());
+    }
     let parsed = format!("value = {text}").parse::<toml::Table>();
     match parsed.ok().and_then(|mut table| table.remove("value")) {
         Some(toml::Value::Float(_) | toml::Value::Datetime(_)) | None => toml::Value::String(text.to_owned()),
