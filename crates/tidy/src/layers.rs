@@ -76,6 +76,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "settlement",
+        directory: "crates/settlement",
+        is_pure: true,
+        members: &["surety-protocol"],
+        foreign: &[("sha3", "Keccak-256, which contracts hash with"), ("thiserror", "error enums")],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "simulator",
         directory: "crates/simulator",
         // Its worlds are pure; its commands use threads, the clock and the terminal.
