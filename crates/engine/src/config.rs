@@ -22,6 +22,8 @@ pub struct Config {
     pub ids_max: usize,
     /// Locks kept, open and finished.
     pub locks_max: usize,
+    /// Keys the ledger's index of ids; changes no outcome. A random number, for each start another.
+    pub index_secret: u64,
     /// Records between two state hashes in the log.
     pub checkpoint_records: u64,
     /// Idle time after which the last block is sealed.
@@ -41,6 +43,7 @@ impl Config {
             id_window: limits::ID_WINDOW_DEFAULT,
             ids_max: limits::IDS_PER_SHARD_MAX,
             locks_max: limits::LOCKS_PER_SHARD_MAX,
+            index_secret: 0,
             checkpoint_records: 1 << 16,
             seal_idle: Time::from_millis(200),
         }
@@ -60,6 +63,7 @@ impl Config {
             id_window: self.id_window,
             ids_max: self.ids_max,
             locks_max: self.locks_max,
+            index_secret: self.index_secret,
         }
     }
 }

@@ -106,8 +106,9 @@ impl Engine {
 
     /// Takes memory for so many locks, and for two remembered ids for each, before it is needed.
     pub fn reserve(&mut self, locks: usize) {
+        let locks = locks.min(self.config.locks_max);
         if locks > 0 {
-            self.ledger.reserve(locks, 2 * locks);
+            self.ledger.reserve(locks, (2 * locks).min(self.config.ids_max));
         }
     }
 

@@ -64,6 +64,7 @@ fn main() {
         id_window: limits::ID_WINDOW_DEFAULT,
         ids_max: 1 << 30,
         locks_max: 1 << 30,
+        index_secret: 42,
     };
     let mut load = Load {
         ledger: Ledger::new(config),

@@ -283,7 +283,8 @@ fn parse_lock(from: &mut Reader) -> Option<Parsed> {
         captures.push(capture);
     }
     let is_lock = !matches!(lock.end, surety_protocol::End::None | surety_protocol::End::Declined);
-    is_lock.then_some(Parsed::Lock { key, lock, ext, captures })
+    let is_sound = is_lock && !(lock.is_live() && lock.has(crate::lock::flag::EXPIRED));
+    is_sound.then_some(Parsed::Lock { key, lock, ext, captures })
 }
 
 fn handle(from: &mut Reader) -> Option<PartitionHandle> {

@@ -39,18 +39,6 @@ impl Found {
     }
 }
 
-/// Mixes a key. The ids of one tenant only ever meet each other, so a tenant that builds collisions slows itself down.
-#[inline]
-pub(crate) fn hash(account: u32, id: u128) -> u64 {
-    const A: u64 = 0x2d35_8dcc_aa6c_78a5;
-    const B: u64 = 0x8bb8_4b93_962e_acc9;
-    const C: u64 = 0x4b33_a62e_d433_d4a3;
-    let low = u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
-    let high = u64::try_from(id >> 64).unwrap_or(0);
-    let first = fold(low ^ A, high ^ B);
-    fold(first ^ C, u64::from(account).wrapping_mul(A) ^ B)
-}
-
 /// Marks the bytes of a word of tags that are the items'; the last byte is the count.
 const TAGS: u64 = 0x0080_8080_8080_8080;
 /// A one in every byte.
@@ -181,11 +169,27 @@ impl Part {
 #[derive(Debug)]
 pub(crate) struct Index {
     parts: Vec<Part>,
+    /// What the hash of every key begins with.
+    seeds: [u64; 2],
 }
 
 impl Index {
-    pub(crate) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| Part::EMPTY).collect() }
+    /// Callers choose their ids, so only a secret keeps them from choosing ids that all meet in one line.
+    pub(crate) fn new(secret: u64) -> Self {
+        const A: u64 = 0x2d35_8dcc_aa6c_78a5;
+        const B: u64 = 0x8bb8_4b93_962e_acc9;
+        let seeds = [fold(secret ^ A, B) ^ A, fold(secret ^ B, A) ^ B];
+        Self { parts: (0..PARTS).map(|_| Part::EMPTY).collect(), seeds }
+    }
+
+    /// Mixes a key.
+    #[inline]
+    pub(crate) fn hash(&self, account: u32, id: u128) -> u64 {
+        const C: u64 = 0x4b33_a62e_d433_d4a3;
+        let [first, second] = self.seeds;
+        let low = u64::try_from(id & u128::from(u64::MAX)).unwrap_or(0);
+        let high = u64::try_from(id >> 64).unwrap_or(0);
+        fold(fold(low ^ first, high ^ second) ^ C, u64::from(account).wrapping_mul(C) ^ second)
     }
 
     /// Takes the memory of so many keys now.
@@ -215,12 +219,10 @@ impl Index {
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(Found) -> bool) -> Option<Found> {
         let part = &self.parts[Self::part(hash)];
-        if part.lines.is_empty() {
-            return None;
-        }
         let tag = tag(hash);
         let mut at = part.home(hash);
-        loop {
+        // Once around at most: every line may have been passed by.
+        for _ in 0..part.lines.len() {
             let line = &part.lines[at];
             let mut places = line.places_with(tag);
             while places != 0 {
@@ -235,6 +237,7 @@ impl Index {
             }
             at = part.next(at);
         }
+        None
     }
 
     /// Adds a key that is not there.
@@ -291,8 +294,14 @@ impl Index {
 mod tests {
     use super::*;
 
+    const SECRET: u64 = 7;
+
     fn found(n: u32) -> Found {
         if n.is_multiple_of(2) { Found::Lock(n) } else { Found::Op(n) }
+    }
+
+    fn insert(index: &mut Index, account: u32, id: u128, found: Found) {
+        index.insert(index.hash(account, id), found);
     }
 
     fn is_in(index: &Index, hash: u64, n: u32) -> bool {
@@ -301,8 +310,9 @@ mod tests {
 
     #[test]
     fn keys_are_found_until_they_are_removed() {
-        let mut index = Index::new();
-        let keys: Vec<(u64, u32)> = (0..100_000_u32).map(|n| (hash(n % 7, u128::from(n) << 40), n)).collect();
+        let mut index = Index::new(SECRET);
+        let key = |n: u32| (index.hash(n % 7, u128::from(n) << 40), n);
+        let keys: Vec<(u64, u32)> = (0..100_000).map(key).collect();
         for round in 0..3 {
             for (hash, n) in keys.iter().filter(|(_, n)| round == 0 || n % 2 == 0) {
                 index.insert(*hash, found(*n));
@@ -320,7 +330,7 @@ mod tests {
 
     #[test]
     fn keys_that_all_meet_are_found_too() {
-        let mut index = Index::new();
+        let mut index = Index::new(SECRET);
         // One part, one line, one tag; only the slots differ. So many that counts of passing keys stay at their end.
         let hash = 0x1234_5678_009a_0001;
         (0..2000).for_each(|n| index.insert(hash, found(n)));
@@ -336,28 +346,73 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_not_there_is_not_looked_for_for_ever() {
+        let mut index = Index::new(SECRET);
+        let (first_line, second_line) = (0, 1 << 63);
+        (0..8).for_each(|n| index.insert(first_line, found(n)));
+        assert_eq!(index.parts[0].lines.len(), 2);
+        (0..5).for_each(|n| index.remove(first_line, found(n)));
+        (8..15).for_each(|n| index.insert(second_line, found(n)));
+        assert!(index.parts[0].lines.iter().all(Line::has_passed), "a key has passed by each line");
+        assert!(!is_in(&index, first_line, 15) && !is_in(&index, second_line, 15));
+        assert!(
+            (5..8).all(|n| is_in(&index, first_line, n)) && (8..15).all(|n| is_in(&index, second_line, n))
+        );
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_there_as_long_as_it_is() {
+        let mut index = Index::new(SECRET);
+        let mut there = alloc::collections::BTreeSet::new();
+        let mut random = 1_u64;
+        for round in 0..200_000_u64 {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(round | 1);
+            // Few hashes, of one part, so that lines fill up and keys pass by; up to a hundred of them, and back to none.
+            let n = u32::try_from(random >> 40).unwrap() % (1 + u32::try_from(round % 2_000).unwrap() / 20);
+            let hash = u64::from(n % 23) << 59 | u64::from(n % 5) << 16;
+            assert_eq!(is_in(&index, hash, n), there.contains(&n), "round {round}");
+            let most = 100 - usize::try_from(round % 20_000).unwrap() / 200;
+            if there.remove(&n) {
+                index.remove(hash, found(n));
+            } else if there.len() < most {
+                there.insert(n);
+                index.insert(hash, found(n));
+            }
+            assert_eq!(index.len(), there.len());
+        }
+    }
+
+    #[test]
+    fn the_secret_decides_where_a_key_is() {
+        let (one, other) = (Index::new(1), Index::new(2));
+        let same =
+            (0..1_000_u128).filter(|id| one.hash(1, *id) & 0x3ff == other.hash(1, *id) & 0x3ff).count();
+        assert!(same < 10, "{same} of 1,000 ids in the same of 1,024 parts");
+    }
+
+    #[test]
     fn reserved_memory_is_enough() {
-        let mut index = Index::new();
-        index.insert(hash(1, 1 << 64), found(1));
+        let mut index = Index::new(SECRET);
+        insert(&mut index, 1, 1 << 64, found(1));
         index.reserve(100_000);
         let bytes = index.memory_bytes();
-        (0..100_000_u32).for_each(|n| index.insert(hash(1, u128::from(n)), found(n)));
+        (0..100_000_u32).for_each(|n| insert(&mut index, 1, u128::from(n), found(n)));
         assert!(index.memory_bytes() < bytes * 21 / 20, "hardly a part has grown");
-        assert!(is_in(&index, hash(1, 1 << 64), 1));
+        assert!(is_in(&index, index.hash(1, 1 << 64), 1));
     }
 
     #[test]
     #[should_panic(expected = "what is removed is in the index")]
     fn what_is_not_there_cannot_be_removed() {
-        let mut index = Index::new();
-        index.insert(hash(1, 1), found(1));
-        index.remove(hash(1, 1), found(3));
+        let mut index = Index::new(SECRET);
+        insert(&mut index, 1, 1, found(1));
+        index.remove(index.hash(1, 1), found(3));
     }
 
     #[test]
     fn tables_grow_apart() {
-        let mut index = Index::new();
-        (0..400_000_u32).for_each(|n| index.insert(hash(1, u128::from(n)), found(n)));
+        let mut index = Index::new(SECRET);
+        (0..400_000_u32).for_each(|n| insert(&mut index, 1, u128::from(n), found(n)));
         let sizes = || index.parts.iter().map(|part| part.lines.len());
         let (least, most) = (sizes().min().unwrap(), sizes().max().unwrap());
         assert!(most * 100 > least * 115, "from {least} to {most} lines");

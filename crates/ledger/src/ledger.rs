@@ -12,7 +12,7 @@ use surety_protocol::{
 
 use crate::canon::{Sink, WordHash, put_key};
 use crate::decide::{Outcome, Source};
-use crate::index::{self, Found, Index};
+use crate::index::{Found, Index};
 use crate::lock::{Armed, Capture, Ext, Lock};
 use crate::mix::Map;
 use crate::op::{self, Memo, Op, Quota, Side};
@@ -35,6 +35,9 @@ pub struct Config {
     pub ids_max: usize,
     /// Locks kept; past it locks are answered `OVERLOADED`.
     pub locks_max: usize,
+    /// Keys the hash under which ids are found, so that nobody can choose ids that are slow to find. It changes no outcome
+    /// and no state hash; a random one for each start is best.
+    pub index_secret: u64,
 }
 
 /// What new requests are let in.
@@ -104,6 +107,16 @@ pub enum Divergence {
         logged: u128,
         /// As found.
         found: u128,
+    },
+    /// The log was written with another window of ids.
+    #[error("record {seq}: the log remembers ids for {} s, this ledger for {} s", logged.0 / 1_000_000_000, ours.0 / 1_000_000_000)]
+    Window {
+        /// Where.
+        seq: Seq,
+        /// As logged.
+        logged: Time,
+        /// As configured.
+        ours: Time,
     },
     /// Time runs backwards.
     #[error("record {seq}: its time lies before the record before it")]
@@ -222,7 +235,7 @@ impl Ledger {
         let mut ledger = Self {
             config,
             time: Time::ZERO,
-            index: Index::new(),
+            index: Index::new(config.index_secret),
             locks: Slab::new(),
             exts: Slab::new(),
             captures: Slab::new(),
@@ -452,7 +465,7 @@ impl Ledger {
 
     #[inline]
     pub(crate) fn find(&self, account: u32, id: u128) -> Option<Found> {
-        self.index.find(index::hash(account, id), |found| match found {
+        self.index.find(self.index.hash(account, id), |found| match found {
             Found::Lock(slot) => {
                 let lock = self.locks.get(slot);
                 lock.id == id && lock.account == account
@@ -509,7 +522,7 @@ impl Ledger {
         let lock = self.locks.get_mut(slot);
         lock.id = id;
         lock.account = account;
-        self.index.insert(index::hash(account, id), Found::Lock(slot));
+        self.index.insert(self.index.hash(account, id), Found::Lock(slot));
         self.tenant_of_mut(account).locks += 1;
         slot
     }
@@ -539,7 +552,7 @@ impl Ledger {
             self.captures.remove(next);
             next = capture.next;
         }
-        self.index.remove(index::hash(lock.account, lock.id), Found::Lock(slot));
+        self.index.remove(self.index.hash(lock.account, lock.id), Found::Lock(slot));
         self.tenant_of_mut(lock.account).locks -= 1;
         let gone = self.locks.get_mut(slot);
         gone.end = End::None;
@@ -599,7 +612,7 @@ impl Ledger {
             op.side = self.sides.insert(side);
         }
         let slot = self.ops.insert(op);
-        self.index.insert(index::hash(op.account, op.id()), Found::Op(slot));
+        self.index.insert(self.index.hash(op.account, op.id()), Found::Op(slot));
         let at = op.forgotten_at_ms(self.config.id_window);
         self.op_ring.push(&mut self.ops, slot, at);
         *self.used_quota(&op) += 1;
@@ -625,7 +638,7 @@ impl Ledger {
         if op.memo == Memo::Side {
             self.sides.remove(op.side);
         }
-        self.index.remove(index::hash(op.account, op.id()), Found::Op(slot));
+        self.index.remove(self.index.hash(op.account, op.id()), Found::Op(slot));
         *self.used_quota(&op) -= 1;
         self.ops.remove(slot);
     }

@@ -144,7 +144,7 @@ impl Ledger {
     pub(crate) fn index_keys(&self, record: &Record) -> [Option<u64>; 2] {
         let Some(kind) = record.kind() else { return [None; 2] };
         let Some(account) = self.account_slot(record.tenant, record.partition) else { return [None; 2] };
-        let hash = |id: u128| crate::index::hash(account, id);
+        let hash = |id: u128| self.index.hash(account, id);
         [Some(hash(record.id.0)), lock_named(kind, record).map(|lock| hash(lock.0))]
     }
 

@@ -2,7 +2,9 @@
 
 use alloc::boxed::Box;
 
-use surety_protocol::{ChangeBody, Code, ConsumeBody, ControlBody, Kind, Origin, Record, Seq, sabotage};
+use surety_protocol::{
+    ChangeBody, Code, ConsumeBody, ControlBody, Kind, Origin, Record, Seq, Time, sabotage,
+};
 
 use crate::decide::Source;
 use crate::due::Action;
@@ -93,7 +95,7 @@ impl Ledger {
     fn replay_internal(&mut self, seq: Seq, kind: Kind, logged: &Record) -> Result<(), Divergence> {
         let not_due = Divergence::NotDue { seq, kind };
         let decided = match kind {
-            Kind::Start => return Ok(()),
+            Kind::Start => return self.replay_start(seq, logged),
             Kind::Checkpoint => {
                 self.clean();
                 let reference = logged.body::<ControlBody>().reference;
@@ -114,6 +116,16 @@ impl Ledger {
         let decided = decided.ok_or(not_due)?;
         self.note_payable(logged);
         compare(seq, core::slice::from_ref(logged), core::slice::from_ref(&decided))
+    }
+
+    /// The ledger must forget ids when the one that wrote the log did. A start that tells no window says nothing of it.
+    fn replay_start(&self, seq: Seq, logged: &Record) -> Result<(), Divergence> {
+        let (logged, ours) = (logged.body::<ControlBody>().until, self.config.id_window);
+        if logged == Time::ZERO || logged == ours {
+            Ok(())
+        } else {
+            Err(Divergence::Window { seq, logged, ours })
+        }
     }
 
     /// Does what the log says that time did, if it may.

@@ -9,7 +9,7 @@ use surety_protocol::{Id, PartitionHandle};
 use crate::entry::small_hash;
 use crate::index::Found;
 use crate::ledger::Ledger;
-use crate::lock::{Ext, Lock};
+use crate::lock::{Ext, Lock, flag};
 use crate::op::Quota;
 use crate::partition::Partition;
 use crate::slab::NONE;
@@ -92,7 +92,9 @@ impl Ledger {
         let gone = lock.captured + lock.released;
         place.check_at_most("C + V + E <= A + G", lock.approved + ext.headroom, gone)?;
         let remaining = lock.remaining(ext.headroom);
-        if !lock.is_live() {
+        if lock.is_live() {
+            place.check("a live lock has not expired", 0, u128::from(lock.has(flag::EXPIRED)))?;
+        } else {
             place.check("an ended lock holds nothing", 0, remaining)?;
         }
         let captures: Vec<_> = self.capture_slots(lock).map(|slot| *self.captures.get(slot)).collect();

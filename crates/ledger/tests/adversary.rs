@@ -3,7 +3,7 @@
 
 mod world;
 
-use ledger::{Decision, Entry, Ledger};
+use ledger::{Decision, Divergence, Entry, Intake, Ledger};
 use surety_protocol::*;
 use world::*;
 
@@ -46,6 +46,54 @@ fn while_expiries_are_behind_nobody_locks_and_nobody_is_declined() {
             world.ledger.decide(world.now, &caller(T1), Seq(9999), &mut records, &mut replies, &mut follow);
         assert_eq!((decision, replies[0].code()), (Decision::NotLogged, Code::Overloaded), "{ask:?}");
     }
+}
+
+#[test]
+fn a_capture_of_what_is_captured_whole_is_answered_while_expiries_are_behind() {
+    let mut world = World::with_policy(&Policy { headroom_bps: 1000, ..Policy::default() });
+    world.is_strict = false;
+    world.deposit(P1, 5_000);
+    // A is 100 and G 10; what the release gives back counts the headroom, so A less V is less than C.
+    world.send(&lock("a", 100).life(3_600_000));
+    assert_eq!(world.send(&capture("a", 100).finally()).code(), Code::Approved);
+    for _ in 0..1490 {
+        world.send(&lock("", 1).life(60_000));
+    }
+    world.now = world.now.plus(Time::from_millis(60_001));
+    let seq = world.next_seq();
+    assert!(world.ledger.advance(world.now, seq, &mut Vec::new()), "more are due than one turn takes");
+    let mut records = [world.record(&capture("a", 1))];
+    let (mut replies, mut follow) = (Vec::new(), Vec::new());
+    let decision =
+        world.ledger.decide(world.now, &caller(T1), Seq(9999), &mut records, &mut replies, &mut follow);
+    assert_eq!((decision, replies[0].code()), (Decision::Logged, Code::NotOpen));
+}
+
+#[test]
+fn a_look_up_that_burns_tells_what_is_known_also_when_nothing_new_is_taken() {
+    for (intake, refusal) in [(Intake::Nothing, Code::Overloaded), (Intake::OverQuota, Code::Quota)] {
+        let mut world = World::new();
+        world.send(&lock("a", 100));
+        world.ledger.set_intake(intake);
+        assert_eq!(world.send(&lookup("a").flag(Flags::BURN)).code(), Code::Approved, "{intake:?}");
+        assert_eq!(world.send(&lookup("b").flag(Flags::BURN)).code(), refusal, "{intake:?}");
+        assert_eq!(world.send(&lookup("b")).code(), Code::NotFound, "{intake:?}");
+    }
+}
+
+#[test]
+fn a_log_of_another_window_of_ids_is_not_replayed() {
+    let start = |until| {
+        let body = ControlBody { until, ..ControlBody::default() };
+        let mut record = Record::new(Kind::Start, Id(0), PartitionHandle::new(SHARD, 0), Amount::ZERO, &body);
+        (record.time, record.code) = (START, Code::Approved as u8);
+        record
+    };
+    let ours = config().id_window;
+    let replay = |until| Ledger::new(config()).replay(Seq(1), &[start(until)]);
+    assert_eq!((replay(ours), replay(Time::ZERO)), (Ok(()), Ok(())));
+    let other = ours.plus(Time(1));
+    assert_eq!(replay(other), Err(Divergence::Window { seq: Seq(1), logged: other, ours }));
 }
 
 #[test]

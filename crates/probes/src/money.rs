@@ -28,7 +28,13 @@ const WAITS: [Time; 8] = [
 ];
 
 fn config() -> Config {
-    Config { shard: ShardId(0), id_window: limits::ID_WINDOW_DEFAULT, ids_max: 1 << 12, locks_max: 1 << 12 }
+    Config {
+        shard: ShardId(0),
+        id_window: limits::ID_WINDOW_DEFAULT,
+        ids_max: 1 << 12,
+        locks_max: 1 << 12,
+        index_secret: 7,
+    }
 }
 
 /// An id by a byte, so that requests of an input can speak of each other.

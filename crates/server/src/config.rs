@@ -116,8 +116,8 @@ pub struct Limits {
     pub forwarded: usize,
     /// Releases signed by merchants whose signatures are being checked.
     pub releases: usize,
-    /// Locks for which memory is taken at the start, with two remembered ids for each: about 0.4 KiB a lock. Deciding then waits for
-    /// no memory until there are more of them.
+    /// Locks for which each shard takes memory at its start, with two remembered ids for each: about 0.4 KiB a lock. Deciding
+    /// then waits for no memory until there are more of them. No more than a shard keeps.
     pub reserve_locks: usize,
 }
 

@@ -128,6 +128,9 @@ pub enum StartError {
     /// The wall clock.
     #[error(transparent)]
     Clock(#[from] ClockGap),
+    /// There is no randomness to draw a shard's secret from.
+    #[error("the system has no randomness: {0}")]
+    Randomness(getrandom::Error),
     /// The system grants no thread.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -175,7 +178,7 @@ impl StartError {
             Self::Files(FilesError::RolledBack { .. }) => StartFailure::Corrupt,
             Self::Files(_) | Self::Tls(_) => StartFailure::Pki,
             Self::DirectRefused(_) | Self::IdWindow { .. } => StartFailure::Settings,
-            Self::Storage(_) => StartFailure::Io,
+            Self::Storage(_) | Self::Randomness(_) => StartFailure::Io,
             Self::Listen { .. } | Self::Ports(_) => StartFailure::PortTaken,
             Self::Clock(_) => StartFailure::ClockGap,
             Self::Shard { source, .. } => shard_failure(source),
@@ -202,6 +205,7 @@ fn shard_failure(error: &ShardError) -> StartFailure {
         | ShardError::Open(_)
         | ShardError::Journal(_)
         | ShardError::Keeper(_)
+        | ShardError::NotWritten
         | ShardError::Io(_) => StartFailure::Io,
     }
 }
@@ -378,7 +382,7 @@ impl Starting {
             let (go, wait) = channel();
             let setup = Setup {
                 shared: Arc::clone(shared),
-                engine: engine_config(config, directory, shard),
+                engine: engine_config(config, directory, shard)?,
                 data: directory.path().to_owned(),
                 path: directory.shard_path(shard),
                 io,
@@ -491,14 +495,20 @@ fn check_id_window(config: &Config, directory: &DataDirectory) -> Result<(), Sta
     }
 }
 
-fn engine_config(config: &Config, directory: &DataDirectory, shard: ShardId) -> engine::Config {
-    engine::Config {
+fn engine_config(
+    config: &Config,
+    directory: &DataDirectory,
+    shard: ShardId,
+) -> Result<engine::Config, StartError> {
+    let index_secret = getrandom::u64().map_err(StartError::Randomness)?;
+    Ok(engine::Config {
+        index_secret,
         durability: config.durability,
         guard: config.guard,
         segment_bytes: config.segment_bytes,
         id_window: directory.metadata().id_window,
         ..engine::Config::new(directory.metadata().engine, shard)
-    }
+    })
 }
 
 fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, StartError> {

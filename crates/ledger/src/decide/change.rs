@@ -170,7 +170,7 @@ impl Ledger {
     /// Whether a capture's outcome depends on what is free.
     fn draws_on_free(&self, lock: &Lock, amount: u128) -> bool {
         let headroom = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).headroom };
-        let held = (lock.total() - lock.captured).saturating_add(headroom);
+        let held = lock.total().saturating_sub(lock.captured).saturating_add(headroom);
         lock.end == End::Expired || lock.is_live() && self.collateral_of_capture(lock, amount) > held
     }
 

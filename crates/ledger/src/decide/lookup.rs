@@ -24,6 +24,9 @@ impl Ledger {
                 if !record.flags().has(Flags::BURN) || is_stale {
                     return Ok(unknown);
                 }
+                if ask.is_live {
+                    self.check_intake()?;
+                }
                 self.check_spendable(ask, body.lock.0)?;
                 let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
                 if ask.is_live && !ask.is_operator && tenant.is_set && tenant.ids >= tenant.quotas.ids_max {

@@ -255,9 +255,6 @@ impl Ledger {
         ask.is_operator = caller.is_some_and(is_operator);
         // A look-up's own id is only for matching the reply.
         if kind == Kind::Lookup {
-            if ask.is_live && record.flags().has(Flags::BURN) {
-                self.check_intake()?;
-            }
             return Ok(None);
         }
         ask.fingerprint = fingerprint(kind, record, parts);
@@ -379,7 +376,7 @@ impl Ledger {
     }
 
     /// Whether anything new may be logged at all.
-    const fn check_intake(&self) -> Result<(), Code> {
+    pub(crate) const fn check_intake(&self) -> Result<(), Code> {
         match self.intake {
             Intake::All | Intake::NoLocks => Ok(()),
             Intake::Nothing => Err(Code::Overloaded),

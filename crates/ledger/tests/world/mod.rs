@@ -23,7 +23,13 @@ pub const PAR: u128 = 1_000_000_000_000_000_000;
 pub const START: Time = Time::from_millis(1_700_000_000_000);
 
 pub fn config() -> Config {
-    Config { shard: SHARD, id_window: limits::ID_WINDOW_DEFAULT, ids_max: 1 << 20, locks_max: 1 << 20 }
+    Config {
+        shard: SHARD,
+        id_window: limits::ID_WINDOW_DEFAULT,
+        ids_max: 1 << 20,
+        locks_max: 1 << 20,
+        index_secret: 7,
+    }
 }
 
 pub fn operator() -> Caller {

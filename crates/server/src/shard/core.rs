@@ -6,8 +6,8 @@ use std::sync::Arc;
 use engine::{Engine, Marks, Route};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId, TenantBody, TenantId,
-    Time, Token,
+    ALL_CAPTURES, Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId,
+    TenantBody, TenantId, Time, Token,
 };
 
 use crate::clock::{boot_now, readings};
@@ -355,6 +355,7 @@ impl Core {
                 time: now,
                 epoch: self.engine.epoch(),
                 shard: self.id,
+                capture: ALL_CAPTURES,
                 code: code as u8,
                 kind: record.kind,
                 ..Reply::default()

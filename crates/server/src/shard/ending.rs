@@ -1,5 +1,6 @@
 //! How a shard ends: goodbye, every answer to its peer, the seal, the connections. Each step is bounded in time, whatever
-//! peers or the disk do.
+//! peers do. After them the shard's writer is waited for: where the disk does not answer, that call into the system is
+//! the one thing that can keep the process.
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -75,6 +75,9 @@ const BLOCKING_THREADS: usize = 8;
 /// the time, however fast the log grows.
 const SNAPSHOT_REST: u64 = 9;
 
+/// How long the record of the start may take to be written.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a shard's thread is started with.
 pub(crate) struct Setup {
     pub(crate) shared: Arc<Shared>,
@@ -147,6 +150,12 @@ pub enum ShardError {
     /// The housekeeping thread.
     #[error(transparent)]
     Keeper(#[from] KeeperError),
+    /// The record of its start is not on the disk in time.
+    #[error(
+        "the record of the start is not written after {} s: the disk is full or does not answer; make room and start again",
+        START_PATIENCE.as_secs()
+    )]
+    NotWritten,
     /// Its socket or runtime.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
@@ -220,8 +229,7 @@ fn serve(
     let reports = setup.reports;
     runtime.block_on(async {
         let endpoint = setup.network.map(Endpoints::open).transpose()?;
-        shard.run(endpoint, &reports).await;
-        Ok(())
+        shard.run(endpoint, &reports).await
     })
 }
 
@@ -320,7 +328,11 @@ impl Shard {
     }
 
     /// Serves until the order to end has been carried out.
-    async fn run(self: &Rc<Self>, endpoints: Option<Endpoints>, reports: &Sender<(ShardId, Report)>) {
+    async fn run(
+        self: &Rc<Self>,
+        endpoints: Option<Endpoints>,
+        reports: &Sender<(ShardId, Report)>,
+    ) -> Result<(), ShardError> {
         threads::spawn_task(Rc::clone(self).take_turns());
         threads::spawn_task(Rc::clone(self).take_mail());
         threads::spawn_task(Rc::clone(self).tick());
@@ -329,7 +341,8 @@ impl Shard {
         }
         // The record of the start goes to the log before anybody is told that the shard serves.
         self.flush.set();
-        self.until(|core| core.marks().acked == core.marks().appended).await;
+        let written = self.until(|core| core.marks().acked == core.marks().appended);
+        tokio::time::timeout(START_PATIENCE, written).await.map_err(|_| ShardError::NotWritten)?;
         let tell = |report| {
             // A server that has given up asks nothing any more.
             let _ = reports.send((self.id, report));
@@ -348,6 +361,7 @@ impl Shard {
         let is_sealed = end == Order::Seal && self.seal().await;
         self.close(endpoints, end).await;
         tell(Report::Ended(self.end(is_sealed)));
+        Ok(())
     }
 
     /// Hands a frame's requests to the engine; the turn follows when all ready streams have been read.

@@ -109,9 +109,7 @@ impl Oracle {
         };
         let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator };
         if kind == Kind::Lookup {
-            let is_burn = records[0].flags().has(Flags::BURN);
-            let is_shut = is_burn && self.intake == Intake::Nothing;
-            return if is_shut { Err(Code::Overloaded) } else { Ok(Examined::New(ask)) };
+            return Ok(Examined::New(ask));
         }
         if let Some(is_same) = self.is_repeat(&ask, records) {
             return if is_same { Ok(Examined::Repeat(home)) } else { Err(Code::IdConflict) };

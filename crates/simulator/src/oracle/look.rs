@@ -3,7 +3,7 @@
 use surety_protocol::{Code, End, Flags, Kind, Record};
 
 use super::admission::named;
-use super::{Ask, Oracle, Outcome};
+use super::{Ask, Intake, Oracle, Outcome};
 
 impl Oracle {
     pub(super) fn look_up(&mut self, ask: &Ask, record: &Record) -> Result<Outcome, Code> {
@@ -34,6 +34,9 @@ impl Oracle {
         outcome.is_logged = false;
         if !record.flags().has(Flags::BURN) || self.is_stale(id, Kind::Lookup) {
             return Ok(outcome);
+        }
+        if self.intake == Intake::Nothing {
+            return Err(Code::Overloaded);
         }
         self.check_spendable(id)?;
         if let Some(quotas) = self.tenants.get(&ask.tenant)

@@ -324,6 +324,7 @@ fn config(random: &mut Random) -> Config {
         locks_max: if random.chance(1, 6) { 300 } else { 4_000 },
         checkpoint_records: 60 + random.below(400),
         seal_idle: Time::from_millis(150),
+        index_secret: 7,
         ..Config::new(ENGINE, SHARD)
     }
 }
