@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use ledger::{Decision, Intake, Ledger};
-use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX, LONG_RECORDS_MAX, RECORD_BYTES};
+use ledger::{Decision, FOLLOW_MAX, Intake, Ledger};
+use surety_protocol::limits::{
+    BLOCK_RECORDS_MAX, CHAIN_MAX, DUE_RECORDS_PER_TURN_MAX, LONG_RECORDS_MAX, RECORD_BYTES,
+};
 use surety_protocol::{
     ALL_CAPTURES, Amount, Caller, Code, ControlBody, Epoch, Id, Kind, PartitionHandle, Record, Reply, Seq,
     TenantId, Time, admit, sabotage,
@@ -21,6 +23,14 @@ pub type Route = u64;
 /// Room that the log must have before a request is decided: a turn of expiries, the longest operation with what follows
 /// from it, and a checkpoint.
 const LOG_ROOM_MIN: usize = DUE_RECORDS_PER_TURN_MAX + 2 * LONG_RECORDS_MAX + 1;
+const _: () = {
+    assert!(CHAIN_MAX <= LONG_RECORDS_MAX, "a long request is the longest operation");
+    assert!(
+        DUE_RECORDS_PER_TURN_MAX + LONG_RECORDS_MAX + FOLLOW_MAX < LOG_ROOM_MIN,
+        "with one left for a checkpoint"
+    );
+    assert!(LOG_ROOM_MIN <= BLOCK_RECORDS_MAX, "a log that is drained has the room");
+};
 
 /// Requests in a frame that are worth being fetched for together.
 const WARM_MIN: usize = 16;
