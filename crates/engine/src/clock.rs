@@ -139,6 +139,28 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_clock_is_told_which_side_of_the_log_it_is_on() {
+        let gap = |wall| Clock::start(Time::from_secs(T), readings(wall, 5), Duration::ZERO).map(|_| ());
+        for (wall, is_ahead) in [(T + 7, true), (T - 7, false)] {
+            let expect = ClockGap { gap: Duration::from_secs(7), is_ahead, allowed: Duration::ZERO };
+            assert_eq!(gap(wall), Err(expect));
+        }
+        assert_eq!(gap(T), Ok(()));
+    }
+
+    #[test]
+    fn a_correction_is_due_every_ten_milliseconds() {
+        let mut clock = Clock::start(Time::ZERO, readings(T, 0), GAP).unwrap();
+        for (ms, is_due) in [(0, false), (9, false), (10, true), (11, true)] {
+            assert_eq!(clock.now(Time::from_millis(ms)).1, is_due, "{ms}");
+        }
+        let boot = Time::from_millis(11);
+        clock.correct(Readings { wall: Time::from_secs(T).plus(boot), boot });
+        assert!(!clock.now(Time::from_millis(20)).1);
+        assert!(clock.now(Time::from_millis(21)).1);
+    }
+
+    #[test]
     fn small_steps_are_corrected_as_large_ones_are() {
         let mut clock = Clock::start(Time::ZERO, readings(T, 0), GAP).unwrap();
         for micros in (0..2_000_000_u64).step_by(700) {
