@@ -78,6 +78,14 @@ fn build(cargo: &OsStr, folder: &Path) -> Result<()> {
     if folder.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }
+    // What cargo told this program of its own package would make build scripts run again, and all that hangs on them.
+    let told = |name: &OsStr| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    };
+    for (name, _) in std::env::vars_os().filter(|(name, _)| told(name)) {
+        command.env_remove(name);
+    }
     let status = command.stdin(Stdio::null()).status().context("cargo")?;
     ensure!(status.success(), "surety cannot be built");
     Ok(())
