@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use surety_protocol::limits::{ID_WINDOW_DEFAULT, SHARDS_MAX};
+use surety_protocol::limits::SHARDS_MAX;
 use surety_protocol::{EngineId, ShardId, Time};
 use wal::Identity;
 
@@ -137,6 +137,9 @@ pub enum MetadataFault {
     /// A line is not `key = value`, or its key is unknown or comes twice.
     #[error("line {0} makes no sense")]
     Line(usize),
+    /// A layout from before the first release. Its state hashes are not those of any release.
+    #[error("layout version {0} was never released; make a new directory")]
+    Unreleased(u32),
     /// A key is missing or its value is out of range.
     #[error("`{0}` is missing or out of range")]
     Key(&'static str),
@@ -225,6 +228,7 @@ impl DataDirectory {
             version if version > FORMAT_VERSION => {
                 Err(OpenDirectoryError::Newer { path: path.to_owned(), version })
             }
+            version if version < FORMAT_VERSION => Err(foreign(MetadataFault::Unreleased(version))),
             _ => parse_metadata(&text).map_err(foreign),
         }
     }
@@ -381,12 +385,7 @@ fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
         created: created
             .and_then(|value| value.parse().ok().map(Time))
             .ok_or(MetadataFault::Key("created"))?,
-        // The first layout had none, since there was but one.
-        id_window: match (format, id_window) {
-            (Some("1"), None) => Some(ID_WINDOW_DEFAULT),
-            (_, id_window) => id_window.and_then(parse_id_window),
-        }
-        .ok_or(MetadataFault::Key("id_window_s"))?,
+        id_window: id_window.and_then(parse_id_window).ok_or(MetadataFault::Key("id_window_s"))?,
     })
 }
 

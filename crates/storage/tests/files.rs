@@ -305,20 +305,30 @@ fn a_data_directory_knows_itself() {
 }
 
 #[test]
-fn a_directory_of_the_first_layout_has_the_window_that_there_was() {
+fn a_directory_without_a_window_of_ids_is_refused() {
     let parent = directory();
     let path = create(parent.path()).path().to_owned();
     let file = path.join(storage::METADATA_FILE);
     let text = fs::read_to_string(&file).unwrap();
-    let first = text.replace("format = 2", "format = 1").replace("id_window_s = 300\n", "");
-    assert_ne!(first, text);
-    fs::write(&file, first).unwrap();
-    assert_eq!(DataDirectory::inspect(&path).unwrap().id_window, Time::from_secs(120));
     for lie in ["", "id_window_s = 5\n", "id_window_s = x\n"] {
         fs::write(&file, text.replace("id_window_s = 300\n", lie)).unwrap();
         let error = DataDirectory::inspect(&path).unwrap_err();
         let OpenDirectoryError::Foreign { reason, .. } = error else { panic!("{error}") };
         assert_eq!(reason, MetadataFault::Key("id_window_s"));
+    }
+}
+
+#[test]
+fn a_layout_that_was_never_released_is_refused() {
+    let parent = directory();
+    let path = create(parent.path()).path().to_owned();
+    let file = path.join(storage::METADATA_FILE);
+    let text = fs::read_to_string(&file).unwrap();
+    for version in [0, 1] {
+        fs::write(&file, text.replace("format = 2", &format!("format = {version}"))).unwrap();
+        let error = DataDirectory::inspect(&path).unwrap_err();
+        let OpenDirectoryError::Foreign { reason, .. } = error else { panic!("{error}") };
+        assert_eq!(reason, MetadataFault::Unreleased(version));
     }
 }
 
@@ -354,23 +364,23 @@ fn other_directories_are_refused() {
     let engine = "engine = \"00000000000000000000000000000abc\"\n";
     assert_eq!(fault(Some("")), MetadataFault::Key("format"));
     assert_eq!(fault(Some("hello")), MetadataFault::Key("format"));
-    assert_eq!(fault(Some("format = 1\nhello")), MetadataFault::Line(2));
-    assert_eq!(fault(Some("format = 1\nother = 3")), MetadataFault::Line(2));
-    assert_eq!(fault(Some("format = 1\nshards = 2\nshards = 2")), MetadataFault::Line(3));
+    assert_eq!(fault(Some("format = 2\nhello")), MetadataFault::Line(2));
+    assert_eq!(fault(Some("format = 2\nother = 3")), MetadataFault::Line(2));
+    assert_eq!(fault(Some("format = 2\nshards = 2\nshards = 2")), MetadataFault::Line(3));
     assert_eq!(
-        fault(Some("format = 1\nengine = \"abc\"\nshards = 1\ncreated = 1")),
+        fault(Some("format = 2\nengine = \"abc\"\nshards = 1\ncreated = 1")),
         MetadataFault::Key("engine")
     );
-    let text = format!("format = 1\n{engine}shards = 0\ncreated = 1");
+    let text = format!("format = 2\n{engine}shards = 0\ncreated = 1");
     assert_eq!(fault(Some(&text)), MetadataFault::Key("shards"));
-    let text = format!("format = 1\n{engine}shards = 1\n");
+    let text = format!("format = 2\n{engine}shards = 1\n");
     assert_eq!(fault(Some(&text)), MetadataFault::Key("created"));
     assert_eq!(fault(None), MetadataFault::Absent);
 
     fs::write(path.join(storage::METADATA_FILE), "format = 3\nwhatever = true\n").unwrap();
     let newer = DataDirectory::open(&path).unwrap_err();
     assert!(matches!(newer, OpenDirectoryError::Newer { version: 3, .. }), "{newer}");
-    let text = format!("format = 1\n{engine}shards = 3\ncreated = 1");
+    let text = format!("format = 2\n{engine}shards = 3\ncreated = 1\nid_window_s = 300");
     fs::write(path.join(storage::METADATA_FILE), text).unwrap();
     let missing = DataDirectory::open(&path).unwrap_err();
     assert!(matches!(missing, OpenDirectoryError::ShardMissing(_)), "{missing}");

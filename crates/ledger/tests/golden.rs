@@ -1,0 +1,182 @@
+//! Records of every released version, kept for ever: they replay to the state hash that was known then, and this program still
+//! decides the same bytes.
+//!
+//! `GOLDEN=write cargo test -p ledger --test golden` writes what this program decides; if that changes a file of a
+//! release, old logs no longer replay, and the log needs a new version.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod world;
+
+use std::path::{Path, PathBuf};
+
+use ledger::Ledger;
+use surety_protocol::limits::RECORD_BYTES;
+use surety_protocol::*;
+use world::*;
+
+/// State hash after the golden records of version 1.
+const STATE_HASH_1: u128 = 0x19ad_9c84_bfd9_28da_e149_9443_5255_1aec;
+
+fn path(version: u16) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/records-{version}.bin"))
+}
+
+/// A life with every kind of record in it.
+fn golden_world() -> World {
+    let mut world = World::with_policy(&Policy {
+        edge_unit: Amount(10),
+        headroom_bps: 1000,
+        tolerance_bps: 2000,
+        late_capture: 1,
+        late_window: Time::from_secs(3600),
+        settle_by: Time::from_secs(600),
+        claim_margin: Time::from_secs(30),
+        unbonding: Time::from_secs(60),
+        fee_bps: 10,
+        velocity_window: Time::from_secs(60),
+        velocity_count: 1000,
+        ..Policy::default()
+    });
+    world.price(2_000_000_000_000_000_000, 15_000);
+    world.deposit_by(SUPPLIER, 100_000);
+    payments(&mut world);
+    mistakes(&mut world);
+    time(&mut world);
+    stake(&mut world);
+    world.checkpoint();
+    world
+}
+
+/// Rows 1 to 16, 20 to 23 and 32.
+fn payments(world: &mut World) {
+    for ask in [
+        lock("a", 1000),
+        lock("a", 1000),
+        on(Kind::Increase, "a", 1500).version(1),
+        on(Kind::Decrease, "a", 1200),
+        capture("a", 300),
+        capture("a", 1000),
+        refund("a", 0, 50),
+        reverse("a", 1),
+        settle("a", 0),
+        lock("b", 500),
+        capture("b", 100).finally(),
+        lock("quoted", 1000).quote(),
+        capture("quoted", 999),
+        consume("quoted", 0, 0),
+        lock("c", 700),
+        consume("c", ALL_CAPTURES, 200),
+        release("c"),
+        release("early"),
+        lock("early", 10),
+        advice("c", 60),
+        advice("nobody", 70),
+        lookup("a"),
+        lookup("burned").flag(Flags::BURN),
+        lock("partly", 1 << 40).floor(10),
+        release("partly"),
+    ] {
+        world.send(&ask);
+    }
+    world.chain(&[lock("x", 10).linked(), capture("x", 5)]);
+    world.chain(&[lock("y", 10).linked(), capture("y", 50).flag(Flags::ALL_OR_NOTHING)]);
+}
+
+/// Rows 3 to 5, 14 and what is declined.
+fn mistakes(world: &mut World) {
+    for ask in [
+        lock("too much", 1 << 60),
+        capture("a", 1).version(9),
+        capture("b", 1),
+        reverse("a", 0),
+        on(Kind::Increase, "b", 900),
+        release("nothing"),
+        settle("a", 7),
+    ] {
+        world.send(&ask);
+    }
+}
+
+/// Rows 18, 19, 24 and 29: certified locks, guarantees, expiry, late captures, maturity.
+fn time(world: &mut World) {
+    world.send(&lock("late", 400).life(10_000));
+    world.send(&lock("certified", 300).flag(Flags::CERTIFIED));
+    world.send(&lock("called", 200).flag(Flags::CERTIFIED));
+    world.send(&lock("matures", 100).flag(Flags::CERTIFIED).life(10_000));
+    world.send(&release("certified"));
+    world.release_group(RELEASE_KEY, &[("certified", 0, 2)]);
+    world.send(&guarantee(Kind::GuaranteeCalled, "called", 0));
+    world.send(&guarantee(Kind::GuaranteePaid, "called", 150));
+    world.send(&guarantee(Kind::GuaranteeDismissed, "called", 0));
+    world.wait(10_001);
+    world.send(&capture("late", 150));
+    world.wait(120_000);
+    world.wait(700_000);
+    // The other partition settles by itself.
+    world.policy(P2, &Policy { settle_by: Time::from_secs(60), settle_by_action: 1, ..Policy::default() });
+    world.deposit(P2, 1_000);
+    world.send(&lock("settles", 100).partition(P2));
+    world.send(&capture("settles", 100).partition(P2));
+    world.wait(60_001);
+}
+
+/// Rows 25 to 28, 30 and 31.
+fn stake(world: &mut World) {
+    world.send(&operate(Kind::Reward, 500));
+    world.withdraw_by(SUPPLIER, 1_000_000);
+    world.wait(61_000);
+    world.send(&operate(Kind::BatchFinal, 100));
+    world.send(&operate(Kind::WriteOff, 10));
+    world.send(&operate(Kind::Cover, 10));
+    let until = world.now.plus(Time::from_secs(3600));
+    world.operate_with(Kind::RiskCap, P2, &ControlBody { until, ..ControlBody::default() });
+    world.send(&operate(Kind::Freeze, 0));
+    world.send(&lock("frozen", 10));
+    world.send(&operate(Kind::Unfreeze, 0));
+    world.send(&operate(Kind::Deficit, 40));
+}
+
+fn read(version: u16) -> Vec<Record> {
+    let bytes = std::fs::read(path(version)).unwrap();
+    let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
+    assert!(rest.is_empty(), "whole records");
+    records.iter().map(Record::from_bytes).collect()
+}
+
+#[test]
+fn golden_records_replay_to_their_known_state() {
+    let records = read(1);
+    let replayed = replay(Ledger::new(config()), Seq(1), &records).unwrap();
+    assert_eq!(replayed.state_hash(), STATE_HASH_1, "{:#034x}", replayed.state_hash());
+    assert_eq!(replayed.verify(), Ok(()));
+}
+
+#[test]
+fn the_current_version_decides_the_golden_records() {
+    let mut world = golden_world();
+    let bytes: Vec<u8> = world.log.iter().flat_map(Record::to_bytes).collect();
+    if std::env::var_os("GOLDEN").is_some() {
+        std::fs::create_dir_all(path(1).parent().unwrap()).unwrap();
+        std::fs::write(path(1), bytes).unwrap();
+    }
+    let golden = read(1);
+    for (index, (golden, decided)) in golden.iter().zip(&world.log).enumerate() {
+        assert_eq!(golden, decided, "record {}", index + 1);
+    }
+    assert_eq!(golden.len(), world.log.len());
+    world.finish();
+}
+
+#[test]
+fn the_golden_records_are_of_every_kind() {
+    let golden = read(1);
+    let missing: Vec<Kind> = Kind::ALL
+        .iter()
+        .copied()
+        .filter(|kind| !golden.iter().any(|record| record.kind() == Some(*kind)))
+        .collect();
+    assert_eq!(missing, NOT_IN_A_LEDGERS_LOG, "kinds of which no golden record is kept");
+}
+
+/// A start is the engine's.
+const NOT_IN_A_LEDGERS_LOG: &[Kind] = &[Kind::Start];
