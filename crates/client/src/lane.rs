@@ -17,7 +17,9 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use surety_protocol::limits::{FRAME_RECORDS_MAX, RECORD_BYTES};
-use surety_protocol::{CloseCode, Code, CodeClass, HelloReply, Id, Operations, Reply, Seq, ShardId, Token};
+use surety_protocol::{
+    CloseCode, Code, CodeClass, HelloReply, Id, Operations, Reply, Seq, ShardId, Token, sabotage,
+};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::clock::IdSource;
@@ -236,7 +238,7 @@ impl Lane {
             Entry::Occupied(mut entry) => {
                 self.room.add_permits(1);
                 // The same request again: one sending, two that wait for its answer.
-                if entry.get().bytes.records() == bytes.records() {
+                if entry.get().bytes.records() == bytes.records() || sabotage!("two-bodies-under-one-id") {
                     entry.get_mut().joined.push(waiter);
                     return Ok(waiting);
                 }
@@ -333,9 +335,11 @@ impl Lane {
             };
             self.room.add_permits(1);
             // It must never leave once it has been called not executed.
-            outbox.queue.retain(|queued| queued.order != pending.order);
+            if !sabotage!("sent-after-it-was-told-as-not-executed") {
+                outbox.queue.retain(|queued| queued.order != pending.order);
+            }
             let has_left = pending.links_lost > 0 || pending.order < outbox.started;
-            pending.finish(Err(if has_left {
+            pending.finish(Err(if has_left && !sabotage!("late-answer-told-as-not-executed") {
                 SubmitError::Unknown { id, cause: Unknown::Deadline }
             } else {
                 not_executed(id, NotExecuted::Deadline)
@@ -392,7 +396,8 @@ impl Lane {
         for mut entry in self.outstanding.iter_mut() {
             let id = *entry.key();
             let pending = entry.value_mut();
-            pending.links_lost += u32::from(pending.order < outbox.started);
+            let has_left = pending.order < outbox.started && !sabotage!("lost-link-not-counted");
+            pending.links_lost += u32::from(has_left);
             if pending.links_lost > links_lost_max {
                 given_up.push(id);
             } else {
@@ -406,7 +411,9 @@ impl Lane {
             pending.finish(Err(SubmitError::Unknown { id, cause }));
         }
         operations.sort_by_key(|queued| queued.order);
-        operations.dedup_by_key(|queued| queued.order);
+        if !sabotage!("chain-repeated-for-each-member") {
+            operations.dedup_by_key(|queued| queued.order);
+        }
         // Renumber, so that `started` speaks of the next link.
         outbox.started = outbox.next_order;
         for mut queued in operations {
@@ -472,7 +479,8 @@ impl Lane {
     }
 
     async fn open(&self) -> Result<Link, OpenError> {
-        let tokens: Vec<Token> = self.token().into_iter().collect();
+        let token = self.token().filter(|_| !sabotage!("token-not-presented"));
+        let tokens: Vec<Token> = token.into_iter().collect();
         let link = self.shared.connector.open(self.shard, &tokens).await?;
         self.shared.ids.learn(link.hello.now);
         self.shared.shards.send_if_modified(|shards| {
@@ -634,7 +642,10 @@ fn judge(id: Id, reply: &Reply, links_lost: u32) -> Answer {
     let code = reply.code();
     match code.class() {
         // The other members of a chain that was not admitted: no part of it is logged, and their ids are unspent.
-        CodeClass::Decline if code == Code::LinkedFailed && reply.seq == Seq(0) => {}
+        CodeClass::Decline
+            if code == Code::LinkedFailed
+                && reply.seq == Seq(0)
+                && !sabotage!("unadmitted-chain-told-as-declined") => {}
         CodeClass::Success | CodeClass::Decline => return Ok(*reply),
         CodeClass::Admission if code == Code::NotFound => return Ok(*reply),
         CodeClass::Undecided => return Err(SubmitError::Unknown { id, cause: Unknown::Undecided }),
@@ -642,7 +653,7 @@ fn judge(id: Id, reply: &Reply, links_lost: u32) -> Answer {
     }
     // After a lost link an earlier sending may have been executed, or may still be on its way: that a repeat was not
     // admitted says nothing about it. Only a conflict does: the id belongs to another body for good.
-    if links_lost == 0 || code == Code::IdConflict {
+    if links_lost == 0 || code == Code::IdConflict || sabotage!("refused-repeat-told-as-not-executed") {
         return Err(not_executed(id, NotExecuted::Refused { code, time: reply.time }));
     }
     Err(SubmitError::Unknown { id, cause: Unknown::RepeatRefused(code) })

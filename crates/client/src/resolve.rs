@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use surety_protocol::{Code, CodeClass, Id, PartitionHandle, Record, Reply, Seq};
+use surety_protocol::{Code, CodeClass, Id, PartitionHandle, Record, Reply, Seq, sabotage};
 
 use crate::client::Client;
 use crate::error::{NotExecuted, ResolveError, SubmitError, Unknown};
@@ -113,7 +113,9 @@ fn read_lookup(partition: PartitionHandle, id: Id, reply: Reply) -> Result<Outco
     match reply.code() {
         // A burn is recorded. The engine records none for an id that can no longer be accepted; but then it may also have
         // forgotten what it once did under it.
-        Code::NotFound if reply.seq == Seq(0) => Err(ResolveError::Forgotten { id }),
+        Code::NotFound if reply.seq == Seq(0) && !sabotage!("absence-told-before-it-is-recorded") => {
+            Err(ResolveError::Forgotten { id })
+        }
         Code::NotFound => Ok(Outcome::Burned(reply)),
         code => Outcome::recorded(reply).ok_or(ResolveError::NoAnswer {
             id,

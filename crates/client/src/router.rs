@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use surety_protocol::{Code, End, Id, PartitionHandle, Record, Reply};
+use surety_protocol::{Code, End, Id, PartitionHandle, Record, Reply, sabotage};
 
 use crate::client::Client;
 use crate::error::{ResolveError, SubmitError};
@@ -139,7 +139,11 @@ impl Router {
         }
         let mut declined = Vec::new();
         for &partition in self.partitions.iter() {
-            let id = Self::attempt_id(payment, partition);
+            let id = if sabotage!("retry-under-a-new-id") {
+                self.client.new_id()
+            } else {
+                Self::attempt_id(payment, partition)
+            };
             match self.attempt(payment, partition, id, terms).await? {
                 Step::Locked(reply) => {
                     return Ok(Routing::Locked { lock: LockRef::new(partition, id), reply, declined });
@@ -188,6 +192,9 @@ impl Router {
             Some(code) if !passes(code) => return Err(RouteError::Refused { payment, partition, code }),
             _ => {}
         }
+        if sabotage!("next-partition-without-a-burn") {
+            return Ok(Step::Next(Code::Burned));
+        }
         // The id is unspent, or nobody knows. Spend it before anything else is tried.
         match self.client.resolve(partition, id).await {
             Ok(Outcome::Executed(reply) | Outcome::Declined(reply)) => Ok(step(reply)),
@@ -234,6 +241,7 @@ fn step(reply: Reply) -> Step {
         (Code::AlreadyReleased, _) => Step::Cancelled,
         (code, _) if !code.is_success() => Step::Next(code),
         (_, End::Live | End::Final | End::Settled) => Step::Locked(reply),
+        _ if sabotage!("ended-lock-told-as-a-guarantee") => Step::Locked(reply),
         (_, End::Released | End::Tombstone) => Step::Cancelled,
         (_, End::Expired | End::Exposed | End::Declined | End::None) => Step::Ended(reply),
     }

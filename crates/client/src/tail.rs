@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use surety_protocol::{Epoch, Record, Seq, ShardId, TailHead, TailStatus, Token};
+use surety_protocol::{Epoch, Record, Seq, ShardId, TailHead, TailStatus, Token, sabotage};
 
 use crate::clock::IdSource;
 use crate::options::Options;
@@ -205,7 +205,7 @@ impl Tail {
             TailStatus::Ahead => return Err(TailError::Ahead { shard, wanted, synced: head.through }),
             TailStatus::Records => {}
         }
-        if head.epoch < self.epoch {
+        if head.epoch < self.epoch && !sabotage!("another-history-followed") {
             self.records.clear();
             self.source = None;
             return Err(TailError::OtherHistory { shard, seen: self.epoch, found: head.epoch });

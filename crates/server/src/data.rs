@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use storage::{CreateDirectoryError, DataDirectory, Metadata};
 use surety_protocol::limits::{ID_WINDOW_DEFAULT, SEGMENT_BYTES};
-use surety_protocol::{EngineId, Seq, ShardId, Time};
+use surety_protocol::{EngineId, Seq, ShardId, Time, sabotage};
 
 use engine::Epochs;
 
@@ -217,7 +217,10 @@ pub(crate) fn read_epochs(
     };
     let (opening_epoch, first) = opening;
     match epochs.starts.last() {
-        Some((noted, noted_first)) if *noted >= opening_epoch || *noted_first > first => {
+        Some((noted, noted_first))
+            if (*noted >= opening_epoch || *noted_first > first)
+                && !sabotage!("older-log-than-its-notes") =>
+        {
             Err(FilesError::RolledBack {
                 shard,
                 opening: opening_epoch.0,

@@ -8,7 +8,7 @@ use engine::{Durability, Route};
 use handoff::{Bell, Mailbox};
 use storage::IoMode;
 use surety_protocol::limits::{RECORD_BYTES, SHARDS_MAX};
-use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token};
+use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token, sabotage};
 use wal::{Mark, Write};
 
 use crate::config::{Config, Limits};
@@ -208,8 +208,8 @@ impl Shared {
         for token in tokens {
             let shard = self.shard(token.shard);
             let epochs = shard.and_then(|shard| shard.epochs.get().map(|epochs| (shard, epochs)));
-            let (true, Some((shard, epochs)), true) =
-                (token.engine == self.engine, epochs, token.is_genuine(&self.token_key))
+            let is_genuine = token.is_genuine(&self.token_key) || sabotage!("token-tag-not-checked");
+            let (true, Some((shard, epochs)), true) = (token.engine == self.engine, epochs, is_genuine)
             else {
                 return Verdict::BadToken;
             };
@@ -229,7 +229,9 @@ impl Shared {
             "a client holds a token that this data directory cannot have issued: it is an old copy or a fork; \
              nothing is executed any more; put the newest copy back"
         );
-        self.set_life(Life::Forked);
+        if !sabotage!("fork-told-and-served-on") {
+            self.set_life(Life::Forked);
+        }
         self.shards.iter().for_each(|shard| shard.inbox.bell.ring());
     }
 }

@@ -15,7 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use surety_protocol::ALPN;
+use surety_protocol::{ALPN, sabotage};
 
 use crate::config::Limits;
 use crate::pki::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
@@ -95,7 +95,7 @@ pub enum TlsError {
 /// [`TlsError`] if a file is missing or does not fit.
 pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, TlsError> {
     let tls = rustls_config(directory)?;
-    if tls.max_early_data_size != 0 || tls.send_tls13_tickets != 0 {
+    if (tls.max_early_data_size != 0 || tls.send_tls13_tickets != 0) && !sabotage!("early-data-on") {
         return Err(TlsError::EarlyData);
     }
     let crypto = QuicServerConfig::try_from(tls).map_err(|_| TlsError::InitialCipher)?;
@@ -134,7 +134,11 @@ pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVeri
         roots.add(certificate).map_err(tls_error)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if sabotage!("certificate-not-required") {
+        builder = builder.allow_unauthenticated();
+    }
+    builder
         .with_crls(revocations(&directory.join(REVOKED))?)
         .allow_unknown_revocation_status()
         .build()
@@ -156,6 +160,10 @@ fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(tls_error)?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
+    if sabotage!("early-data-on") {
+        tls.max_early_data_size = u32::MAX;
+        return Ok(tls);
+    }
     tls.max_early_data_size = 0;
     tls.send_tls13_tickets = 0;
     tls.session_storage = Arc::new(NoServerSessionStorage {});
@@ -178,7 +186,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    if !path.exists() {
+    if !path.exists() || sabotage!("revocations-not-read") {
         return Ok(Vec::new());
     }
     let bytes = read(path)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rig::{Ended, Raw, Rig, TENANT, anonymous_config, client_config, identity, lock};
 use server::pki::{DevelopmentPki, Validity};
-use surety_protocol::{CloseCode, Code, Roles, TenantId};
+use surety_protocol::{CloseCode, Code, Roles, Seq, TenantId, Token};
 
 /// Connects and exchanges hellos; tells how that ended.
 async fn try_greet(rig: &Rig, config: quinn::ClientConfig, tenant: TenantId) -> Result<Roles, Ended> {
@@ -60,6 +60,23 @@ async fn a_certificate_speaks_for_its_own_tenant_and_roles() {
     let mut raw = Raw::connect(rig.address(0), &reader).await.unwrap();
     raw.greet(TenantId(7), &[]).await.unwrap();
     assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::NoRight);
+}
+
+#[tokio::test]
+async fn a_token_counts_only_as_this_engine_has_signed_it() {
+    let rig = Rig::start(1);
+    let (_, token) = rig.authorizer(0).await.ask(lock(0)).await.unwrap();
+    let config = client_config(&rig.identity("authorizer"));
+    // As it was given it is welcome; moved to an earlier seq it says nothing wrong, but nobody has signed that.
+    for (synced, is_welcome) in [(token.synced, true), (Seq(token.synced.0 - 1), false)] {
+        let mut raw = Raw::connect_with(rig.address(0), config.clone()).await.unwrap();
+        let greeted = raw.greet(TENANT, &[Token { synced, ..token }]).await;
+        assert_eq!(greeted.is_ok(), is_welcome);
+        if !is_welcome {
+            raw.expect_close(CloseCode::BadToken).await;
+        }
+    }
+    assert!(!rig.running().is_forked());
 }
 
 #[tokio::test]

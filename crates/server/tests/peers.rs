@@ -5,8 +5,10 @@ mod rig;
 
 use std::time::Duration;
 
-use rig::{Raw, Rig, TENANT, lock};
-use surety_protocol::{CloseCode, Code, FrameHeader, FrameKind, Id, PartitionHandle, Record, ShardId};
+use rig::{Raw, Rig, TENANT, identity, lock};
+use surety_protocol::{
+    CloseCode, Code, FrameHeader, FrameKind, Id, PartitionHandle, Record, Roles, ShardId, TenantId,
+};
 
 #[tokio::test]
 async fn requests_for_other_shards_are_forwarded_and_answered_where_they_came_from() {
@@ -26,6 +28,27 @@ async fn requests_for_other_shards_are_forwarded_and_answered_where_they_came_fr
             let answered: Vec<Id> =
                 replies.iter().filter(|reply| reply.shard == ShardId(shard)).map(|reply| reply.id).collect();
             assert_eq!(answered, asked, "in order, by the shard that owns the partition");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_forwarded_request_speaks_for_its_own_tenant_and_roles() {
+    let rig = Rig::start(2);
+    // One may only read; the other belongs to a tenant that nobody has let in.
+    for (tenant, roles) in [(TENANT, Roles::READER), (TenantId(7), Roles::AUTHORIZER)] {
+        let pem = identity(&rig, tenant.0, roles);
+        for asked in [0, 1] {
+            let mut raw = Raw::connect(rig.address(asked), &pem).await.unwrap();
+            raw.greet(tenant, &[]).await.unwrap();
+            for owner in [0, 1] {
+                let (reply, _) = raw.ask(lock(owner)).await.unwrap();
+                assert_eq!(
+                    reply.code(),
+                    Code::NoRight,
+                    "{roles:?} asks shard {asked} for a lock in shard {owner}"
+                );
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use engine::{Engine, Marks, Route};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, RECORD_BYTES};
 use surety_protocol::{
-    ALL_CAPTURES, Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Seq, ShardId,
-    TenantBody, TenantId, Time, Token,
+    ALL_CAPTURES, Caller, CloseCode, Code, FrameError, Kind, Operations, Record, Reply, Roles, Seq, ShardId,
+    TenantBody, TenantId, Time, Token, sabotage,
 };
 
 use crate::clock::{boot_now, readings};
@@ -106,7 +106,9 @@ impl Core {
             Life::Starting | Life::Draining => return Ok(()),
             Life::Forked => return Err(FrameFault::Forked),
         }
-        Operations::check(body)?;
+        if !sabotage!("bad-frame-executed-in-part") {
+            Operations::check(body)?;
+        }
         let now = self.begin_batch();
         self.metrics().frames.add(1);
         self.engine.warm(&peer.caller, body.as_chunks().0);
@@ -315,7 +317,7 @@ impl Core {
     pub(super) fn take_checked(&mut self, release: &Forwarded, is_genuine: bool) {
         self.releases -= 1;
         let now = self.begin_batch();
-        if is_genuine {
+        if is_genuine || sabotage!("forged-release-applied") {
             self.engine.handle(now, &release.caller, release.route, &release.operation);
         } else {
             self.refuse(now, release.route, &release.operation, Code::NoRight);
@@ -334,8 +336,17 @@ impl Core {
         if self.forwarded + requests > self.shared.limits.forwarded {
             return false;
         }
-        let forwarded = Forwarded { route, caller: *caller, operation: operation.into() };
-        let is_taken = self.shared.shards[usize::from(owner.0)].inbox.forwarded.push(forwarded).is_ok();
+        let caller = if sabotage!("forwarded-as-the-operator") {
+            Caller { tenant: TenantId(0), roles: Roles::KNOWN, ..*caller }
+        } else {
+            *caller
+        };
+        let forwarded = || Forwarded { route, caller, operation: operation.into() };
+        let queue = &self.shared.shards[usize::from(owner.0)].inbox.forwarded;
+        let is_taken = sabotage!("forward-lost") || queue.push(forwarded()).is_ok();
+        if sabotage!("forwarded-twice") {
+            let _ = queue.push(forwarded());
+        }
         if is_taken {
             self.forwarded += requests;
             self.metrics().forwarded.add(requests as u64);
@@ -388,6 +399,8 @@ impl Core {
     }
 
     fn deliver_here(&mut self, number: OutletNumber, reply: &Reply) {
+        let first = if sabotage!("reply-to-another-stream") { self.outlets.number_at(0) } else { None };
+        let number = first.unwrap_or(number);
         let Some(outlet) = self.outlets.get_mut(number) else { return };
         assert!(outlet.outstanding > 0, "one reply for each request");
         outlet.outstanding -= 1;

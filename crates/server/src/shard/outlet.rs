@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use quinn::{Connection, SendStream, VarInt, WriteError};
-use surety_protocol::{Caller, CloseCode, Reply};
+use surety_protocol::{Caller, CloseCode, Reply, sabotage};
 
 use crate::embedded::LinkSink;
 use crate::shard::credentials::Credentials;
@@ -263,7 +263,7 @@ impl StreamSink {
             }
         }
         self.account(peer);
-        if peer.backlog_bytes.get() > backlog_max {
+        if peer.backlog_bytes.get() > backlog_max && !sabotage!("slow-reader-kept") {
             Sent::SlowReader
         } else if std::mem::replace(is_waited_for, true) {
             Sent::Waits

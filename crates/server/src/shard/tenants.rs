@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use surety_protocol::TenantId;
+use surety_protocol::{TenantId, sabotage};
 
 /// Counts something for each tenant, up to a limit.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ impl TenantCounts {
     pub(super) fn take(self: &Rc<Self>, tenant: TenantId, most: usize) -> Option<Counted> {
         let mut counts = self.counts.borrow_mut();
         let count = counts.get(&tenant).copied().unwrap_or(0);
-        (count < most).then(|| {
+        (count < most || sabotage!("connections-of-a-tenant-not-limited")).then(|| {
             counts.insert(tenant, count + 1);
             Counted { counts: Rc::clone(self), tenant }
         })
