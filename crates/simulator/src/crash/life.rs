@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Begin, BuildError, Config, Durability, Engine};
+use engine::{Begin, Config, Durability, Engine};
 use surety_protocol::{Caller, EngineId, Record, Reply, Seq, ShardId, Time};
-use wal::{FileName, SnapshotError, Storage, TailError, Write};
+use wal::{Storage, Write};
 
 use super::disk::{Disk, DiskError};
 use super::workload::{Asked, Workload};
@@ -210,7 +210,7 @@ impl Life {
         Ok(())
     }
 
-    fn engine(&mut self) -> &mut Engine {
+    pub(super) fn engine(&mut self) -> &mut Engine {
         self.engine.as_mut().expect("the shard was started")
     }
 
@@ -306,68 +306,6 @@ impl Life {
         Ok(())
     }
 
-    /// A snapshot, then retention, as the server's thread for them.
-    fn keep_house(&mut self) -> Result<(), Halt> {
-        let synced = self.engine().marks().synced;
-        loop {
-            let built = engine::build_snapshot(&self.config, &mut self.disk, synced);
-            self.watch_moments();
-            match built {
-                Ok(Some(_)) => self.figures.snapshots += 1,
-                Ok(None) => break,
-                Err(
-                    BuildError::Snapshot(SnapshotError::Io(error)) | BuildError::Log(TailError::Io(error)),
-                ) => {
-                    self.survive(error)?;
-                    self.remove_drafts()?;
-                    break;
-                }
-                Err(error) => return Err(Halt::Wrong(format!("no snapshot: {error}"))),
-            }
-        }
-        match self.remove_old() {
-            Err(Halt::Disk(error)) => self.survive(error),
-            other => other,
-        }
-    }
-
-    /// Goes on after an error that leaves the disk as it was, and ends after any other.
-    fn survive(&mut self, error: DiskError) -> Result<(), Halt> {
-        if self.disk.failed_to_look() || matches!(error, DiskError::NoSpace(_)) {
-            self.figures.survived += 1;
-            return Ok(());
-        }
-        Err(error.into())
-    }
-
-    fn remove_drafts(&mut self) -> Result<(), Halt> {
-        for name in self.disk.list()? {
-            if matches!(name, FileName::SnapshotTemp { .. }) {
-                self.disk.remove(name)?;
-            }
-        }
-        self.watch_moments();
-        Ok(())
-    }
-
-    fn remove_old(&mut self) -> Result<(), Halt> {
-        let sound = wal::sound_snapshots(&mut self.disk, self.config.identity())?;
-        let removal = wal::removable(&wal::list_segments(&self.disk)?, &sound, Seq(u64::MAX));
-        for name in removal.segments.iter().chain(&removal.snapshots) {
-            let removed = self.disk.remove(*name);
-            self.watch_moments();
-            removed?;
-        }
-        self.figures.segments_removed += removal.segments.len() as u64;
-        let synced = self.disk.sync_directory();
-        self.watch_moments();
-        synced?;
-        if let Some(first) = wal::list_segments(&self.disk)?.first() {
-            self.engine().on_segments_removed(first.first_seq);
-        }
-        Ok(())
-    }
-
     fn stop(&mut self) -> Result<(), Halt> {
         let now = self.now;
         self.engine().stop(now);
@@ -401,7 +339,7 @@ impl Life {
         Promise { least: marks.synced, acked: marks.acked, most }
     }
 
-    fn watch_moments(&mut self) {
+    pub(super) fn watch_moments(&mut self) {
         for disk in self.disk.take_watched() {
             self.add_moment(disk);
         }

@@ -1,9 +1,11 @@
 //! The command `crash`: histories whose power is cut after every call, in every way that the disk allows, nested; each
 //! must come back as what was acked, with or without the block in flight.
 
+mod counts;
 mod disk;
 mod enumerate;
 pub mod errors;
+mod house;
 mod life;
 pub mod rot;
 mod workload;
@@ -13,8 +15,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
+pub use counts::Counts;
 pub use disk::{Disk, DiskError, Fault};
-pub use enumerate::Counts;
 
 /// States that one history may have, so that many kinds of histories get their turn.
 const STATES_PER_HISTORY_MAX: u64 = 20_000;

@@ -4,8 +4,11 @@
 //! does not change what the others draw, so a failing history can be made shorter.
 
 pub mod coverage;
-mod crash;
 mod damage;
+mod faults;
+mod house;
+mod pump;
+mod recover;
 mod serve;
 mod traffic;
 
@@ -26,6 +29,10 @@ use traffic::{Client, SHARD};
 /// When worlds begin.
 const START: Time = Time::from_secs(1_700_000_000);
 const ENGINE: EngineId = EngineId(0x5eed);
+/// What must hold whatever goes wrong.
+const RECOVERS: &str = "a crash is survived";
+/// A call of the disk that never comes.
+const NEVER: u64 = 1 << 40;
 
 /// Which world, and how much of it.
 #[derive(Clone, Debug)]

@@ -4,17 +4,15 @@
 //! The model is that of `wal::memory`: a sector of 512 bytes is written whole or not at all, in any order, and any version that it had
 //! since the last sync may be the one that stays. Creating, renaming and removing stay up to some point.
 
+mod file;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use wal::{FileName, Storage};
 
-/// Bytes that are written whole or not at all.
-const SECTOR_BYTES: usize = 512;
-const PAGE_BYTES: usize = 4096;
-
-type Sector = [u8; SECTOR_BYTES];
+use file::{File, mix};
 
 /// What the disk reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,27 +42,6 @@ pub enum Fault {
     Short,
     /// The call has its whole effect, and fails all the same.
     Late,
-}
-
-/// A page, and its hash once it was asked for.
-#[derive(Clone, Debug)]
-struct Page {
-    bytes: [u8; PAGE_BYTES],
-    hash: Cell<Option<u64>>,
-}
-
-/// The versions that a sector had since it was synced, the synced one first; the present one is in the page.
-type Older = BTreeMap<usize, Vec<Sector>>;
-
-#[derive(Clone, Debug, Default)]
-struct File {
-    /// `None` is a page of zeros.
-    pages: Vec<Option<Rc<Page>>>,
-    length: usize,
-    synced_length: usize,
-    older: Older,
-    /// What a failed sync dropped: a later sync does not write it.
-    dropped: Older,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +168,7 @@ impl Disk {
     #[must_use]
     pub fn bytes(&self, name: FileName) -> Option<Vec<u8>> {
         let file = &self.state.files[*self.state.names.get(&name)?];
-        let mut bytes = vec![0; file.length];
+        let mut bytes = vec![0; file.len()];
         file.read(0, &mut bytes);
         Some(bytes)
     }
@@ -282,9 +259,7 @@ impl Storage for Disk {
         let length = to_usize(bytes);
         self.change("create", |state, fault| {
             if matches!(fault, None | Some(Fault::Late)) {
-                let pages = vec![None; length.div_ceil(PAGE_BYTES)];
-                let file = File { pages, length, synced_length: length, ..File::default() };
-                state.files.push(Rc::new(file));
+                state.files.push(Rc::new(File::zeros(length)));
                 state.change_names(NameChange::Set(name, state.files.len() - 1));
             }
             Ok(())
@@ -293,14 +268,14 @@ impl Storage for Disk {
 
     fn len(&self, name: FileName) -> Result<u64, DiskError> {
         self.look("length")?;
-        Ok(self.state.files[self.id(name)?].length as u64)
+        Ok(self.state.files[self.id(name)?].len() as u64)
     }
 
     fn read_at(&self, name: FileName, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
         self.look("read")?;
         let file = &self.state.files[self.id(name)?];
         let offset = to_usize(offset);
-        if offset.checked_add(buffer.len()).is_none_or(|end| end > file.length) {
+        if offset.checked_add(buffer.len()).is_none_or(|end| end > file.len()) {
             return Err(DiskError::EndOfFile(name, offset as u64));
         }
         file.read(offset, buffer);
@@ -411,165 +386,6 @@ impl NameChange {
     }
 }
 
-impl File {
-    fn read(&self, offset: usize, buffer: &mut [u8]) {
-        let mut at = 0;
-        while at < buffer.len() {
-            let (page, within) = ((offset + at) / PAGE_BYTES, (offset + at) % PAGE_BYTES);
-            let length = (PAGE_BYTES - within).min(buffer.len() - at);
-            let target = &mut buffer[at..at + length];
-            match &self.pages[page] {
-                Some(page) => target.copy_from_slice(&page.bytes[within..within + length]),
-                None => target.fill(0),
-            }
-            at += length;
-        }
-    }
-
-    /// Writes, and keeps what was there before in each sector that changes.
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        let end = offset + bytes.len();
-        if bytes.is_empty() {
-            return;
-        }
-        self.grow(end);
-        for sector in offset / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES {
-            let before = self.sector(sector);
-            let from = offset.max(sector * SECTOR_BYTES);
-            let to = end.min((sector + 1) * SECTOR_BYTES);
-            let within = from % SECTOR_BYTES;
-            let mut after = before;
-            after[within..within + (to - from)].copy_from_slice(&bytes[from - offset..to - offset]);
-            // A sector that keeps its bytes is the same whether it is written or not; but one beyond the end makes the file longer.
-            if after != before || to > self.synced_length {
-                self.older.entry(sector).or_default().push(before);
-            }
-        }
-        self.put(offset, bytes);
-    }
-
-    fn grow(&mut self, end: usize) {
-        self.length = self.length.max(end);
-        let pages = self.length.div_ceil(PAGE_BYTES);
-        if self.pages.len() < pages {
-            self.pages.resize(pages, None);
-        }
-    }
-
-    fn sector(&self, sector: usize) -> Sector {
-        let mut bytes = [0; SECTOR_BYTES];
-        let (page, within) = (sector * SECTOR_BYTES / PAGE_BYTES, sector * SECTOR_BYTES % PAGE_BYTES);
-        if let Some(page) = &self.pages[page] {
-            bytes.copy_from_slice(&page.bytes[within..within + SECTOR_BYTES]);
-        }
-        bytes
-    }
-
-    /// Changes bytes where they are.
-    fn put(&mut self, offset: usize, bytes: &[u8]) {
-        let mut at = 0;
-        while at < bytes.len() {
-            let (page, within) = ((offset + at) / PAGE_BYTES, (offset + at) % PAGE_BYTES);
-            let length = (PAGE_BYTES - within).min(bytes.len() - at);
-            let changed = self.pages[page].get_or_insert_with(Page::zeroed);
-            let changed = Rc::make_mut(changed);
-            changed.bytes[within..within + length].copy_from_slice(&bytes[at..at + length]);
-            changed.hash.set(None);
-            at += length;
-        }
-    }
-
-    fn is_clean(&self) -> bool {
-        self.older.is_empty() && self.synced_length == self.length
-    }
-
-    fn sync(&mut self) {
-        self.older.clear();
-        self.synced_length = self.length;
-    }
-
-    fn sync_range(&mut self, offset: usize, length: usize) {
-        let end = offset + length;
-        self.older
-            .retain(|sector, _| *sector < offset / SECTOR_BYTES || *sector >= end.div_ceil(SECTOR_BYTES));
-        self.synced_length = self.synced_length.max(end);
-    }
-
-    fn drop_dirty(&mut self) {
-        for (sector, versions) in core::mem::take(&mut self.older) {
-            self.dropped.entry(sector).or_default().extend(versions);
-        }
-    }
-
-    /// Every unsynced sector with its versions before the present one.
-    fn dirty(&self) -> std::borrow::Cow<'_, Older> {
-        if self.dropped.is_empty() {
-            return std::borrow::Cow::Borrowed(&self.older);
-        }
-        let mut dirty = self.dropped.clone();
-        for (sector, versions) in &self.older {
-            dirty.entry(*sector).or_default().extend(versions);
-        }
-        std::borrow::Cow::Owned(dirty)
-    }
-
-    fn crash(self: &Rc<Self>, chosen: &mut &[usize]) -> Rc<Self> {
-        if self.is_clean() && self.dropped.is_empty() {
-            return Rc::clone(self);
-        }
-        let mut after = Self { pages: self.pages.clone(), ..Self::default() };
-        let mut length = self.synced_length;
-        for (&sector, versions) in self.dirty().iter() {
-            let (choice, rest) = chosen.split_first().expect("there is a choice for each sector");
-            *chosen = rest;
-            match versions.get(*choice) {
-                Some(version) => after.put(sector * SECTOR_BYTES, version),
-                None => length = length.max(self.length.min((sector + 1) * SECTOR_BYTES)),
-            }
-        }
-        after.truncate(length);
-        Rc::new(after)
-    }
-
-    fn truncate(&mut self, length: usize) {
-        self.pages.truncate(length.div_ceil(PAGE_BYTES));
-        // What is behind the end would be found again if the file grew.
-        let end = self.pages.len() * PAGE_BYTES;
-        if length < end {
-            self.put(length, &[0; PAGE_BYTES][..end - length]);
-        }
-        (self.length, self.synced_length) = (length, length);
-    }
-
-    fn hash(&self) -> u64 {
-        let numbered = (1_u64..).zip(&self.pages);
-        let of_page = |(number, page): (u64, &Option<Rc<Page>>)| {
-            let hash = page.as_ref().map_or(0, |page| page.hash());
-            if hash == 0 { 0 } else { mix(hash ^ number) }
-        };
-        numbered.map(of_page).fold(mix(self.length as u64), u64::wrapping_add)
-    }
-}
-
-impl Page {
-    fn zeroed() -> Rc<Self> {
-        Rc::new(Self { bytes: [0; PAGE_BYTES], hash: Cell::new(Some(0)) })
-    }
-
-    /// 0 for a page of zeros, written or not.
-    fn hash(&self) -> u64 {
-        if let Some(hash) = self.hash.get() {
-            return hash;
-        }
-        let word = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk);
-        let hash = self.bytes.as_chunks().0.iter().fold(0, |hash: u64, chunk| {
-            (hash.rotate_left(5) ^ word(chunk)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        });
-        self.hash.set(Some(hash));
-        hash
-    }
-}
-
 fn name_word(name: FileName) -> u64 {
     let (kind, number) = match name {
         FileName::Segment { first_seq } => (1, first_seq.0),
@@ -579,12 +395,6 @@ fn name_word(name: FileName) -> u64 {
         FileName::SnapshotTemp { seq } => (5, seq.0),
     };
     mix(number ^ kind << 56)
-}
-
-const fn mix(word: u64) -> u64 {
-    let word = (word ^ word >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    let word = (word ^ word >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    word ^ word >> 32
 }
 
 fn to_usize(number: u64) -> usize {
