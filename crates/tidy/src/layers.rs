@@ -126,6 +126,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "chain",
+        directory: "crates/chain",
+        is_pure: false,
+        members: &[],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "loadtest",
         directory: "loadtest",
         is_pure: false,
@@ -164,6 +172,7 @@ pub const LAYERS: &[Layer] = &[
             "engine",
             "storage",
             "server",
+            "chain",
             "loadtest",
         ],
         foreign: &[],
