@@ -332,13 +332,14 @@ impl Run {
         Ok(())
     }
 
-    /// p99 at half of the packed rate, with and without a snapshot always in the making.
+    /// p99 at half of the knee, with and without a snapshot always in the making.
     fn snapshots(&mut self) -> anyhow::Result<()> {
-        let knee = self.figure("lock_os_batched_per_s")?;
         let lasting = self.scale.lasting;
         let without =
             self.bench(Setting { snapshot_records: u64::MAX / 2, ..Setting::new(Durability::Os) })?;
         let with = self.bench(Setting { snapshot_records: 1, ..Setting::new(Durability::Os) })?;
+        let knee = knee(&without, self.figure("lock_os_batched_per_s")?, lasting)?;
+        self.put("steady_knee_per_s", json!(round(knee)));
         let mut series = Series::default();
         for _ in 0..self.scale.repeat {
             series.add("steady_p99_us", without.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
@@ -376,6 +377,20 @@ impl Series {
         }
         move |key| medians[key]
     }
+}
+
+/// The knee of a steady load: the highest tenth of `most` requests a second up to which the median stays below three times
+/// that of the lowest one. The median, since the tail is the machine's as much as ours.
+fn knee(bench: &Bench, most: f64, lasting: Duration) -> anyhow::Result<f64> {
+    let tenth = most / 10.0;
+    let idle = bench.at_rate(CLIENT_CORE, tenth, lasting)?.p50_us;
+    for tenths in 2..=10_u8 {
+        let rate = tenth * f64::from(tenths);
+        if bench.at_rate(CLIENT_CORE, rate, lasting)?.p50_us > 3.0 * idle {
+            return Ok(rate - tenth);
+        }
+    }
+    Ok(most)
 }
 
 fn echo_configs(bench: &Bench) -> anyhow::Result<(quinn::ServerConfig, quinn::ClientConfig)> {
