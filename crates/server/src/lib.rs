@@ -30,7 +30,7 @@ pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};
 pub use frames::{Frame, FrameBuffer};
-pub use release::{ReleaseDomain, address_of, release_leaf, release_node};
+pub use release::{address_of, is_genuine_release};
 pub use server::{Running, Server, ShardEnd, ShardStart, StartError, StartFailure};
 pub use shard::{KeeperError, ShardError, StartJournalError};
 pub use storage::IoMode;

@@ -4,69 +4,22 @@
 //! data), so that a merchant can sign with an Ethereum wallet and a contract can check the same signature.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
-use sha3::{Digest, Keccak256};
-use surety_protocol::{Address, EngineId, Record, ReleaseEntry, ReleaseGroup, long};
+use settlement::{Domain, Hash, keccak, release_root};
+use surety_protocol::{Address, PartitionHandle, Record, ReleaseGroup, TenantId, long};
 
-type Hash = [u8; 32];
-
-/// Which engine, on which chain, the merchant's signature is meant for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReleaseDomain {
-    /// The settlement's chain; 0 without one.
-    pub chain_id: u64,
-    /// The settlement's contract; zero without one.
-    pub contract: Address,
-    /// The engine.
-    pub engine: EngineId,
-}
-
-impl ReleaseDomain {
-    /// What is signed for a root.
-    #[must_use]
-    pub fn digest(&self, root: &Hash) -> Hash {
-        let structure = keccak(&[&keccak(&[b"ReleaseGroup(bytes32 root)"]), root]);
-        keccak(&[&[0x19, 0x01], &self.separator(), &structure])
-    }
-
-    /// True if the records are a release group whose paths lead to its root, and whose root is signed by its key.
-    #[must_use]
-    pub fn is_genuine(&self, records: &[Record]) -> bool {
-        let group = long::join(records).ok().and_then(|payload| ReleaseGroup::from_bytes(&payload).ok());
-        group.is_some_and(|group| self.verifies(&group))
-    }
-
-    fn verifies(&self, group: &ReleaseGroup) -> bool {
-        group.entries.iter().all(|entry| climb(entry) == group.root)
-            && signer(&self.digest(&group.root), &group.signature) == Some(group.key)
-    }
-
-    fn separator(&self) -> Hash {
-        const TYPE: &[u8] =
-            b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)";
-        keccak(&[
-            &keccak(&[TYPE]),
-            &keccak(&[b"Surety"]),
-            &keccak(&[b"1"]),
-            &word(&self.chain_id.to_be_bytes()),
-            &word(&self.contract.0),
-            &word(&self.engine.0.to_be_bytes()),
-        ])
-    }
-}
-
-/// The leaf of a lock: hashed twice, so that no inner node can pass for one.
+/// True if the records are a release group whose paths lead to its root, and whose root is signed by its key for this domain.
+/// The locks are those of `tenant`, who sends it, unless the group names another.
 #[must_use]
-pub fn release_leaf(entry: &ReleaseEntry) -> Hash {
-    let lock = word(&entry.lock.0.to_be_bytes());
-    let version = word(&entry.version.to_be_bytes());
-    let still_owed = word(&entry.still_owed.0.to_be_bytes());
-    keccak(&[&keccak(&[&lock, &version, &still_owed])])
+pub fn is_genuine_release(domain: &Domain, tenant: TenantId, records: &[Record]) -> bool {
+    let Some(head) = records.first() else { return false };
+    let tenant = if head.tenant == TenantId(0) { tenant } else { head.tenant };
+    let group = long::join(records).ok().and_then(|payload| ReleaseGroup::from_bytes(&payload).ok());
+    group.is_some_and(|group| verifies(domain, tenant, head.partition, &group))
 }
 
-/// The node above two others.
-#[must_use]
-pub fn release_node(left: &Hash, right: &Hash) -> Hash {
-    keccak(&[left, right])
+fn verifies(domain: &Domain, tenant: TenantId, partition: PartitionHandle, group: &ReleaseGroup) -> bool {
+    group.entries.iter().all(|entry| release_root(tenant, partition, entry) == group.root)
+        && signer(&domain.release_group_digest(&group.root), &group.signature) == Some(group.key)
 }
 
 /// The address that belongs to a public key.
@@ -77,16 +30,6 @@ pub fn address_of(key: &VerifyingKey) -> Address {
     let mut address = [0; 20];
     address.copy_from_slice(&hash[12..]);
     Address(address)
-}
-
-fn climb(entry: &ReleaseEntry) -> Hash {
-    entry.path.iter().enumerate().fold(release_leaf(entry), |here, (level, sibling)| {
-        if entry.index >> level & 1 == 0 {
-            release_node(&here, sibling)
-        } else {
-            release_node(sibling, &here)
-        }
-    })
 }
 
 /// Whose signature it is; none for one that is not in the one form that the contract accepts.
@@ -101,27 +44,20 @@ fn signer(digest: &Hash, signature: &[u8; 65]) -> Option<Address> {
     Some(address_of(&key))
 }
 
-/// A number or address as a word of 32 bytes.
-fn word(bytes: &[u8]) -> Hash {
-    let mut word = [0; 32];
-    word[32 - bytes.len()..].copy_from_slice(bytes);
-    word
-}
-
-fn keccak(parts: &[&[u8]]) -> Hash {
-    let mut hasher = Keccak256::new();
-    parts.iter().for_each(|part| hasher.update(part));
-    hasher.finalize().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use k256::ecdsa::SigningKey;
-    use surety_protocol::{Amount, Id, Kind, PartitionHandle};
+    use settlement::{release_leaf, release_node};
+    use surety_protocol::{Amount, EngineId, Id, Kind, ReleaseEntry};
 
-    const DOMAIN: ReleaseDomain =
-        ReleaseDomain { chain_id: 31337, contract: Address([9; 20]), engine: EngineId(5) };
+    const DOMAIN: Domain = Domain { chain_id: 31337, contract: Address([9; 20]), engine: EngineId(5) };
+    const TENANT: TenantId = TenantId(7);
+    const PARTITION: PartitionHandle = PartitionHandle(1);
+
+    fn is_genuine(records: &[Record]) -> bool {
+        is_genuine_release(&DOMAIN, TENANT, records)
+    }
 
     fn key() -> SigningKey {
         SigningKey::from_slice(&[7; 32]).unwrap()
@@ -145,24 +81,22 @@ mod tests {
             path: Vec::new(),
         };
         let mut entries: Vec<ReleaseEntry> = (0..4).map(entry).collect();
-        let leaves: Vec<Hash> = entries.iter().map(release_leaf).collect();
+        let leaves: Vec<Hash> = entries.iter().map(|entry| release_leaf(TENANT, PARTITION, entry)).collect();
         let nodes = [release_node(&leaves[0], &leaves[1]), release_node(&leaves[2], &leaves[3])];
         for (index, entry) in entries.iter_mut().enumerate() {
             entry.path = vec![leaves[index ^ 1], nodes[(index / 2) ^ 1]];
         }
         let root = release_node(&nodes[0], &nodes[1]);
-        let signature = sign(&key(), &DOMAIN.digest(&root));
+        let signature = sign(&key(), &DOMAIN.release_group_digest(&root));
         ReleaseGroup { key: address_of(key().verifying_key()), root, signature, entries }
     }
 
     fn records(group: &ReleaseGroup) -> Vec<Record> {
-        long::split(Kind::ReleaseGroup, Id(1), PartitionHandle(1), 4, &group.to_bytes())
+        long::split(Kind::ReleaseGroup, Id(1), PARTITION, 4, &group.to_bytes())
     }
 
     #[test]
-    fn keccak_is_the_one_of_ethereum() {
-        let hex: String = keccak(&[b""]).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470");
+    fn an_address_is_that_of_its_key() {
         // The first account of every development chain.
         let secret = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
         let bytes: Vec<u8> =
@@ -174,10 +108,10 @@ mod tests {
 
     #[test]
     fn a_signed_group_and_every_part_of_it_is_genuine() {
-        assert!(DOMAIN.is_genuine(&records(&group())));
+        assert!(is_genuine(&records(&group())));
         for entry in group().entries {
             let part = ReleaseGroup { entries: vec![entry], ..group() };
-            assert!(DOMAIN.is_genuine(&records(&part)));
+            assert!(is_genuine(&records(&part)));
         }
     }
 
@@ -186,7 +120,7 @@ mod tests {
         let check = |what, alter: fn(&mut ReleaseGroup)| {
             let mut group = group();
             alter(&mut group);
-            assert!(!DOMAIN.is_genuine(&records(&group)), "{what}");
+            assert!(!is_genuine(&records(&group)), "{what}");
         };
         check("key", |group| group.key.0[0] ^= 1);
         check("root", |group| group.root[0] ^= 1);
@@ -206,12 +140,20 @@ mod tests {
     fn a_signature_counts_for_one_engine_and_in_one_form() {
         let signed = records(&group());
         for other in [
-            ReleaseDomain { chain_id: 1, ..DOMAIN },
-            ReleaseDomain { contract: Address([8; 20]), ..DOMAIN },
-            ReleaseDomain { engine: EngineId(6), ..DOMAIN },
+            Domain { chain_id: 1, ..DOMAIN },
+            Domain { contract: Address([8; 20]), ..DOMAIN },
+            Domain { engine: EngineId(6), ..DOMAIN },
         ] {
-            assert!(!other.is_genuine(&signed), "{other:?}");
+            assert!(!is_genuine_release(&other, TENANT, &signed), "{other:?}");
         }
+        // Or for another tenant's lock, or one in another partition, that has the same id.
+        assert!(!is_genuine_release(&DOMAIN, TenantId(8), &signed));
+        let mut named = signed.clone();
+        named[0].tenant = TENANT;
+        assert!(is_genuine_release(&DOMAIN, TenantId(0), &named));
+        let mut elsewhere = signed;
+        elsewhere[0].partition = PartitionHandle(2);
+        assert!(!is_genuine(&elsewhere));
         // The same signature with the other root of the square, which the contract refuses too.
         let mut high = group();
         let signature = Signature::from_slice(&high.signature[..64]).unwrap();
@@ -219,14 +161,14 @@ mod tests {
         let flipped = Signature::from_scalars(r.to_bytes(), (-*s).to_bytes()).unwrap();
         high.signature[..64].copy_from_slice(&flipped.to_bytes());
         high.signature[64] = 27 + (28 - high.signature[64]);
-        assert!(!DOMAIN.is_genuine(&records(&high)));
+        assert!(!is_genuine(&records(&high)));
     }
 
     #[test]
     fn what_is_no_group_is_not_genuine() {
-        assert!(!DOMAIN.is_genuine(&[]));
+        assert!(!is_genuine(&[]));
         let mut cut = records(&group());
         cut.pop();
-        assert!(!DOMAIN.is_genuine(&cut));
+        assert!(!is_genuine(&cut));
     }
 }

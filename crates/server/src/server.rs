@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
+use settlement::Domain;
 use storage::{DataDirectory, IoMode, OpenDirectoryError, StorageError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time};
 
@@ -17,7 +18,6 @@ use crate::clock::readings;
 use crate::config::Config;
 use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
 use crate::embedded::EmbeddedConnector;
-use crate::release::ReleaseDomain;
 use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
@@ -224,7 +224,7 @@ impl Server {
         let admin = config.admin.map(bind_admin).transpose()?;
         let ports = sockets.iter().map(|(_, address)| address.port()).collect();
         let engine = directory.metadata().engine;
-        let domain = ReleaseDomain { chain_id: config.chain_id, contract: config.contract, engine };
+        let domain = Domain { chain_id: config.chain_id, contract: config.contract, engine };
         let io = io_mode(&config, &directory)?;
         let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, io, ports, shards));
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
 use handoff::{Bell, Mailbox};
+use settlement::Domain;
 use storage::IoMode;
 use surety_protocol::limits::{RECORD_BYTES, SHARDS_MAX};
 use surety_protocol::{Caller, EngineId, Reply, Seq, ShardId, Token, sabotage};
@@ -15,7 +16,6 @@ use crate::config::{Config, Limits};
 use crate::data::Secret;
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
-use crate::release::ReleaseDomain;
 use crate::shard::Kept;
 use engine::Epochs;
 
@@ -41,7 +41,7 @@ pub(crate) enum Life {
 pub(crate) struct Shared {
     pub(crate) engine: EngineId,
     pub(crate) token_key: Secret,
-    pub(crate) domain: ReleaseDomain,
+    pub(crate) domain: Domain,
     pub(crate) durability: Durability,
     /// How the log is written.
     pub(crate) io: IoMode,
@@ -137,7 +137,7 @@ impl ShardShared {
 
 impl Shared {
     pub(crate) fn new(
-        domain: ReleaseDomain,
+        domain: Domain,
         token_key: Secret,
         config: &Config,
         io: IoMode,

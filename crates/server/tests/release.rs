@@ -5,16 +5,17 @@ mod rig;
 
 use k256::ecdsa::SigningKey;
 use rig::{Raw, Rig, TENANT, id, identity, partition};
-use server::{ReleaseDomain, address_of, release_leaf};
+use server::address_of;
+use settlement::{Domain, release_leaf};
 use surety_protocol::{Address, Amount, Code, Id, Kind, Record, ReleaseEntry, ReleaseGroup, Roles, long};
 
 /// A group of one lock, signed for the rig's engine.
-fn signed(rig: &Rig) -> ReleaseGroup {
+fn signed(rig: &Rig, shard: u16) -> ReleaseGroup {
     let key = SigningKey::from_slice(&[5; 32]).unwrap();
     let entry = ReleaseEntry { lock: Id(1), still_owed: Amount(0), version: 1, index: 0, path: Vec::new() };
-    let root = release_leaf(&entry);
-    let domain = ReleaseDomain { chain_id: 0, contract: Address([0; 20]), engine: rig.running().engine() };
-    let (signature, recovery) = key.sign_prehash_recoverable(&domain.digest(&root));
+    let root = release_leaf(TENANT, partition(shard), &entry);
+    let domain = Domain { chain_id: 0, contract: Address([0; 20]), engine: rig.running().engine() };
+    let (signature, recovery) = key.sign_prehash_recoverable(&domain.release_group_digest(&root));
     let mut bytes = [0; 65];
     bytes[..64].copy_from_slice(&signature.to_bytes());
     bytes[64] = 27 + recovery.to_byte();
@@ -32,7 +33,7 @@ async fn a_group_is_refused_unless_it_is_signed_and_forwarded_ones_too() {
     let rig = Rig::start(2);
     let mut raw = rig.authorizer(0).await;
     for shard in [0, 1] {
-        let good = signed(&rig);
+        let good = signed(&rig, shard);
         // Signed well, by somebody who is no merchant here: the ledger's word, so it got that far.
         assert_eq!(answer(&mut raw, shard, &good).await, Code::Forbidden);
         let mut forged = good.clone();
@@ -45,14 +46,14 @@ async fn a_group_is_refused_unless_it_is_signed_and_forwarded_ones_too() {
     let reader = identity(&rig, TENANT.0, Roles::READER);
     let mut reader = Raw::connect(rig.address(0), &reader).await.unwrap();
     reader.greet(TENANT, &[]).await.unwrap();
-    assert_eq!(answer(&mut reader, 0, &signed(&rig)).await, Code::NoRight);
+    assert_eq!(answer(&mut reader, 0, &signed(&rig, 0)).await, Code::NoRight);
 }
 
 #[tokio::test]
 async fn more_checks_than_are_allowed_at_a_time_are_overloaded() {
     let rig = Rig::start_with(1, |config| config.limits.releases = 2);
     let mut raw = rig.authorizer(0).await;
-    let group = signed(&rig);
+    let group = signed(&rig, 0);
     let records: Vec<Record> = (0..20)
         .flat_map(|_| long::split(Kind::ReleaseGroup, id(), partition(0), 4, &group.to_bytes()))
         .collect();

@@ -84,11 +84,11 @@ impl Word for Sums {
 pub struct PartitionLeaf {
     /// The on-chain id.
     pub partition: Hash,
-    /// H + U + P, and what is owed to merchants whose payee is not known yet.
+    /// H + U + P, and what is owed but not credited yet.
     pub locked: u128,
     /// All that was ever owed out of the partition: credits and booked guarantees.
     pub debit: u128,
-    /// The part of `debit` that went to suppliers.
+    /// All withdrawals of suppliers, ever.
     pub exits: u128,
     /// The highest number of a requested exit that the ledger has answered.
     pub exit_nonce: u64,
@@ -149,7 +149,7 @@ pub struct SupplierLeaf {
     pub supplier: Address,
     /// Present units.
     pub units: u128,
-    /// All that was ever credited to it for withdrawals.
+    /// All that it has ever withdrawn.
     pub paid_out: u128,
 }
 

@@ -5,8 +5,23 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+mod batch;
+mod bytes;
+mod certificate;
+mod data;
 mod hash;
 mod leaf;
+mod release;
+mod tree;
+mod typed_data;
 
+pub use batch::{Batch, Positions, Roots};
+pub use certificate::{Certificate, CertifiedLock, GroupSize, LOCK_GROUP_MAX, LOCK_PATH_MAX, LockGroup};
+pub use data::{BatchData, DataError};
 pub use hash::{Hash, NO_HASH, Word, keccak};
 pub use leaf::{ConsumedLeaf, LockId, PartitionLeaf, PayeeLeaf, Sums, SupplierLeaf};
+pub use release::{release_leaf, release_node, release_root};
+pub use tree::{Node, PlainTree, SumNode, SumTree, Tree, plain_root, sum_root};
+pub use typed_data::Domain;

@@ -80,8 +80,13 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/settlement",
         is_pure: true,
         members: &["surety-protocol"],
-        foreign: &[("sha3", "Keccak-256, which contracts hash with"), ("thiserror", "error enums")],
-        members_in_tests: &[],
+        foreign: &[
+            ("sha3", "Keccak-256, which contracts hash with"),
+            ("ruint", "256-bit products of values and prices"),
+            ("thiserror", "error enums"),
+        ],
+        // What is netted is held against the ledger itself.
+        members_in_tests: &["ledger"],
     },
     Layer {
         package: "simulator",
@@ -121,7 +126,16 @@ pub const LAYERS: &[Layer] = &[
         package: "server",
         directory: "crates/server",
         is_pure: false,
-        members: &["surety-protocol", "surety-client", "ledger", "wal", "engine", "handoff", "storage"],
+        members: &[
+            "surety-protocol",
+            "surety-client",
+            "ledger",
+            "wal",
+            "engine",
+            "settlement",
+            "handoff",
+            "storage",
+        ],
         foreign: &[],
         members_in_tests: &[],
     },

@@ -42,6 +42,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
 use crate::limiter::Limiter;
+use crate::release::is_genuine_release;
 use crate::server::ShardEnd;
 use crate::shared::{Forwarded, Inbox, Life, Order, Shared};
 use crate::threads;
@@ -405,7 +406,7 @@ impl Shard {
         let domain = self.shared.domain;
         let checked = spawn_blocking(move || {
             let records: Vec<Record> = release.operation.iter().map(Record::from_bytes).collect();
-            let is_genuine = domain.is_genuine(&records);
+            let is_genuine = is_genuine_release(&domain, release.caller.tenant, &records);
             (release, is_genuine)
         });
         // A panic there must not end in an answer.
