@@ -1,0 +1,276 @@
+//! What a reader of the change stream has to remember to name payees and to state certificates: directories of merchants,
+//! prices, and the certified locks whose certificates can still be called.
+
+use alloc::collections::BTreeMap;
+
+use ruint::aliases::U256;
+use surety_protocol::{
+    Address, AssetId, ChangeBody, Flags, Kind, LockBody, MerchantBody, MerchantId, PartitionBody,
+    PartitionHandle, PriceBody, QuoteId, Record, Seq, ShardId, TenantId, Time,
+};
+
+use crate::bytes::{Reader, Truncated, Writer};
+use crate::certificate::CertifiedLock;
+use crate::hash::Hash;
+use crate::leaf::LockId;
+
+/// One whole of a collateral in base units: prices are for this much.
+const WHOLE: u128 = 1_000_000_000_000_000_000;
+
+/// A merchant, as the directory of its shard has it.
+pub(crate) type MerchantName = (ShardId, TenantId, MerchantId);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Merchant {
+    payee: Address,
+    release_key: Address,
+}
+
+/// What a partition was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    /// The on-chain id.
+    pub(crate) onchain: Hash,
+    asset: AssetId,
+}
+
+/// A certified lock that can still be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The newest statement about it.
+    pub(crate) newest: CertifiedLock,
+    /// When it ends by itself.
+    deadline: Time,
+    /// Of a lock in a quote currency: its total there; else 0.
+    value: u128,
+    quote: QuoteId,
+    /// A merchant has called it: it is kept until the chain has decided.
+    is_called: bool,
+    /// All that was ever consumed of it.
+    pub(crate) consumed: u128,
+    /// The part of it that a batch has credited.
+    pub(crate) credited: u128,
+}
+
+/// Directories, prices and certified locks. Enough by itself to make certificates from the stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    merchants: BTreeMap<MerchantName, Merchant>,
+    prices: BTreeMap<(ShardId, AssetId, QuoteId), u128>,
+    homes: BTreeMap<PartitionHandle, Home>,
+    pub(crate) certified: BTreeMap<LockId, Kept>,
+    /// Time of the last record of each shard.
+    times: BTreeMap<ShardId, Time>,
+}
+
+impl Book {
+    /// Takes the next record of a shard. Returns what is to be certified: a new certified lock, or a new version of one.
+    ///
+    /// Only locks of merchants whose payee the directory knows are certified: nobody else could be paid.
+    pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
+        let kind = record.kind().filter(|kind| *kind != Kind::Continuation)?;
+        let time = self.times.entry(shard).or_default();
+        *time = record.time.max(*time);
+        if !record.code().is_some_and(surety_protocol::Code::is_success) {
+            return None;
+        }
+        match kind {
+            Kind::MerchantSet => {
+                let MerchantBody { merchant, payee, release_key, .. } = record.body();
+                self.merchants.insert((shard, record.tenant, merchant), Merchant { payee, release_key });
+            }
+            Kind::Price => {
+                let body: PriceBody = record.body();
+                self.prices.insert((shard, body.asset, body.quote), record.amount.0);
+            }
+            Kind::PartitionCreate => {
+                let PartitionBody { onchain, asset, .. } = record.body();
+                self.homes.insert(record.partition, Home { onchain, asset });
+            }
+            Kind::Lock if record.flags().has(Flags::CERTIFIED) => return self.certify(shard, seq, record),
+            Kind::Increase => return self.certify_again(shard, seq, record),
+            Kind::Decrease => {
+                if let Some(kept) = self.kept_mut(record) {
+                    kept.value = if kept.quote == QuoteId(0) { 0 } else { record.amount.0 };
+                }
+            }
+            Kind::GuaranteeCalled => self.kept_mut(record)?.is_called = true,
+            Kind::GuaranteeDismissed | Kind::GuaranteePaid => self.kept_mut(record)?.is_called = false,
+            _ => {}
+        }
+        None
+    }
+
+    /// Where a merchant is paid, if that is known.
+    pub(crate) fn payee(&self, name: MerchantName) -> Option<Address> {
+        let merchant = self.merchants.get(&name)?;
+        (merchant.payee != Address::default()).then_some(merchant.payee)
+    }
+
+    /// What a partition was made with.
+    pub(crate) fn home(&self, partition: PartitionHandle) -> Option<&Home> {
+        self.homes.get(&partition)
+    }
+
+    /// All partitions.
+    pub(crate) fn homes(&self) -> impl Iterator<Item = (&PartitionHandle, &Home)> {
+        self.homes.iter()
+    }
+
+    /// Forgets the locks whose certificates can no longer be called: `claim_span` after their deadline, by the time of
+    /// their own shard's records.
+    pub fn forget(&mut self, claim_span: Time) {
+        let times = &self.times;
+        self.certified.retain(|lock, kept| {
+            let now = times.get(&lock.partition.shard()).copied().unwrap_or_default();
+            kept.is_called || kept.deadline.plus(claim_span) >= now
+        });
+    }
+
+    fn certify(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
+        let body: LockBody = record.body();
+        let home = self.homes.get(&record.partition)?;
+        let merchant = self.merchants.get(&(shard, record.tenant, body.merchant)).copied()?;
+        if merchant.payee == Address::default() {
+            return None;
+        }
+        let is_quoted = body.quote != QuoteId(0);
+        let value = if is_quoted { record.amount.0 } else { 0 };
+        let approved =
+            if is_quoted { self.worth(shard, home.asset, body.quote, value) } else { record.amount.0 };
+        let lock = LockId { tenant: record.tenant, partition: record.partition, id: record.id };
+        let newest = CertifiedLock {
+            lock,
+            version: 1,
+            shard,
+            seq,
+            partition: home.onchain,
+            payee: merchant.payee,
+            // Never more than what was taken, also where only a part was approved.
+            amount: approved.min(record.result.0),
+            deadline_secs: seconds(body.deadline),
+            release_key: merchant.release_key,
+        };
+        let kept = Kept {
+            newest,
+            deadline: body.deadline,
+            value,
+            quote: body.quote,
+            is_called: false,
+            consumed: 0,
+            credited: 0,
+        };
+        self.certified.insert(lock, kept);
+        Some(newest)
+    }
+
+    fn certify_again(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
+        let body: ChangeBody = record.body();
+        let asset = self.homes.get(&record.partition)?.asset;
+        let old = *self.kept_mut(record)?;
+        let rise = record.amount.0.saturating_sub(old.value);
+        let amount = if old.quote == QuoteId(0) {
+            record.amount.0
+        } else {
+            old.newest.amount + self.worth(shard, asset, old.quote, rise).min(record.result.0)
+        };
+        let kept = self.kept_mut(record)?;
+        kept.value = if old.quote == QuoteId(0) { 0 } else { record.amount.0 };
+        kept.deadline = body.deadline;
+        kept.newest.version = body.version.saturating_add(1);
+        kept.newest.shard = shard;
+        kept.newest.seq = seq;
+        kept.newest.amount = amount;
+        kept.newest.deadline_secs = seconds(body.deadline);
+        Some(kept.newest)
+    }
+
+    fn kept_mut(&mut self, record: &Record) -> Option<&mut Kept> {
+        let ChangeBody { lock, .. } = record.body();
+        self.certified.get_mut(&LockId { tenant: record.tenant, partition: record.partition, id: lock })
+    }
+
+    /// `floor(value / price)` in collateral, without any margin; 0 without a price.
+    fn worth(&self, shard: ShardId, asset: AssetId, quote: QuoteId, value: u128) -> u128 {
+        let price = self.prices.get(&(shard, asset, quote)).copied().unwrap_or(0);
+        if price == 0 {
+            return 0;
+        }
+        u128::try_from(U256::from(value) * U256::from(WHOLE) / U256::from(price)).unwrap_or(u128::MAX)
+    }
+}
+
+fn seconds(time: Time) -> u64 {
+    time.0 / Time::from_secs(1).0
+}
+
+/// The book's part of a snapshot.
+impl Book {
+    pub(crate) fn write(&self, to: &mut Writer) {
+        to.map(&self.merchants, |to, (shard, tenant, merchant), entry| {
+            to.u16(shard.0).u32(tenant.0).u64(merchant.0).raw(&entry.payee.0).raw(&entry.release_key.0);
+        });
+        to.map(&self.prices, |to, (shard, asset, quote), price| {
+            to.u16(shard.0).u32(asset.0).u16(quote.0).u128(*price);
+        });
+        to.map(&self.homes, |to, partition, home| {
+            to.u64(partition.0).raw(&home.onchain).u32(home.asset.0);
+        });
+        to.map(&self.certified, |to, _, kept| kept.write(to));
+        to.map(&self.times, |to, shard, time| {
+            to.u16(shard.0).u64(time.0);
+        });
+    }
+
+    pub(crate) fn read_from(from: &mut Reader<'_>) -> Result<Self, Truncated> {
+        Ok(Self {
+            merchants: from.map(|from| {
+                let name = (ShardId(from.u16()?), TenantId(from.u32()?), MerchantId(from.u64()?));
+                Ok((name, Merchant { payee: Address(from.array()?), release_key: Address(from.array()?) }))
+            })?,
+            prices: from.map(|from| {
+                let name = (ShardId(from.u16()?), AssetId(from.u32()?), QuoteId(from.u16()?));
+                Ok((name, from.u128()?))
+            })?,
+            homes: from.map(|from| {
+                let partition = PartitionHandle(from.u64()?);
+                Ok((partition, Home { onchain: from.array()?, asset: AssetId(from.u32()?) }))
+            })?,
+            certified: from.map(|from| Kept::read(from).map(|kept| (kept.newest.lock, kept)))?,
+            times: from.map(|from| Ok((ShardId(from.u16()?), Time(from.u64()?))))?,
+        })
+    }
+}
+
+impl Kept {
+    fn write(&self, to: &mut Writer) {
+        let lock = &self.newest;
+        to.raw(&crate::hash::Word::word(&lock.lock)).u16(lock.version).u16(lock.shard.0).u64(lock.seq.0);
+        to.raw(&lock.partition).raw(&lock.payee.0).u128(lock.amount).u64(lock.deadline_secs);
+        to.raw(&lock.release_key.0).u64(self.deadline.0).u128(self.value).u16(self.quote.0);
+        to.u8(u8::from(self.is_called)).u128(self.consumed).u128(self.credited);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
+        let newest = CertifiedLock {
+            lock: LockId::from_word(&from.array()?).ok_or(Truncated)?,
+            version: from.u16()?,
+            shard: ShardId(from.u16()?),
+            seq: Seq(from.u64()?),
+            partition: from.array()?,
+            payee: Address(from.array()?),
+            amount: from.u128()?,
+            deadline_secs: from.u64()?,
+            release_key: Address(from.array()?),
+        };
+        Ok(Self {
+            newest,
+            deadline: Time(from.u64()?),
+            value: from.u128()?,
+            quote: QuoteId(from.u16()?),
+            is_called: from.u8()? != 0,
+            consumed: from.u128()?,
+            credited: from.u128()?,
+        })
+    }
+}
