@@ -14,6 +14,7 @@ mod certificate;
 mod data;
 mod hash;
 mod leaf;
+pub mod life;
 mod money;
 mod netting;
 mod release;

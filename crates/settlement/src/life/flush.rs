@@ -1,0 +1,69 @@
+//! When to seal: as late as is safe, since netting is better the more it nets.
+
+use surety_protocol::Time;
+
+/// What waits for the next batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pile {
+    /// Records that were netted; without any there is nothing to seal.
+    pub records: u64,
+    /// Owed and not published, in base units.
+    pub value: u128,
+    /// How long the oldest of it has waited.
+    pub age: Time,
+    /// A supplier has asked to leave on chain, or a guarantee has been called.
+    pub is_urgent: bool,
+}
+
+/// When a pile is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushPolicy {
+    /// At this age.
+    pub age_max: Time,
+    /// Or with so much unpublished, in base units.
+    pub value_max: u128,
+    /// Or with so many records.
+    pub records_max: u64,
+    /// Or from this age on, while blocks are cheaper than their hourly mean.
+    pub cheap_age: Time,
+}
+
+impl FlushPolicy {
+    /// True if the pile is to be sealed now.
+    #[must_use]
+    pub const fn is_due(&self, pile: &Pile, base_fee: u128, base_fee_mean: u128) -> bool {
+        let is_cheap = base_fee < base_fee_mean && pile.age.0 >= self.cheap_age.0;
+        pile.records > 0
+            && (pile.is_urgent
+                || pile.age.0 >= self.age_max.0
+                || pile.value >= self.value_max
+                || pile.records >= self.records_max
+                || is_cheap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pile_is_flushed_for_any_one_reason() {
+        let policy = FlushPolicy {
+            age_max: Time::from_secs(600),
+            value_max: 1_000,
+            records_max: 100,
+            cheap_age: Time::from_secs(60),
+        };
+        let young = Pile { records: 1, value: 1, age: Time::from_secs(59), is_urgent: false };
+        let check =
+            |pile, base_fee, expect| assert_eq!(policy.is_due(&pile, base_fee, 50), expect, "{pile:?}");
+        check(young, 10, false);
+        check(Pile { age: Time::from_secs(60), ..young }, 50, false);
+        check(Pile { age: Time::from_secs(60), ..young }, 49, true);
+        check(Pile { age: Time::from_secs(600), ..young }, 50, true);
+        check(Pile { value: 1_000, ..young }, 50, true);
+        check(Pile { records: 100, ..young }, 50, true);
+        check(Pile { is_urgent: true, ..young }, 50, true);
+        check(Pile { records: 0, is_urgent: true, ..young }, 50, false);
+    }
+}
