@@ -10,9 +10,9 @@ use std::env;
 
 use chain::{Chain, Rules};
 use settlement::life::{
-    Action, Attempt, Entry, FeePolicy, FlushPolicy, Halt, Log, Pile, Policy, Refusal, next_action,
+    Action, Attempt, Entry, FeePolicy, FlushPolicy, Halt, Log, Pile, Policy, Purpose, Refusal, next_action,
 };
-use settlement::{Domain, Hash, NettingConfig, Sealer, keccak};
+use settlement::{Domain, NettingConfig, Sealer, keccak};
 use surety_protocol::{Address, EngineId, Record, Seq, ShardId, Time};
 
 const DOMAIN: Domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
@@ -101,14 +101,44 @@ impl Settler {
     }
 }
 
+/// How often what is hard has happened: a campaign in which it has not shows nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    crashes: u64,
+    batches_reorged_out: u64,
+    foreign: u64,
+    replaced: u64,
+    cancelled: u64,
+    resealed: u64,
+    booked: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.crashes += other.crashes;
+        self.batches_reorged_out += other.batches_reorged_out;
+        self.foreign += other.foreign;
+        self.replaced += other.replaced;
+        self.cancelled += other.cancelled;
+        self.resealed += other.resealed;
+        self.booked += other.booked;
+    }
+
+    fn is_complete(&self, rules: Rules) -> bool {
+        let common = [self.crashes, self.batches_reorged_out, self.replaced, self.booked];
+        let interfered = [self.foreign, self.cancelled, self.resealed];
+        common.iter().all(|count| *count > 0)
+            && (rules == Rules::Unchecked || interfered.iter().all(|count| *count > 0))
+    }
+}
+
 /// One schedule.
 struct World {
     random: Random,
     chain: Chain,
     settler: Settler,
     now: Time,
-    /// What the ledger has booked.
-    booked: Vec<(u64, Hash)>,
+    tally: Tally,
     faults: bool,
     may_interfere: bool,
 }
@@ -120,14 +150,14 @@ impl World {
             chain: Chain::new(rules, DOMAIN.separator()),
             settler: Settler::new(),
             now: Time::from_secs(1_000_000),
-            booked: Vec::new(),
+            tally: Tally::default(),
             faults: true,
             may_interfere: rules == Rules::Checked,
         }
     }
 
     /// Runs with faults, then without, and looks at what became of it.
-    fn run(mut self, seed: u64) {
+    fn run(mut self, seed: u64) -> Tally {
         for _ in 0..120 {
             self.happen();
             self.step();
@@ -142,9 +172,10 @@ impl World {
                 break;
             }
         }
+        assert_eq!(self.chain.doubles(), 0, "seed {seed}: a batch was applied twice");
         assert_eq!(self.settler.log.halt(), None, "seed {seed}: halted");
         assert!(self.is_settled(), "seed {seed}: not everything is settled");
-        assert_eq!(self.chain.doubles(), 0, "seed {seed}: a batch was applied twice");
+        self.tally
     }
 
     /// Every record of the stream is in a booked batch.
@@ -165,12 +196,15 @@ impl World {
             9 => {
                 let depth = self.random.below(6);
                 let keep = self.random.below(3) != 0;
-                self.chain.reorg(depth, keep);
+                self.tally.batches_reorged_out += self.chain.reorg(depth, keep);
             }
             10 => self.chain.drop_one(self.random.next()),
             11 => self.chain.set_base_fee([5, 20, 80, 300][usize::try_from(self.random.below(4)).unwrap()]),
-            12 => self.settler.crash(),
-            13 if self.may_interfere => self.chain.foreign(),
+            12 => self.crash(),
+            13 if self.may_interfere => {
+                self.tally.foreign += 1;
+                self.chain.foreign();
+            }
             14 if self.may_interfere => self.chain.refuse(self.random.one_in(2)),
             _ => {}
         }
@@ -201,7 +235,7 @@ impl World {
         let killed_before = self.faults && self.random.one_in(25);
         let killed_after = self.faults && self.random.one_in(25);
         if killed_before {
-            return self.settler.crash();
+            return self.crash();
         }
         match action {
             Action::Wait => {}
@@ -214,6 +248,9 @@ impl World {
                 let raw = chain::sign(&self.settler.log, seq, purpose, nonce, fees);
                 let hash = keccak(&[&raw, &head]);
                 let at = self.now;
+                self.tally.replaced +=
+                    u64::from(self.settler.log.attempts().iter().any(|old| old.nonce == nonce));
+                self.tally.cancelled += u64::from(purpose == Purpose::Cancel);
                 let attempt = Attempt { seq, purpose, nonce, fees, at, block, hash, raw };
                 self.settler.append(Entry::Attempt(attempt));
             }
@@ -228,11 +265,12 @@ impl World {
             Action::Book { seq } => {
                 let head = self.settler.log.sealed(seq).unwrap().batch.head();
                 assert!(self.chain.is_final(seq, head), "batch {seq} is booked before it is final");
-                self.booked.push((seq, head));
+                self.tally.booked += 1;
                 self.settler.append(Entry::Booked { seq });
             }
             Action::Hold { seq, refusal } => self.settler.append(Entry::Held { seq, refusal }),
             Action::Reseal { from } => {
+                self.tally.resealed += 1;
                 let before = usize::try_from(from - 1).unwrap();
                 self.settler.append(Entry::Dropped { from });
                 self.settler.snapshots.truncate(before + 1);
@@ -243,17 +281,25 @@ impl World {
             Action::Halt(halt) => self.settler.append(Entry::Halted(halt)),
         }
         if killed_after {
-            self.settler.crash();
+            self.crash();
         }
+    }
+
+    fn crash(&mut self) {
+        self.tally.crashes += 1;
+        self.settler.crash();
     }
 }
 
 fn schedules(rules: Rules) {
-    let number = |name: &str, default| env::var(name).map_or(default, |text| text.parse().unwrap());
-    let first: u64 = number("SETTLEMENT_SEED", 1);
-    for seed in first..first + number("SETTLEMENT_SCHEDULES", 5_000) {
-        World::new(seed, rules).run(seed);
+    let number = |name: &str, default: u64| env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (first, count) = (number("SETTLEMENT_SEED", 1), number("SETTLEMENT_SCHEDULES", 5_000));
+    let mut tally = Tally::default();
+    for seed in first..first + count {
+        tally.add(World::new(seed, rules).run(seed));
     }
+    println!("{count} schedules, {rules:?}: {tally:?}");
+    assert!(count < 1_000 || tally.is_complete(rules), "something never happened: {tally:?}");
 }
 
 #[test]

@@ -137,8 +137,10 @@ impl Chain {
         self.finalized = self.finalized.max(self.blocks.len().saturating_sub(1 + FINALITY));
     }
 
-    /// The newest blocks are replaced by empty ones; their transactions go back to the pool, or are lost.
-    pub fn reorg(&mut self, depth: u64, keep: bool) {
+    /// The newest blocks are replaced by empty ones; their transactions go back to the pool, or are lost. Says how many batches
+    /// are no longer applied.
+    pub fn reorg(&mut self, depth: u64, keep: bool) -> u64 {
+        let before = self.top().applied.len();
         let depth = usize::try_from(depth).unwrap().min(self.blocks.len() - 1 - self.finalized);
         let height = self.blocks.len();
         let gone = self.blocks.split_off(height - depth);
@@ -150,6 +152,7 @@ impl Chain {
             let empty = Block { txs: Vec::new(), ..self.top().clone() };
             self.push(empty);
         }
+        (before - self.top().applied.len()) as u64
     }
 
     /// The pool forgets a transaction.

@@ -36,7 +36,7 @@ const fn bug(
     Bug { name, breaks, package, target, test }
 }
 
-/// All of them: log, recovery, snapshots, the reply gate, time, idempotency, tenancy, money, files, server, client.
+/// All of them: log, recovery, snapshots, the reply gate, time, idempotency, tenancy, money, settlement, files, server, client.
 #[rustfmt::skip]
 pub const BUGS: &[Bug] = &[
     // The log.
@@ -139,6 +139,15 @@ pub const BUGS: &[Bug] = &[
         ("ledger", "stake", "a_lock_may_not_use_what_is_due_to_leave_before_it_ends")),
     bug(("unit-value-ignores-the-deficit", "a loss counts in what a unit is worth"),
         ("ledger", "stake", "a_deposit_in_a_deficit_buys_at_what_the_units_have_left")),
+    // Settlement.
+    bug(("fresh-nonce-after-a-crash", "a batch has one nonce"),
+        ("settlement", "schedules", "nonces_alone_apply_nothing_twice")),
+    bug(("attempts-not-logged", "what was signed is logged before it is sent"),
+        ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
+    bug(("contract-takes-any-batch", "the contract takes a batch once"),
+        ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
+    bug(("booked-before-final", "what is booked is final"),
+        ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
     // Files.
     bug(("disk-error-tried-again", "after a disk error nothing is tried again"),
         ("storage", "files", "after_an_error_the_writer_does_nothing_more")),

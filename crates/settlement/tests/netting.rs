@@ -1,0 +1,477 @@
+//! What is netted of a stream is what the ledger that wrote it has: random requests, batches at random moments, restarts from
+//! snapshots, any interleaving of shards.
+#![allow(clippy::unwrap_used, clippy::large_enum_variant, reason = "a test stops at what it did not expect")]
+
+#[path = "../../ledger/tests/world/mod.rs"]
+mod world;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use settlement::*;
+use surety_protocol::*;
+use world::*;
+
+const DOMAIN: Domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
+const CONFIG: NettingConfig =
+    NettingConfig { shards: 1, salt_key: [3; 32], claim_span: Time::from_secs(1 << 30) };
+const PAYEE: Address = Address([5; 20]);
+
+/// Reads what the sealer has not read yet.
+fn follow(sealer: &mut Sealer, shard: ShardId, log: &[Record]) {
+    let from = sealer.netting().positions().0[usize::from(shard.0)].0;
+    for (seq, record) in (from + 1..).zip(&log[usize::try_from(from).unwrap()..]) {
+        sealer.read(shard, Seq(seq), record).unwrap();
+    }
+}
+
+/// Follows published batches, as anybody can.
+#[derive(Default)]
+struct Follower {
+    trees: Trees,
+    head: Option<Hash>,
+    finals: BTreeMap<PartitionHandle, u128>,
+}
+
+impl Follower {
+    fn follow(&mut self, sealed: &Sealed) {
+        let data = BatchData::from_bytes(&sealed.data).unwrap();
+        let batch = &sealed.batch;
+        assert_eq!(batch.prev_head, self.head.unwrap_or(DOMAIN.separator()));
+        assert_eq!(batch.data_hash, keccak(&[&sealed.data]));
+        self.trees.update(&data);
+        let roots = self.trees.roots(&data.positions);
+        assert_eq!(roots.state(), batch.state_root);
+        let sums = roots.partitions.sums;
+        assert_eq!((sums.locked, sums.debit), (batch.sum_locked, batch.sum_credit + batch.guaranteed_ack));
+        let credits: u128 = self.trees.payees().iter().map(|leaf| leaf.credit).sum();
+        assert_eq!(credits, batch.sum_credit);
+        for leaf in self.trees.partitions() {
+            let proof = self.trees.prove_partition(leaf.partition).unwrap();
+            let node = SumNode { hash: proof.leaf.hash(), sums: proof.leaf.sums() };
+            assert_eq!(sum_root(node, proof.index, &proof.path), Some(roots.partitions));
+        }
+        for leaf in self.trees.payees() {
+            let proof = self.trees.prove_payee(leaf.partition, leaf.payee).unwrap();
+            assert_eq!(plain_root(&proof.leaf.hash(), &proof.path), roots.payees);
+        }
+        for leaf in self.trees.suppliers() {
+            let proof = self.trees.prove_supplier(leaf.partition, leaf.supplier).unwrap();
+            assert_eq!(plain_root(&proof.leaf.hash(), &proof.path), roots.suppliers);
+        }
+        for leaf in self.trees.consumed() {
+            let proof = self.trees.prove_consumed(leaf.lock).unwrap();
+            assert_eq!(plain_root(&proof.leaf.hash(), &proof.path), roots.consumed);
+        }
+        for (handle, amount) in &sealed.finals {
+            *self.finals.entry(*handle).or_default() += amount;
+        }
+        self.head = Some(batch.head());
+    }
+}
+
+/// Holds what was netted against the ledger.
+fn compare(world: &World, sealer: &Sealer) {
+    for totals in world.ledger.partitions() {
+        let money = sealer.netting().money(totals.handle).unwrap();
+        let sums = world::Sums::from(&totals);
+        assert_eq!(
+            (money.on_chain, money.deficit, money.free, money.locked, money.owed, money.exposure),
+            (sums.on_chain, sums.deficit, sums.free, sums.locked, sums.owed, sums.exposure)
+        );
+    }
+}
+
+fn leaf_of(trees: &Trees, partition: PartitionHandle) -> PartitionLeaf {
+    let mut id = [0xcc; 32];
+    id[31] = u8::try_from(partition.number()).unwrap();
+    trees.prove_partition(id).unwrap().leaf
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Ask(Ask),
+    Wait(u64),
+    Deposit(u8, u128),
+    Withdraw(u8, u128),
+    Group(Vec<(&'static str, u128, u32)>),
+    /// With this payout limit.
+    Seal(u128),
+    Restart,
+    /// The oldest batch that is not booked becomes final.
+    Final,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let names = || prop::sample::select(vec!["a", "b", "c", "d"]);
+    let flags =
+        prop::sample::select(vec![Flags(0), Flags::CERTIFIED, Flags::CERTIFIED, Flags::FINAL, Flags::SALE]);
+    let ask = |kinds: Vec<Kind>| (prop::sample::select(kinds), names(), 1..300_u128, flags.clone(), 0..4_u16);
+    let kinds = vec![
+        Kind::Lock,
+        Kind::Lock,
+        Kind::Increase,
+        Kind::Decrease,
+        Kind::Capture,
+        Kind::Capture,
+        Kind::Release,
+        Kind::Reverse,
+        Kind::Refund,
+        Kind::Settle,
+        Kind::Consume,
+        Kind::Consume,
+        Kind::Advice,
+    ];
+    let lock = ask(kinds).prop_map(|(kind, name, amount, flags, capture)| {
+        let is_lock = kind == Kind::Lock;
+        let takes_none = matches!(kind, Kind::Release | Kind::Reverse | Kind::Settle);
+        let capture = if capture == 3 { ALL_CAPTURES } else { capture };
+        let of_capture = kind == Kind::Consume && capture != ALL_CAPTURES;
+        let (name, lock) = if is_lock { (name, "") } else { ("", name) };
+        let amount = if takes_none || of_capture { 0 } else { amount };
+        let version = if kind == Kind::Increase { 1 } else { 0 };
+        Event::Ask(Ask { lock, capture, version, flags, ..ask_of(kind, name, amount) })
+    });
+    let chain = ask(vec![Kind::GuaranteeCalled, Kind::GuaranteePaid, Kind::GuaranteeDismissed]).prop_map(
+        |(kind, name, amount, ..)| {
+            let amount = if kind == Kind::GuaranteePaid { amount } else { 0 };
+            Event::Ask(guarantee(kind, name, amount))
+        },
+    );
+    let event = prop_oneof![
+        12 => lock,
+        2 => chain,
+        1 => (prop::sample::select(vec![Kind::Deficit, Kind::Cover, Kind::WriteOff]), 1..400_u128)
+            .prop_map(|(kind, amount)| Event::Ask(operate(kind, amount))),
+        2 => (1..400_000_u64).prop_map(Event::Wait),
+        2 => (1..4_u8, 1..500_u128).prop_map(|(who, amount)| Event::Deposit(who, amount)),
+        2 => (1..4_u8, 1..500_u128).prop_map(|(who, amount)| Event::Withdraw(who, amount)),
+        1 => prop::collection::vec((names(), 0..100_u128, 0..6_u32), 1..4).prop_map(Event::Group),
+        2 => prop::sample::select(vec![0, 50, u128::MAX, u128::MAX]).prop_map(Event::Seal),
+        1 => Just(Event::Restart),
+        1 => Just(Event::Final),
+    ];
+    prop::collection::vec(event, 1..80)
+}
+
+fn ask_of(kind: Kind, name: &'static str, amount: u128) -> Ask {
+    world::ask(kind, name, amount)
+}
+
+/// Batches that are sealed and not booked, as a settler would have them.
+#[derive(Default)]
+struct Booking {
+    sealed: Vec<Sealed>,
+}
+
+impl Booking {
+    fn finalise(&mut self, world: &mut World) {
+        if self.sealed.is_empty() {
+            return;
+        }
+        let sealed = self.sealed.remove(0);
+        for (handle, amount) in sealed.finals {
+            let body = ControlBody { number: sealed.batch.seq, ..ControlBody::default() };
+            let id = world.fresh_id();
+            let record = Record::new(Kind::BatchFinal, id, handle, Amount(amount), &body);
+            let (_, replies) = world.execute(&operator(), vec![record]);
+            assert_eq!(replies[0].code(), Code::Approved, "what is booked is owed");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_netted_is_what_the_ledger_has(events in events()) {
+        let policy = Policy {
+            settle_by: Time::from_secs(300),
+            unbonding: Time::from_secs(100),
+            edge_unit: Amount(10),
+            ..Policy::default()
+        };
+        let mut world = World::with_policy(&policy);
+        world.is_strict = false;
+        let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+        let mut follower = Follower::default();
+        let mut booking = Booking::default();
+        for event in events {
+            match event {
+                Event::Ask(ask) => _ = world.send(&ask),
+                Event::Wait(ms) => world.wait(ms),
+                Event::Deposit(who, amount) => _ = world.deposit_by(Address([who; 20]), amount),
+                Event::Withdraw(who, amount) => {
+                    let body = StakeBody { supplier: Address([who; 20]), nonce: u64::try_from(world.next).unwrap(), ..StakeBody::default() };
+                    let id = world.fresh_id();
+                    let units = Amount(amount * 1_000_000);
+                    let record = Record::new(Kind::Withdraw, id, P1, units, &body);
+                    world.execute(&operator(), vec![record]);
+                }
+                Event::Group(entries) => _ = world.release_group(RELEASE_KEY, &entries),
+                Event::Final => booking.finalise(&mut world),
+                Event::Restart => {
+                    let snapshot = sealer.snapshot();
+                    let restored = Sealer::restore(CONFIG, &snapshot).unwrap();
+                    prop_assert_eq!(restored.state_hash(), sealer.state_hash());
+                    sealer = restored;
+                }
+                Event::Seal(credit_max) => {
+                    follow(&mut sealer, SHARD, &world.log);
+                    if let Some(sealed) = sealer.seal(credit_max) {
+                        let credited: u128 = sealed.finals.iter().map(|(_, amount)| amount).sum();
+                        prop_assert!(credited <= credit_max);
+                        follower.follow(&sealed);
+                        booking.sealed.push(sealed);
+                    }
+                }
+            }
+        }
+        world.advance();
+        world.checkpoint();
+        follow(&mut sealer, SHARD, &world.log);
+        compare(&world, &sealer);
+        let sealed = sealer.seal(u128::MAX).unwrap();
+        follower.follow(&sealed);
+        prop_assert_eq!(sealer.netting().unpublished(), 0);
+        // What is owed is what was credited and is not booked yet, for each partition.
+        booking.sealed.push(sealed);
+        for totals in world.ledger.partitions() {
+            let open = booking.sealed.iter().flat_map(|sealed| &sealed.finals);
+            let open: u128 = open.filter(|(handle, _)| *handle == totals.handle).map(|(_, amount)| amount).sum();
+            prop_assert_eq!(totals.owed, open);
+            let leaf = leaf_of(&follower.trees, totals.handle);
+            prop_assert_eq!(leaf.locked, totals.held + totals.captured + totals.pending);
+            prop_assert_eq!(leaf.units, totals.units);
+            let paid = |record: &&Record| {
+                let is_paid = record.kind() == Some(Kind::GuaranteePaid) && record.code() == Some(Code::Approved);
+                is_paid && record.partition == totals.handle
+            };
+            let guaranteed: u128 = world.log.iter().filter(paid).map(|record| record.amount.0).sum();
+            let credits = follower.trees.payees().iter().filter(|payee| payee.partition == leaf.partition);
+            prop_assert_eq!(leaf.debit, credits.map(|payee| payee.credit).sum::<u128>() + guaranteed);
+            let of = |leaf: &&SupplierLeaf| leaf.partition[31] == u8::try_from(totals.handle.number()).unwrap();
+            let units: u128 = follower.trees.suppliers().iter().filter(of).map(|leaf| leaf.units).sum();
+            prop_assert_eq!(units, totals.units);
+        }
+        // One go from the start gives the same as all the batches and restarts did: the last leaves and the same money.
+        let mut whole = Sealer::new(CONFIG, &DOMAIN);
+        follow(&mut whole, SHARD, &world.log);
+        whole.seal(u128::MAX).unwrap();
+        prop_assert_eq!(whole.trees().payees().len(), follower.trees.payees().len());
+        for leaf in whole.trees().payees() {
+            let other = follower.trees.prove_payee(leaf.partition, leaf.payee).unwrap().leaf;
+            prop_assert_eq!(*leaf, other);
+        }
+        prop_assert_eq!(leaf_of(whole.trees(), P1), leaf_of(&follower.trees, P1));
+        prop_assert_eq!(whole.trees().consumed(), follower.trees.consumed());
+    }
+}
+
+/// A log as a second shard would have written it.
+fn elsewhere(log: &[Record]) -> Vec<Record> {
+    let moved = |record: &Record| {
+        let mut record = *record;
+        if record.kind() == Some(Kind::Continuation) {
+            return record;
+        }
+        record.partition = PartitionHandle::new(ShardId(1), record.partition.number());
+        if record.kind() == Some(Kind::PartitionCreate) {
+            let mut body: PartitionBody = record.body();
+            body.onchain[30] = 1;
+            record.set_body(&body);
+        }
+        record
+    };
+    log.iter().map(moved).collect()
+}
+
+fn busy() -> World {
+    let mut world = World::new();
+    world.send(&lock("a", 300).flag(Flags::CERTIFIED));
+    world.send(&capture("a", 100));
+    world.send(&consume("a", 0, 0));
+    world.send(&lock("b", 200));
+    world.send(&consume("b", ALL_CAPTURES, 50));
+    world
+}
+
+#[test]
+fn the_interleaving_of_shards_does_not_matter() {
+    let world = busy();
+    let logs = [world.log.clone(), elsewhere(&world.log)];
+    let config = NettingConfig { shards: 2, ..CONFIG };
+    let seal = |order: &[u16]| {
+        let mut sealer = Sealer::new(config, &DOMAIN);
+        let mut read = [0_usize; 2];
+        for shard in order.iter().copied().cycle() {
+            let at = &mut read[usize::from(shard)];
+            if let Some(record) = logs[usize::from(shard)].get(*at) {
+                *at += 1;
+                sealer.read(ShardId(shard), Seq(*at as u64), record).unwrap();
+            }
+            if read == [logs[0].len(), logs[1].len()] {
+                return sealer.seal(u128::MAX).unwrap();
+            }
+        }
+        unreachable!("a cycle ends when both are read")
+    };
+    let first = seal(&[0, 1]);
+    assert_eq!(seal(&[1, 0]), first);
+    assert_eq!(seal(&[1, 1, 1, 0, 0]), first);
+    assert_eq!(first.batch.sum_credit, 2 * 150);
+    assert_eq!(first.finals.len(), 2);
+}
+
+#[test]
+fn a_stream_that_is_none_stops_the_settler() {
+    let world = busy();
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    let expected = Seq(1);
+    let gap = NettingError::OutOfTurn { shard: SHARD, expected, found: Seq(2) };
+    assert_eq!(sealer.read(SHARD, Seq(2), &world.log[0]), Err(gap));
+    let unknown = NettingError::UnknownShard(ShardId(1));
+    assert_eq!(sealer.read(ShardId(1), Seq(1), &world.log[0]), Err(unknown));
+    follow(&mut sealer, SHARD, &world.log);
+    let again = NettingError::OutOfTurn { shard: SHARD, expected: world.next_seq(), found: Seq(3) };
+    assert_eq!(sealer.read(SHARD, Seq(3), &world.log[2]), Err(again));
+    // A consumption that nothing held.
+    let consumed = world.log.iter().rfind(|record| record.kind() == Some(Kind::Consume)).unwrap();
+    let next = world.next_seq();
+    let mut huge = *consumed;
+    huge.result = Amount(1 << 90);
+    let unbalanced = NettingError::Unbalanced(P1, next);
+    assert_eq!(sealer.clone().read(SHARD, next, &huge), Err(unbalanced));
+    let mut astray = *consumed;
+    astray.partition = PartitionHandle(77);
+    let unknown = NettingError::UnknownPartition(PartitionHandle(77), next);
+    assert_eq!(sealer.clone().read(SHARD, next, &astray), Err(unknown));
+    // A second handle for one balance on chain.
+    let created = world.log.iter().find(|record| record.kind() == Some(Kind::PartitionCreate)).unwrap();
+    let mut twin = *created;
+    twin.partition = PartitionHandle(9);
+    let shared = NettingError::SharedPartition(PartitionHandle(9));
+    assert_eq!(sealer.clone().read(SHARD, next, &twin), Err(shared));
+}
+
+#[test]
+fn a_certificate_states_what_was_approved_and_its_payee_stays() {
+    let mut world = World::new();
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    let mut stated = Vec::new();
+    world.send(&lock("a", 300).flag(Flags::CERTIFIED));
+    world.send(&ask_of(Kind::Lock, "plain", 100));
+    world.send(&Ask { lock: "a", version: 1, ..ask_of(Kind::Increase, "", 400) });
+    // The merchant moves to another address; the certificate was for the old one.
+    let body =
+        MerchantBody { merchant: MERCHANT, payee: Address([6; 20]), enabled: 1, ..MerchantBody::default() };
+    let id = world.fresh_id();
+    let mut record = Record::new(Kind::MerchantSet, id, PartitionHandle(0), Amount::ZERO, &body);
+    record.tenant = T1;
+    world.execute(&operator(), vec![record]);
+    world.send(&consume("a", ALL_CAPTURES, 70));
+    world.send(&consume("plain", ALL_CAPTURES, 30));
+    for (seq, record) in (1..).zip(&world.log) {
+        stated.extend(sealer.read(SHARD, Seq(seq), record).unwrap());
+    }
+    let brief: Vec<_> = stated.iter().map(|lock| (lock.version, lock.amount, lock.payee)).collect();
+    assert_eq!(brief, [(1, 300, PAYEE), (2, 400, PAYEE)]);
+    assert!(stated.iter().all(|lock| lock.release_key == RELEASE_KEY && lock.deadline_secs > 0));
+    let sealed = sealer.seal(60).unwrap();
+    assert_eq!(sealed.finals, [(P1, 60)]);
+    // 70 are consumed of the lock and not all of it is credited: nothing is said of it yet.
+    assert_eq!(sealer.trees().consumed(), []);
+    world.checkpoint();
+    follow(&mut sealer, SHARD, &world.log);
+    sealer.seal(u128::MAX).unwrap();
+    let [consumed] = sealer.trees().consumed() else { panic!("one certified lock") };
+    assert_eq!((consumed.amount, consumed.payee), (70, PAYEE));
+    let credits: Vec<_> = sealer.trees().payees().iter().map(|leaf| (leaf.payee, leaf.credit)).collect();
+    assert_eq!(credits, [(PAYEE, 70), (Address([6; 20]), 30)]);
+}
+
+#[test]
+fn a_payee_that_is_not_known_yet_is_owed_until_it_is() {
+    let mut world = World::new();
+    let stranger = MerchantId(99);
+    world.send(&Ask { merchant: stranger, ..lock("a", 300).flag(Flags::CERTIFIED) });
+    world.send(&consume("a", ALL_CAPTURES, 70));
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    follow(&mut sealer, SHARD, &world.log);
+    let sealed = sealer.seal(u128::MAX).unwrap();
+    assert_eq!((sealed.batch.sum_credit, sealed.batch.sum_locked), (0, 300));
+    assert_eq!(sealer.netting().unpublished(), 70);
+    world.set_merchant(T1, stranger);
+    follow(&mut sealer, SHARD, &world.log);
+    let sealed = sealer.seal(u128::MAX).unwrap();
+    assert_eq!((sealed.batch.sum_credit, sealed.batch.sum_locked), (70, 230));
+}
+
+#[test]
+fn damaged_data_and_snapshots_are_refused() {
+    let world = busy();
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    follow(&mut sealer, SHARD, &world.log);
+    let data = sealer.seal(u128::MAX).unwrap().data;
+    let snapshot = sealer.snapshot();
+    for cut in 0..data.len() {
+        assert!(BatchData::from_bytes(&data[..cut]).is_err(), "cut at {cut}");
+    }
+    for cut in 0..snapshot.len() {
+        assert!(Sealer::restore(CONFIG, &snapshot[..cut]).is_err(), "cut at {cut}");
+    }
+    let other = NettingConfig { shards: 2, ..CONFIG };
+    assert!(matches!(Sealer::restore(other, &snapshot), Err(SnapshotError::Damaged)));
+    // Whatever is in them, they are read or refused.
+    for at in 0..data.len() {
+        let mut flipped = data.clone();
+        flipped[at] ^= 1 << (at % 8);
+        if let Ok(read) = BatchData::from_bytes(&flipped) {
+            assert_eq!(read.to_bytes(), flipped);
+        }
+    }
+    for at in 0..snapshot.len() {
+        let mut flipped = snapshot.clone();
+        flipped[at] ^= 1 << (at % 8);
+        if let Ok(read) = Sealer::restore(CONFIG, &flipped) {
+            let _ = read.state_hash();
+        }
+    }
+}
+
+#[test]
+fn units_that_have_lost_everything_are_forgotten() {
+    let mut world = World::new();
+    world.send(&lock("a", 1000));
+    world.send(&consume("a", ALL_CAPTURES, 1000));
+    world.deposit_by(Address([4; 20]), 500);
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    follow(&mut sealer, SHARD, &world.log);
+    sealer.seal(u128::MAX).unwrap();
+    let units: Vec<_> = sealer.trees().suppliers().iter().map(|leaf| (leaf.supplier, leaf.units)).collect();
+    let all = world.ledger.partition(P1).unwrap().units;
+    assert_eq!(units, [(Address([4; 20]), all), (SUPPLIER, 0)]);
+    assert_eq!(leaf_of(sealer.trees(), P1).units, all);
+}
+
+#[test]
+fn an_answered_exit_is_acknowledged() {
+    let mut world = World::with_policy(&Policy { unbonding: Time::ZERO, ..Policy::default() });
+    let mut withdraw = |nonce, units| {
+        let body = StakeBody { supplier: SUPPLIER, nonce, ..StakeBody::default() };
+        let id = world.fresh_id();
+        let record = Record::new(Kind::Withdraw, id, P1, Amount(units), &body);
+        world.execute(&operator(), vec![record]).1[0].code()
+    };
+    assert_eq!(withdraw(3, 1_000_000), Code::Approved);
+    assert_eq!(withdraw(5, u128::MAX >> 20), Code::Insufficient);
+    world.send(&operate(Kind::Freeze, 0));
+    let body = StakeBody { supplier: SUPPLIER, nonce: 8, ..StakeBody::default() };
+    let id = world.fresh_id();
+    let record = Record::new(Kind::Withdraw, id, P1, Amount(1_000_000), &body);
+    assert_eq!(world.execute(&operator(), vec![record]).1[0].code(), Code::Frozen);
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    follow(&mut sealer, SHARD, &world.log);
+    sealer.seal(u128::MAX).unwrap();
+    let leaf = leaf_of(sealer.trees(), P1);
+    assert_eq!((leaf.exit_nonce, leaf.exits, leaf.debit), (5, 1, 1));
+}
