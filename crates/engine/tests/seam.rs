@@ -5,7 +5,7 @@ mod rig;
 
 use engine::{Config, Durability};
 use rig::{AUTHORIZER, OPERATOR, START, World, config, open};
-use surety_protocol::limits::DUE_RECORDS_PER_TURN_MAX;
+use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX};
 use surety_protocol::{
     Amount, AssetId, Caller, Code, ControlBody, Flags, Kind, LockBody, MerchantId, PartitionBody,
     PartitionHandle, Record, Reply, Roles, Seq, ShardId, Time,
@@ -232,6 +232,23 @@ fn no_state_hash_goes_into_the_log_while_a_block_is_in_flight() {
     world.perform(write);
     let write = world.take_write().unwrap();
     assert_eq!(world.engine.marks().appended, before.next(), "the last record of its block");
+    world.perform(write);
+    assert_eq!(logged(&world).last().unwrap().kind(), Some(Kind::Checkpoint));
+}
+
+#[test]
+fn a_state_hash_waits_for_the_last_block_that_waits() {
+    let mut world = World::new(Durability::Fsync);
+    lock_many(&mut world, 10);
+    let write = world.take_write().unwrap();
+    lock_many(&mut world, BLOCK_RECORDS_MAX + 10);
+    let before = world.engine.marks().appended;
+    world.perform(write);
+    let write = world.take_write().unwrap();
+    assert_eq!(world.engine.marks().appended, before, "another block waits behind this one");
+    world.perform(write);
+    let write = world.take_write().unwrap();
+    assert_eq!(world.engine.marks().appended, before.next());
     world.perform(write);
     assert_eq!(logged(&world).last().unwrap().kind(), Some(Kind::Checkpoint));
 }

@@ -19,7 +19,7 @@ const SAMPLES: [u64; DEPTH_MAX + 1] = [24, 6, 2, 1];
 /// One of so many states is opened, to be cut again: by depth.
 const OPEN_ONE_OF: [u64; DEPTH_MAX] = [1, 3, 5];
 /// One of so many states is asked again for everything that was acked.
-const ASK_ONE_OF: u64 = 64;
+const ASK_ONE_OF: u64 = 48;
 /// One of so many states is read from its oldest record, too, and has its books checked.
 const THOROUGH_ONE_OF: u64 = 32;
 

@@ -119,7 +119,7 @@ pub(super) fn config(shape: &Shape, seed: u64) -> Config {
         guard: shape.guard,
         segment_bytes: SEGMENT_BYTES,
         checkpoint_records: 12,
-        id_window: Time::from_secs(30),
+        id_window: Time::from_secs(8),
         ..Config::new(EngineId(u128::from(seed) << 64 | 0xabc), ShardId(0))
     }
 }
