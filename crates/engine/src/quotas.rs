@@ -173,6 +173,9 @@ mod tests {
         }
         assert!(quotas.are_used_up(place, now.plus(Time::from_millis(2000))));
         assert!(!quotas.are_used_up(place, now.plus(Time::from_millis(2100))));
+        // Without a rate there is nothing to pay.
+        quotas.set(&TenantBody { tenant: TENANT, in_flight_max: 99, ..TenantBody::default() });
+        assert!(!quotas.are_used_up(place, now));
     }
 
     #[test]
