@@ -486,4 +486,15 @@ fn retention_that_was_cut_short_leaves_a_shard_that_reads_both_ways() {
         let recovered = engine::recover(config, &mut world.storage, begin, |_| {}).unwrap();
         assert_eq!(recovered.ledger().state_hash(), world.engine.ledger().state_hash());
     }
+    // Without a snapshot that holds, such a log is not the whole story.
+    for seq in wal::list_snapshots(&world.storage).unwrap() {
+        let name = FileName::Snapshot { seq };
+        let middle = world.storage.bytes(name).unwrap().len() / 2;
+        world.storage.flip(name, middle, 1);
+    }
+    let oldest = wal::list_segments(&world.storage).unwrap()[0].first_seq;
+    for begin in [Begin::Snapshot, Begin::Oldest] {
+        let error = engine::recover(config, &mut world.storage, begin, |_| {}).unwrap_err();
+        assert!(matches!(error, RecoverError::NoSnapshot { oldest: found } if found == oldest), "{error}");
+    }
 }
