@@ -498,3 +498,47 @@ fn retention_that_was_cut_short_leaves_a_shard_that_reads_both_ways() {
         assert!(matches!(error, RecoverError::NoSnapshot { oldest: found } if found == oldest), "{error}");
     }
 }
+
+#[test]
+fn a_snapshot_stands_on_the_newest_state_hash_that_ends_its_block() {
+    let mut world = World::new(Durability::Fsync);
+    let ask = |world: &mut World, count| {
+        for _ in 0..count {
+            let lock = world.lock(1);
+            world.ask(&AUTHORIZER, &[lock]);
+        }
+    };
+    for _ in 0..2 {
+        ask(&mut world, 60);
+        world.settle();
+    }
+    let tied = world.engine.marks().synced;
+    // A later one in the middle of a block.
+    ask(&mut world, 100);
+    world.engine.handle_timeout(world.now);
+    ask(&mut world, 10);
+    world.settle();
+    assert!(world.engine.marks().synced > tied);
+    let config = *world.engine.config();
+    let made = engine::build_snapshot(&config, &mut world.storage, world.engine.marks().synced).unwrap();
+    assert_eq!(made.unwrap().header.seq, tied);
+}
+
+#[test]
+fn a_whole_snapshot_whose_entries_are_not_its_state_is_passed_over() {
+    let mut world = World::new(Durability::Fsync);
+    let config = *world.engine.config();
+    let seq = world.engine.marks().synced;
+    let header = wal::SnapshotHeader {
+        identity: config.identity(),
+        epoch: world.engine.epoch(),
+        seq,
+        time: world.now,
+        chain: [0; 32],
+        state_hash: 1,
+    };
+    wal::SnapshotWriter::begin(&mut world.storage, header).unwrap().finish(&mut world.storage).unwrap();
+    let recovered = engine::recover(config, &mut world.storage, Begin::Snapshot, |_| {}).unwrap();
+    assert_eq!((recovered.report().snapshot, &recovered.report().unsound_snapshots[..]), (None, &[seq][..]));
+    assert_eq!(recovered.ledger().state_hash(), world.engine.ledger().state_hash());
+}
