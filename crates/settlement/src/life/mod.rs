@@ -11,6 +11,7 @@
 //! Finalise -> append Final        Book -> tell the ledger, append Booked
 //! ```
 
+mod entry;
 mod fees;
 mod flush;
 mod log;
@@ -18,9 +19,10 @@ mod next;
 mod risk;
 mod view;
 
+pub use entry::{Attempt, Entry, EntryError, Halt, Purpose, Refusal};
 pub use fees::{FeePolicy, Fees, Urgency};
 pub use flush::{FlushPolicy, Pile};
-pub use log::{Attempt, Entry, EntryError, Halt, Log, LogError, Purpose, Refusal};
+pub use log::{Log, LogError};
 pub use next::{Action, Alarm, Decision, Policy, next_action};
 pub use risk::Coverage;
 pub use view::{ContractHead, TxState, View};

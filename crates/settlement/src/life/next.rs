@@ -2,9 +2,10 @@
 
 use surety_protocol::{Time, sabotage};
 
+use super::entry::{Attempt, Halt, Purpose, Refusal};
 use super::fees::{FeePolicy, Fees, Quote, Urgency};
 use super::flush::FlushPolicy;
-use super::log::{Attempt, Halt, Log, Purpose, Refusal};
+use super::log::Log;
 use super::view::{ContractHead, TxState, View};
 use crate::hash::Hash;
 

@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use surety_protocol::Time;
 
+use super::entry::Refusal;
 use super::flush::Pile;
-use super::log::Refusal;
 use crate::hash::Hash;
 
 /// The contract's newest batch, as of some block.

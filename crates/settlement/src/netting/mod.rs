@@ -2,6 +2,9 @@
 //!
 //! Shards are read in any interleaving; what a batch says depends only on how far each of them was read.
 
+mod close;
+mod snapshot;
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,11 +16,9 @@ use surety_protocol::{
 
 use crate::batch::Positions;
 use crate::book::Book;
-use crate::bytes::{Reader, Truncated, Writer};
 use crate::certificate::CertifiedLock;
-use crate::data::BatchData;
-use crate::hash::{Hash, keccak};
-use crate::leaf::{ConsumedLeaf, LockId, PartitionLeaf, PayeeLeaf, SupplierLeaf};
+use crate::hash::Hash;
+use crate::leaf::LockId;
 use crate::money::Money;
 
 /// What the netting of an engine is told once.
@@ -111,16 +112,6 @@ pub struct Netting {
     fresh: BTreeSet<PayeeKey>,
     changed_partitions: BTreeSet<PartitionHandle>,
     changed_suppliers: BTreeSet<PayeeKey>,
-}
-
-/// What a batch changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Net {
-    pub(crate) data: BatchData,
-    pub(crate) count: u32,
-    /// What the batch credits, for each partition: the ledger books it when the batch is final.
-    pub(crate) finals: Vec<(PartitionHandle, u128)>,
-    pub(crate) guaranteed: u128,
 }
 
 impl Netting {
@@ -336,229 +327,12 @@ impl Netting {
         Some(())
     }
 
-    /// Of a partition that was looked up before.
-    fn partition(&mut self, handle: PartitionHandle) -> &mut Partition {
-        self.partitions.entry(handle).or_default()
-    }
-}
-
-/// Closing a batch.
-impl Netting {
-    /// Takes what has changed since the last batch, with at most `credit_max` of new credit; the rest is carried over, and
-    /// what was carried over before comes first.
-    pub(crate) fn close(&mut self, credit_max: u128) -> Net {
-        let payees = self.publish(credit_max);
-        let mut finals: BTreeMap<PartitionHandle, u128> = BTreeMap::new();
-        for ((handle, _), amount) in &payees {
-            *finals.entry(*handle).or_default() += amount;
-            self.changed_partitions.insert(*handle);
-        }
-        self.book.forget(self.config.claim_span);
-        let mut data = BatchData {
-            positions: self.positions.clone(),
-            partitions: core::mem::take(&mut self.changed_partitions)
-                .iter()
-                .map(|handle| self.partition_leaf(*handle))
-                .collect(),
-            payees: payees.keys().map(|key| self.payee_leaf(*key)).collect(),
-            suppliers: core::mem::take(&mut self.changed_suppliers)
-                .iter()
-                .map(|key| self.supplier_leaf(*key))
-                .collect(),
-            consumed: self.consumed(),
-        };
-        data.partitions.sort_by_key(|leaf| leaf.partition);
-        data.payees.sort_by_key(|leaf| (leaf.partition, leaf.payee));
-        data.suppliers.sort_by_key(|leaf| (leaf.partition, leaf.supplier));
-        data.consumed.sort_by_key(|leaf| leaf.lock);
-        Net {
-            data,
-            count: core::mem::take(&mut self.count),
-            finals: finals.into_iter().collect(),
-            guaranteed: self.partitions.values().map(|partition| partition.guaranteed).sum(),
-        }
-    }
-
-    /// Credits what is owed, as far as the limit reaches. Returns who got what.
-    fn publish(&mut self, credit_max: u128) -> BTreeMap<PayeeKey, u128> {
-        let mut left = credit_max;
-        let mut credited = BTreeMap::new();
-        if self.pay_carried(&mut left, &mut credited) {
-            self.carried = core::mem::take(&mut self.fresh);
-            self.pay_carried(&mut left, &mut credited);
-        }
-        credited
-    }
-
-    /// Credits those who were carried over, in order. True if all of them got everything.
-    fn pay_carried(&mut self, left: &mut u128, credited: &mut BTreeMap<PayeeKey, u128>) -> bool {
-        while let Some(key) = self.carried.first().copied() {
-            let payee = self.payees.entry(key).or_default();
-            let amount = payee.owed.min(*left);
-            if amount > 0 {
-                *left -= amount;
-                payee.owed -= amount;
-                payee.credit += amount;
-                *credited.entry(key).or_default() += amount;
-                let is_paid = payee.owed == 0;
-                let partition = self.partition(key.0);
-                partition.unpublished -= amount;
-                partition.credited += amount;
-                if !is_paid {
-                    return false;
-                }
-            } else if payee.owed > 0 {
-                return false;
-            }
-            self.carried.pop_first();
-        }
-        true
-    }
-
     fn onchain(&self, handle: PartitionHandle) -> Hash {
         self.book.home(handle).map(|home| home.onchain).unwrap_or_default()
     }
 
-    fn partition_leaf(&self, handle: PartitionHandle) -> PartitionLeaf {
-        let id = self.onchain(handle);
-        let partition = self.partitions.get(&handle).copied().unwrap_or_default();
-        PartitionLeaf {
-            partition: id,
-            locked: partition.money.locked + partition.unpublished,
-            debit: partition.credited + partition.guaranteed,
-            exits: partition.exits,
-            exit_nonce: partition.exit_nonce,
-            units: partition.units,
-            salt: keccak(&[&self.config.salt_key, &id]),
-        }
+    /// Of a partition that was looked up before.
+    fn partition(&mut self, handle: PartitionHandle) -> &mut Partition {
+        self.partitions.entry(handle).or_default()
     }
-
-    fn payee_leaf(&self, key: PayeeKey) -> PayeeLeaf {
-        let credit = self.payees.get(&key).map_or(0, |payee| payee.credit);
-        PayeeLeaf { partition: self.onchain(key.0), payee: key.1, credit }
-    }
-
-    fn supplier_leaf(&self, key: PayeeKey) -> SupplierLeaf {
-        let Supplier { units, paid_out } = self.suppliers.get(&key).copied().unwrap_or_default();
-        SupplierLeaf { partition: self.onchain(key.0), supplier: key.1, units, paid_out }
-    }
-
-    /// What was consumed of a lock counts as paid once nothing is owed to its payee beyond what is published.
-    fn consumed(&mut self) -> Vec<ConsumedLeaf> {
-        let mut leaves = Vec::new();
-        for (lock, kept) in self.book.certified.iter_mut().filter(|(_, kept)| kept.consumed > 0) {
-            let payee = kept.newest.payee;
-            if self.payees.get(&(lock.partition, payee)).is_none_or(|payee| payee.owed == 0) {
-                kept.credited = kept.consumed;
-            }
-            if kept.credited > 0 {
-                let (partition, amount) = (kept.newest.partition, kept.credited);
-                leaves.push(ConsumedLeaf { lock: *lock, partition, payee, amount });
-            }
-        }
-        leaves
-    }
-}
-
-/// The netting's part of a snapshot. The configuration is not in it.
-impl Netting {
-    pub(crate) fn write(&self, to: &mut Writer) {
-        self.positions.write(to);
-        to.u32(self.count);
-        self.book.write(to);
-        to.map(&self.partitions, |to, handle, partition| {
-            to.u64(handle.0);
-            partition.write(to);
-        });
-        to.map(&self.suppliers, |to, key, supplier| {
-            write_key(to, key);
-            to.u128(supplier.units).u128(supplier.paid_out);
-        });
-        to.map(&self.payees, |to, key, payee| {
-            write_key(to, key);
-            to.u128(payee.credit).u128(payee.owed);
-        });
-        to.map(&self.unnamed, |to, (partition, tenant, merchant), amount| {
-            to.u64(partition.0).u32(tenant.0).u64(merchant.0).u128(*amount);
-        });
-        for set in [&self.carried, &self.fresh, &self.changed_suppliers] {
-            to.list(set.iter(), write_key);
-        }
-        to.list(self.changed_partitions.iter(), |to, handle| _ = to.u64(handle.0));
-    }
-
-    pub(crate) fn read_from(config: NettingConfig, from: &mut Reader<'_>) -> Result<Self, Truncated> {
-        let positions = Positions::read(from)?;
-        if positions.0.len() != usize::from(config.shards) {
-            return Err(Truncated);
-        }
-        let count = from.u32()?;
-        let book = Book::read_from(from)?;
-        Ok(Self {
-            config,
-            positions,
-            count,
-            handles: book.homes().map(|(handle, home)| (home.onchain, *handle)).collect(),
-            book,
-            partitions: from.map(|from| Ok((PartitionHandle(from.u64()?), Partition::read(from)?)))?,
-            suppliers: from.map(|from| {
-                let key = read_key(from)?;
-                Ok((key, Supplier { units: from.u128()?, paid_out: from.u128()? }))
-            })?,
-            payees: from.map(|from| {
-                let key = read_key(from)?;
-                Ok((key, Payee { credit: from.u128()?, owed: from.u128()? }))
-            })?,
-            unnamed: from.map(|from| {
-                let name = (PartitionHandle(from.u64()?), TenantId(from.u32()?), MerchantId(from.u64()?));
-                Ok((name, from.u128()?))
-            })?,
-            carried: read_keys(from)?,
-            fresh: read_keys(from)?,
-            changed_suppliers: read_keys(from)?,
-            changed_partitions: from
-                .list(|from| from.u64().map(PartitionHandle))?
-                .into_iter()
-                .collect::<BTreeSet<_>>(),
-        })
-    }
-}
-
-impl Partition {
-    fn write(&self, to: &mut Writer) {
-        let Money { on_chain, deficit, free, locked, owed, exposure } = self.money;
-        for amount in [on_chain, deficit, free, locked, owed, exposure] {
-            to.u128(amount);
-        }
-        for amount in [self.credited, self.unpublished, self.guaranteed, self.exits, self.units] {
-            to.u128(amount);
-        }
-        to.u64(self.exit_nonce);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
-        let money = Money {
-            on_chain: from.u128()?,
-            deficit: from.u128()?,
-            free: from.u128()?,
-            locked: from.u128()?,
-            owed: from.u128()?,
-            exposure: from.u128()?,
-        };
-        let (credited, unpublished, guaranteed) = (from.u128()?, from.u128()?, from.u128()?);
-        let (exits, units, exit_nonce) = (from.u128()?, from.u128()?, from.u64()?);
-        Ok(Self { money, credited, unpublished, guaranteed, exits, exit_nonce, units })
-    }
-}
-
-fn write_key(to: &mut Writer, key: &PayeeKey) {
-    to.u64(key.0.0).raw(&key.1.0);
-}
-
-fn read_key(from: &mut Reader<'_>) -> Result<PayeeKey, Truncated> {
-    Ok((PartitionHandle(from.u64()?), Address(from.array()?)))
-}
-
-fn read_keys(from: &mut Reader<'_>) -> Result<BTreeSet<PayeeKey>, Truncated> {
-    Ok(from.list(read_key)?.into_iter().collect())
 }
