@@ -7,6 +7,7 @@
 pub mod echo;
 pub mod figures;
 pub mod floor;
+pub mod gas;
 pub mod ledger_rate;
 pub mod locks;
 pub mod machine;

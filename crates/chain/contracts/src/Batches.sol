@@ -58,10 +58,12 @@ abstract contract Batches is Custody, Signatures {
         claimDelay = claimDelay_;
         progress.time = uint40(block.timestamp);
         heads[0] = domainSeparator();
-        // No root and no head is 1. A place that is written costs the first batches no more than all others.
+        // No root and no head is 1, and no root waits since second 1. Places that are written already make the first batches cost
+        // no more than all others.
         for (uint256 place = 1; place < RING; place++) {
             heads[place] = bytes32(uint256(1));
         }
+        sums.pendingTime = 1;
         pendingRoot = bytes32(uint256(1));
         maturedRoot = bytes32(uint256(1));
     }
