@@ -15,7 +15,7 @@ use crate::exit::{self, Exit, Failure};
 /// A client's identity is one PEM file: certificate, private key, authority. Tenant and roles stand in the certificate.
 /// These are certificates of TLS; the certificates of locks are not part of this version.
 ///
-/// Example: surety cert client --data DIR --tenant 7 --role authorizer --name router-1 --out router-1.pem
+/// Example: surety cert client --data DIR --tenant 7 --role authorizer --out router-1.pem
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
@@ -38,7 +38,9 @@ enum Command {
     },
     /// Signs a server's certificate for the loopback and for more names
     ///
-    /// Example: surety cert server --data DIR --host pay.example.org --out server (writes server.pem and server.key)
+    /// Writes FILE.pem and FILE.key.
+    ///
+    /// Example: surety cert server --data DIR --host pay.example.org --out server
     #[command(after_help = exit::HELP)]
     Server {
         #[command(flatten)]
@@ -52,7 +54,7 @@ enum Command {
     },
     /// Signs a client's identity
     ///
-    /// Example: surety cert client --data DIR --tenant 7 --role authorizer,reader --name router-1 --out router-1.pem
+    /// Example: surety cert client --data DIR --tenant 7 --role authorizer,reader --out r1.pem
     #[command(after_help = exit::HELP)]
     Client {
         #[command(flatten)]
