@@ -38,17 +38,20 @@ pub(crate) struct Args {
     command: Command,
 }
 
+/// Where the help of each command lists what says which engine; otherwise it stands between the command's own options.
+const ENGINE: &str = "Engine";
+
 /// Which engine, and as whom.
 #[derive(Clone, Debug, ClapArgs)]
 pub(crate) struct Target {
     /// A data directory in use on this machine: its address and development identities
-    #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect")]
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "connect", help_heading = ENGINE)]
     pub(crate) data: Option<PathBuf>,
     /// Address of shard 0
-    #[arg(long, value_name = "IP:PORT", global = true, requires = "identity")]
+    #[arg(long, value_name = "IP:PORT", global = true, requires = "identity", help_heading = ENGINE)]
     pub(crate) connect: Option<SocketAddr>,
     /// Identity to connect with: a PEM file with certificate, key and authority
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = ENGINE)]
     pub(crate) identity: Option<PathBuf>,
 }
 
