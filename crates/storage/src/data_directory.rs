@@ -62,7 +62,7 @@ pub enum CreateDirectoryError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The operating system refused.
-    #[error("creating {} failed: {source}; remove it and try again", path.display())]
+    #[error("creating {} failed: {source}; choose another directory, or see to its parent and permissions", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
