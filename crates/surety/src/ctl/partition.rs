@@ -124,7 +124,7 @@ pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> 
                 ..PartitionBody::default()
             };
             let record = Record::new(Kind::PartitionCreate, session.id(), *partition, Amount::ZERO, &body);
-            (record, format!("partition {partition} exists"))
+            (record, format!("partition {partition} is made"))
         }
         Command::Freeze { partition, reason } => {
             let body = ControlBody { user: *reason, ..ControlBody::default() };
