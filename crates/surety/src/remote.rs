@@ -91,7 +91,7 @@ fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {
     match error {
         ConnectError::Open { .. } => Failure::new(
             Exit::Unreachable,
-            format!("{address}: {error}: check address, identity and authority"),
+            format!("{address}: {error}; check address, identity and authority"),
         ),
         ConnectError::Identity(_) | ConnectError::NoAddress => Failure::new(Exit::Usage, error),
     }
