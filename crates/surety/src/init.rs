@@ -29,10 +29,10 @@ pub(crate) struct Args {
     /// Threads, logs and UDP ports
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     shards: u16,
-    /// Bytes of the first segment of each log
+    /// Bytes of the first segment of each log: a multiple of 4096, at least 524288
     #[arg(long, value_name = "BYTES", default_value_t = SEGMENT_BYTES, value_parser = segment_bytes)]
     segment_bytes: u64,
-    /// How old the id of a request may be; for ever, since the log is decided by it
+    /// How old the id of a request may be; 10s to 24h, for ever, since the log is decided by it
     #[arg(long, value_name = "SPAN", default_value = "120s", value_parser = crate::values::span)]
     id_window: Time,
 }
