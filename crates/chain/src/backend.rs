@@ -184,6 +184,9 @@ pub enum BackendError {
     /// The node's answer is not what the question asked for.
     #[error("the node's answer makes no sense: {0}")]
     Nonsense(String),
+    /// Two nodes that are asked for the same say different things.
+    #[error("the two nodes disagree about {0}")]
+    Disagreement(&'static str),
 }
 
 /// A simulated call that failed.

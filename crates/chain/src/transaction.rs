@@ -67,13 +67,17 @@ impl Transaction {
         keccak256(self.encode_with(&[]))
     }
 
-    /// Signs it.
+    /// Signs it, and checks that the signature is the signer's: a service may answer with another key's.
     ///
     /// # Errors
     ///
-    /// What the signer answers.
+    /// What the signer answers, and [`KeyError::WrongSignature`].
     pub fn sign(self, signer: &dyn DigestSigner) -> Result<SignedTransaction, KeyError> {
-        let signature = signer.sign(&self.digest())?;
+        let digest = self.digest();
+        let signature = signer.sign(&digest)?;
+        if recover(&digest, &signature[..64], signature[64] == 28) != Some(signer.address()) {
+            return Err(KeyError::WrongSignature(signer.address()));
+        }
         let mut tail = Vec::with_capacity(67);
         (signature[64] == 28).encode(&mut tail);
         U256::from_be_slice(&signature[..32]).encode(&mut tail);
@@ -177,6 +181,22 @@ mod tests {
     fn what_was_signed_is_read_back() {
         let signed = signed();
         assert_eq!(SignedTransaction::from_bytes(&signed.raw), Ok(signed));
+    }
+
+    #[test]
+    fn a_service_that_signs_with_another_key_is_found_out() {
+        struct Service(LocalKey);
+        impl DigestSigner for Service {
+            fn address(&self) -> Address {
+                Address::repeat_byte(1)
+            }
+            fn sign(&self, digest: &B256) -> Result<[u8; 65], KeyError> {
+                self.0.sign(digest)
+            }
+        }
+        let service = Service(LocalKey::from_bytes(&[7; 32]).unwrap());
+        let error = signed().transaction.sign(&service).unwrap_err();
+        assert_eq!(error, KeyError::WrongSignature(Address::repeat_byte(1)));
     }
 
     #[test]
