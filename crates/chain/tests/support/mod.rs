@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod anvil;
 pub mod books;
 pub mod trees;
 
@@ -199,4 +200,19 @@ pub fn refusal(data: &Bytes) -> Refusal {
 
 pub fn encode<T: SolValue>(value: &T) -> Vec<u8> {
     value.abi_encode()
+}
+
+/// A signed transaction that moves nothing.
+pub fn payment(chain: &DevChain, from: &LocalKey) -> chain::SignedTransaction {
+    let transaction = chain::Transaction {
+        chain_id: 31337,
+        nonce: chain.nonce(from.address(), At::Tag(Tag::Latest)).unwrap(),
+        tip: 1_000_000_000,
+        cap: 100_000_000_000,
+        gas_limit: 21_000,
+        to: alloy_primitives::TxKind::Call(Address::repeat_byte(9)),
+        value: U256::ZERO,
+        input: Bytes::new(),
+    };
+    transaction.sign(from).unwrap()
 }
