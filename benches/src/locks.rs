@@ -42,7 +42,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Snapshots as usual, 1,000 partitions, memory for a million locks.
+    /// Snapshots as usual, 1,000 partitions, memory for the locks of a whole run: growth is paid once in a server's life, and
+    /// a run of seconds would be little else.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
         Self {
@@ -50,7 +51,7 @@ impl Setting {
             io: IoMode::Direct,
             snapshot_records: 0,
             partitions: 1_000,
-            reserve_locks: 1 << 20,
+            reserve_locks: 1 << 23,
         }
     }
 }
