@@ -63,16 +63,16 @@ impl<F: PartialEq, M> Pending<F, M> {
     }
 
     /// Waits so long, or until it is closed.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn pause(&self, span: Duration) {
         let is_open = |noted: &mut Noted<F, M>| !noted.is_closing;
         drop(self.changed.wait_timeout_while(lock(&self.noted), span, is_open));
     }
 
-    /// Time is nothing that loom knows: a pause may be over at once.
-    #[cfg(loom)]
+    /// Time is nothing that loom and shuttle know: a pause may be over at once.
+    #[cfg(any(loom, shuttle))]
     pub fn pause(&self, _span: Duration) {
-        loom::thread::yield_now();
+        crate::sync::yield_now();
     }
 
     fn wait<'a>(&'a self, noted: MutexGuard<'a, Noted<F, M>>) -> MutexGuard<'a, Noted<F, M>> {
