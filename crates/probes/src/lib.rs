@@ -5,6 +5,7 @@
 //! same bytes; memory in proportion to the input.
 #![forbid(unsafe_code)]
 
+mod cards;
 mod disk;
 mod history;
 mod log;
@@ -41,6 +42,8 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "segment", run: log::segment },
     Probe { name: "guard", run: log::guard },
     Probe { name: "snapshot", run: log::snapshot },
+    Probe { name: "iso_message", run: cards::message },
+    Probe { name: "iso_stream", run: cards::stream },
     Probe { name: "settings", run: texts::settings },
     Probe { name: "policy", run: texts::policy },
 ];

@@ -7,7 +7,7 @@ use surety_protocol::{
     Subscribe, TAIL_HEAD_BYTES, TailHead, TenantId, Token, long, shard_map,
 };
 
-use crate::{history, made, money, texts};
+use crate::{cards, history, made, money, texts};
 
 /// A small, seeded source of numbers.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub fn seeds(probe: &str) -> Vec<Vec<u8>> {
         "segment" => made::segments(),
         "guard" => made::rings(),
         "snapshot" => made::snapshots(),
+        "iso_message" => cards::messages(),
+        "iso_stream" => cards::streams(),
         "settings" => texts::SETTINGS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         "policy" => policies(),
         _ => panic!("no probe {probe}"),

@@ -89,6 +89,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["ledger"],
     },
     Layer {
+        package: "iso8583",
+        directory: "crates/iso8583",
+        is_pure: true,
+        members: &[],
+        foreign: &[("thiserror", "error enums")],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "simulator",
         directory: "crates/simulator",
         // Its worlds are pure; its commands use threads, the clock and the terminal.
@@ -205,7 +213,16 @@ pub const LAYERS: &[Layer] = &[
         package: "probes",
         directory: "crates/probes",
         is_pure: false,
-        members: &["surety-protocol", "surety-client", "ledger", "wal", "server", "loadtest", "surety"],
+        members: &[
+            "surety-protocol",
+            "surety-client",
+            "ledger",
+            "wal",
+            "iso8583",
+            "server",
+            "loadtest",
+            "surety",
+        ],
         foreign: &[],
         members_in_tests: &[],
     },
