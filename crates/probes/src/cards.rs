@@ -1,6 +1,12 @@
 //! What acquirers send: messages of ISO 8583, and streams of them.
 
+use iso8583::payment::{
+    Currency, Intent, Mark, Outcome, Refusal, Route, Rules, Scale, Step, Work, answer, refuse,
+};
 use iso8583::{Codec, Cut, Dialect, Draft, FrameError, LengthHeader, Message, Mti, Profile};
+use surety_protocol::{Amount, Code, End, PartitionHandle, Reply, Seq};
+
+use crate::money;
 
 /// The longest message that a stream may hold here.
 const MESSAGE_BYTES_MAX: usize = 2048;
@@ -92,6 +98,107 @@ fn cut(header: LengthHeader, stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, Opti
     (messages, None)
 }
 
+/// Bytes of the input that make one reply.
+const REPLY_BYTES: usize = 5;
+/// Requests that one message takes at most: look-ups and attempts of an increase, or a part for each partition.
+const STEPS_MAX: usize = 16;
+
+/// A message behind a byte that says how it is encoded, a count, and so many replies: the work for it ends whatever is
+/// replied, asks for nothing that an engine would not read, and has an answer.
+pub(crate) fn work(input: &[u8]) {
+    let [first, count, rest @ ..] = input else { return };
+    let Some((replies, bytes)) = rest.split_at_checked(usize::from(*count) * REPLY_BYTES) else { return };
+    let codec = codec(*first);
+    let Ok(message) = Message::parse(codec, bytes) else { return };
+    let mut draft = Draft::new(codec.dialect);
+    let is_answered = match Intent::read(&message, &rules(codec.dialect), money::START) {
+        Ok(intent) => {
+            let outcome = drive(&intent, codec.dialect, replies.as_chunks().0);
+            answer(&message, &intent, &outcome, &mut draft)
+        }
+        Err(refusal) => refuse(&message, refusal, &mut draft),
+    };
+    assert_eq!(is_answered, message.mti().reply().is_some());
+    if is_answered {
+        let mut written = Vec::new();
+        draft.encode(codec, &mut written).expect("what is answered can be written");
+        assert_eq!(Message::parse(codec, &written).expect("and read").mti(), draft.mti());
+    }
+}
+
+fn drive(intent: &Intent, dialect: Dialect, replies: &[[u8; REPLY_BYTES]]) -> Outcome {
+    let rules = rules(dialect);
+    let (mut work, mut step) = Work::begin(intent, &rules, None, money::START);
+    for given in (0..STEPS_MAX).map(|at| replies.get(at % replies.len().max(1))) {
+        let record = match step {
+            Step::Done(outcome) => return outcome,
+            Step::Send(record) => record,
+        };
+        assert!(record.check().is_ok_and(|kind| record.is_well_formed(kind)), "{record:?}");
+        let reply = reply(given.copied().unwrap_or_default());
+        step = work.on_reply(&Reply { id: record.id, ..reply }, money::START);
+    }
+    match step {
+        Step::Done(outcome) => outcome,
+        Step::Send(record) => panic!("no end: {record:?}"),
+    }
+}
+
+/// Any code but `NONE`, which no engine replies.
+fn reply([code, end, capture, version, amount]: [u8; REPLY_BYTES]) -> Reply {
+    let code = Code::ALL[1 + usize::from(code) % (Code::ALL.len() - 1)];
+    Reply {
+        code: code as u8,
+        end: End::from_byte(end % 9).unwrap_or_default() as u8,
+        capture: if capture > 15 { u16::MAX } else { u16::from(capture) },
+        version: u16::from(version),
+        approved: Amount(1 << (amount % 128)),
+        extra: Amount(u128::from(amount)),
+        seq: Seq(u64::from(version)),
+        ..Reply::default()
+    }
+}
+
+fn rules(dialect: Dialect) -> Rules {
+    let route = |prefix: &[u8], partitions: &[u64]| Route {
+        prefix: prefix.to_vec(),
+        partitions: partitions.iter().map(|handle| PartitionHandle(*handle)).collect(),
+    };
+    Rules {
+        dialect,
+        id_key: [7; 32],
+        currencies: vec![
+            Currency { number: 840, scale: Scale { asset_decimals: 18, edge_decimals: 2 } },
+            Currency { number: 999, scale: Scale { asset_decimals: 0, edge_decimals: 8 } },
+        ],
+        routes: vec![route(b"4", &[1, 2, 3, 4, 5]), route(b"5", &[6]), route(b"6", &[])],
+        merchants: [(*b"MERCHANT0000501", surety_protocol::MerchantId(501))].into(),
+        partial: Mark { field: 60, at: 0, unit: b'1' },
+        increase: Mark { field: 60, at: 1, unit: b'1' },
+    }
+}
+
+/// Whole payments to begin with, each with a few ways to be replied to.
+pub(crate) fn works() -> Vec<Vec<u8>> {
+    let replies: [&[[u8; REPLY_BYTES]]; 3] = [
+        &[[31, 1, 0, 1, 70]],
+        &[[28, 6, 0, 0, 0], [31, 2, 0, 3, 9]],
+        &[[11, 0, 16, 0, 0], [30, 8, 0, 5, 40], [9, 0, 0, 0, 0]],
+    ];
+    let mut works = Vec::new();
+    for ((kind, fields), first) in PAYMENTS.into_iter().zip([0, 2, 3, 1, 2, 0].into_iter().cycle()) {
+        for replies in replies {
+            let count = u8::try_from(replies.len()).expect("a few");
+            let given = write(codec(first), (kind, fields));
+            let message = Message::parse(codec(first), &given).expect("a sound message");
+            let meant = Intent::read(&message, &rules(Dialect::V1987), money::START);
+            assert!(!matches!(meant, Err(Refusal::Missing(_) | Refusal::Format(_))), "{meant:?}");
+            works.push([&[first, count], replies.as_flattened(), &given].concat());
+        }
+    }
+    works
+}
+
 /// Messages to begin with: an authorization, its reply, a reversal, totals and an echo, in every dialect and profile.
 pub(crate) fn messages() -> Vec<Vec<u8>> {
     (0..8)
@@ -117,17 +224,18 @@ pub(crate) fn streams() -> Vec<Vec<u8>> {
 
 fn sound(first: u8) -> Vec<Vec<u8>> {
     let codec = codec(first);
+    MESSAGES.into_iter().map(|given| write(codec, given)).collect()
+}
+
+fn write(codec: Codec, (kind, fields): Given) -> Vec<u8> {
     let version = b'0' + codec.dialect.version() as u8;
-    let write = |(kind, fields): Given| {
-        let mti = Mti::from_digits([version, kind[0], kind[1], kind[2]]).expect("a type");
-        let mut draft = Draft::new(codec.dialect);
-        draft.reset(mti);
-        fields.iter().for_each(|(field, units)| draft.set(*field, units.as_bytes()));
-        let mut bytes = Vec::new();
-        draft.encode(codec, &mut bytes).expect("a sound message");
-        bytes
-    };
-    MESSAGES.into_iter().map(write).collect()
+    let mti = Mti::from_digits([version, kind[0], kind[1], kind[2]]).expect("a type");
+    let mut draft = Draft::new(codec.dialect);
+    draft.reset(mti);
+    fields.iter().for_each(|(field, units)| draft.set(*field, units.as_bytes()));
+    let mut bytes = Vec::new();
+    draft.encode(codec, &mut bytes).expect("a sound message");
+    bytes
 }
 
 /// A type without its version, and fields.
@@ -169,4 +277,182 @@ const MESSAGES: [Given; 5] = [
     ),
     (b"520", &[(74, "1"), (81, "2"), (86, "2500"), (97, "D0000000000002500")]),
     (b"800", &[(7, "1121170000"), (11, "000125"), (70, "301")]),
+];
+
+/// One of each that asks for something, of the 1987 edition.
+const PAYMENTS: [Given; 8] = [
+    (
+        b"100",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (60, "1"),
+        ],
+    ),
+    (
+        b"100",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (60, "01"),
+        ],
+    ),
+    (
+        b"120",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (38, "ABC123"),
+            (39, "00"),
+            (60, "0"),
+        ],
+    ),
+    (
+        b"200",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+        ],
+    ),
+    (
+        b"220",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (38, "ABC123"),
+            (90, "010000012211142213000000012345600000000000"),
+        ],
+    ),
+    (
+        b"400",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (39, "68"),
+            (90, "020000012211142213000000012345600000000000"),
+        ],
+    ),
+    (
+        b"420",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (39, "68"),
+            (90, "022000012211142213000000012345600000000000"),
+        ],
+    ),
+    (
+        b"401",
+        &[
+            (2, "4111111111111111"),
+            (3, "000000"),
+            (4, "2500"),
+            (7, "1114221320"),
+            (11, "000123"),
+            (12, "231320"),
+            (13, "1114"),
+            (18, "5411"),
+            (22, "051"),
+            (25, "00"),
+            (32, "123456"),
+            (37, "632516000123"),
+            (41, "TERM0001"),
+            (42, "MERCHANT0000501"),
+            (49, "840"),
+            (39, "68"),
+            (90, "010000012211142213000000012345600000000000"),
+            (95, "000000001000000000000000000000000000000000"),
+        ],
+    ),
 ];

@@ -44,6 +44,7 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "snapshot", run: log::snapshot },
     Probe { name: "iso_message", run: cards::message },
     Probe { name: "iso_stream", run: cards::stream },
+    Probe { name: "iso_work", run: cards::work },
     Probe { name: "settings", run: texts::settings },
     Probe { name: "policy", run: texts::policy },
 ];

@@ -79,6 +79,7 @@ pub fn seeds(probe: &str) -> Vec<Vec<u8>> {
         "snapshot" => made::snapshots(),
         "iso_message" => cards::messages(),
         "iso_stream" => cards::streams(),
+        "iso_work" => cards::works(),
         "settings" => texts::SETTINGS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         "policy" => policies(),
         _ => panic!("no probe {probe}"),

@@ -92,9 +92,10 @@ pub const LAYERS: &[Layer] = &[
         package: "iso8583",
         directory: "crates/iso8583",
         is_pure: true,
-        members: &[],
-        foreign: &[("thiserror", "error enums")],
-        members_in_tests: &[],
+        members: &["surety-protocol"],
+        foreign: &[("blake3", "the keyed hash that makes ids"), ("thiserror", "error enums")],
+        // What messages ask for is decided by the ledger itself.
+        members_in_tests: &["ledger"],
     },
     Layer {
         package: "simulator",

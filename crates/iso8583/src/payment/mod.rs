@@ -1,0 +1,24 @@
+//! What messages ask of an engine, and what they are answered.
+//!
+//! [`Intent::read`] turns a message into what it means; [`Work`] turns that into requests, one after another, until there is an
+//! [`Outcome`]; [`answer`] and [`refuse`] turn that into the reply. Nothing here remembers anything: all ids come from what
+//! the message itself carries, so that a repeat, also one after a restart, asks for the same and is answered the same.
+//! `MAPPING.md` has the tables.
+#![doc = include_str!("../../MAPPING.md")]
+
+mod answer;
+mod calendar;
+mod codes;
+mod ids;
+mod intent;
+mod originals;
+mod rules;
+mod work;
+
+pub use answer::{answer, refuse};
+pub use codes::{EdgeCode, Refusal, edge_code};
+pub use ids::{Handle, Keys};
+pub use intent::{Ask, Intent, Network, Original};
+pub use originals::Originals;
+pub use rules::{Currency, Mark, Partitions, ROUTE_MAX, Rounding, Route, Rules, Scale};
+pub use work::{Outcome, Place, Step, Verdict, Work};

@@ -1,0 +1,200 @@
+//! What a link has been told: where cards lead, what currencies are worth, where marks stand.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use surety_protocol::{Amount, MerchantId, PartitionHandle};
+
+use crate::{Dialect, Message};
+
+/// Partitions that one payment may be tried in.
+pub const ROUTE_MAX: usize = 4;
+
+/// The rules of one link.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Which edition it speaks.
+    pub dialect: Dialect,
+    /// The secret that ids are made with. The same for as long as repeats may come.
+    pub id_key: [u8; 32],
+    /// The currencies that are taken, each being an asset at a scale.
+    pub currencies: Vec<Currency>,
+    /// Where cards and tokens lead, by the first digits of field 2.
+    pub routes: Vec<Route>,
+    /// Merchants whose field 42 is not simply their number.
+    pub merchants: BTreeMap<[u8; 15], MerchantId>,
+    /// Says that a part will do.
+    pub partial: Mark,
+    /// Says that a 0100 raises the lock that its field 37 names.
+    pub increase: Mark,
+}
+
+/// A currency code (field 49), and what it is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Currency {
+    /// The code.
+    pub number: u16,
+    /// From its minor units to base units of the asset.
+    pub scale: Scale,
+}
+
+/// The decimals of an asset, and those that messages write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scale {
+    /// Of the asset on chain.
+    pub asset_decimals: u8,
+    /// Of an amount in a message: twelve digits hold no eighteen decimals.
+    pub edge_decimals: u8,
+}
+
+/// Which way an amount goes that does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Locks: never too little.
+    Up,
+    /// Captures, and whatever is told: never too much.
+    Down,
+}
+
+/// Where cards lead whose number begins so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The first digits.
+    pub prefix: Vec<u8>,
+    /// The partition, and those that are tried when it declines, in order; of more than [`ROUTE_MAX`] the first.
+    pub partitions: Vec<PartitionHandle>,
+}
+
+/// One character of one field that says yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The field.
+    pub field: u8,
+    /// The place in it, from 0.
+    pub at: u8,
+    /// The character.
+    pub unit: u8,
+}
+
+impl Mark {
+    /// True if the message says so.
+    #[must_use]
+    pub fn is_on(self, message: &Message<'_>) -> bool {
+        let unit = message.units(self.field).and_then(|mut units| units.nth(usize::from(self.at)));
+        unit == Some(self.unit)
+    }
+}
+
+impl Scale {
+    /// Base units of so many minor units. None if no request can carry them.
+    #[must_use]
+    pub fn to_base(self, minor: u64, rounding: Rounding) -> Option<Amount> {
+        let minor = u128::from(minor);
+        let base = if self.asset_decimals >= self.edge_decimals {
+            minor.checked_mul(power(self.asset_decimals - self.edge_decimals)?)?
+        } else {
+            let unit = power(self.edge_decimals - self.asset_decimals)?;
+            match rounding {
+                Rounding::Up => minor.div_ceil(unit),
+                Rounding::Down => minor / unit,
+            }
+        };
+        Some(Amount(base)).filter(|amount| amount.is_in_range())
+    }
+
+    /// Whole minor units of so many base units, and never more. None if twelve digits cannot say it.
+    #[must_use]
+    pub fn to_minor(self, base: Amount) -> Option<u64> {
+        let minor = if self.asset_decimals >= self.edge_decimals {
+            base.0 / power(self.asset_decimals - self.edge_decimals)?
+        } else {
+            base.0.checked_mul(power(self.edge_decimals - self.asset_decimals)?)?
+        };
+        u64::try_from(minor).ok().filter(|minor| *minor < 1_000_000_000_000)
+    }
+}
+
+fn power(decimals: u8) -> Option<u128> {
+    10_u128.checked_pow(u32::from(decimals))
+}
+
+/// The partitions of a payment, in the order in which they are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Partitions {
+    list: [PartitionHandle; ROUTE_MAX],
+    count: usize,
+}
+
+impl Partitions {
+    /// The first [`ROUTE_MAX`] of these.
+    #[must_use]
+    pub fn new(partitions: &[PartitionHandle]) -> Self {
+        let mut list = [PartitionHandle(0); ROUTE_MAX];
+        let count = partitions.len().min(ROUTE_MAX);
+        list[..count].copy_from_slice(&partitions[..count]);
+        Self { list, count }
+    }
+
+    /// In order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[PartitionHandle] {
+        &self.list[..self.count]
+    }
+}
+
+impl Rules {
+    /// Where a card or token leads: the longest prefix decides.
+    #[must_use]
+    pub fn route(&self, card: impl Iterator<Item = u8> + Clone) -> Option<Partitions> {
+        let fits = |route: &&Route| {
+            let mut card = card.clone();
+            route.prefix.iter().all(|digit| card.next() == Some(*digit))
+        };
+        let route = self.routes.iter().filter(fits).max_by_key(|route| route.prefix.len())?;
+        Some(Partitions::new(&route.partitions)).filter(|partitions| partitions.count > 0)
+    }
+
+    /// The merchant of field 42: as the table says, or its number with blanks and zeros around it.
+    #[must_use]
+    pub fn merchant(&self, field: [u8; 15]) -> Option<MerchantId> {
+        if let Some(merchant) = self.merchants.get(&field) {
+            return Some(*merchant);
+        }
+        let number = field.trim_ascii();
+        if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        Some(MerchantId(number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))))
+    }
+
+    /// What a currency is worth.
+    #[must_use]
+    pub fn scale(&self, number: u64) -> Option<Scale> {
+        let currency = self.currencies.iter().find(|currency| u64::from(currency.number) == number);
+        currency.map(|currency| currency.scale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_round_up_and_what_is_told_rounds_down() {
+        let fine = Scale { asset_decimals: 18, edge_decimals: 2 };
+        assert_eq!(fine.to_base(2500, Rounding::Down), Some(Amount(25 * 10_u128.pow(18))));
+        assert_eq!(fine.to_minor(Amount(25 * 10_u128.pow(18) + 9_999_999_999_999_999)), Some(2500));
+        assert_eq!(fine.to_minor(Amount(1)), Some(0));
+        let coarse = Scale { asset_decimals: 0, edge_decimals: 2 };
+        assert_eq!(coarse.to_base(2501, Rounding::Up), Some(Amount(26)));
+        assert_eq!(coarse.to_base(2599, Rounding::Down), Some(Amount(25)));
+        assert_eq!(coarse.to_minor(Amount(26)), Some(2600));
+        let huge = Scale { asset_decimals: 40, edge_decimals: 0 };
+        assert_eq!(huge.to_base(1, Rounding::Up), None);
+        assert_eq!(coarse.to_minor(Amount(10_u128.pow(10))), None, "thirteen digits");
+        for minor in [0, 1, 99, 999_999_999_999] {
+            let base = fine.to_base(minor, Rounding::Up).unwrap();
+            assert_eq!(fine.to_minor(base), Some(minor));
+        }
+    }
+}
