@@ -157,6 +157,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "settler",
+        directory: "crates/settler",
+        is_pure: false,
+        members: &["surety-protocol", "settlement", "storage", "surety-client", "chain"],
+        foreign: &[],
+        // An engine in the same process.
+        members_in_tests: &["server"],
+    },
+    Layer {
         package: "loadtest",
         directory: "loadtest",
         is_pure: false,
@@ -177,6 +186,9 @@ pub const LAYERS: &[Layer] = &[
             "engine",
             "storage",
             "server",
+            "settlement",
+            "chain",
+            "settler",
             "loadtest",
         ],
         foreign: &[],

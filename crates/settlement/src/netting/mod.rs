@@ -164,6 +164,36 @@ impl Netting {
         self.partitions.iter().map(|(handle, partition)| (*handle, partition.money))
     }
 
+    /// The partition with this on-chain id.
+    #[must_use]
+    pub fn handle(&self, onchain: &Hash) -> Option<PartitionHandle> {
+        self.handles.get(onchain).copied()
+    }
+
+    /// The on-chain id of a partition.
+    #[must_use]
+    pub fn onchain_of(&self, partition: PartitionHandle) -> Option<Hash> {
+        self.book.home(partition).map(|home| home.onchain)
+    }
+
+    /// Units of a supplier, those that wait to leave included.
+    #[must_use]
+    pub fn units(&self, partition: PartitionHandle, supplier: Address) -> u128 {
+        self.suppliers.get(&(partition, supplier)).map_or(0, |supplier| supplier.units)
+    }
+
+    /// The highest number of a requested exit that the ledger has answered.
+    #[must_use]
+    pub fn exit_nonce(&self, partition: PartitionHandle) -> u64 {
+        self.partitions.get(&partition).map_or(0, |partition| partition.exit_nonce)
+    }
+
+    /// The newest statement about a certified lock whose certificate can still be called.
+    #[must_use]
+    pub fn certified(&self, lock: &LockId) -> Option<CertifiedLock> {
+        self.book.certified.get(lock).map(|kept| kept.newest)
+    }
+
     /// Takes the next synced record of a shard. Returns what is to be certified, if the record made or changed a certified lock.
     ///
     /// # Errors

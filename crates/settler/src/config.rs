@@ -1,0 +1,74 @@
+//! What a settler is started with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use settlement::life::{FeePolicy, FlushPolicy, Policy};
+use surety_protocol::Time;
+
+use crate::contract::Place;
+
+/// Everything that a settler needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Its own directory, made if it is not there.
+    pub directory: PathBuf,
+    /// Where the contract is.
+    pub place: Place,
+    /// Fees, and when to seal.
+    pub policy: Policy,
+    /// See `NettingConfig::claim_span`; a directory keeps the one that it was made with.
+    pub claim_span: Time,
+    /// How much each partition may have at risk beyond what the chain has been told; none sends no caps, and the engine does
+    /// not notice a silent settler.
+    pub allowance: Option<u128>,
+    /// How long a cap holds. It is sent again after a third of that.
+    pub cap_span: Time,
+    /// Whose supplies are rewards for all suppliers of the partition.
+    pub treasury: Option<Address>,
+    /// Batches carry their data on chain, so that nobody depends on the operator for proofs.
+    pub publishes_data: bool,
+    /// Between two looks at the chain.
+    pub interval: Duration,
+}
+
+impl Config {
+    /// Settings for a chain with blocks of twelve seconds.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>, place: Place) -> Self {
+        Self {
+            directory: directory.into(),
+            place,
+            policy: Policy { fees: FEES, flush: FLUSH },
+            claim_span: Time::from_secs(30 * 24 * 3600),
+            allowance: None,
+            cap_span: Time::from_secs(120),
+            treasury: None,
+            publishes_data: false,
+            interval: Duration::from_secs(2),
+        }
+    }
+}
+
+const GWEI: u128 = 1_000_000_000;
+const ETHER: u128 = GWEI * GWEI;
+
+/// A commit is worth 1/500 ether at ten minutes of age, and a tenth of an ether a day.
+const FEES: FeePolicy = FeePolicy {
+    tip: GWEI,
+    gas: 80_000,
+    replace_after: Time::from_secs(48),
+    replace_after_blocks: 3,
+    wei_per_whole: ETHER / 500,
+    target_age: Time::from_secs(60),
+    deadline_age: Time::from_secs(3600),
+    daily_budget: ETHER / 10,
+};
+
+const FLUSH: FlushPolicy = FlushPolicy {
+    age_max: Time::from_secs(600),
+    value_max: 1_000_000 * ETHER,
+    records_max: 10_000_000,
+    cheap_age: Time::from_secs(60),
+};

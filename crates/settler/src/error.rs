@@ -1,0 +1,166 @@
+//! Why a settler cannot go on, and what somebody should know while it does.
+
+use chain::{BackendError, KeyError, SendError};
+use settlement::life::{Alarm, Halt, LogError};
+use settlement::{DataError, NettingError, SnapshotError};
+use surety_client::{DefiniteError, ResolveError, SubmitError};
+use surety_protocol::{Code, PartitionHandle};
+
+use crate::journal::JournalError;
+use crate::points::Point;
+use crate::scan::{ExitAsked, Supply};
+use crate::stream::StreamError;
+
+/// Why it cannot go on. `RUNBOOK.md` says what to do about each.
+#[derive(Debug, thiserror::Error)]
+pub enum SettlerError {
+    /// Its log cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Another process settles from this directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] storage::LockError),
+    /// A file of its directory cannot be read or written.
+    #[error("the settler's directory: {0}")]
+    Files(#[from] std::io::Error),
+    /// The log is of another engine, contract or chain.
+    #[error("the settler's directory is of another engine, contract or chain")]
+    Foreign,
+    /// The entries do not follow from each other.
+    #[error("the settler's log does not add up: {0}")]
+    Log(#[from] LogError),
+    /// The newest snapshot is newer than the log: one of them was put back.
+    #[error("snapshot {snapshot} is newer than the log, which has booked batch {booked}")]
+    OldLog {
+        /// Batch of the snapshot.
+        snapshot: u64,
+        /// Last booked batch of the log.
+        booked: u64,
+    },
+    /// A snapshot that is sound and does not read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The data of a sealed batch do not read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The same stream did not give the same batch again: what was sealed does not follow from the engine's log.
+    #[error("batch {0} is not what the engine's log gives: the log or this program is another one")]
+    Diverged(u64),
+    /// The engine's change stream cannot be followed.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The stream does not add up.
+    #[error(transparent)]
+    Netting(#[from] NettingError),
+    /// The engine refuses to book what the chain has credited.
+    #[error("the engine does not book batch {batch} in partition {partition:?}: {code:?}")]
+    NotBooked {
+        /// Which batch.
+        batch: u64,
+        /// Where.
+        partition: PartitionHandle,
+        /// What it answers.
+        code: Code,
+    },
+    /// The key is not the contract's poster.
+    #[error("the key's address is not the contract's poster")]
+    NotPoster,
+    /// The contract is not where it should be.
+    #[error("chain, contract or its code are not those that were given")]
+    WrongChain,
+    /// The settler has stopped, and somebody has to look.
+    #[error("halted: {0}")]
+    Halted(Halt),
+    /// The poster's key does not sign.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The chain could not be asked. It may be asked again.
+    #[error(transparent)]
+    Chain(#[from] BackendError),
+    /// The engine could not be asked. It may be asked again.
+    #[error("the engine: {0}")]
+    Engine(String),
+    /// A test stopped it here.
+    #[error("stopped at {0:?}")]
+    Stopped(Point),
+}
+
+impl SettlerError {
+    /// True if trying again may help without anybody doing something.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Chain(_) | Self::Engine(_))
+    }
+}
+
+impl From<SubmitError> for SettlerError {
+    fn from(error: SubmitError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+impl From<DefiniteError> for SettlerError {
+    fn from(error: DefiniteError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+impl From<ResolveError> for SettlerError {
+    fn from(error: ResolveError) -> Self {
+        Self::Engine(error.to_string())
+    }
+}
+
+/// What somebody should know. The settler goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Notice {
+    /// Of a batch.
+    #[error("{0:?}")]
+    Batch(Alarm),
+    /// The node did not take a transaction.
+    #[error("the node does not take a transaction: {0}")]
+    NotTaken(SendError),
+    /// The contract is not on the chain yet.
+    #[error("the contract is not on the chain yet")]
+    NoContract,
+    /// The chain's events and its balances tell different amounts, or events are missing: nothing is credited.
+    #[error("the node's events up to block {block} do not add up with the contract's own numbers")]
+    ChainDisagrees {
+        /// The finalized block.
+        block: u64,
+    },
+    /// A supply that the engine does not take: its partition is unknown, or the engine has a reason.
+    #[error("supply {} of {} is not credited: {why}", supply.nonce, supply.amount)]
+    NotCredited {
+        /// Which.
+        supply: Supply,
+        /// Why not.
+        why: NotCredited,
+    },
+    /// An exit that the engine does not answer: the partition is frozen or unknown.
+    #[error("exit {} is not answered", .0.nonce)]
+    ExitNotAnswered(ExitAsked),
+    /// A certificate was called on chain, and the engine does not know such a lock: the signer's key is abused, or the
+    /// engine was put back.
+    #[error("a guarantee was called that the engine does not know: lock {lock}, {code:?}")]
+    UnknownGuarantee {
+        /// The lock's name on chain, in hexadecimal.
+        lock: String,
+        /// What the engine answers.
+        code: Code,
+    },
+}
+
+/// Why a supply waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotCredited {
+    /// The engine has no partition with this on-chain id.
+    #[error("the engine has no such partition")]
+    UnknownPartition,
+    /// The engine has another deposit under the same number.
+    #[error("the engine has another deposit under its number")]
+    OtherDeposit,
+    /// The engine declines it.
+    #[error("the engine answers {0}")]
+    Declined(Code),
+}

@@ -1,0 +1,74 @@
+//! What stands in the settler's log: the life of batches, and the requests that must not be sent twice.
+
+use settlement::life::{Entry, EntryError};
+use surety_protocol::limits::RECORD_BYTES;
+use surety_protocol::{PartitionHandle, Record};
+
+use crate::codec::{Damaged, Put, Take};
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Something in the life of a batch.
+    Life(Entry),
+    /// This withdrawal is about to be asked for. After a crash its id tells what became of it.
+    Exit(Box<Record>),
+    /// The engine has answered the withdrawal of an exit that was requested on chain.
+    ExitAnswered {
+        /// Where.
+        partition: PartitionHandle,
+        /// The exit's number on chain.
+        nonce: u64,
+    },
+    /// The halt before was looked at: go on.
+    Resumed,
+}
+
+/// Why bytes are no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// They do not read as one.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// What they say of a batch does not.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+}
+
+impl Note {
+    /// Writes it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut to = Put::default();
+        match self {
+            Self::Life(entry) => _ = to.u8(1).raw(&entry.to_bytes()),
+            Self::Exit(request) => _ = to.u8(2).raw(&request.to_bytes()),
+            Self::ExitAnswered { partition, nonce } => _ = to.u8(3).u64(partition.0).u64(*nonce),
+            Self::Resumed => _ = to.u8(4),
+        }
+        to.0
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// The bytes are none.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, NoteError> {
+        let mut from = Take(bytes);
+        let note = match from.u8()? {
+            1 => return Ok(Self::Life(Entry::from_bytes(from.0)?)),
+            2 => Self::Exit(Box::new(Record::from_bytes(&from.array::<RECORD_BYTES>()?))),
+            3 => Self::ExitAnswered { partition: PartitionHandle(from.u64()?), nonce: from.u64()? },
+            4 => Self::Resumed,
+            _ => return Err(Damaged.into()),
+        };
+        from.end()?;
+        Ok(note)
+    }
+}
+
+impl From<Entry> for Note {
+    fn from(entry: Entry) -> Self {
+        Self::Life(entry)
+    }
+}

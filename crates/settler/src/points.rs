@@ -1,0 +1,54 @@
+//! The moments between which a settler may be killed. Tests stop it at each of them; nothing else looks.
+
+/// Something has just become durable, or has just left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// A batch is sealed, in memory alone.
+    Sealing,
+    /// The sealed batch is in the log.
+    Sealed,
+    /// A transaction is signed, in memory alone.
+    Signing,
+    /// The attempt is in the log.
+    Signed,
+    /// A transaction was handed to a node.
+    Sent,
+    /// That a batch is final is in the log.
+    Final,
+    /// The engine was told of a partition's part of a final batch.
+    Told,
+    /// That a batch is booked is in the log.
+    Booked,
+    /// A snapshot is on the disk.
+    Snapshot,
+    /// A deposit was credited.
+    Credited,
+    /// That a withdrawal will be asked for is in the log.
+    ExitNoted,
+    /// The withdrawal was asked for.
+    ExitAsked,
+    /// Its answer is in the log.
+    ExitAnswered,
+}
+
+impl Point {
+    /// Every one.
+    pub const ALL: [Self; 13] = [
+        Self::Sealing,
+        Self::Sealed,
+        Self::Signing,
+        Self::Signed,
+        Self::Sent,
+        Self::Final,
+        Self::Told,
+        Self::Booked,
+        Self::Snapshot,
+        Self::Credited,
+        Self::ExitNoted,
+        Self::ExitAsked,
+        Self::ExitAnswered,
+    ];
+}
+
+/// Says at each point whether to go on.
+pub type Witness = Box<dyn FnMut(Point) -> bool + Send>;

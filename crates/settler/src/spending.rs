@@ -1,0 +1,48 @@
+//! What blocks cost of late, and what was spent: memory of this process alone, since only the choice of fees depends on it.
+
+use std::collections::VecDeque;
+
+use alloy_primitives::B256;
+use surety_protocol::Time;
+
+const HOUR: Time = Time::from_secs(3600);
+const DAY: Time = Time::from_secs(24 * 3600);
+/// Samples of an hour at one a second.
+const SAMPLES_MAX: usize = 3600;
+
+#[derive(Debug, Default)]
+pub(crate) struct Spending {
+    base_fees: VecDeque<(Time, u128)>,
+    spent: VecDeque<(Time, B256, u128)>,
+    /// Attempts that the node refused for what they pay, until the next look.
+    pub(crate) underpriced: Vec<B256>,
+}
+
+impl Spending {
+    /// Takes the base fee of a block, and tells the mean of the last hour.
+    pub(crate) fn mean_with(&mut self, now: Time, base_fee: u128) -> u128 {
+        self.base_fees.push_back((now, base_fee));
+        while self.base_fees.len() > SAMPLES_MAX
+            || self.base_fees.front().is_some_and(|(at, _)| now.minus(*at) > HOUR)
+        {
+            self.base_fees.pop_front();
+        }
+        let sum = self.base_fees.iter().fold(0_u128, |sum, (_, fee)| sum.saturating_add(*fee));
+        sum / u128::try_from(self.base_fees.len().max(1)).unwrap_or(1)
+    }
+
+    /// Notes what a mined transaction has cost, once.
+    pub(crate) fn pay(&mut self, now: Time, transaction: B256, wei: u128) {
+        if !self.spent.iter().any(|(_, known, _)| *known == transaction) {
+            self.spent.push_back((now, transaction, wei));
+        }
+    }
+
+    /// Wei of the last day.
+    pub(crate) fn today(&mut self, now: Time) -> u128 {
+        while self.spent.front().is_some_and(|(at, ..)| now.minus(*at) > DAY) {
+            self.spent.pop_front();
+        }
+        self.spent.iter().fold(0, |sum, (.., wei)| sum.saturating_add(*wei))
+    }
+}

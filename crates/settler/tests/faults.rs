@@ -1,0 +1,531 @@
+//! What chains, nodes, keys and other people do to a settler, and what it does then.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod world;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use chain::bindings::{Lock, Manager};
+use chain::{
+    At, Backend, BackendError, Block, Call, CallError, DigestSigner, LogFilter, LoggedEvent, Receipt,
+    SendError, Tag, Terms, Transaction,
+};
+use settlement::life::{Action, Alarm, Halt, Refusal};
+use settlement::{CertifiedLock, LockGroup, LockId};
+use settler::{Config, Notice, Report, Settler, SettlerError};
+use surety_protocol::{Id, ShardId};
+use world::{
+    ALICE, MERCHANT_KEY, OWNER, PARTITION, POSTER, SIGNER, STRANGER, TENANT, TOKENS, World, key, on_chain,
+    owed,
+};
+
+/// A world with collateral and a consumed payment that is not settled.
+async fn owing() -> (World, Settler) {
+    owing_with(Terms { claim_delay: 60, dispute_time: 120, ..Terms::default() }).await
+}
+
+async fn owing_with(terms: Terms) -> (World, Settler) {
+    let mut world = World::with(terms).await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    world.settle_all(&mut settler).await;
+    let lock = world.lock(300 * TOKENS).await;
+    world.consume(lock, 120 * TOKENS).await;
+    world.read_all(&mut settler).await;
+    (world, settler)
+}
+
+/// Turns without blocks, until it does something of a kind.
+async fn turn_until(world: &mut World, settler: &mut Settler, is_it: impl Fn(&Action) -> bool) -> Action {
+    for _ in 0..200 {
+        let report = settler.turn(&mut world.chain).await.unwrap();
+        if is_it(&report.action) {
+            return report.action;
+        }
+        settler.wait(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("it never does: {settler:?}");
+}
+
+async fn finish(mut world: World, mut settler: Settler) {
+    world.settle_all(&mut settler).await;
+    assert_eq!((on_chain(&settler), owed(&settler)), (880 * TOKENS, 0));
+    let batch = settler.progress().0;
+    world.claim(batch);
+    assert_eq!(world.purse(MERCHANT_KEY), 120 * TOKENS);
+}
+
+fn halts(report: &Report, halt: Halt) -> bool {
+    report.notices.contains(&Notice::Batch(Alarm::Halted(halt)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_transaction_is_sent_again() {
+    let (mut world, mut settler) = owing().await;
+    let Action::Broadcast { hash } =
+        turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await
+    else {
+        panic!()
+    };
+    assert!(world.chain.lose(B256::from(hash)));
+    let again =
+        turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    assert_eq!(again, Action::Broadcast { hash }, "the same bytes");
+    finish(world, settler).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_fee_spike_is_outbid() {
+    let (mut world, mut settler) = owing().await;
+    turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    let mut replaced = 0;
+    for _ in 0..12 {
+        world.chain.set_base_fee(40_000_000_000);
+        world.chain.mine_after(12);
+        let report = settler.turn(&mut world.chain).await.unwrap();
+        replaced += usize::from(matches!(report.action, Action::Sign { .. }));
+    }
+    assert!(replaced > 0, "what blocks do not take is replaced");
+    finish(world, settler).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_underpriced_transaction_is_outbid() {
+    let (mut world, mut settler) = owing().await;
+    // Somebody with the same key has a dearer one in the pool.
+    let transaction = Transaction {
+        chain_id: 31337,
+        nonce: world.chain.nonce(key(POSTER).address(), At::Tag(Tag::Latest)).unwrap(),
+        tip: 5_000_000_000,
+        cap: 60_000_000_000,
+        gas_limit: 21_000,
+        to: alloy_primitives::TxKind::Call(Address::ZERO),
+        value: U256::ZERO,
+        input: Bytes::new(),
+    };
+    let signed = transaction.sign(&key(POSTER)).unwrap();
+    world.chain.send(&signed.raw).unwrap();
+    let Action::Sign { fees, .. } =
+        turn_until(&mut world, &mut settler, |action| matches!(action, Action::Sign { .. })).await
+    else {
+        panic!()
+    };
+    turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    let Action::Sign { fees: dearer, .. } =
+        turn_until(&mut world, &mut settler, |action| matches!(action, Action::Sign { .. })).await
+    else {
+        panic!()
+    };
+    assert!(dearer.cap > fees.cap && dearer.tip > fees.tip);
+    // The other one lands first, and takes the nonce; then the batch gets the next one.
+    finish(world, settler).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reorg_above_finality_is_waited_out() {
+    let (mut world, mut settler) = owing().await;
+    turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    let batches = world.batches_on_chain();
+    world.chain.mine_after(12);
+    world.chain.mine_after(12);
+    assert_eq!(world.batches_on_chain(), batches + 1);
+    settler.turn(&mut world.chain).await.unwrap();
+    world.chain.reorg_and_lose(2).unwrap();
+    assert_eq!(world.batches_on_chain(), batches);
+    finish(world, settler).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reorg_below_finality_halts_for_good() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    let before = world.chain.clone();
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    world.settle_all(&mut settler).await;
+    let height = world.chain.block(Tag::Latest).unwrap().unwrap().number;
+    world.chain = before;
+    // Another branch, as high as the one that was final.
+    while world.chain.block(Tag::Latest).unwrap().unwrap().number < height + 5 {
+        world.chain.mine_after(12);
+    }
+    let report = settler.turn(&mut world.chain).await.unwrap();
+    assert_eq!(report.action, Action::Halt(Halt::FinalityBroken));
+    drop(settler);
+    // A halt outlives the process.
+    let mut settler = world.settler().await;
+    let report = settler.turn(&mut world.chain).await.unwrap();
+    assert_eq!(report.action, Action::Wait);
+    assert!(halts(&report, Halt::FinalityBroken), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_has_one_settler() {
+    let world = World::new().await;
+    let _settler = world.settler().await;
+    assert!(matches!(world.try_settler(world.config()).await, Err(SettlerError::Lock(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_posters_stop_at_each_other() {
+    let (mut world, mut settler) = owing().await;
+    // Another settler of the same engine with the same key, from a directory of its own.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = Config { directory: elsewhere.path().to_owned(), ..world.config() };
+    let mut other = world.try_settler(config).await.unwrap();
+    // The contract has batches that the other one has not sealed.
+    let report = other.turn(&mut world.chain).await.unwrap();
+    assert_eq!(report.action, Action::Halt(Halt::UnknownHead));
+    world.settle_all(&mut settler).await;
+    assert_eq!(on_chain(&settler), 880 * TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_copy_of_the_log_halts_at_the_newer_root() {
+    let (mut world, settler) = owing().await;
+    drop(settler);
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(world.own.path()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let mut settler = world.settler().await;
+    world.settle_all(&mut settler).await;
+    let config = Config { directory: copy.path().to_owned(), ..world.config() };
+    let mut old = world.try_settler(config).await.unwrap();
+    let report = old.turn(&mut world.chain).await.unwrap();
+    assert_eq!(report.action, Action::Halt(Halt::UnknownHead));
+    assert_eq!(world.batches_on_chain(), settler.progress().0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_elses_batch_halts() {
+    let (mut world, mut settler) = owing().await;
+    let info = world.ask(Manager::headInfoCall {});
+    let batch = chain::bindings::Batch {
+        seq: info.seq.to::<u64>() + 1,
+        lsnTo: info.lsn.to::<u64>() + 1,
+        prevHead: info.head,
+        sumCredit: info.sumCredit.to(),
+        ..chain::bindings::Batch::default()
+    };
+    world.manage(POSTER, Manager::commitBatchCall { batch });
+    let is_halted =
+        |_: &World, _: &Settler, report: &Report| report.action == Action::Halt(Halt::UnknownHead);
+    world.settle_until(&mut settler, is_halted).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_place_or_key_is_noticed_before_anything_is_done() {
+    let mut world = World::new().await;
+    let place = world.place;
+    for wrong in [
+        settler::Place { chain_id: 1, ..place },
+        settler::Place { code_hash: B256::repeat_byte(1), ..place },
+        settler::Place { manager: world.at.amp, ..place },
+    ] {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let config = Config { directory: elsewhere.path().to_owned(), place: wrong, ..world.config() };
+        let mut settler = world.try_settler(config).await.unwrap();
+        assert!(matches!(settler.check(&world.chain), Err(SettlerError::WrongChain)), "{wrong:?}");
+        let report = settler.turn(&mut world.chain).await.unwrap();
+        assert_eq!(report.action, Action::Halt(Halt::WrongChain), "{wrong:?}");
+    }
+    // A directory is of one contract for ever.
+    drop(world.settler().await);
+    let moved = settler::Place { manager: world.at.amp, ..place };
+    let error = world.try_settler(Config { place: moved, ..world.config() }).await.unwrap_err();
+    assert!(matches!(error, SettlerError::Foreign), "{error}");
+    let settler = world.settler().await;
+    let poster = Manager::setPosterCall { poster_: key(STRANGER).address(), creditPerHour_: 1_000_000 };
+    world.manage(OWNER, poster);
+    assert!(matches!(settler.check(&world.chain), Err(SettlerError::NotPoster)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_beyond_the_payout_limit_waits_for_the_next_hour() {
+    // 100 tokens an hour, half of it at once.
+    let terms = Terms { claim_delay: 60, credit_per_hour: 100_000_000_000, ..Terms::default() };
+    let (mut world, mut settler) = owing_with(terms).await;
+    for _ in 0..20 {
+        settler.turn(&mut world.chain).await.unwrap();
+        settler.wait(std::time::Duration::from_millis(10)).await;
+        world.chain.mine_after(12);
+    }
+    let credited = world.ask(Manager::headInfoCall {}).sumCredit.to::<u128>();
+    assert!(credited > 0 && credited < 60 * TOKENS, "{credited}");
+    assert!(settler.sealer().netting().unpublished() > 0);
+    let mut hours = 0;
+    while settler.sealer().netting().unpublished() > 0 {
+        hours += 1;
+        assert!(hours < 6);
+        world.chain.mine_after(3600);
+        // Something has to happen, or there is no batch.
+        world.lock(1).await;
+        for _ in 0..14 {
+            settler.turn(&mut world.chain).await.unwrap();
+            settler.wait(std::time::Duration::from_millis(10)).await;
+            world.chain.mine_after(12);
+        }
+    }
+    finish(world, settler).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_batch_is_held_cleared_away_and_sealed_again() {
+    let (mut world, mut settler) = owing().await;
+    turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    // Before it lands the owner lowers the limit below what it credits.
+    let low = Manager::setPosterCall { poster_: key(POSTER).address(), creditPerHour_: 10_000_000_000 };
+    // The owner's transaction pays more, so that the block takes it first.
+    let raw = owner_call(&world, low);
+    world.chain.send(&raw).unwrap();
+    world.chain.mine_after(12);
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        let report = settler.turn(&mut world.chain).await.unwrap();
+        seen.push(report.action);
+        world.chain.mine_after(12);
+        if matches!(report.action, Action::Reseal { .. }) {
+            break;
+        }
+    }
+    assert!(
+        seen.iter().any(|action| matches!(action, Action::Hold { refusal: Refusal::PayoutLimit, .. })),
+        "{seen:?}"
+    );
+    assert!(seen.iter().any(|action| matches!(action, Action::Reseal { .. })), "{seen:?}");
+    let high = Manager::setPosterCall { poster_: key(POSTER).address(), creditPerHour_: 1_000_000_000_000 };
+    let raw = owner_call(&world, high);
+    world.chain.send(&raw).unwrap();
+    world.chain.mine_after(12);
+    finish(world, settler).await;
+}
+
+fn owner_call(world: &World, call: impl alloy_sol_types::SolCall) -> Bytes {
+    let transaction = Transaction {
+        chain_id: 31337,
+        nonce: world.chain.nonce(key(OWNER).address(), At::Tag(Tag::Latest)).unwrap(),
+        tip: 50_000_000_000,
+        cap: 200_000_000_000,
+        gas_limit: 200_000,
+        to: alloy_primitives::TxKind::Call(world.at.manager),
+        value: U256::ZERO,
+        input: call.abi_encode().into(),
+    };
+    transaction.sign(&key(OWNER)).unwrap().raw
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_purse_is_told_and_waited_for() {
+    let (mut world, mut settler) = owing().await;
+    let poor = Transaction {
+        chain_id: 31337,
+        nonce: world.chain.nonce(key(POSTER).address(), At::Tag(Tag::Latest)).unwrap(),
+        tip: 1_000_000_000,
+        cap: 2_000_000_000,
+        gas_limit: 21_000,
+        to: alloy_primitives::TxKind::Call(Address::repeat_byte(1)),
+        value: world.chain.balance(key(POSTER).address(), At::Tag(Tag::Latest)).unwrap()
+            - U256::from(21_000_u128 * 2_000_000_000),
+        input: Bytes::new(),
+    };
+    let raw = poor.sign(&key(POSTER)).unwrap().raw;
+    world.chain.send(&raw).unwrap();
+    world.chain.mine_after(12);
+    let is_told = |_: &World, _: &Settler, report: &Report| {
+        report.notices.contains(&Notice::Batch(Alarm::InsufficientFunds))
+    };
+    world.settle_until(&mut settler, is_told).await.unwrap();
+    world.chain.fund(key(POSTER).address(), U256::from(10 * TOKENS));
+    finish(world, settler).await;
+}
+
+/// A node that alters what the chain says.
+struct Liar<'a> {
+    chain: &'a mut chain::DevChain,
+    alter: fn(&mut Vec<LoggedEvent>),
+    is_deaf: bool,
+}
+
+impl Backend for Liar<'_> {
+    fn chain_id(&self) -> Result<u64, BackendError> {
+        if self.is_deaf { Err(BackendError::Unreachable("stalled".into())) } else { self.chain.chain_id() }
+    }
+    fn block(&self, tag: Tag) -> Result<Option<Block>, BackendError> {
+        self.chain.block(tag)
+    }
+    fn nonce(&self, account: Address, at: At) -> Result<u64, BackendError> {
+        self.chain.nonce(account, at)
+    }
+    fn balance(&self, account: Address, at: At) -> Result<U256, BackendError> {
+        self.chain.balance(account, at)
+    }
+    fn code(&self, account: Address, at: At) -> Result<Bytes, BackendError> {
+        self.chain.code(account, at)
+    }
+    fn call(&self, call: &Call, at: At) -> Result<Bytes, CallError> {
+        self.chain.call(call, at)
+    }
+    fn send(&mut self, raw: &[u8]) -> Result<B256, SendError> {
+        self.chain.send(raw)
+    }
+    fn receipt(&self, transaction: B256) -> Result<Option<Receipt>, BackendError> {
+        self.chain.receipt(transaction)
+    }
+    fn is_pending(&self, transaction: B256) -> Result<bool, BackendError> {
+        self.chain.is_pending(transaction)
+    }
+    fn logs(&self, filter: &LogFilter) -> Result<Vec<LoggedEvent>, BackendError> {
+        let mut events = self.chain.logs(filter)?;
+        (self.alter)(&mut events);
+        Ok(events)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lies_about_supplies_credits_nothing() {
+    let supplied = <Manager::Supplied as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
+    assert_ne!(supplied, B256::ZERO);
+    fn is_supply(event: &LoggedEvent) -> bool {
+        event.topics[0] == <Manager::Supplied as alloy_sol_types::SolEvent>::SIGNATURE_HASH
+    }
+    let lies: [fn(&mut Vec<LoggedEvent>); 4] = [
+        // Left out.
+        |events| events.retain(|event| !is_supply(event)),
+        // Told twice.
+        |events| {
+            let again: Vec<_> = events.iter().filter(|event| is_supply(event)).cloned().collect();
+            events.extend(again);
+        },
+        // More than there was.
+        |events| {
+            for event in events.iter_mut().filter(|event| is_supply(event)) {
+                let mut data = event.data.to_vec();
+                data[31] ^= 1;
+                event.data = data.into();
+            }
+        },
+        // Of another contract.
+        |events| events.iter_mut().for_each(|event| event.address = Address::repeat_byte(3)),
+    ];
+    for (number, alter) in lies.into_iter().enumerate() {
+        let mut world = World::new().await;
+        let mut settler = world.settler().await;
+        world.supply(ALICE, 1, 1000 * TOKENS);
+        let mut was_told = false;
+        for _ in 0..12 {
+            world.chain.mine_after(12);
+            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false };
+            match settler.turn(&mut liar).await {
+                Ok(report) => {
+                    was_told |=
+                        report.notices.iter().any(|told| matches!(told, Notice::ChainDisagrees { .. }));
+                }
+                Err(SettlerError::Chain(BackendError::Nonsense(_))) => was_told = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(was_told, "lie {number}");
+        assert_eq!(on_chain(&settler), 0, "lie {number}");
+        world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stalls_is_asked_again() {
+    let (mut world, mut settler) = owing().await;
+    let mut deaf = Liar { chain: &mut world.chain, alter: |_| {}, is_deaf: true };
+    let error = settler.turn(&mut deaf).await.unwrap_err();
+    assert!(error.may_pass(), "{error}");
+    finish(world, settler).await;
+}
+
+/// Calls a lock on chain that the signer's key states.
+fn call_lock(world: &mut World, lock: &CertifiedLock, domain: &settlement::Domain) {
+    let group = LockGroup::new(vec![*lock]).unwrap();
+    let signature = key(SIGNER).sign(&B256::from(group.digest(domain))).unwrap();
+    let certificate = group.sign(signature).next().unwrap();
+    let lock = Lock {
+        lockId: settlement::Word::word(&certificate.lock.lock).into(),
+        version: certificate.lock.version,
+        shard: certificate.lock.shard.0,
+        seq: certificate.lock.seq.0,
+        partition: certificate.lock.partition.into(),
+        payee: certificate.lock.payee.0.into(),
+        amount: certificate.lock.amount,
+        deadline: certificate.lock.deadline_secs,
+        releaseKey: certificate.lock.release_key.0.into(),
+    };
+    let path = certificate.path.iter().map(|hash| B256::from(*hash)).collect();
+    let call = Manager::callGuaranteeCall { lock, path, signature: certificate.signature.to_vec().into() };
+    world.manage(STRANGER, call);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_called_guarantee_stops_the_lock_and_is_booked_when_it_is_paid() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let lock = world.certified_lock(200 * TOKENS).await;
+    let name = LockId { tenant: TENANT, partition: PARTITION, id: lock };
+    let is_known =
+        |_: &World, settler: &Settler, _: &Report| settler.sealer().netting().certified(&name).is_some();
+    world.settle_until(&mut settler, is_known).await.unwrap();
+    let statement = settler.sealer().netting().certified(&name).unwrap();
+    // What is locked is proven, so that as much can be guaranteed.
+    world.settle_all(&mut settler).await;
+    let published = world.published(None);
+    let call = Manager::provePartitionCall {
+        batch: settler::batch_of(&published.batch),
+        parts: published.join(),
+        leaf: published.partition(world.onchain(1)).unwrap(),
+    };
+    world.manage(STRANGER, call);
+    let domain = *settler.domain();
+    call_lock(&mut world, &statement, &domain);
+    for _ in 0..8 {
+        world.chain.mine_after(12);
+        settler.turn(&mut world.chain).await.unwrap();
+    }
+    let release = surety_client::LockRef::new(PARTITION, lock).release();
+    let reply = world.authorizer.send(release).await.unwrap();
+    world::assert_code(&reply, surety_protocol::Code::GuaranteeCalled);
+
+    world.chain.mine_after(200);
+    world.manage(STRANGER, Manager::settleGuaranteeCall { lockId: settlement::Word::word(&name).into() });
+    assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS);
+    world.settle_until_credited(&mut settler, 800 * TOKENS).await;
+    // The next batches acknowledge it, or the contract would refuse them.
+    for _ in 0..6 {
+        world.lock(TOKENS).await;
+        world.settle_all(&mut settler).await;
+    }
+    let info = world.ask(Manager::guaranteeInfoCall {});
+    assert_eq!((info.paid.to::<u128>(), info.acknowledged.to::<u128>()), (200 * TOKENS, 200 * TOKENS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_for_a_lock_that_never_was_is_told() {
+    let (mut world, mut settler) = owing().await;
+    let domain = *settler.domain();
+    let id = Id::from_parts(world.admin.now(), 12345);
+    let forged = CertifiedLock {
+        lock: LockId { tenant: TENANT, partition: PARTITION, id },
+        version: 1,
+        shard: ShardId(0),
+        seq: surety_protocol::Seq(3),
+        partition: world.onchain(1),
+        payee: world::address(STRANGER),
+        amount: TOKENS,
+        deadline_secs: world.chain.block(Tag::Latest).unwrap().unwrap().time + 3600,
+        release_key: world::address(STRANGER),
+    };
+    call_lock(&mut world, &forged, &domain);
+    let is_told = |_: &World, _: &Settler, report: &Report| {
+        report.notices.iter().any(|notice| matches!(notice, Notice::UnknownGuarantee { .. }))
+    };
+    world.settle_until(&mut settler, is_told).await.unwrap();
+    finish(world, settler).await;
+}

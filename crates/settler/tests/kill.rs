@@ -1,0 +1,135 @@
+//! Stopped at every point where something has just become durable or has just left, and started again: everything still
+//! happens, and nothing twice.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use alloy_primitives::B256;
+use chain::bindings::Manager;
+use settler::{Point, Report, Settler, SettlerError};
+use surety_protocol::Kind;
+use world::{ALICE, MERCHANT_KEY, PARTITION, TOKENS, World, on_chain, owed};
+
+/// What has to be the same however often the settler was killed.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    on_chain: u128,
+    owed: u128,
+    credit: u128,
+    deposits: usize,
+    withdrawals: usize,
+    bookings_add_up: bool,
+}
+
+/// A settler that stops when it passes a point for the n-th time.
+async fn fragile(world: &World, stop: Option<(Point, usize)>, passed: Arc<AtomicUsize>) -> Settler {
+    let mut settler = world.settler().await;
+    if let Some((point, nth)) = stop {
+        settler.watch(Box::new(move |at| at != point || passed.fetch_add(1, Ordering::SeqCst) + 1 != nth));
+    }
+    settler
+}
+
+/// Supply, payment, exit; says how often the settler was stopped.
+async fn play(stop: Option<(Point, usize)>) -> (End, usize) {
+    let mut world = World::new().await;
+    let (passed, mut stops) = (Arc::new(AtomicUsize::new(0)), 0);
+    let mut settler = fragile(&world, stop, passed.clone()).await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    for stage in 0..3 {
+        match stage {
+            1 => {
+                let lock = world.lock(300 * TOKENS).await;
+                world.consume(lock, 120 * TOKENS).await;
+            }
+            2 => {
+                let partition = B256::from(world.onchain(1));
+                world.manage(ALICE, Manager::requestExitCall { partition });
+            }
+            _ => {}
+        }
+        let is_done = |_: &World, settler: &Settler, _: &Report| {
+            let (sealed, _, booked) = settler.progress();
+            let is_quiet =
+                sealed == booked && settler.sealer().netting().unpublished() == 0 && owed(settler) == 0;
+            is_quiet
+                && match stage {
+                    0 => on_chain(settler) == 1000 * TOKENS,
+                    1 => on_chain(settler) == 880 * TOKENS,
+                    // The rest of the lock stays.
+                    _ => settler.sealer().netting().exit_nonce(PARTITION) == 1,
+                }
+        };
+        loop {
+            match world.settle_until(&mut settler, is_done).await {
+                Ok(()) => break,
+                Err(SettlerError::Stopped(point)) => {
+                    assert_eq!(Some(point), stop.map(|(point, _)| point));
+                    stops += 1;
+                    drop(settler);
+                    settler = fragile(&world, stop, passed.clone()).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    (end(&world, &settler).await, stops)
+}
+
+/// Read from the engine's own stream and from the chain.
+async fn end(world: &World, settler: &Settler) -> End {
+    let mut tail = world.admin.tail(surety_protocol::ShardId(0), surety_protocol::Seq(1));
+    let through = settler.sealer().netting().positions().0[0];
+    let (mut deposits, mut withdrawals, mut booked) = (0, 0, 0);
+    loop {
+        let (seq, record) = tail.next().await.unwrap();
+        let is_done = record.code().is_some_and(surety_protocol::Code::is_success);
+        match record.kind() {
+            Some(Kind::Deposit) if is_done => deposits += 1,
+            // Every one that was asked for, whatever it came to.
+            Some(Kind::Withdraw) => withdrawals += 1,
+            Some(Kind::BatchFinal) if is_done => booked += record.result.0,
+            _ => {}
+        }
+        if seq >= through {
+            break;
+        }
+    }
+    let credit = world.ask(Manager::headInfoCall {}).sumCredit.to::<u128>();
+    let bookings_add_up = booked == credit;
+    End { on_chain: on_chain(settler), owed: owed(settler), credit, deposits, withdrawals, bookings_add_up }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_point_everything_happens_once() {
+    let (sound, _) = play(None).await;
+    assert_eq!((sound.deposits, sound.withdrawals, sound.bookings_add_up), (1, 1, true));
+    for point in Point::ALL {
+        for nth in [1, 2] {
+            let (end, stops) = play(Some((point, nth))).await;
+            assert_eq!(end, sound, "stopped at {point:?} for the {nth}. time");
+            assert!(stops > 0 || nth > 1, "{point:?} was never passed");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_may_restart_under_the_settler() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let lock = world.lock(300 * TOKENS).await;
+    world.consume(lock, 120 * TOKENS).await;
+    drop(settler);
+    world.restart_engine().await;
+    let mut settler = world.settler().await;
+    world.settle_all(&mut settler).await;
+    assert_eq!(on_chain(&settler), 880 * TOKENS);
+    let batch = settler.progress().0;
+    world.claim(batch);
+    assert_eq!(world.purse(MERCHANT_KEY), 120 * TOKENS);
+}
