@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use alloy_primitives::B256;
+use chain::Backend;
 use chain::bindings::Manager;
-use settler::{Point, Report, Settler, SettlerError};
+use settlement::life::Entry;
+use settler::{Note, Point, Report, Settler, SettlerError};
 use surety_protocol::Kind;
 use world::{ALICE, MERCHANT_KEY, PARTITION, TOKENS, World, on_chain, owed};
 
@@ -114,6 +116,23 @@ async fn killed_at_every_point_everything_happens_once() {
             assert!(stops > 0 || nth > 1, "{point:?} was never passed");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_that_the_log_does_not_hold() {
+    let mut world = World::new().await;
+    let mut settler = fragile(&world, Some((Point::Sent, 1)), Arc::default()).await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    let never = |_: &World, _: &Settler, _: &Report| false;
+    let error = world.settle_until(&mut settler, never).await.unwrap_err();
+    assert!(matches!(error, SettlerError::Stopped(Point::Sent)), "{error}");
+    let notes = settler::Journal::read(world.own.path()).unwrap().unwrap().notes;
+    let logged = notes.iter().rev().find_map(|note| match note {
+        Note::Life(Entry::Attempt(attempt)) => Some(B256::from(attempt.hash)),
+        _ => None,
+    });
+    let logged = logged.expect("an attempt in the log");
+    assert!(world.chain.is_pending(logged).unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

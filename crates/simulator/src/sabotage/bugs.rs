@@ -148,6 +148,12 @@ pub const BUGS: &[Bug] = &[
         ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
     bug(("booked-before-final", "what is booked is final"),
         ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
+    bug(("settler-log-not-written", "what the settler has promised itself is on the disk"),
+        ("settler", "journal", "what_was_appended_is_read_back_and_goes_on")),
+    bug(("sent-before-the-attempt-is-logged", "nothing is sent that the settler's log does not hold"),
+        ("settler", "kill", "nothing_is_sent_that_the_log_does_not_hold")),
+    bug(("credited-before-final", "a supply is credited once it is final"),
+        ("settler", "way", "a_deposit_is_credited_at_finality_and_not_before")),
     // Files.
     bug(("disk-error-tried-again", "after a disk error nothing is tried again"),
         ("storage", "files", "after_an_error_the_writer_does_nothing_more")),
