@@ -83,8 +83,9 @@ impl Draft {
 
     /// Sets a field to what a received message has there, if it has.
     pub fn copy(&mut self, message: &Message<'_>, field: u8) {
-        if let Some(units) = message.units(field) {
-            self.set_all(field, units);
+        match message.plain(field) {
+            Some(units) => self.set(field, units),
+            None => message.units(field).into_iter().for_each(|units| self.set_all(field, units)),
         }
     }
 

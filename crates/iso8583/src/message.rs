@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::codec::{Bitmaps, Form};
+use crate::codec::{Bitmaps, Charset, Form};
 use crate::error::{ParseError, ParseReason};
 use crate::frame::MESSAGE_BYTES_MAX;
 use crate::mask::Masked;
@@ -126,6 +126,12 @@ impl<'a> Message<'a> {
     #[must_use]
     pub fn wire(&self, field: u8) -> Option<&'a [u8]> {
         self.place(field).map(|(_, bytes, _)| bytes)
+    }
+
+    /// The canonical units of a field whose bytes are just these.
+    pub(crate) fn plain(&self, field: u8) -> Option<&'a [u8]> {
+        let (form, bytes, _) = self.place(field)?;
+        matches!(form, Form::Characters(Charset::Ascii) | Form::Raw).then_some(bytes)
     }
 
     fn place(&self, field: u8) -> Option<(Form, &'a [u8], usize)> {

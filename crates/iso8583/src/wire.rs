@@ -91,7 +91,7 @@ impl Content {
 /// Writes canonical units, which their content allows.
 pub(crate) fn put(form: Form, units: &[u8], out: &mut Vec<u8>) {
     match form {
-        Form::Raw => out.extend_from_slice(units),
+        Form::Raw | Form::Characters(Charset::Ascii) => out.extend_from_slice(units),
         Form::Characters(charset) => out.extend(units.iter().map(|unit| charset.write(*unit))),
         Form::Hex(charset) => {
             let digits = units.iter().flat_map(|unit| [unit >> 4, unit & 0xf]);
