@@ -149,6 +149,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "gateway",
+        directory: "crates/gateway",
+        is_pure: false,
+        members: &["surety-protocol", "surety-client", "iso8583"],
+        foreign: &[],
+        // The engine behind the front door.
+        members_in_tests: &["server"],
+    },
+    Layer {
         package: "chain",
         directory: "crates/chain",
         is_pure: false,

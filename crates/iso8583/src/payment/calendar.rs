@@ -20,6 +20,25 @@ pub(crate) fn moment(digits: [u8; 10], now: Time) -> Option<Time> {
     candidates.into_iter().filter_map(at).min_by_key(|moment| moment.0.abs_diff(now.0))
 }
 
+/// A moment in UTC as field 7 says it: `MMDDhhmmss`.
+#[must_use]
+pub fn sent_at(moment: Time) -> [u8; 10] {
+    let (year, seconds) = (year_of(moment), moment.0 / 1_000_000_000);
+    let mut day = seconds / 86_400 - days_before(year);
+    let mut month = 1;
+    while day >= days_of(year, month) {
+        day -= days_of(year, month);
+        month += 1;
+    }
+    let pairs = [month, day + 1, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60];
+    let mut digits = [b'0'; 10];
+    for (digits, pair) in digits.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+        let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or(0);
+        *digits = [digit(pair / 10), digit(pair)];
+    }
+    digits
+}
+
 /// True for `MMDD`; the 29th of February is in some year.
 pub(crate) fn is_date(digits: [u8; 4]) -> bool {
     pairs(digits).is_some_and(|[month, day]| day >= 1 && day <= days_of(2000, month))
@@ -103,6 +122,16 @@ mod tests {
             check(bad, autumn, None);
         }
         check(b"0101000060", autumn, None);
+    }
+
+    #[test]
+    fn moments_are_written_as_they_are_read() {
+        for day in 0..800_u64 {
+            let now = Time::from_secs(1_700_000_000 + day * 86_399);
+            assert_eq!(moment(sent_at(now), now), Some(now));
+        }
+        assert_eq!(sent_at(Time::from_secs(1_700_000_000)), *b"1114221320");
+        assert_eq!(sent_at(Time::from_secs(1_709_208_000)), *b"0229120000");
     }
 
     #[test]

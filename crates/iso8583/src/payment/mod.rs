@@ -16,6 +16,7 @@ mod rules;
 mod work;
 
 pub use answer::{answer, refuse};
+pub use calendar::sent_at;
 pub use codes::{EdgeCode, Refusal, edge_code};
 pub use ids::{Handle, Keys};
 pub use intent::{Ask, Intent, Network, Original};

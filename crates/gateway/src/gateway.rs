@@ -1,0 +1,123 @@
+//! A link's listener: takes its hosts' sockets, and ends them together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use surety_client::{Client, TailError};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::config::LinkConfig;
+use crate::connection;
+use crate::desk::Desk;
+use crate::warm_up::warm_up;
+
+/// A running link.
+#[derive(Debug)]
+pub struct Gateway {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+}
+
+/// Why a link cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// What payments there are cannot be learned.
+    #[error("cannot read the change stream: {0}")]
+    Stream(#[from] TailError),
+}
+
+impl Gateway {
+    /// Learns what payments the engine has, then listens. The client's certificate says whose payments these are.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(client: Client, config: LinkConfig) -> Result<Self, StartError> {
+        let address = config.listen;
+        let listen = |error| StartError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let desk = Arc::new(Desk::new(client, config.rules.clone(), config.limits.originals_max));
+        warm_up(&desk).await?;
+        let (stop, stopping) = watch::channel(false);
+        let listener = tokio::spawn(accept(listener, desk, Arc::new(config), stopping));
+        Ok(Self { address, stop, listener })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more messages, answers those that are being served, and closes every socket.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.listener.await;
+    }
+}
+
+/// Waits until the link is stopped, or its owner is gone.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    desk: Arc<Desk>,
+    config: Arc<LinkConfig>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(config.limits.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stopping) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, as a rule: they come back when sockets close.
+                tracing::warn!(link = config.name, %error, "no socket taken");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let Ok(place) = room.clone().try_acquire_owned() else {
+            tracing::warn!(link = config.name, %peer, "closed: too many sockets");
+            continue;
+        };
+        let (desk, config, stopping) = (desk.clone(), config.clone(), stopping.clone());
+        connections.spawn(async move {
+            serve(stream, peer, desk, config, stopping).await;
+            drop(place);
+        });
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    desk: Arc<Desk>,
+    config: Arc<LinkConfig>,
+    stopping: watch::Receiver<bool>,
+) {
+    let name = config.name.clone();
+    tracing::info!(link = name, %peer, "connected");
+    let end = connection::serve(stream, peer, desk, config, stopping).await;
+    tracing::info!(link = name, %peer, %end, "disconnected");
+}

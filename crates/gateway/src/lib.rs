@@ -1,0 +1,18 @@
+//! Front doors: acquirers' hosts connect over ISO 8583 and are served by an engine.
+//!
+//! [`Gateway::start`] listens for one link's hosts. Each message becomes an intent, the intent requests of the engine under ids
+//! made of the message, their replies the message's reply (`iso8583::payment`); many messages of a socket are served at
+//! once and answered as they are done. What has no definite outcome in time is not answered: the acquirer repeats it or takes
+//! it back, and both are safe.
+#![forbid(unsafe_code)]
+
+mod ask;
+mod config;
+mod connection;
+mod desk;
+mod gateway;
+mod in_flight;
+mod warm_up;
+
+pub use config::{Limits, LinkConfig};
+pub use gateway::{Gateway, StartError};

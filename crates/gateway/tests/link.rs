@@ -1,0 +1,362 @@
+//! A link over real sockets, with an engine in this process behind it.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+#[path = "../../client/examples/stage/mod.rs"]
+mod stage;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway::{Gateway, Limits, LinkConfig};
+use iso8583::payment::{Currency, Mark, Route, Rules, Scale, sent_at};
+use iso8583::{Codec, Cut, Dialect, Draft, LengthHeader, Message, Mti, Profile};
+use server::Embedded;
+use surety_client::protocol::{ActorId, Caller, Id, PartitionHandle, Roles, TenantId, Time};
+use surety_client::{Client, Options};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::BINARY };
+const HEADER: LengthHeader = LengthHeader::Binary2;
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+const STAKE: u128 = 1_000_000;
+
+/// An engine, a link in front of it, and what a test asks of both.
+struct Front {
+    engine: Embedded,
+    gateway: Gateway,
+    client: Client,
+    config: LinkConfig,
+    partition: PartitionHandle,
+    _directory: TempDir,
+}
+
+type Fields = BTreeMap<u8, String>;
+
+async fn connect(engine: &Embedded, tenant: TenantId, roles: Roles) -> Client {
+    let caller = Caller { tenant, roles, actor: ActorId(1) };
+    Client::over(Arc::new(engine.connector(caller)), Options::default(), &[]).await.unwrap()
+}
+
+impl Front {
+    async fn new(limits: Limits) -> Self {
+        let directory = stage::directory().unwrap();
+        let engine = Embedded::start(stage::config(directory.path())).unwrap();
+        let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
+        let partition = stage::stake(&operator, &[STAKE]).await.unwrap()[0];
+        let client = connect(&engine, stage::TENANT, Roles::AUTHORIZER).await;
+        let config = LinkConfig {
+            name: "test".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            header: HEADER,
+            profile: CODEC.profile,
+            rules: rules(partition),
+            needs_sign_on: true,
+            limits,
+        };
+        let gateway = Gateway::start(client.clone(), config.clone()).await.unwrap();
+        Self { engine, gateway, client, config, partition, _directory: directory }
+    }
+
+    async fn host(&self) -> Host {
+        Host { stream: TcpStream::connect(self.gateway.address()).await.unwrap(), read: Vec::new() }
+    }
+
+    async fn signed_on(&self) -> Host {
+        let mut host = self.host().await;
+        assert_eq!(host.ask(&self.network(1, "001")).await[&39], "00");
+        host
+    }
+
+    fn sent(&self) -> String {
+        String::from_utf8(sent_at(self.client.now()).to_vec()).unwrap()
+    }
+
+    fn network(&self, trace: u32, code: &str) -> (&'static str, Fields) {
+        ("0800", [(7, self.sent()), (11, format!("{trace:06}")), (70, code.to_owned())].into())
+    }
+
+    fn payment(&self, trace: u32, amount: u32) -> Fields {
+        payment(&self.sent(), trace, amount)
+    }
+
+    /// What is free, as a look-up of nothing tells.
+    async fn free(&self) -> u128 {
+        let unknown = Id::from_parts(Time(0), 1);
+        self.client.lookup(self.partition, unknown, false).await.unwrap().free.0
+    }
+
+    async fn stop(self) {
+        self.gateway.stop().await;
+        self.engine.shutdown();
+    }
+}
+
+fn rules(partition: PartitionHandle) -> Rules {
+    Rules {
+        dialect: Dialect::V1987,
+        id_key: [5; 32],
+        currencies: vec![Currency { number: 840, scale: Scale { asset_decimals: 2, edge_decimals: 2 } }],
+        routes: vec![Route { prefix: b"4".to_vec(), partitions: vec![partition] }],
+        merchants: BTreeMap::new(),
+        partial: Mark { field: 60, at: 0, unit: b'1' },
+        increase: Mark { field: 60, at: 1, unit: b'1' },
+    }
+}
+
+fn payment(sent: &str, trace: u32, amount: u32) -> Fields {
+    let fields = [
+        (2, "4111111111111111"),
+        (3, "000000"),
+        (7, sent),
+        (12, "120000"),
+        (13, "0101"),
+        (18, "5411"),
+        (22, "051"),
+        (25, "00"),
+        (32, "123456"),
+        (41, "TERM0001"),
+        (42, "000000000000501"),
+        (49, "840"),
+    ];
+    let mut fields: Fields = fields.iter().map(|(field, text)| (*field, (*text).to_owned())).collect();
+    fields.insert(4, format!("{amount:012}"));
+    fields.insert(11, format!("{trace:06}"));
+    fields.insert(37, format!("REF{trace:09}"));
+    fields
+}
+
+fn bytes(mti: &str, fields: &Fields) -> Vec<u8> {
+    let mut draft = Draft::new(CODEC.dialect);
+    draft.reset(Mti::from_digits(mti.as_bytes().try_into().unwrap()).unwrap());
+    fields.iter().for_each(|(field, text)| draft.set(*field, text.as_bytes()));
+    let mut bytes = Vec::new();
+    HEADER
+        .write(&mut bytes, |out| {
+            draft.encode(CODEC, out).unwrap();
+            Ok::<(), iso8583::FrameError>(())
+        })
+        .unwrap();
+    bytes
+}
+
+/// An acquirer's host.
+struct Host {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Host {
+    async fn write(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// The next message, with its type as field 0. None at the end of the socket.
+    async fn next(&mut self) -> Option<Fields> {
+        loop {
+            if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
+                let message = Message::parse(CODEC, bytes).unwrap();
+                let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
+                let mut fields: Fields =
+                    message.fields().fields().map(|field| (field, text(field))).collect();
+                fields.insert(0, message.mti().to_string());
+                self.read.drain(..used);
+                return Some(fields);
+            }
+            match timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("a reply in time") {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn ask(&mut self, (mti, fields): &(&str, Fields)) -> Fields {
+        self.write(&bytes(mti, fields)).await;
+        self.next().await.expect("a reply")
+    }
+}
+
+#[tokio::test]
+async fn a_host_signs_on_pays_and_signs_off() {
+    let front = Front::new(Limits::default()).await;
+    let mut host = front.host().await;
+    let fields = front.payment(2, 100);
+    assert_eq!(host.ask(&("0100", fields.clone())).await[&39], "91", "before sign-on");
+    assert_eq!(host.ask(&front.network(1, "301")).await[&39], "00", "an echo needs none");
+    assert_eq!(host.ask(&front.network(3, "001")).await[&39], "00");
+    let reply = host.ask(&("0100", fields.clone())).await;
+    assert_eq!((reply[&0].as_str(), reply[&39].as_str(), &reply[&37]), ("0110", "00", &fields[&37]));
+    assert_eq!(host.ask(&("0101", fields.clone())).await, reply);
+    assert_eq!(front.free().await, STAKE - 100);
+    let mut completion = front.payment(4, 60);
+    completion.extend([(37, fields[&37].clone()), (38, reply[&38].clone())]);
+    completion.insert(90, format!("0100{:06}{}{:011}{:011}", 2, fields[&7], 123_456, 0));
+    assert_eq!(host.ask(&("0220", completion.clone())).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 60);
+    let mut reversal = front.payment(5, 60);
+    reversal.extend([(37, fields[&37].clone()), (39, "68".into())]);
+    reversal.insert(90, format!("0220{:06}{}{:011}{:011}", 4, completion[&7], 123_456, 0));
+    assert_eq!(host.ask(&("0420", reversal)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE);
+    assert_eq!(host.ask(&front.network(6, "161")).await[&39], "12", "there are no keys to change");
+    assert_eq!(host.ask(&("0500", front.network(7, "001").1)).await[&39], "12", "nor totals");
+    assert_eq!(host.ask(&front.network(8, "002")).await[&39], "00");
+    assert_eq!(host.ask(&("0100", front.payment(9, 100))).await[&39], "91");
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn many_messages_of_a_socket_are_served_at_once() {
+    let front = Front::new(Limits { in_flight_max: 64, ..Limits::default() }).await;
+    let mut host = front.signed_on().await;
+    // All in one write, each three times: the repeats wait for the first, and nothing is locked twice.
+    let mut stream = Vec::new();
+    for trace in 1..=200 {
+        let fields = front.payment(trace, 10);
+        stream.extend_from_slice(&bytes("0100", &fields));
+        stream.extend_from_slice(&bytes("0101", &fields));
+        stream.extend_from_slice(&bytes("0101", &fields));
+    }
+    let (mut reader, mut writer) = host.stream.into_split();
+    let writing = tokio::spawn(async move {
+        writer.write_all(&stream).await.unwrap();
+        writer
+    });
+    let mut read = Vec::new();
+    let mut replies: BTreeMap<String, Vec<Fields>> = BTreeMap::new();
+    for _ in 0..600 {
+        let message = loop {
+            if let Cut::Message { bytes, used } = HEADER.cut(&read, 9999).unwrap() {
+                let message = Message::parse(CODEC, bytes).unwrap();
+                let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
+                let fields: Fields = message.fields().fields().map(|field| (field, text(field))).collect();
+                read.drain(..used);
+                break fields;
+            }
+            assert!(timeout(PATIENCE, reader.read_buf(&mut read)).await.unwrap().unwrap() > 0);
+        };
+        replies.entry(message[&11].clone()).or_default().push(message);
+    }
+    assert_eq!(replies.len(), 200);
+    for same in replies.values() {
+        assert_eq!(same.len(), 3);
+        assert!(same.iter().all(|reply| reply == &same[0] && reply[&39] == "00"));
+    }
+    assert_eq!(front.free().await, STAKE - 2000);
+    host = Host { stream: reader.reunite(writing.await.unwrap()).unwrap(), read };
+    assert_eq!(host.ask(&front.network(9, "301")).await[&39], "00");
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn glued_and_cut_segments_are_read_the_same() {
+    let front = Front::new(Limits::default()).await;
+    let mut host = front.host().await;
+    host.stream.set_nodelay(true).unwrap();
+    let (sign_on, payment) = (front.network(1, "001"), front.payment(2, 100));
+    let stream = [bytes("0800", &sign_on.1), bytes("0100", &payment), bytes("0101", &payment)].concat();
+    for byte in &stream {
+        host.write(&[*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    for expect in ["0810", "0110", "0110"] {
+        let reply = host.next().await.unwrap();
+        assert_eq!((reply[&0].as_str(), reply[&39].as_str()), (expect, "00"));
+    }
+    assert_eq!(front.free().await, STAKE - 100);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn broken_messages_are_answered_or_end_the_socket() {
+    let front = Front::new(Limits { broken_max: 2, message_bytes_max: 500, ..Limits::default() }).await;
+    let mut host = front.signed_on().await;
+    // The last byte of field 49 is no digit.
+    let mut broken = bytes("0100", &front.payment(2, 100));
+    *broken.last_mut().unwrap() = 0xff;
+    for _ in 0..2 {
+        host.write(&broken).await;
+        let reply = host.next().await.unwrap();
+        assert_eq!((reply[&39].as_str(), reply[&11].as_str()), ("30", "000002"));
+    }
+    host.write(&broken).await;
+    assert_eq!(host.next().await, None, "too many");
+    for stream in [&[0, 0][..], &[0xff, 0xff], &[0, 4, 0x99, 0x99, 0, 0], &[0, 1, 1]] {
+        let mut host = front.signed_on().await;
+        host.write(stream).await;
+        assert_eq!(host.next().await, None, "{stream:?}");
+    }
+    // Nobody answers an answer, and nothing of it all was executed.
+    let mut host = front.signed_on().await;
+    host.write(&bytes("0110", &front.payment(3, 100))).await;
+    assert_eq!(host.ask(&front.network(4, "301")).await[&0], "0810");
+    assert_eq!(front.free().await, STAKE);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_socket_is_asked_for_an_echo_and_closed_without_one() {
+    let front = Front::new(Limits { echo_after: Duration::from_millis(200), ..Limits::default() }).await;
+    let mut host = front.host().await;
+    let echo = host.next().await.unwrap();
+    assert_eq!((echo[&0].as_str(), echo[&70].as_str()), ("0800", "301"));
+    let mut reply = echo.clone();
+    reply.remove(&0);
+    reply.insert(39, "00".into());
+    host.write(&bytes("0810", &reply)).await;
+    let again = host.next().await.expect("another one, since the first was answered");
+    assert_ne!(again[&11], echo[&11]);
+    assert_eq!(host.next().await, None);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn more_sockets_than_allowed_are_closed() {
+    let front = Front::new(Limits { connections_max: 1, ..Limits::default() }).await;
+    let mut first = front.signed_on().await;
+    assert_eq!(front.host().await.next().await, None);
+    assert_eq!(first.ask(&front.network(2, "301")).await[&39], "00");
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_restart_references_and_repeats_are_still_known() {
+    let mut front = Front::new(Limits::default()).await;
+    let mut host = front.signed_on().await;
+    let fields = front.payment(2, 100);
+    let reply = host.ask(&("0100", fields.clone())).await;
+    assert_eq!(reply[&39], "00");
+    let gateway = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
+    std::mem::replace(&mut front.gateway, gateway).stop().await;
+    assert_eq!(host.next().await, None, "a stopped link closes its sockets");
+    let mut host = front.signed_on().await;
+    assert_eq!(host.ask(&("0101", fields.clone())).await, reply);
+    // Neither card nor field 90: the reference alone, learned from the change stream.
+    let mut completion = front.payment(3, 70);
+    completion.remove(&2);
+    completion.extend([(37, fields[&37].clone()), (38, "ABC123".into())]);
+    assert_eq!(host.ask(&("0220", completion)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 70);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn without_an_engine_nothing_is_approved() {
+    let limits = Limits { answer_within: Duration::from_millis(300), ..Limits::default() };
+    let front = Front::new(limits).await;
+    let mut host = front.signed_on().await;
+    front.client.close();
+    let fields = front.payment(2, 100);
+    assert_eq!(host.ask(&("0100", fields.clone())).await[&39], "91", "it never left");
+    // A repeat may have been executed before: no answer is the only true one.
+    host.write(&bytes("0101", &fields)).await;
+    assert_eq!(host.ask(&front.network(3, "301")).await[&0], "0810");
+    let nothing = timeout(Duration::from_secs(2), host.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    front.stop().await;
+}
