@@ -4,6 +4,7 @@ use core::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -98,6 +99,12 @@ impl JsonRpc {
     pub fn with_authorization(mut self, value: &str) -> Self {
         self.login = Some(value.to_owned());
         self
+    }
+
+    /// The same, with a name and a password, as `name:password`.
+    #[must_use]
+    pub fn with_login(self, login: &str) -> Self {
+        self.with_authorization(&format!("Basic {}", BASE64_STANDARD.encode(login)))
     }
 
     /// The same, with another limit on the bytes of an answer.

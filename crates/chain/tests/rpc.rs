@@ -188,7 +188,7 @@ fn numbers_of_a_result_can_be_had_as_they_are_written() {
         Act::Say("{\"id\":ID,\"result\":[0.10000000, 12345678901234567890.12]}".to_owned()),
         Act::Say("{\"id\":ID,\"result\":null,\"error\":null}".to_owned()),
     ]);
-    let node = JsonRpc::new(&url, Duration::from_secs(10)).with_authorization("Basic eDp5");
+    let node = JsonRpc::new(&url, Duration::from_secs(10)).with_login("x:y");
     assert_eq!(node.ask_raw("a", &json!([])).unwrap(), "[0.10000000, 12345678901234567890.12]");
     assert_eq!(node.ask_raw("b", &json!([])).unwrap(), "null");
     asked.join().unwrap();

@@ -175,6 +175,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["server"],
     },
     Layer {
+        package: "watcher",
+        directory: "crates/watcher",
+        is_pure: false,
+        members: &["surety-protocol", "surety-client", "chain"],
+        foreign: &[],
+        // What is decided is told to an engine that the tests start themselves.
+        members_in_tests: &["server", "engine", "storage"],
+    },
+    Layer {
         package: "loadtest",
         directory: "loadtest",
         is_pure: false,
@@ -198,6 +207,7 @@ pub const LAYERS: &[Layer] = &[
             "settlement",
             "chain",
             "settler",
+            "watcher",
             "loadtest",
         ],
         foreign: &[],

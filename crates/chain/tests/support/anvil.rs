@@ -44,7 +44,9 @@ pub fn start() -> Option<Anvil> {
 
 /// The program itself, not its launcher, which would outlive a kill with its child.
 fn program() -> Option<PathBuf> {
-    let modules = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/anvil/node_modules/@foundry-rs");
+    // Beside whichever crate includes this file.
+    let crates = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let modules = crates.join("chain/tests/anvil/node_modules/@foundry-rs");
     let mut packages = std::fs::read_dir(modules).ok()?.filter_map(Result::ok);
     packages.find_map(|package| Some(package.path().join("bin/anvil")).filter(|program| program.is_file()))
 }
