@@ -7,10 +7,8 @@
 
 use alloc::{collections::BTreeMap, sync::Arc, vec, vec::Vec};
 
+use crate::storage::SECTOR_BYTES;
 use crate::{FileName, Storage};
-
-/// Bytes that a disk writes whole or not at all.
-pub const SECTOR_BYTES: usize = 512;
 
 /// What [`MemoryStorage`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

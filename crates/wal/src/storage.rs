@@ -5,6 +5,9 @@ use core::fmt;
 
 use surety_protocol::Seq;
 
+/// Bytes that a disk writes whole or not at all.
+pub(crate) const SECTOR_BYTES: usize = 512;
+
 /// A file of a shard's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {

@@ -8,6 +8,7 @@ use surety_protocol::{Epoch, Seq, sabotage};
 use crate::block::{BlockReader, Place, stranger};
 use crate::format::{Header, HeaderFault};
 use crate::recovery::rot_at;
+use crate::storage::SECTOR_BYTES;
 use crate::{Durability, FileName, Identity, RecoverError, Rot, Storage};
 
 /// What a crash left of blocks that were not acked (in `os` mode: not synced).
@@ -71,7 +72,7 @@ impl Extent {
 }
 
 impl Search<'_> {
-    /// Searches every page behind the end of the log.
+    /// Searches every sector behind the end of the log.
     pub(crate) fn run<S: Storage>(
         &self,
         storage: &S,
@@ -113,11 +114,15 @@ impl Search<'_> {
                     continue;
                 }
                 extent.dirty_end = offset + page.len() as u64;
-                let Some(header) = self.read_page(page, name, offset)? else { continue };
-                self.weigh(&header, file, offset, is_clean_so_far)?;
-                extent.last_seq = extent.last_seq.max((header.records > 0).then(|| header.last_seq()));
-                if offset == from {
-                    extent.block_bytes = Some(header.block_bytes() as u64);
+                // Blocks begin on pages, but a disk may put any sector in another's place: a header that is found there was
+                // written all the same, and proves what it says.
+                for (sector, offset) in page.chunks(SECTOR_BYTES).zip((offset..).step_by(SECTOR_BYTES)) {
+                    let Some(header) = self.read_header(sector, name, offset)? else { continue };
+                    self.weigh(&header, file, offset, is_clean_so_far)?;
+                    extent.last_seq = extent.last_seq.max((header.records > 0).then(|| header.last_seq()));
+                    if offset == from {
+                        extent.block_bytes = Some(header.block_bytes() as u64);
+                    }
                 }
             }
             window_at += length as u64;
@@ -125,17 +130,17 @@ impl Search<'_> {
         Ok(extent)
     }
 
-    /// The header on a page, if it is ours and not stale.
-    fn read_page<E>(
+    /// The header in a sector, if it is ours and not stale.
+    fn read_header<E>(
         &self,
-        page: &[u8],
+        sector: &[u8],
         file: FileName,
         offset: u64,
     ) -> Result<Option<Header>, RecoverError<E>> {
-        if page.len() < BLOCK_HEADER_BYTES {
+        if sector.len() < BLOCK_HEADER_BYTES {
             return Ok(None);
         }
-        match Header::decode(page) {
+        match Header::decode(sector) {
             Ok(header) => {
                 let is_ours = stranger(header.identity, self.identity).is_none();
                 Ok((is_ours && header.epoch >= self.epoch()).then_some(header))
