@@ -274,6 +274,11 @@ impl Capture {
     pub(crate) const fn total(&self) -> u128 {
         self.open + self.settled + self.refunded + self.consumed
     }
+
+    /// What c is made of.
+    pub(crate) const fn parts(&self) -> [u128; 4] {
+        [self.open, self.settled, self.refunded, self.consumed]
+    }
 }
 
 impl Link for Capture {

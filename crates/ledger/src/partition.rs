@@ -1,6 +1,7 @@
 //! A partition: its money, its stake, its limits in use.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use surety_protocol::limits::UNITS_MAX;
 use surety_protocol::{Address, AssetId, Id, PartitionHandle, Policy, Seq, TenantId, Time, sabotage};
 
 use crate::canon::{Field, Reader, Sink, canonical};
@@ -30,6 +31,12 @@ pub(crate) struct Money {
 canonical!(Money { on_chain, deficit, free, held, captured, pending, owed, exposure });
 
 impl Money {
+    /// True if sums of all parts fit.
+    fn is_bounded(&self) -> bool {
+        let Self { on_chain, deficit, free, held, captured, pending, owed, exposure: _ } = *self;
+        [on_chain, deficit, free, held, captured, pending, owed].iter().all(|part| *part <= UNITS_MAX)
+    }
+
     /// H + U + P.
     pub(crate) const fn locked(&self) -> u128 {
         self.held + self.captured + self.pending
@@ -238,6 +245,10 @@ impl Partition {
         this.money.take(from)?;
         let mut small = Small::default();
         small.take(from)?;
+        // What no ledger writes must not overflow the sums that would find it out.
+        if !this.money.is_bounded() || small.units > UNITS_MAX {
+            return None;
+        }
         this.asset = small.asset;
         this.is_frozen = small.is_frozen;
         this.tracks_merchants = small.tracks_merchants;

@@ -9,7 +9,7 @@ use surety_protocol::{Id, PartitionHandle};
 use crate::entry::small_hash;
 use crate::index::Found;
 use crate::ledger::Ledger;
-use crate::lock::{Ext, Lock, flag};
+use crate::lock::{Capture, Ext, Lock, flag};
 use crate::op::Quota;
 use crate::partition::Partition;
 use crate::slab::NONE;
@@ -41,7 +41,22 @@ impl Place {
     fn check_at_most(self, invariant: &'static str, limit: u128, found: u128) -> Result<(), Violation> {
         self.check(invariant, found.min(limit), found)
     }
+
+    /// A sum over entries, which a snapshot may have made as large as it likes.
+    fn sum(self, invariant: &'static str, parts: impl IntoIterator<Item = u128>) -> Result<u128, Violation> {
+        let add = |sum: u128, part: u128| sum.checked_add(part).ok_or((sum, part));
+        parts.into_iter().try_fold(0, add).map_err(|(expected, found)| Violation {
+            invariant,
+            partition: self.partition,
+            lock: self.lock,
+            expected,
+            found,
+        })
+    }
 }
+
+/// Nothing overflows.
+const FITS: &str = "amounts and their sums fit";
 
 impl Ledger {
     /// Checks every invariant from scratch.
@@ -89,8 +104,9 @@ impl Ledger {
         let is_found = self.find(lock.account, lock.id) == Some(Found::Lock(slot));
         place.check("one effect per key", 1, u128::from(is_found))?;
         let ext = if lock.ext == NONE { Ext::default() } else { *self.exts.get(lock.ext) };
-        let gone = lock.captured + lock.released;
-        place.check_at_most("C + V + E <= A + G", lock.approved + ext.headroom, gone)?;
+        let gone = place.sum(FITS, [lock.captured, lock.released])?;
+        let given = place.sum(FITS, [lock.approved, ext.headroom])?;
+        place.check_at_most("C + V + E <= A + G", given, gone)?;
         let remaining = lock.remaining(ext.headroom);
         if lock.is_live() {
             place.check("a live lock has not expired", 0, u128::from(lock.has(flag::EXPIRED)))?;
@@ -99,15 +115,17 @@ impl Ledger {
         }
         let captures: Vec<_> = self.capture_slots(lock).map(|slot| *self.captures.get(slot)).collect();
         place.check("captures counted", u128::from(lock.count), captures.len() as u128)?;
-        let total: u128 = captures.iter().map(crate::lock::Capture::total).sum();
-        place.check("C = sum of captures + paid without one", lock.captured, total + ext.paid)?;
-        let captured: u128 = captures.iter().map(|capture| capture.open).sum();
+        let total = place.sum(FITS, captures.iter().flat_map(Capture::parts).chain([ext.paid]))?;
+        place.check("C = sum of captures + paid without one", lock.captured, total)?;
+        let captured = place.sum(FITS, captures.iter().map(|capture| capture.open))?;
         let sums = &mut sums[account.partition as usize];
-        sums.held += remaining;
-        sums.captured += captured;
-        sums.pending += ext.pending;
-        if self.partitions[account.partition as usize].tracks_merchants && remaining + captured > 0 {
-            *open.entry((lock.account, lock.merchant.0)).or_default() += remaining + captured;
+        sums.held = place.sum(FITS, [sums.held, remaining])?;
+        sums.captured = place.sum(FITS, [sums.captured, captured])?;
+        sums.pending = place.sum(FITS, [sums.pending, ext.pending])?;
+        let at_stake = place.sum(FITS, [remaining, captured])?;
+        if self.partitions[account.partition as usize].tracks_merchants && at_stake > 0 {
+            let open = open.entry((lock.account, lock.merchant.0)).or_default();
+            *open = place.sum(FITS, [*open, at_stake])?;
         }
         let mut hash = self.lock_hash(lock);
         if lock.ext != NONE {
@@ -154,11 +172,11 @@ fn verify_partition(partition: &Partition, sums: &Sums) -> Result<(), Violation>
     if money.deficit > 0 {
         place.check("a deficit leaves nothing free", 0, money.free)?;
     }
-    let units: u128 = partition.positions.values().map(|position| position.units).sum();
+    let units = place.sum(FITS, partition.positions.values().map(|position| position.units))?;
     place.check("units are their positions' sum", units, partition.units)?;
-    let queued: u128 = partition.queue.iter().map(|queued| queued.units).sum();
+    let queued = place.sum(FITS, partition.queue.iter().map(|queued| queued.units))?;
     place.check("queued units are the queue's sum", queued, partition.units_queued())?;
-    let waiting: u128 = partition.positions.values().map(|position| position.queued).sum();
+    let waiting = place.sum(FITS, partition.positions.values().map(|position| position.queued))?;
     place.check("queued units are their positions' sum", queued, waiting)?;
     let is_over = |position: &&crate::partition::Position| position.queued > position.units;
     let over = partition.positions.values().filter(is_over).count();
