@@ -1,4 +1,4 @@
-//! The machine at hand: what it is, how quiet it is, and which core a thread runs on.
+//! Cores, memory and time of this process. What the machine is, and how quiet, is `loadtest::machine`'s to say.
 
 use std::time::{Duration, Instant};
 
@@ -16,41 +16,6 @@ pub fn pin(core: usize) {
 #[must_use]
 pub fn cores_available() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Name of processor and kernel.
-#[must_use]
-pub fn describe() -> String {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} x {}, Linux {}", cores_available(), model.trim_start_matches([' ', '\t', ':']), kernel.trim())
-}
-
-/// Share of the cores' time that others take, from `/proc/stat` over a quarter of a second in which we sleep.
-#[must_use]
-pub fn busy_by_others() -> f64 {
-    let before = cpu_ticks();
-    std::thread::sleep(Duration::from_millis(250));
-    let after = cpu_ticks();
-    let total = after.0.saturating_sub(before.0).max(1);
-    after.1.saturating_sub(before.1) as f64 / total as f64
-}
-
-/// (all, busy) ticks since boot.
-fn cpu_ticks() -> (u64, u64) {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<u64> = stat
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    let idle = fields.get(3).copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0);
-    let all = fields.iter().take(8).sum::<u64>();
-    (all, all - idle)
 }
 
 /// Memory of this process in bytes, as the system counts it.

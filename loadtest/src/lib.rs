@@ -6,7 +6,13 @@
 
 mod acks;
 mod check;
+mod comparison;
+mod interval;
+mod knee;
+pub mod machine;
+mod page;
 mod payment;
+mod plot;
 mod recorder;
 mod report;
 mod run;
@@ -16,8 +22,12 @@ mod setup;
 
 pub use acks::{AcksError, parse_acks, read_acks};
 pub use check::{CheckError, CheckReport, Fault, check};
+pub use comparison::{Comparison, Row, compare};
+pub use interval::Interval;
+pub use knee::{Knee, Search, Step as KneeStep, find_knee};
+pub use recorder::RecordError;
 pub use report::Report;
 pub use run::{Clients, LoadError, Options, run};
 pub use scenario::{Scenario, ScenarioError, Step};
-pub use schedule::{Pace, Schedule};
+pub use schedule::{Pace, Rate, RateError, Schedule};
 pub use setup::SetupError;

@@ -1,20 +1,31 @@
 //! Counts what happens, on a thread of its own: payments only append to a list.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder};
 use parking_lot::Mutex;
 use surety_protocol::{Code, Reply};
 
 use crate::acks::{AckWriter, AcksError};
+use crate::interval::Current;
 use crate::report::{Report, count, histogram, quantile_us};
 
 /// How often the list is taken.
 const TURN: Duration = Duration::from_millis(10);
+/// A line of progress, and an interval of the report.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Quantiles that the report keeps in each half of the distance to its end.
+const TICKS_PER_HALF: u32 = 5;
+/// The interval log's maxima are in milliseconds; its histograms in nanoseconds, as they are recorded.
+const HLOG_DIVISOR: f64 = 1e6;
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +57,32 @@ pub(crate) struct Recorder {
 pub(crate) struct Recording {
     recorder: Recorder,
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Result<Tally, AcksError>>,
+    thread: JoinHandle<Result<Tally, RecordError>>,
+}
+
+/// What a run leaves beside its report.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Files {
+    /// Replies are appended to it.
+    pub(crate) acks: Option<PathBuf>,
+    /// Latencies of each second, in the interval log format of `HdrHistogram`.
+    pub(crate) hlog: Option<PathBuf>,
+}
+
+/// Why what happened could not be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Replies could not be written.
+    #[error(transparent)]
+    Acks(#[from] AcksError),
+    /// The interval log could not be written.
+    #[error("{}: {error}", path.display())]
+    IntervalLog {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
 }
 
 /// Everything counted so far.
@@ -55,8 +91,7 @@ struct Tally {
     latency: Histogram<u64>,
     service: Histogram<u64>,
     late: Histogram<u64>,
-    /// Latencies since the last line of progress.
-    recent: Histogram<u64>,
+    current: Current,
 }
 
 impl Recorder {
@@ -72,14 +107,15 @@ impl Recorder {
 
 impl Recording {
     /// Starts counting; appends replies to a file before they are counted, and prints a line a second to standard error.
-    pub(crate) fn start(acks: Option<&Path>, shows_progress: bool) -> Result<Self, AcksError> {
-        let writer = acks.map(AckWriter::open).transpose()?;
+    pub(crate) fn start(files: &Files, shows_progress: bool) -> Result<Self, RecordError> {
+        let acks = files.acks.as_deref().map(AckWriter::open).transpose()?;
+        let hlog = files.hlog.as_deref().map(create_hlog).transpose()?;
         let recorder = Recorder { samples: Arc::default(), has_failed: Arc::default() };
         let is_over = Arc::new(AtomicBool::new(false));
         let thread = {
             let (recorder, is_over) = (recorder.clone(), is_over.clone());
             std::thread::spawn(move || {
-                let result = keep_counting(&recorder, writer, &is_over, shows_progress);
+                let result = keep_counting(&recorder, acks, hlog, &is_over, shows_progress);
                 recorder.has_failed.store(result.is_err(), Ordering::Relaxed);
                 result
             })
@@ -92,7 +128,7 @@ impl Recording {
     }
 
     /// Counts what is left, and sums up.
-    pub(crate) fn finish(self, seconds: f64) -> Result<Report, AcksError> {
+    pub(crate) fn finish(self, seconds: f64) -> Result<Report, RecordError> {
         self.is_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         match self.thread.join() {
@@ -102,34 +138,69 @@ impl Recording {
     }
 }
 
+/// An interval log that was just begun.
+type Hlog = (PathBuf, BufWriter<File>);
+
+fn create_hlog(path: &Path) -> Result<Hlog, RecordError> {
+    match File::create(path) {
+        Ok(file) => Ok((path.to_owned(), BufWriter::new(file))),
+        Err(error) => Err(RecordError::IntervalLog { path: path.to_owned(), error }),
+    }
+}
+
 fn keep_counting(
     recorder: &Recorder,
-    mut writer: Option<AckWriter>,
+    mut acks: Option<AckWriter>,
+    hlog: Option<Hlog>,
     is_over: &AtomicBool,
     shows_progress: bool,
-) -> Result<Tally, AcksError> {
+) -> Result<Tally, RecordError> {
+    let (path, mut file) = hlog.unzip();
+    let fault = |error| RecordError::IntervalLog { path: path.clone().unwrap_or_default(), error };
+    let mut serializer = V2DeflateSerializer::new();
+    let mut log = file.as_mut().map(|file| begin_hlog(file, &mut serializer)).transpose().map_err(fault)?;
     let mut tally = Tally::new();
     let mut samples = Vec::new();
     let started = Instant::now();
-    let mut lines = 0;
+    let mut next = INTERVAL;
     loop {
         let is_last = is_over.load(Ordering::Acquire);
         std::mem::swap(&mut samples, &mut *recorder.samples.lock());
-        if let Some(writer) = &mut writer {
-            writer.append(samples.iter().filter_map(Sample::reply))?;
+        if let Some(acks) = &mut acks {
+            acks.append(samples.iter().filter_map(Sample::reply))?;
         }
         samples.drain(..).for_each(|sample| tally.add(&sample));
-        let seconds = started.elapsed().as_secs();
-        if shows_progress && seconds > lines {
-            lines = seconds;
-            tally.print_progress(seconds);
+        let now = started.elapsed();
+        if now >= next || is_last && !tally.current.is_empty() {
+            next += INTERVAL;
+            if shows_progress && !is_last {
+                tally.print_progress(now);
+            }
+            tally.close_interval(now, log.as_mut()).map_err(fault)?;
         }
         if is_last {
+            drop(log);
+            file.map_or(Ok(()), |mut file| file.flush()).map_err(fault)?;
             return Ok(tally);
         }
         std::thread::park_timeout(TURN);
     }
 }
+
+fn begin_hlog<'a>(
+    file: &'a mut BufWriter<File>,
+    serializer: &'a mut V2DeflateSerializer,
+) -> io::Result<HlogWriter<'a>> {
+    IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
+        .add_comment("latency in nanoseconds; Interval_Max in milliseconds")
+        .with_start_time(SystemTime::now())
+        .with_max_value_divisor(HLOG_DIVISOR)
+        .begin_log_with(file, serializer)
+}
+
+/// Writes an interval log.
+type HlogWriter<'a> = IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>;
 
 impl Sample {
     /// The reply that belongs into the file.
@@ -148,47 +219,70 @@ impl Tally {
             latency: histogram(),
             service: histogram(),
             late: histogram(),
-            recent: histogram(),
+            current: Current::new(),
         }
     }
 
     fn add(&mut self, sample: &Sample) {
-        let report = &mut self.report;
+        let (report, interval) = (&mut self.report, &mut self.current.interval);
         match sample {
             Sample::Begun { late } => {
                 report.payments += 1;
+                interval.offered += 1;
                 self.late.saturating_record(nanos(*late));
             }
-            Sample::Dropped => report.dropped += 1,
+            Sample::Dropped => {
+                report.dropped += 1;
+                interval.offered += 1;
+                interval.dropped += 1;
+            }
             Sample::Answered { reply, latency, service, is_sound } => {
                 report.replied += 1;
+                interval.replied += 1;
                 report.contradictions += u64::from(!is_sound);
                 match reply.code() {
                     code if code.is_success() => report.approved += 1,
-                    code => count(&mut report.declined, code),
+                    code => {
+                        count(&mut report.declined, code);
+                        count(&mut interval.declined, code);
+                    }
                 }
                 self.latency.saturating_record(nanos(*latency));
-                self.recent.saturating_record(nanos(*latency));
+                self.current.latency.saturating_record(nanos(*latency));
                 self.service.saturating_record(nanos(*service));
             }
-            Sample::Refused(code) => count(&mut report.refused, *code),
+            Sample::Refused(code) => {
+                count(&mut report.refused, *code);
+                count(&mut interval.declined, *code);
+            }
             Sample::Unsent => report.unsent += 1,
             Sample::Resolved(_) => report.resolved += 1,
             Sample::Unknown => report.unknown += 1,
         }
     }
 
-    fn print_progress(&mut self, seconds: u64) {
+    fn print_progress(&self, now: Duration) {
         let Report { declined, refused, unknown, dropped, .. } = &self.report;
+        let latency = &self.current.latency;
         eprintln!(
-            "{seconds:>5} s {:>9} replies/s  p50 {:>9.1} us  p99 {:>9.1} us  declined {} refused {} unknown {unknown} dropped {dropped}",
-            self.recent.len(),
-            quantile_us(&self.recent, 0.5),
-            quantile_us(&self.recent, 0.99),
+            "{:>5} s {:>9} replies/s  p50 {:>9.1} us  p99 {:>9.1} us  declined {} refused {} unknown {unknown} dropped {dropped}",
+            now.as_secs(),
+            latency.len(),
+            quantile_us(latency, 0.5),
+            quantile_us(latency, 0.99),
             declined.values().sum::<u64>(),
             refused.values().sum::<u64>(),
         );
-        self.recent.reset();
+    }
+
+    fn close_interval(&mut self, now: Duration, log: Option<&mut HlogWriter<'_>>) -> io::Result<()> {
+        let (interval, began, span) = self.current.close(now);
+        self.report.intervals.push(interval);
+        if let Some(log) = log {
+            log.write_histogram(&self.current.latency, began, span, None).map_err(io::Error::other)?;
+        }
+        self.current.latency.reset();
+        Ok(())
     }
 
     #[allow(clippy::cast_precision_loss)] // counts of requests stay far below 2^53
@@ -210,8 +304,19 @@ impl Tally {
         report.service_p999_us = quantile_us(&service, 0.999);
         report.service_max_us = quantile_us(&service, 1.0);
         report.late_p99_us = quantile_us(&late, 0.99);
+        report.histogram = steps(&latency);
         report
     }
+}
+
+/// Quantiles of a histogram, closer together towards its end.
+fn steps(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let of_value = |value: hdrhistogram::iterators::IterationValue<u64>| {
+        #[allow(clippy::cast_precision_loss)] // a minute in nanoseconds fits
+        let us = value.value_iterated_to() as f64 / 1000.0;
+        (value.quantile_iterated_to(), us)
+    };
+    latency.iter_quantiles(TICKS_PER_HALF).map(of_value).collect()
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -221,6 +326,10 @@ fn nanos(span: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
+    use hdrhistogram::serialization::Deserializer;
+    use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use surety_protocol::Id;
 
     fn answered(id: u128, code: Code, micros: u64, is_sound: bool) -> Sample {
@@ -229,11 +338,27 @@ mod tests {
         Sample::Answered { reply, latency, service: latency / 2, is_sound }
     }
 
+    /// How many latencies an interval log holds.
+    fn logged(path: &Path) -> u64 {
+        let text = std::fs::read(path).unwrap();
+        let mut deserializer = Deserializer::new();
+        let mut count = 0;
+        for entry in IntervalLogIterator::new(&text) {
+            if let LogEntry::Interval(interval) = entry.unwrap() {
+                let bytes = BASE64_STANDARD.decode(interval.encoded_histogram()).unwrap();
+                let histogram: Histogram<u64> = deserializer.deserialize(&mut &bytes[..]).unwrap();
+                count += histogram.len();
+            }
+        }
+        count
+    }
+
     #[test]
     fn samples_are_written_then_counted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("acks");
-        let recording = Recording::start(Some(&path), false).unwrap();
+        let files = Files { acks: Some(path.clone()), hlog: Some(directory.path().join("run.hlog")) };
+        let recording = Recording::start(&files, false).unwrap();
         let recorder = recording.recorder();
         recorder.push(Sample::Begun { late: Duration::from_micros(7) });
         for id in 0..99 {
@@ -256,6 +381,12 @@ mod tests {
         assert!((49.9..50.1).contains(&report.service_p50_us));
         assert!((49.9..50.1).contains(&report.rate_per_s));
         assert_eq!(crate::read_acks(&path).unwrap().len(), 101);
+        let [interval] = &report.intervals[..] else { panic!("{:?}", report.intervals) };
+        assert_eq!((interval.offered, interval.dropped, interval.replied), (2, 1, 100));
+        assert_eq!(interval.declined.values().sum::<u64>(), 3);
+        assert!((99.9..100.2).contains(&interval.p50_us) && (3990.0..4010.0).contains(&interval.max_us));
+        assert!(report.histogram.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{:?}", report.histogram);
+        assert_eq!(logged(files.hlog.as_deref().unwrap()), 100);
     }
 
     #[test]

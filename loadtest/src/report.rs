@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use surety_protocol::Code;
 
+use crate::interval::Interval;
+
 /// What a run came to. Latencies are in microseconds; an open loop counts them from the intended start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
@@ -65,6 +67,20 @@ pub struct Report {
     pub service_max_us: f64,
     /// How late the generator itself began payments of an open loop: 99th percentile.
     pub late_p99_us: f64,
+    /// How late it is when it has nothing to do: 99th percentile, before the run.
+    pub jitter_p99_us: f64,
+    /// Share of the cores' time that others took before the run.
+    pub busy_by_others: f64,
+    /// True if the machine was not quiet enough for the latencies to be trusted.
+    pub noisy: bool,
+    /// Payments a second that an open loop was to begin; 0 for a closed one.
+    pub offered_per_s: f64,
+    /// What machine it was.
+    pub machine: String,
+    /// Second by second.
+    pub intervals: Vec<Interval>,
+    /// Latency by quantile: (quantile, microseconds), closer together towards 1.
+    pub histogram: Vec<(f64, f64)>,
 }
 
 /// A histogram from a microsecond's thousandth to a minute, three digits.

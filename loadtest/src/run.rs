@@ -8,9 +8,9 @@ use surety_client::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::acks::AcksError;
+use crate::machine;
 use crate::payment::pay;
-use crate::recorder::{Recorder, Recording, Sample};
+use crate::recorder::{Files, RecordError, Recorder, Recording, Sample};
 use crate::report::Report;
 use crate::scenario::{Random, Scenario};
 use crate::schedule::{Pace, Schedule};
@@ -18,6 +18,10 @@ use crate::setup::{SetupError, prepare};
 
 /// Below this the generator waits by giving way rather than by a timer, whose grain is a millisecond.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
+/// A machine of whose cores others take more was not quiet.
+const BUSY_MAX: f64 = 0.05;
+/// A generator that is later than this is part of what it measures.
+const LATE_MAX_US: f64 = 1000.0;
 
 /// Who does what. Over any transport.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub struct Options {
     pub in_flight_max: usize,
     /// Where replies are appended.
     pub acks: Option<PathBuf>,
+    /// Where the latencies of each second go, in the interval log format of `HdrHistogram`.
+    pub hlog: Option<PathBuf>,
     /// Prints a line a second to standard error.
     pub shows_progress: bool,
     /// Ends the run early once it holds true.
@@ -59,6 +65,7 @@ impl Options {
             duration,
             in_flight_max: 10_000,
             acks: None,
+            hlog: None,
             shows_progress: false,
             stop: None,
         }
@@ -71,9 +78,9 @@ pub enum LoadError {
     /// The scenario's needs could not be met.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// Replies could not be written.
+    /// What happened could not be written.
     #[error(transparent)]
-    Acks(#[from] AcksError),
+    Record(#[from] RecordError),
     /// A rate that is no rate.
     #[error("the rate must be a positive number of payments a second")]
     Rate,
@@ -93,12 +100,15 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         let settler = clients.settler.as_ref().unwrap_or(admin);
         prepare(admin, settler, client.tenant(), scenario).await?;
     }
-    let schedule = match options.pace {
+    let schedule = match &options.pace {
         Pace::Max { in_flight: 0 } => return Err(LoadError::InFlight),
         Pace::Max { .. } => None,
-        pace => Some(Schedule::new(pace, scenario.seed).ok_or(LoadError::Rate)?),
+        pace => Some(Schedule::new(pace, scenario.seed, options.duration).ok_or(LoadError::Rate)?),
     };
-    let recording = Recording::start(options.acks.as_deref(), options.shows_progress)?;
+    let watched = tokio::task::spawn_blocking(|| (machine::busy_by_others(), machine::jitter_p99_us()));
+    let (busy_by_others, jitter_p99_us) = watched.await.unwrap_or_default();
+    let files = Files { acks: options.acks, hlog: options.hlog };
+    let recording = Recording::start(&files, options.shows_progress)?;
     let started = Instant::now();
     let course = Arc::new(Course {
         client: client.clone(),
@@ -108,15 +118,22 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         end: started + options.duration,
         stop: options.stop,
     });
-    match (schedule, options.pace) {
+    match (schedule, &options.pace) {
         (Some(schedule), _) => open_loop(&course, schedule, started, options.in_flight_max).await,
-        (None, Pace::Max { in_flight }) => closed_loop(&course, in_flight).await,
+        (None, Pace::Max { in_flight }) => closed_loop(&course, *in_flight).await,
         (None, Pace::Constant { .. } | Pace::Poisson { .. }) => return Err(LoadError::Rate),
     }
     let mut report = recording.finish(started.elapsed().as_secs_f64())?;
     report.scenario = scenario.name.clone();
     report.pace = options.pace.name().to_owned();
+    report.offered_per_s = match &options.pace {
+        Pace::Max { .. } => 0.0,
+        Pace::Constant { rate } | Pace::Poisson { rate } => rate.mean(),
+    };
     report.durability = durability_name(client.hello().durability).to_owned();
+    report.machine = machine::describe();
+    (report.busy_by_others, report.jitter_p99_us) = (busy_by_others, jitter_p99_us);
+    report.noisy = busy_by_others > BUSY_MAX || jitter_p99_us.max(report.late_p99_us) > LATE_MAX_US;
     Ok(report)
 }
 

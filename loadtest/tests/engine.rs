@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use loadtest::{CheckReport, Clients, Options, Pace, Report, Scenario, check, read_acks, run};
+use loadtest::{CheckReport, Clients, Options, Pace, Rate, Report, Scenario, check, read_acks, run};
 use server::{Config, Durability, Embedded, Running, Server, pki_path};
 use surety_client::{Client, Identity, QuicOptions};
 use surety_protocol::{ActorId, Caller, Reply, Roles, TenantId};
@@ -97,8 +97,8 @@ async fn each_scenario_runs_and_each_reply_is_in_the_log() {
     let clients = rig.clients(&running).await;
     for (scenario, pace) in [
         ("tap", Pace::Max { in_flight: 32 }),
-        ("lock-release", Pace::Poisson { per_s: 500.0 }),
-        ("tap", Pace::Constant { per_s: 500.0 }),
+        ("lock-release", Pace::Poisson { rate: Rate::Ramp(300.0, 700.0) }),
+        ("tap", Pace::Constant { rate: Rate::Steady(500.0) }),
     ] {
         let report = run(&clients, rig.options(scenario, pace, 300)).await.unwrap();
         assert!(report.ok, "{report:?}");

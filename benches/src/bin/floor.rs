@@ -79,17 +79,17 @@ fn main() -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}", options.directory.display()))?;
     let mut run =
         Run { scale, directory: options.directory.clone(), figures: Map::new(), spreads: Vec::new() };
-    eprintln!("{}, {} repetitions", machine::describe(), scale.repeat);
-    let busy_before = machine::busy_by_others();
+    eprintln!("{}, {} repetitions", loadtest::machine::describe(), scale.repeat);
+    let busy_before = loadtest::machine::busy_by_others();
     run.measure(&options)?;
-    let busy = busy_before.max(machine::busy_by_others());
+    let busy = busy_before.max(loadtest::machine::busy_by_others());
     let spread_max = run.spreads.iter().fold(0.0_f64, |max, spread| max.max(*spread));
     // Others on the cores, or floors that move by themselves: the ratios then say little.
     let is_noisy = busy > 0.05 || spread_max > 0.25;
     run.put("noisy", json!(is_noisy));
     run.put("busy_by_others", json!(round(busy)));
     run.put("floor_spread", json!(round(spread_max)));
-    run.put("machine", json!(machine::describe()));
+    run.put("machine", json!(loadtest::machine::describe()));
     run.put("version", json!(env!("CARGO_PKG_VERSION")));
     run.put("repetitions", json!(scale.repeat));
     print_table(&run.figures);

@@ -1,10 +1,14 @@
 //! `surety load`: the load generator, and the check that nothing it was told is lost. The work is done in `loadtest`.
 
+mod check;
+mod compare;
+mod knee;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
-use loadtest::{CheckError, CheckReport, Clients, LoadError, Options, Pace, Report, Scenario};
+use loadtest::{Clients, LoadError, Options, Pace, Rate, Report, Scenario};
 use serde_json::{Value, json};
 use surety_protocol::Time;
 use tokio::sync::watch;
@@ -23,7 +27,9 @@ use crate::values;
 /// With --data the scenario's tenant, partitions, policies and deposits are made first, as often as you like; with
 /// --connect they must be there. --acks FILE appends every reply received, which `surety load check` then finds in the log.
 ///
-/// Example: surety load --data DIR --scenario tap --rate 5000 --duration 10s --acks acks.bin --json
+/// --report FILE.html writes a page with plots, --hlog FILE an interval log that the tools of `HdrHistogram` read.
+///
+/// Example: surety load --data DIR --scenario tap --rate 5000 --duration 10s --report tap.html --json
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Args {
@@ -41,12 +47,26 @@ enum Command {
     ///
     /// Example: surety load check --acks acks.bin --data DIR --json
     #[command(after_help = exit::HELP)]
-    Check(Check),
+    Check(check::Check),
+    /// Finds the highest rate at which the 99th percentile of the latency still keeps to a limit
+    ///
+    /// Doubles the rate until the limit is passed, then halves the distance. Arrivals are at random.
+    ///
+    /// Example: surety load find-knee --data DIR --scenario tap --p99 10ms --duration 5s --json
+    #[command(after_help = exit::HELP)]
+    FindKnee(Box<knee::Args>),
+    /// Compares two runs, each the JSON that `surety load --json` has printed
+    ///
+    /// Exit code 0: the second is not worse. 1: a figure is worse by more than --tolerance, or a run was not sound.
+    ///
+    /// Example: surety load compare before.json after.json --tolerance 10
+    #[command(after_help = exit::HELP)]
+    Compare(compare::Args),
 }
 
-/// A run.
+/// Which engine, and which payments.
 #[derive(Debug, ClapArgs)]
-struct Load {
+struct Engine {
     /// A data directory in use on this machine: its address and development identities
     #[arg(long, value_name = "DIR", conflicts_with = "connect")]
     data: Option<PathBuf>,
@@ -59,9 +79,16 @@ struct Load {
     /// A built-in scenario (tap, lock-release) or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "tap")]
     scenario: String,
-    /// Payments a second (open loop); without it a closed loop
-    #[arg(long, value_name = "R", value_parser = rate)]
-    rate: Option<f64>,
+}
+
+/// A run.
+#[derive(Debug, ClapArgs)]
+struct Load {
+    #[command(flatten)]
+    engine: Engine,
+    /// Payments a second (open loop): 5000, a ramp 1000..20000, or equal steps 1000,5000,2000; without it a closed loop
+    #[arg(long, value_name = "R")]
+    rate: Option<Rate>,
     /// Arrivals at random (Poisson) rather than evenly spaced
     #[arg(long, requires = "rate")]
     poisson: bool,
@@ -74,34 +101,23 @@ struct Load {
     /// Append every reply received, 128 bytes each
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
-    /// End with one JSON object on its own line
-    #[arg(long)]
-    json: bool,
-}
-
-/// What to check.
-#[derive(Debug, ClapArgs)]
-struct Check {
-    /// Replies, as `surety load --acks` has written them
+    /// Write the run as a page with plots
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write the latencies of each second, in nanoseconds, as an interval log
     #[arg(long, value_name = "FILE")]
-    acks: PathBuf,
-    /// The data directory, which nobody may serve
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    hlog: Option<PathBuf>,
     /// End with one JSON object on its own line
     #[arg(long)]
     json: bool,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let number: f64 = text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a rate"))?;
-    if number.is_finite() && number > 0.0 { Ok(number) } else { Err(format!("`{text}` is not above 0")) }
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
-        Some(Command::Check(check)) => self::check(check),
+        Some(Command::Check(check)) => check::check(check),
+        Some(Command::FindKnee(search)) => knee::find(search),
+        Some(Command::Compare(compare)) => compare::compare(compare),
         None => {
             let report = remote::runtime()?.block_on(load(&args.load))?;
             tell(&args.load, &report)
@@ -110,16 +126,35 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 async fn load(load: &Load) -> Result<Report, Failure> {
-    let scenario = Scenario::load(&load.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let pace = match (load.rate, load.poisson) {
+    let pace = match (load.rate.clone(), load.poisson) {
         (None, _) => Pace::Max { in_flight: load.in_flight.unwrap_or(64) as usize },
-        (Some(per_s), false) => Pace::Constant { per_s },
-        (Some(per_s), true) => Pace::Poisson { per_s },
+        (Some(rate), false) => Pace::Constant { rate },
+        (Some(rate), true) => Pace::Poisson { rate },
     };
-    let clients = clients(load).await?;
-    let mut options = Options::new(scenario, pace, std::time::Duration::from_nanos(load.duration.0));
+    // A page that cannot be written is told before the run, not after it.
+    if let Some(page) = &load.report {
+        std::fs::write(page, "").map_err(|error| unwritable(page, &error))?;
+    }
+    let (clients, mut options) = prepare(&load.engine, pace, load.duration).await?;
     options.in_flight_max = load.in_flight.map_or(options.in_flight_max, |in_flight| in_flight as usize);
     options.acks.clone_from(&load.acks);
+    options.hlog.clone_from(&load.hlog);
+    let report = loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))?;
+    if let Some(page) = &load.report {
+        std::fs::write(page, report.to_html()).map_err(|error| unwritable(page, &error))?;
+    }
+    Ok(report)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::Usage, format!("cannot write {}: {error}", path.display()))
+}
+
+/// Connections, and the options of a run that ends early at the first interrupt.
+async fn prepare(engine: &Engine, pace: Pace, duration: Time) -> Result<(Clients, Options), Failure> {
+    let scenario = Scenario::load(&engine.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let clients = clients(engine).await?;
+    let mut options = Options::new(scenario, pace, std::time::Duration::from_nanos(duration.0));
     options.shows_progress = std::io::stderr().is_terminal();
     let (stop, stopped) = watch::channel(false);
     options.stop = Some(stopped);
@@ -129,14 +164,15 @@ async fn load(load: &Load) -> Result<Report, Failure> {
             let _ = stop.send(true);
         }
     });
-    loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))
+    Ok((clients, options))
 }
 
-async fn clients(load: &Load) -> Result<Clients, Failure> {
-    let target = Target { data: load.data.clone(), connect: load.connect, identity: load.identity.clone() };
+async fn clients(engine: &Engine) -> Result<Clients, Failure> {
+    let target =
+        Target { data: engine.data.clone(), connect: engine.connect, identity: engine.identity.clone() };
     let (address, identity) = target.resolve(Role::Authorizer)?;
     let authorizer = remote::connect(address, &identity).await?;
-    let Some(data) = &load.data else { return Ok(Clients { authorizer, settler: None, admin: None }) };
+    let Some(data) = &engine.data else { return Ok(Clients { authorizer, settler: None, admin: None }) };
     let own = |name: &str| directory::identity(data, name);
     let settler = remote::connect(address, &own("settler")).await?;
     let admin = remote::connect(address, &own("admin")).await?;
@@ -146,7 +182,7 @@ async fn clients(load: &Load) -> Result<Clients, Failure> {
 fn load_failure(error: &LoadError) -> Failure {
     let exit = match error {
         LoadError::Setup(_) => Exit::Declined,
-        LoadError::Acks(_) => Exit::Failure,
+        LoadError::Record(_) => Exit::Failure,
         LoadError::Rate | LoadError::InFlight => Exit::Usage,
     };
     Failure::new(exit, error)
@@ -172,6 +208,15 @@ fn tell(load: &Load, report: &Report) -> Result<(), Failure> {
             "  latency us   p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}",
             report.p50_us, report.p90_us, report.p99_us, report.p999_us, report.max_us
         )?;
+        if report.noisy {
+            writeln!(
+                out,
+                "  NOISY: others took {:.0} % of the cores, the generator was {:.0} us late (idle: {:.0} us)",
+                report.busy_by_others * 100.0,
+                report.late_p99_us,
+                report.jitter_p99_us
+            )?;
+        }
         for (what, count) in [
             ("dropped (too many under way)", report.dropped),
             ("not sent", report.unsent),
@@ -202,40 +247,4 @@ fn tell(load: &Load, report: &Report) -> Result<(), Failure> {
 fn with_version(mut value: Value) -> Value {
     value["version"] = json!(env!("CARGO_PKG_VERSION"));
     value
-}
-
-fn check(check: &Check) -> Result<(), Failure> {
-    let report =
-        loadtest::check(&check.acks, &check.data).map_err(|error| check_failure(&check.data, &error))?;
-    let CheckReport { acks, recorded, verified, missing, different, doubled, removed, .. } = &report;
-    let mut out = std::io::stdout().lock();
-    if check.json {
-        writeln!(out, "{}", serde_json::to_value(&report).unwrap_or_default())?;
-    } else {
-        writeln!(out, "{acks} replies, {recorded} of them recorded: {verified} found as they were")?;
-        for fault in &report.faults {
-            writeln!(out, "  {} at {}:{}: {}", fault.id, fault.shard, fault.seq, fault.what)?;
-        }
-        if *removed > 0 {
-            writeln!(out, "  {removed} are older than the log that is left")?;
-        }
-    }
-    if report.ok {
-        return Ok(());
-    }
-    let found = format!(
-        "{missing} missing, {different} different, {doubled} doubled, {removed} no longer in the log"
-    );
-    Err(Failure::new(Exit::Failure, format!("{}: {found}", check.acks.display())))
-}
-
-fn check_failure(data: &Path, error: &CheckError) -> Failure {
-    match error {
-        CheckError::Acks(error) => Failure::new(Exit::Usage, error),
-        CheckError::Directory(error) => directory::open_failure(error),
-        CheckError::Storage { error, .. } => directory::storage_failure(error),
-        CheckError::Log { shard, error } => {
-            directory::log_failure(&data.join(format!("shard-{shard}")), error)
-        }
-    }
 }

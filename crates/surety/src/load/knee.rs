@@ -1,0 +1,89 @@
+//! `surety load find-knee`: how much an engine takes before its latency gives way.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use loadtest::{KneeStep, Pace, Rate, Search, find_knee};
+use surety_protocol::Time;
+
+use super::{Engine, load_failure, prepare, with_version};
+use crate::exit::{Exit, Failure};
+use crate::{remote, values};
+
+/// What to look for.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(flatten)]
+    engine: Engine,
+    /// The 99th percentile of the latency that must not be passed
+    #[arg(long, value_name = "D", default_value = "10ms", value_parser = values::span)]
+    p99: Time,
+    /// The first rate that is tried, in payments a second
+    #[arg(long, value_name = "R", default_value = "1000", value_parser = steady)]
+    from: f64,
+    /// How long each rate is tried
+    #[arg(long, value_name = "D", default_value = "5s", value_parser = values::span)]
+    duration: Time,
+    /// How near to the knee the search ends, in per cent
+    #[arg(long, value_name = "P", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=50))]
+    precision: u8,
+    /// Payments under way at most; what comes beyond is dropped, and the rate does not hold
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    in_flight: u32,
+    /// End with one JSON object on its own line
+    #[arg(long)]
+    json: bool,
+}
+
+fn steady(text: &str) -> Result<f64, String> {
+    match text.parse::<Rate>() {
+        Ok(Rate::Steady(rate)) => Ok(rate),
+        _ => Err("not a number above 0".to_owned()),
+    }
+}
+
+/// Searches.
+pub(super) fn find(args: &Args) -> Result<(), Failure> {
+    let search = Search {
+        p99_max: Duration::from_nanos(args.p99.0),
+        from: args.from,
+        precision: f64::from(args.precision) / 100.0,
+    };
+    let knee = remote::runtime()?.block_on(async {
+        let pace = Pace::Poisson { rate: Rate::Steady(args.from) };
+        let (clients, mut options) = prepare(&args.engine, pace, args.duration).await?;
+        options.shows_progress = false;
+        options.in_flight_max = args.in_flight as usize;
+        find_knee(&clients, &options, &search, tell).await.map_err(|error| load_failure(&error))
+    })?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", with_version(serde_json::to_value(&knee).unwrap_or_default()))?;
+    } else {
+        writeln!(
+            out,
+            "knee: {:.0} payments/s with a p99 of at most {:.0} us",
+            knee.knee_per_s, knee.p99_max_us
+        )?;
+    }
+    if !knee.ok {
+        return Err(Failure::new(
+            Exit::Failure,
+            "outcomes were left unknown, or replies contradict their requests",
+        ));
+    }
+    if knee.knee_per_s <= 0.0 {
+        return Err(Failure::new(Exit::Failure, "no rate held"));
+    }
+    Ok(())
+}
+
+fn tell(step: &KneeStep) {
+    let verdict = if step.holds { "holds" } else { "does not hold" };
+    let noisy = if step.noisy { " (the machine was not quiet)" } else { "" };
+    eprintln!(
+        "{:>10.0}/s offered, {:>10.0}/s begun, p99 {:>9.0} us: {verdict}{noisy}",
+        step.offered_per_s, step.begun_per_s, step.p99_us
+    );
+}
