@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
+const RIGHT: f64 = 32.0;
 const TOP: f64 = 16.0;
 const BOTTOM: f64 = 44.0;
 /// More points than these get no tooltip each: the page stays light.
@@ -48,6 +48,18 @@ struct Axis {
 }
 
 impl Axis {
+    /// An axis that ends with its last value.
+    fn tight(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
+        let last = values.clone().fold(0.0_f64, f64::max);
+        let mut axis = Self::new(scale, values);
+        if scale == Scale::Linear && last > 0.0 {
+            axis.high = last;
+            axis.ticks.retain(|(value, _)| *value <= last);
+        }
+        axis
+    }
+
+    /// An axis that ends with a tick.
     fn new(scale: Scale, values: impl Iterator<Item = f64> + Clone) -> Self {
         let high = values.clone().fold(0.0_f64, f64::max);
         match scale {
@@ -95,7 +107,7 @@ impl Plot<'_> {
     /// The picture, with its legend.
     pub(crate) fn draw(&self) -> String {
         let points = || self.series.iter().flat_map(|series| series.points.iter());
-        let x = Axis::new(self.x_scale, points().map(|(x, _)| *x));
+        let x = Axis::tight(self.x_scale, points().map(|(x, _)| *x));
         let y = Axis::new(self.y_scale, points().map(|(_, y)| *y));
         let mut out = String::new();
         let _ = write!(
@@ -227,6 +239,9 @@ mod tests {
         assert!((linear.high - 800.0).abs() < 1e-9, "{}", linear.high);
         assert_eq!(linear.ticks.len(), 5);
         assert!((linear.place(400.0) - 0.5).abs() < 1e-9);
+        let tight = Axis::tight(Scale::Linear, [0.0, 730.0].into_iter());
+        assert_eq!(tight.ticks.len(), 4);
+        assert!((tight.place(365.0) - 0.5).abs() < 1e-9);
         let log = Axis::new(Scale::Log, [20.0, 5000.0].into_iter());
         assert_eq!(
             log.ticks.iter().map(|tick| tick.1.as_str()).collect::<Vec<_>>(),
