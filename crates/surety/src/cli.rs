@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{cert, ctl, demo, dump, exit, init, load, serve, verify};
+use crate::{cert, ctl, demo, dump, exit, init, load, serve, settle, verify};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
 ///
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Ctl(ctl::Args),
     Cert(cert::Args),
     Load(load::Args),
+    Settle(settle::Args),
     /// Prints completions for a shell
     ///
     /// Example: surety completions bash > /etc/bash_completion.d/surety

@@ -19,6 +19,7 @@ mod policy_text;
 mod record_text;
 mod remote;
 mod serve;
+mod settle;
 pub mod texts;
 mod totals;
 mod values;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ctl(args) => ctl::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Settle(args) => settle::run(&args),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(())

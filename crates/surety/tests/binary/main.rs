@@ -9,4 +9,5 @@ mod load;
 mod process;
 mod rot;
 mod serve;
+mod settle;
 mod shipped;
