@@ -1,16 +1,35 @@
-//! `surety settle`: what stands between the engine and the chains.
+//! `surety settle`: what stands between the engine and the chains: the settler, the watchers, the price feeder.
 
+mod deploy;
 mod nodes;
+mod place;
 mod prices;
+mod run;
 mod watch;
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chain::{LocalKey, RpcChain};
 use clap::{Args as ClapArgs, Subcommand};
+use settler::{Journal, JournalError, Note, Published, SettlerError};
 
-use crate::exit::{self, Failure};
+use crate::exit::{self, Exit, Failure};
 
-/// Watches payers' payments and feeds prices
+/// Where the poster's key is read from.
+const POSTER_KEY: &str = "SURETY_POSTER_KEY";
+/// Where the deployer's key is read from.
+const DEPLOYER_KEY: &str = "SURETY_DEPLOYER_KEY";
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Carries net changes to the chain, and the chain's facts to the engine; watches payers' payments and feeds prices
 ///
-/// Example: surety settle watch run --data DIR --config watch.toml --state STATE
+/// The settler is the only process that holds the poster's key, which it reads from the environment variable
+/// SURETY_POSTER_KEY. It can be killed at any moment and goes on from its own directory, the engine's stream and the
+/// chain. One directory, one process, one key.
+///
+/// Example: surety settle run --dir settler --contract settlement.json --rpc http://127.0.0.1:8545 --data DIR
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
@@ -20,6 +39,48 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Settles until it is told to stop
+    ///
+    /// Prints one JSON line when it begins, and one for whatever happens. A halt ends it with exit code 1, now and at every
+    /// start until `surety settle resume`.
+    ///
+    /// Example: surety settle run --dir settler --contract settlement.json --rpc http://127.0.0.1:8545 --data DIR
+    #[command(after_help = exit::HELP)]
+    Run(run::Args),
+    /// Puts the contracts on a chain, and writes down where they are
+    ///
+    /// Reads the key that pays from SURETY_DEPLOYER_KEY. With --amp the manager alone is deployed, beside a token that is
+    /// there already.
+    ///
+    /// Example: surety settle deploy --rpc http://127.0.0.1:8545 --engine ID --poster 0x.. --signer 0x.. --out settlement.json
+    #[command(after_help = exit::HELP)]
+    Deploy(deploy::Args),
+    /// Writes every leaf of a batch with its proof, as JSON
+    ///
+    /// Needs nothing but the settler's directory, which may be in use.
+    ///
+    /// Example: surety settle proofs --dir settler --out proofs
+    #[command(after_help = exit::HELP)]
+    Proofs {
+        /// The settler's directory
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The batch; without it the last sealed one
+        #[arg(long, value_name = "N")]
+        batch: Option<u64>,
+        /// Where `batch-N.json` goes
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Lets a settler go on that has halted, once its cause is gone
+    ///
+    /// Example: surety settle resume --dir settler
+    #[command(after_help = exit::HELP)]
+    Resume {
+        /// The settler's directory
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
     /// Payers' payments: what the release rule `confirmations` waits for
     ///
     /// Example: surety settle watch run --data DIR --config watch.toml --state STATE
@@ -31,7 +92,70 @@ enum Command {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Command::Run(args) => run::run(args),
+        Command::Deploy(args) => deploy::run(args),
+        Command::Proofs { dir, batch, out } => proofs(dir, *batch, out),
+        Command::Resume { dir } => resume(dir),
         Command::Watch(command) => watch::run(command),
         Command::Prices(args) => prices::run(args),
     }
+}
+
+fn proofs(dir: &std::path::Path, batch: Option<u64>, out: &std::path::Path) -> Result<(), Failure> {
+    let published = Published::read(dir, batch).map_err(|error| failure(&error))?;
+    let published = published
+        .ok_or_else(|| Failure::new(Exit::Failure, format!("{} has sealed no such batch", dir.display())))?;
+    if !published.is_sound() {
+        let message = format!(
+            "the log of {} does not lead to the root of batch {}",
+            dir.display(),
+            published.batch.seq
+        );
+        return Err(Failure::new(Exit::Corrupt, message));
+    }
+    std::fs::create_dir_all(out)?;
+    let file = out.join(format!("batch-{}.json", published.batch.seq));
+    std::fs::write(&file, format!("{:#}\n", published.to_json()))?;
+    println!("{}", file.display());
+    Ok(())
+}
+
+fn resume(dir: &std::path::Path) -> Result<(), Failure> {
+    let _lock = storage::DirectoryLock::acquire(dir).map_err(|error| failure(&error.into()))?;
+    let opened = Journal::open(dir).map_err(|error| failure(&error.into()))?;
+    let (mut journal, scan) = opened
+        .ok_or_else(|| Failure::new(Exit::Foreign, format!("no settler's log in {}", dir.display())))?;
+    let Some(Note::Life(settlement::life::Entry::Halted(halt))) = scan.notes.last() else {
+        return Err(Failure::new(Exit::Failure, "it has not halted"));
+    };
+    journal.append(&Note::Resumed).map_err(|error| failure(&error.into()))?;
+    println!("goes on after: {halt}");
+    Ok(())
+}
+
+fn node(url: &str) -> RpcChain {
+    RpcChain::new(url, PATIENCE)
+}
+
+fn key(variable: &str) -> Result<LocalKey, Failure> {
+    LocalKey::from_environment(variable).map_err(|error| Failure::new(Exit::Usage, error))
+}
+
+/// What ends the settler, with its exit code.
+fn failure(error: &SettlerError) -> Failure {
+    let exit = match error {
+        SettlerError::Journal(JournalError::Newer { .. }) => Exit::Newer,
+        SettlerError::Journal(_)
+        | SettlerError::Log(_)
+        | SettlerError::OldLog { .. }
+        | SettlerError::Snapshot(_)
+        | SettlerError::Data(_)
+        | SettlerError::Diverged(_)
+        | SettlerError::Netting(_) => Exit::Corrupt,
+        SettlerError::Foreign | SettlerError::WrongChain | SettlerError::NotPoster => Exit::Foreign,
+        SettlerError::Lock(storage::LockError::Busy { .. }) => Exit::InUse,
+        SettlerError::Engine(_) | SettlerError::Chain(_) => Exit::Unreachable,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, error)
 }

@@ -10,4 +10,5 @@ mod process;
 mod rot;
 mod serve;
 mod settle;
+mod settler;
 mod shipped;

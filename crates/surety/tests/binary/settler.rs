@@ -1,0 +1,265 @@
+//! `settle`: contracts put on a real node, and a settler process that is killed again and again between it and an engine.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_sol_types::SolCall;
+use chain::bindings::{Amp, Manager, Swappable};
+use chain::{
+    At, Backend, Call, DevChain, DevConfig, DigestSigner, INTERFACE_REGISTRY, JsonRpc, LocalKey, RpcChain,
+    Tag, Transaction, artifacts,
+};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::process::{Data, Engine, ctl, send, surety, surety_with};
+
+const PATIENCE: Duration = Duration::from_secs(90);
+const WHOLE: u128 = 1_000_000_000_000_000_000;
+const DEPLOYER: [u8; 32] = [1; 32];
+const POSTER: [u8; 32] = [4; 32];
+const SUPPLIER: [u8; 32] = [7; 32];
+
+#[test]
+fn wrong_use_of_the_settler_is_told() {
+    let data = Data::empty();
+    let place = data.file("settlement.json");
+    std::fs::write(&place, "{\"chain_id\": 1}").unwrap();
+    let dir = data.file("settler");
+    let (dir, place) = (dir.to_str().unwrap(), place.to_str().unwrap());
+    let run = [
+        "settle",
+        "run",
+        "--dir",
+        dir,
+        "--contract",
+        place,
+        "--rpc",
+        "http://127.0.0.1:9",
+        "--data",
+        data.path(),
+    ];
+    surety_with(&run, &[("SURETY_POSTER_KEY", "12")]).fails(2, "manager");
+    surety(&["settle", "proofs", "--dir", dir, "--out", dir]).fails(1, "no such batch");
+    std::fs::create_dir_all(dir).unwrap();
+    surety(&["settle", "resume", "--dir", dir]).fails(4, "no settler's log");
+    let address = Address::ZERO.to_string();
+    let deploy = ["settle", "deploy", "--rpc", "http://127.0.0.1:9", "--engine", "12", "--poster", &address];
+    surety(&[&deploy[..], &["--signer", &address, "--out", "x.json"]].concat()).exits(2);
+}
+
+#[test]
+fn a_settler_that_is_killed_again_and_again_settles_once() {
+    let Some(node) = Node::start() else { return };
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "fsync");
+    let engine_id = engine.ready["engine"].as_str().unwrap().to_owned();
+    let place = data.file("settlement.json");
+    let place = place.to_str().unwrap();
+    let poster = key(POSTER).address().to_string();
+    let deploy = ["settle", "deploy", "--rpc", &node.url, "--engine", &engine_id, "--poster", &poster];
+    let deploy = [&deploy[..], &["--signer", &poster, "--out", place]].concat();
+    let deployed = surety_with(&deploy, &[("SURETY_DEPLOYER_KEY", &text(DEPLOYER))]).exits(0).json();
+    let address = |name: &str| deployed[name].as_str().unwrap().parse::<Address>().unwrap();
+    let (manager, amp, swap_token) = (address("manager"), address("amp"), address("swap_token"));
+
+    let mut onchain = [0xcc; 32];
+    onchain[4..12].copy_from_slice(&1_u64.to_be_bytes());
+    onchain[12..].copy_from_slice(manager.as_slice());
+    let partition = B256::from(onchain);
+    ctl(&data, &["partition", "create", "0:1", "--asset", "1", "--onchain", &partition.to_string()]);
+    ctl(&data, &["policy", "set", "0:1", "unbonding=0"]);
+    let add = Manager::addPartitionCall { partition, holder: manager, guaranteeCap: U256::ZERO.to() };
+    node.transact(DEPLOYER, manager, add.abi_encode());
+    let (to, value) = (key(SUPPLIER).address(), U256::from(1000 * WHOLE));
+    node.transact(SUPPLIER, swap_token, Swappable::mintCall { to, value }.abi_encode());
+    node.transact(SUPPLIER, swap_token, Swappable::approveCall { spender: amp, value }.abi_encode());
+    node.transact(SUPPLIER, amp, Amp::swapCall { from: to }.abi_encode());
+    let supply = Amp::transferByPartitionCall {
+        partition: B256::ZERO,
+        from: to,
+        to: manager,
+        value,
+        data: chain::flexa::change_partition(partition),
+        operatorData: Bytes::new(),
+    };
+    node.transact(SUPPLIER, amp, supply.abi_encode());
+
+    let dir = data.file("settler");
+    let dir = dir.to_str().unwrap();
+    let settling = || Settling::start(&node.url, dir, place, &data);
+    let whole = (1000 * WHOLE).to_string();
+    let shown = |name: &str| ctl(&data, &["partition", "show", "0:1"])[name].as_str().unwrap().to_owned();
+    kill_until(&settling, || shown("free") == whole);
+    let supplier = to.to_string();
+    let units = ctl(&data, &["supplier", "0:1"])["suppliers"][0]["units"].as_str().unwrap().to_owned();
+    ctl(&data, &["withdraw", "0:1", &units, "--supplier", &supplier.to_lowercase()]);
+    kill_until(&settling, || shown("collateral") == "0");
+    assert_eq!(node.credit(manager), 1000 * WHOLE);
+
+    // One that ends by itself says so, and a second one on the same directory is refused.
+    let mut last = settling();
+    let second = Settling::start(&node.url, dir, place, &data);
+    assert_eq!(second.ends(), 5);
+    send(&last.child, Signal::TERM);
+    assert_eq!(last.child.wait().unwrap().code(), Some(0));
+    let out = data.file("proofs");
+    let file = surety(&["settle", "proofs", "--dir", dir, "--out", out.to_str().unwrap()]).exits(0).stdout;
+    let proofs: Value = serde_json::from_str(&std::fs::read_to_string(file.trim()).unwrap()).unwrap();
+    assert_eq!(proofs["payees"][0]["credit"], whole);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+/// Starts settlers and kills them after ever longer spans, until it is done.
+fn kill_until(settling: &dyn Fn() -> Settling, is_done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    let mut span = Duration::from_millis(300);
+    while !is_done() {
+        assert!(begun.elapsed() < PATIENCE, "not done in time");
+        let mut settler = settling();
+        let until = Instant::now() + span;
+        while Instant::now() < until && !is_done() {
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+        // SIGKILL.
+        settler.child.kill().unwrap();
+        settler.child.wait().unwrap();
+        span = (span * 2).min(Duration::from_secs(20));
+    }
+}
+
+/// A `surety settle run`.
+struct Settling {
+    child: Child,
+}
+
+impl Settling {
+    fn start(url: &str, dir: &str, place: &str, data: &Data) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
+            .args(["settle", "run", "--dir", dir, "--contract", place, "--rpc", url, "--data", data.path()])
+            .args(["--seal-after", "500ms", "--interval", "200ms"])
+            .env("SURETY_POSTER_KEY", text(POSTER))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        // It begins, or has ended.
+        let _ = lines.next();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Self { child }
+    }
+
+    fn ends(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Anvil, with a block every second.
+struct Node {
+    process: Child,
+    url: String,
+}
+
+impl Node {
+    fn start() -> Option<Self> {
+        let Some(program) = anvil() else {
+            eprintln!("SKIPPED: no Anvil here; run `npm ci` in crates/chain/tests/anvil");
+            return None;
+        };
+        let mut process = Command::new(program)
+            .args(["--port", "0", "--hardfork", "osaka", "--accounts", "1", "--chain-id", "31337"])
+            .args(["--block-time", "1", "--slots-in-an-epoch", "2", "--block-base-fee-per-gas", "1000000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let told = lines.by_ref().map_while(Result::ok);
+        let url =
+            { told }.find_map(|line| line.strip_prefix("Listening on ").map(|at| format!("http://{at}")));
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        let node = Self { process, url: url.unwrap() };
+        for secret in [DEPLOYER, POSTER, SUPPLIER] {
+            let wei = format!("{:#x}", U256::from(1000 * WHOLE));
+            node.control().ask("anvil_setBalance", &json!([key(secret).address().to_string(), wei])).unwrap();
+        }
+        // What stands at a fixed address on every public chain.
+        let registry = artifacts::interface_registry().bytecode;
+        let code = DevChain::new(DevConfig::default()).initialized(registry).unwrap();
+        let registry = json!([INTERFACE_REGISTRY.to_string(), code.to_string()]);
+        node.control().ask("anvil_setCode", &registry).unwrap();
+        Some(node)
+    }
+
+    fn control(&self) -> JsonRpc {
+        JsonRpc::new(&self.url, PATIENCE)
+    }
+
+    fn chain(&self) -> RpcChain {
+        RpcChain::new(&self.url, PATIENCE)
+    }
+
+    fn transact(&self, secret: [u8; 32], to: Address, input: Vec<u8>) {
+        let (mut chain, key) = (self.chain(), key(secret));
+        let transaction = Transaction {
+            chain_id: 31337,
+            nonce: chain.nonce(key.address(), At::Tag(Tag::Latest)).unwrap(),
+            tip: 1_000_000_000,
+            cap: 20_000_000_000,
+            gas_limit: 2_000_000,
+            to: alloy_primitives::TxKind::Call(to),
+            value: U256::ZERO,
+            input: input.into(),
+        };
+        let signed = transaction.sign(&key).unwrap();
+        chain.send(&signed.raw).unwrap();
+        let begun = Instant::now();
+        loop {
+            if let Some(receipt) = chain.receipt(signed.hash).unwrap() {
+                return assert!(receipt.succeeded);
+            }
+            assert!(begun.elapsed() < PATIENCE, "no block takes it");
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    fn credit(&self, manager: Address) -> u128 {
+        let input = Manager::headInfoCall {}.abi_encode().into();
+        let call = Call { from: Address::ZERO, to: manager, input };
+        let output = self.chain().call(&call, At::Tag(Tag::Latest)).unwrap();
+        Manager::headInfoCall::abi_decode_returns(&output).unwrap().sumCredit.to()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program itself, not its launcher, which would outlive a kill with its child.
+fn anvil() -> Option<PathBuf> {
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../chain/tests/anvil/node_modules/@foundry-rs");
+    let mut packages = std::fs::read_dir(modules).ok()?.filter_map(Result::ok);
+    packages.find_map(|package| Some(package.path().join("bin/anvil")).filter(|program| program.is_file()))
+}
+
+fn key(secret: [u8; 32]) -> LocalKey {
+    LocalKey::from_bytes(&secret).unwrap()
+}
+
+fn text(secret: [u8; 32]) -> String {
+    B256::from(secret).to_string()
+}
