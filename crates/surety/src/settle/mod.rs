@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// SURETY_POSTER_KEY. It can be killed at any moment and goes on from its own directory, the engine's stream and the
 /// chain. One directory, one process, one key.
 ///
+/// Not for real money yet: what is known to be wrong stands in VERIFICATION.md under "Not covered".
+///
 /// Example: surety settle run --dir settler --contract settlement.json --rpc http://127.0.0.1:8545 --data DIR
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
