@@ -11,6 +11,8 @@ const START: Time = Time::from_secs(1_000);
 const POLICY: Policy = Policy {
     fees: FeePolicy {
         tip: 2,
+        tip_max: 1 << 40,
+        cap_max: 1 << 60,
         gas: 100,
         replace_after: Time::from_secs(48),
         replace_after_blocks: 3,
@@ -135,15 +137,21 @@ fn sent_is_sent_again_with_the_same_bytes_and_replaced_when_it_is_stuck() {
     bench.expect(Action::Broadcast { hash }, None);
     bench.view.transactions = vec![(hash, TxState::Pending)];
     bench.expect(Action::Wait, None);
+    // While no block is made, none has passed it over: paying more would get nothing in.
     bench.view.now = bench.view.now.plus(Time::from_secs(48));
+    bench.expect(Action::Wait, None);
+    bench.view.transactions = vec![(hash, TxState::Underpriced)];
+    bench.expect(Action::Wait, None);
+    bench.view.transactions = vec![(hash, TxState::Pending)];
+    bench.view.block += 1;
     let more = Fees { cap: 114, tip: 13 };
     let bump = Action::Sign { seq: 1, purpose: Purpose::Commit, nonce: 7, fees: more };
     bench.expect(bump, None);
     bench.view.now = bench.view.now.minus(Time::from_secs(1));
     bench.expect(Action::Wait, None);
-    bench.view.block += 3;
+    bench.view.block += 2;
     bench.expect(bump, None);
-    bench.view.block -= 3;
+    bench.view.block -= 2;
     bench.view.transactions = vec![(hash, TxState::Underpriced)];
     bench.expect(bump, None);
 }

@@ -20,6 +20,8 @@ const NETTING: NettingConfig = NettingConfig { shards: 1, salt_key: [3; 32], cla
 const POLICY: Policy = Policy {
     fees: FeePolicy {
         tip: 2,
+        tip_max: 1 << 100,
+        cap_max: 1 << 100,
         gas: 66_000,
         replace_after: Time::from_secs(48),
         replace_after_blocks: 3,

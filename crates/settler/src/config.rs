@@ -54,9 +54,12 @@ impl Config {
 const GWEI: u128 = 1_000_000_000;
 const ETHER: u128 = GWEI * GWEI;
 
-/// A commit is worth 1/500 ether at ten minutes of age, and a tenth of an ether a day.
+/// A commit is worth 1/500 ether for each whole token that it protects at a minute of age, and a tenth of an ether a day; never
+/// more than 0.08 ether at once.
 const FEES: FeePolicy = FeePolicy {
     tip: GWEI,
+    tip_max: 100 * GWEI,
+    cap_max: 1000 * GWEI,
     gas: 80_000,
     replace_after: Time::from_secs(48),
     replace_after_blocks: 3,

@@ -16,6 +16,10 @@ pub struct Fees {
 pub struct FeePolicy {
     /// The first tip.
     pub tip: u128,
+    /// The most that is ever tipped: replacing again and again must not run away where no block is made.
+    pub tip_max: u128,
+    /// The most that is ever offered, base fee and tip, also past the deadline.
+    pub cap_max: u128,
     /// Gas of a commit, for budgets.
     pub gas: u128,
     /// A transaction that was not mined for so long is replaced.
@@ -48,7 +52,7 @@ pub struct Urgency {
 pub(crate) enum Quote {
     /// Worth it.
     Pay(Fees),
-    /// Beyond the ceiling, but the deadline has come: paid, with an alarm.
+    /// Beyond the ceiling, but the deadline has come: paid, with an alarm, as far as the policy ever goes.
     PayAnyway(Fees),
     /// Too dear for now.
     TooDear,
@@ -59,13 +63,17 @@ impl FeePolicy {
     pub(crate) fn quote(&self, base_fee: u128, floor: Option<Fees>, urgency: &Urgency) -> Quote {
         let fresh = Fees { cap: base_fee.saturating_mul(2).saturating_add(self.tip), tip: self.tip };
         let wanted = floor.map_or(fresh, |floor| fresh.above(floor.bumped()));
+        let least = floor.map_or(0, |floor| floor.bumped().cap).max(base_fee.saturating_add(wanted.tip));
+        if wanted.tip > self.tip_max || least > self.cap_max {
+            return Quote::TooDear;
+        }
+        let wanted = Fees { cap: wanted.cap.min(self.cap_max), ..wanted };
         let ceiling = self.ceiling(urgency);
-        let least = floor.map_or(base_fee.saturating_add(self.tip), |floor| floor.bumped().cap);
         if wanted.cap <= ceiling {
             Quote::Pay(wanted)
         } else if urgency.age >= self.deadline_age {
             Quote::PayAnyway(wanted)
-        } else if least <= ceiling && base_fee.saturating_add(wanted.tip) <= ceiling {
+        } else if least <= ceiling {
             Quote::Pay(Fees { cap: ceiling, tip: wanted.tip })
         } else {
             Quote::TooDear
@@ -109,6 +117,8 @@ mod tests {
 
     const POLICY: FeePolicy = FeePolicy {
         tip: 10,
+        tip_max: 50,
+        cap_max: 5_000,
         gas: 100,
         replace_after: Time::from_secs(48),
         replace_after_blocks: 3,
@@ -139,6 +149,12 @@ mod tests {
         check(100, None, 1, 0, Quote::TooDear);
         // At the deadline it no longer matters.
         check(995, None, 600, 0, Quote::PayAnyway(Fees { cap: 2_000, tip: 10 }));
+        // Further than the policy goes it is never paid: neither for the block nor for the tip.
+        check(2_600, None, 600, 0, Quote::PayAnyway(Fees { cap: 5_000, tip: 10 }));
+        check(4_995, None, 600, 0, Quote::TooDear);
+        check(100, Some((4_900, 10)), 600, 0, Quote::TooDear);
+        check(100, Some((1_000, 43)), 600, 0, Quote::PayAnyway(Fees { cap: 1_126, tip: 50 }));
+        check(100, Some((1_000, 44)), 600, 0, Quote::TooDear);
         // A replacement that the ceiling does not allow is not sent: it would be refused.
         check(100, Some((990, 10)), 60, 0, Quote::TooDear);
     }

@@ -205,15 +205,25 @@ fn send(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, non
             sign(log, view, policy, seq, purpose, fresh.unwrap_or(nonce))
         }
         None => Action::Broadcast { hash: newest.hash }.into(),
-        Some(TxState::Underpriced) => sign(log, view, policy, seq, purpose, nonce),
+        Some(TxState::Underpriced) if was_passed_over(newest, view) => {
+            sign(log, view, policy, seq, purpose, nonce)
+        }
         Some(TxState::Pending) if is_stuck(newest, view, &policy.fees) => {
             sign(log, view, policy, seq, purpose, nonce)
         }
-        Some(TxState::Pending | TxState::Mined) => Action::Wait.into(),
+        Some(TxState::Underpriced | TxState::Pending | TxState::Mined) => Action::Wait.into(),
     }
 }
 
+/// A block was made without it. While none is made, paying more gets nothing in, however long it takes.
+fn was_passed_over(attempt: &Attempt, view: &View) -> bool {
+    view.block > attempt.block
+}
+
 fn is_stuck(attempt: &Attempt, view: &View, fees: &FeePolicy) -> bool {
+    if !was_passed_over(attempt, view) {
+        return false;
+    }
     view.now.minus(attempt.at) >= fees.replace_after
         || view.block.saturating_sub(attempt.block) >= fees.replace_after_blocks
 }
