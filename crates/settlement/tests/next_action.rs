@@ -140,9 +140,6 @@ fn sent_is_sent_again_with_the_same_bytes_and_replaced_when_it_is_stuck() {
     // While no block is made, none has passed it over: paying more would get nothing in.
     bench.view.now = bench.view.now.plus(Time::from_secs(48));
     bench.expect(Action::Wait, None);
-    bench.view.transactions = vec![(hash, TxState::Underpriced)];
-    bench.expect(Action::Wait, None);
-    bench.view.transactions = vec![(hash, TxState::Pending)];
     bench.view.block += 1;
     let more = Fees { cap: 114, tip: 13 };
     let bump = Action::Sign { seq: 1, purpose: Purpose::Commit, nonce: 7, fees: more };
@@ -154,6 +151,14 @@ fn sent_is_sent_again_with_the_same_bytes_and_replaced_when_it_is_stuck() {
     bench.view.block -= 2;
     bench.view.transactions = vec![(hash, TxState::Underpriced)];
     bench.expect(bump, None);
+    // The one that is to replace it is refused too: a third before the next block would be no better.
+    bench.view.block -= 1;
+    bench.expect(bump, None);
+    let hash = bench.signed(1, Purpose::Commit, 7, 140);
+    bench.view.transactions = vec![(hash, TxState::Underpriced)];
+    bench.expect(Action::Wait, None);
+    bench.view.block += 1;
+    bench.expect_signing(1, Purpose::Commit, 7);
 }
 
 #[test]

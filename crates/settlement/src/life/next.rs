@@ -11,6 +11,8 @@ use crate::hash::Hash;
 
 /// Batches that may be under way and not in a block yet. Past it the pile grows, and nets better.
 const IN_FLIGHT_MAX: u64 = 3;
+/// Attempts for a nonce while no block is made: the first, and the one that outbids what it met in the pool.
+const SIGNED_PER_BLOCK_MAX: usize = 2;
 
 /// What is decided by configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +207,7 @@ fn send(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, non
             sign(log, view, policy, seq, purpose, fresh.unwrap_or(nonce))
         }
         None => Action::Broadcast { hash: newest.hash }.into(),
-        Some(TxState::Underpriced) if was_passed_over(newest, view) => {
+        Some(TxState::Underpriced) if signed_at(log, nonce, view.block) < SIGNED_PER_BLOCK_MAX => {
             sign(log, view, policy, seq, purpose, nonce)
         }
         Some(TxState::Pending) if is_stuck(newest, view, &policy.fees) => {
@@ -213,6 +215,12 @@ fn send(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, non
         }
         Some(TxState::Underpriced | TxState::Pending | TxState::Mined) => Action::Wait.into(),
     }
+}
+
+/// Attempts for a nonce that were signed while a block was the newest: a node that calls each of them underpriced must not
+/// drive the fees up faster than blocks are made.
+fn signed_at(log: &Log, nonce: u64, block: u64) -> usize {
+    log.attempts().iter().filter(|attempt| attempt.nonce == nonce && attempt.block >= block).count()
 }
 
 /// A block was made without it. While none is made, paying more gets nothing in, however long it takes.
