@@ -97,7 +97,9 @@ impl Delivery {
                 Heard::Stuck(Code::NotFound)
             }
             code if code.is_recorded() => {
-                self.lock = Some(Found { captures: reply.capture, held: reply.remaining.0 });
+                // Headroom is held too, and is no part of what was promised to the merchant.
+                let held = reply.remaining.0.saturating_sub(reply.extra.0);
+                self.lock = Some(Found { captures: reply.capture, held });
                 Heard::GoOn
             }
             code => passing(code),
@@ -208,4 +210,27 @@ fn derived_id(key: WatchKey, step: u16, kind: Kind, now: Time) -> Id {
     let mut entropy = [0; 16];
     hasher.finalize_xof().fill(&mut entropy);
     Id::from_parts(now, u128::from_le_bytes(entropy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_protocol::{PartitionHandle, ShardId, TenantId};
+
+    #[test]
+    fn what_is_consumed_of_a_held_lock_leaves_out_its_headroom() {
+        let key =
+            WatchKey { tenant: TenantId(1), partition: PartitionHandle::new(ShardId(0), 1), lock: Id(7) };
+        let mut delivery = Delivery::new(Decided { key, verdict: Verdict::Consume, paid: 0 }, true);
+        assert!(matches!(delivery.next(Time(1)), Act::Look(_)));
+        let lock = Reply {
+            code: Code::Approved as u8,
+            remaining: Amount(115),
+            extra: Amount(15),
+            ..Reply::default()
+        };
+        assert_eq!(delivery.found(&lock), Heard::GoOn);
+        let Act::Note(attempt) = delivery.next(Time(1)) else { panic!("{:?}", delivery.next(Time(1))) };
+        assert_eq!((attempt.step, attempt.amount), (ALL_CAPTURES, 100));
+    }
 }
