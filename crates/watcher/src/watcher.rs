@@ -208,6 +208,8 @@ impl<S: Source> Watcher<S> {
     /// [`WatcherError`], after which the watcher must not be used.
     pub async fn turn(&mut self) -> Result<Turn, WatcherError> {
         let mut turn = Turn::default();
+        // What is decided is told first, whatever the chain or the spool is like now.
+        self.deliver(&mut turn).await?;
         self.take_spool(&mut turn)?;
         self.read(&mut turn).await?;
         self.note_progress(&turn)?;

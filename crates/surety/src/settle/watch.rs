@@ -154,17 +154,25 @@ async fn follow(run: &Run) -> Result<(), Failure> {
         start(asset, config, session.client().clone(), run.once, &mut watchers)?;
     }
     println!("{}", json!({ "ready": true, "assets": ids }));
+    // One chain that cannot be followed is no reason to leave what is paid on the others undecided.
+    let mut first_failure = Ok(());
     loop {
-        tokio::select! {
-            ended = watchers.join_next() => match ended {
-                None => return Ok(()),
-                Some(Ok(result)) => result?,
-                Some(Err(error)) => return Err(Failure::new(Exit::Failure, format!("a watcher failed: {error}"))),
-            },
+        let ended = tokio::select! {
+            ended = watchers.join_next() => ended,
             // Whatever it is doing may be cut off: the journal is made for that.
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return first_failure,
+            _ = interrupt.recv() => return first_failure,
+        };
+        let failure = match ended {
+            None => return first_failure,
+            Some(Ok(Ok(()))) => continue,
+            Some(Ok(Err(failure))) => failure,
+            Some(Err(error)) => Failure::new(Exit::Failure, format!("a watcher failed: {error}")),
+        };
+        if !watchers.is_empty() {
+            tracing::error!(%failure, "an asset is no longer watched; the others are");
         }
+        first_failure = first_failure.and(Err(failure));
     }
 }
 
