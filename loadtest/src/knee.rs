@@ -47,7 +47,7 @@ pub struct Knee {
     pub knee_per_s: f64,
     /// The promise, in microseconds.
     pub p99_max_us: f64,
-    /// True if what was answered was answered soundly all the way.
+    /// True if a rate held, and what was answered was answered soundly all the way.
     pub ok: bool,
     /// Every rate that was tried, in order.
     pub steps: Vec<Step>,
@@ -83,7 +83,10 @@ pub async fn find_knee(
         let is_stopped = options.stop.as_ref().is_some_and(|stop| *stop.borrow());
         match next_rate(knee.knee_per_s, broken, search) {
             Some(next) if !is_stopped => rate = next,
-            _ => return Ok(knee),
+            _ => {
+                knee.ok &= knee.knee_per_s > 0.0;
+                return Ok(knee);
+            }
         }
     }
 }

@@ -170,6 +170,44 @@ async fn the_same_load_runs_on_an_embedded_engine() {
     assert_all_there(&rig.check(), &report);
 }
 
+/// Replies that are newer than what retention has removed are found; older ones are said to be removed, and nothing is called
+/// corrupt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_reads_what_retention_has_left() {
+    let rig = Rig::new(1, Durability::Os);
+    let config = Config {
+        snapshot_records: 2_000,
+        retain_records: Some(1_000),
+        cursor_records: 1_000,
+        ..rig.config()
+    };
+    let running = Server::start(config).unwrap();
+    let clients = rig.clients(&running).await;
+    let first_segment = || {
+        let mut names: Vec<_> = std::fs::read_dir(rig.data().join("shard-0"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.ends_with(".wal"))
+            .collect();
+        names.sort_unstable();
+        names.into_iter().next()
+    };
+    let begin = first_segment();
+    for _ in 0..300 {
+        if first_segment() != begin {
+            break;
+        }
+        run(&clients, rig.options("lock-release", Pace::Max { in_flight: 64 }, 200)).await.unwrap();
+    }
+    assert_ne!(first_segment(), begin, "nothing was removed");
+    std::fs::remove_file(rig.acks()).unwrap();
+    let report = run(&clients, rig.options("lock-release", Pace::Max { in_flight: 4 }, 20)).await.unwrap();
+    drop(clients);
+    running.shutdown();
+    let found = rig.check();
+    assert!(found.ok && found.verified >= report.replied, "{found:?}");
+}
+
 /// The check finds what it is for: a log that lost its end, an acknowledgement of another time, one too many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_check_sees_what_is_altered() {

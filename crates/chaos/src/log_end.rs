@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use storage::{DataDirectory, FileStorage};
 use surety_protocol::{Record, Seq, ShardId};
-use wal::{Anchor, Recovery};
+use wal::Recovery;
 
 /// The first seq of the last block of a shard's log: what a failed write or sync was about.
 pub(crate) fn last_block(data: &Path, shard: ShardId) -> Result<Seq> {
@@ -27,9 +27,7 @@ pub(crate) fn records(data: &Path, shard: ShardId) -> Result<Vec<(Seq, Record)>>
 fn each_block(data: &Path, shard: ShardId, mut take: impl FnMut(&wal::Block<'_>)) -> Result<()> {
     let directory = DataDirectory::open(data)?;
     let mut storage = FileStorage::open_read_only(&directory.shard_path(shard))?;
-    let oldest = wal::list_segments(&storage)?.first().map_or(Seq(1), |span| span.first_seq);
-    let anchor = Anchor { seq: Seq(oldest.0.saturating_sub(1)), ..Anchor::GENESIS };
-    let mut log = Recovery::begin(&mut storage, directory.identity(shard), anchor)?;
+    let mut log = Recovery::begin_with_oldest(&mut storage, directory.identity(shard))?;
     while let Some(block) = log.next_block(&storage)? {
         take(&block);
     }

@@ -190,9 +190,17 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
         return Ok(Vec::new());
     }
     let bytes = read(path)?;
-    CertificateRevocationListDer::pem_slice_iter(&bytes)
+    let file_error = |reason: String| TlsError::File { path: path.to_owned(), reason };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
-        .map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })
+        .map_err(|error| file_error(error.to_string()))?;
+    // Whoever put the certificate itself there, or anything else, believes it to be revoked.
+    if lists.is_empty() {
+        return Err(file_error(
+            "holds no revocation list (CRL) in PEM; remove it if nothing is revoked".to_owned(),
+        ));
+    }
+    Ok(lists)
 }
 
 /// Signs stateless resets with a key that survives restarts.

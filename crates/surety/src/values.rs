@@ -4,11 +4,20 @@ use core::fmt;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
-use surety_protocol::limits::AMOUNT_MAX;
+use surety_protocol::limits::{AMOUNT_MAX, UNITS_MAX};
 use surety_protocol::{Address, Amount, Id, PartitionHandle, Rights, ShardId, Time};
 
 /// Reads an amount in base units: `1500`, `1_500`, `1.5e18`.
 pub(crate) fn amount(text: &str) -> Result<Amount, String> {
+    whole(text, AMOUNT_MAX)
+}
+
+/// Reads units of a stake, written as amounts are; there may be more of them.
+pub(crate) fn units(text: &str) -> Result<Amount, String> {
+    whole(text, UNITS_MAX)
+}
+
+fn whole(text: &str, max: u128) -> Result<Amount, String> {
     let wrong = || format!("`{text}` is not an amount; write base units like 1500, 1_500 or 1.5e18");
     let plain: String = text.chars().filter(|c| *c != '_').collect();
     let (mantissa, exponent) = match plain.split_once(['e', 'E']) {
@@ -25,8 +34,8 @@ pub(crate) fn amount(text: &str) -> Result<Amount, String> {
     let scale = 10_u128.checked_pow(zeros);
     let value = digits.parse::<u128>().ok().zip(scale).and_then(|(digits, scale)| digits.checked_mul(scale));
     match value {
-        Some(value) if value <= AMOUNT_MAX => Ok(Amount(value)),
-        _ => Err(format!("`{text}` is more than an amount can be ({AMOUNT_MAX})")),
+        Some(value) if value <= max => Ok(Amount(value)),
+        _ => Err(format!("`{text}` is more than there can be ({max})")),
     }
 }
 
@@ -256,6 +265,9 @@ mod tests {
         {
             assert_eq!(amount(text), Ok(Amount(value)), "{text}");
         }
+        assert!(amount("1e33").is_err());
+        assert_eq!(units("1e33"), Ok(Amount(10_u128.pow(33))));
+        assert!(units("1e38").is_err());
         for text in
             ["", "e3", "1.5", "-1", "1e99", "0x10", "1.25e1", "340282366920938463463374607431768211456"]
         {

@@ -184,11 +184,37 @@ impl Recovery {
         identity: Identity,
         anchor: Anchor,
     ) -> Result<Self, RecoverError<S::Error>> {
-        let names = storage.list()?;
-        let mut segments = segment_names(&names);
+        let segments = segment_names(&storage.list()?);
         let needed = Seq(anchor.seq.0.max(1));
         let begin = segments.partition_point(|first| *first <= needed);
         let skipped = begin.checked_sub(1).ok_or(RecoverError::Missing { needed })?;
+        Self::begin_with(storage, identity, anchor, skipped)
+    }
+
+    /// Begins with the oldest segment that retention has left, for those who want every record that is there and rebuild
+    /// nothing from it.
+    ///
+    /// # Errors
+    /// As [`Recovery::begin`]; [`RecoverError::Missing`] if there is no segment at all.
+    pub fn begin_with_oldest<S: Storage>(
+        storage: &mut S,
+        identity: Identity,
+    ) -> Result<Self, RecoverError<S::Error>> {
+        let segments = segment_names(&storage.list()?);
+        let oldest = *segments.first().ok_or(RecoverError::Missing { needed: Seq(1) })?;
+        // Its chain is not checked: no block of this log ends there any more.
+        let anchor = Anchor { seq: Seq(oldest.0.saturating_sub(1)), ..Anchor::GENESIS };
+        Self::begin_with(storage, identity, anchor, 0)
+    }
+
+    fn begin_with<S: Storage>(
+        storage: &mut S,
+        identity: Identity,
+        anchor: Anchor,
+        skipped: usize,
+    ) -> Result<Self, RecoverError<S::Error>> {
+        let names = storage.list()?;
+        let mut segments = segment_names(&names);
         for first_seq in &segments[skipped..] {
             storage.sync(FileName::Segment { first_seq: *first_seq })?;
         }

@@ -4,7 +4,7 @@
 mod world;
 
 use surety_protocol::Seq;
-use wal::{FileName, TailError, TailReader};
+use wal::{Anchor, FileName, RecoverError, Recovery, TailError, TailReader};
 use world::{FSYNC, IDENTITY, OS, World, record};
 
 /// Reads all that is synced; returns the seqs of the blocks that were handed out.
@@ -84,6 +84,28 @@ fn a_reader_that_comes_too_late_is_told_so() {
     let error = reader.next_block(&world.disk, world.log.synced_seq()).unwrap_err();
     assert!(matches!(error, TailError::Removed { wanted: Seq(2000), oldest: Seq(2001) }), "{error}");
     assert_eq!(follow(&mut TailReader::new(IDENTITY, Seq(2001)), &world).len(), 2);
+}
+
+#[test]
+fn what_retention_has_left_is_read_from_its_beginning() {
+    let mut world = World::new(FSYNC);
+    for _ in 0..3 {
+        world.block(2000);
+    }
+    world.sync();
+    world.disk.lose(FileName::Segment { first_seq: Seq(1) });
+    let from = Anchor { seq: Seq(2000), ..Anchor::GENESIS };
+    assert!(matches!(Recovery::begin(&mut world.disk, IDENTITY, from), Err(RecoverError::Missing { .. })));
+    let mut recovery = Recovery::begin_with_oldest(&mut world.disk, IDENTITY).unwrap();
+    let mut seqs = Vec::new();
+    while let Some(block) = recovery.next_block(&world.disk).unwrap() {
+        seqs.extend(block.records_from(Seq(1)).map(|record| record.seq.0));
+    }
+    assert!(seqs.into_iter().eq(2001..=6000));
+    // Damage is still found.
+    world.disk.bytes_mut(FileName::Segment { first_seq: Seq(2001) })[300] ^= 1;
+    let mut recovery = Recovery::begin_with_oldest(&mut world.disk, IDENTITY).unwrap();
+    assert!(matches!(recovery.next_block(&world.disk), Err(RecoverError::Rot { .. })));
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) struct Withdraw {
     #[arg(value_parser = values::partition)]
     partition: PartitionHandle,
     /// Units to burn, not base units: `surety ctl supplier` shows them
-    #[arg(value_parser = values::amount)]
+    #[arg(value_parser = values::units)]
     units: Amount,
     /// Whose
     #[arg(long, value_parser = values::address, value_name = "ADDRESS")]

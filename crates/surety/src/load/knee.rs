@@ -67,14 +67,14 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
             knee.knee_per_s, knee.p99_max_us
         )?;
     }
+    if knee.knee_per_s <= 0.0 {
+        return Err(Failure::new(Exit::Failure, "no rate held"));
+    }
     if !knee.ok {
         return Err(Failure::new(
             Exit::Failure,
             "outcomes were left unknown, or replies contradict their requests",
         ));
-    }
-    if knee.knee_per_s <= 0.0 {
-        return Err(Failure::new(Exit::Failure, "no rate held"));
     }
     Ok(())
 }
