@@ -264,6 +264,7 @@ fn is_plausible(header: &Header) -> bool {
     // Sums with the largest block stay far below overflow.
     let in_range = |value: u64| value < u64::MAX / 2;
     count_fits
+        && header.epoch.0 < u32::MAX / 2
         && (1..u64::MAX / 2).contains(&header.first_seq.0)
         && header.offset.is_multiple_of(PAGE_BYTES)
         && in_range(header.offset)
