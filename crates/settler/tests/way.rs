@@ -102,6 +102,8 @@ async fn a_supplier_leaves_by_asking_on_chain() {
 
     let before = world.purse(ALICE);
     world.chain.mine_after(3700);
+    // Two batches may have come within the delay: only the first of them is in the slot of the pending root.
+    world.manage(world::STRANGER, Manager::matureHeadCall { batch: settler::batch_of(&published.batch) });
     let leaf = published.credit(world.onchain(1), address(ALICE)).unwrap();
     world.manage(world::STRANGER, Manager::claimCall { leaf, rest: published.roots.rest().into() });
     // Whoever was first to deposit leaves the virtual base unit behind.
