@@ -158,7 +158,7 @@ pub struct StakeBody {
 /// [`Kind::RiskCap`], [`Kind::Start`], [`Kind::Checkpoint`] and the heads of long records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct ControlBody {
-    /// Checkpoint: the state hash. Start: the engine id.
+    /// Checkpoint: the state hash. Start: the engine id. Deficit: which guarantee the chain has paid for no lock, else 0.
     pub reference: u128,
     /// Batch: its number. Start: the epoch. Long record: bytes of payload. Release group: the merchant in `user`.
     pub number: u64,

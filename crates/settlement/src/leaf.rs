@@ -43,6 +43,14 @@ impl Word for LockId {
     }
 }
 
+/// What a `deficit` bears as its reference if it books a guarantee that the contract has paid for no lock of the engine's: the
+/// first half of the hash of the lock's name on chain, which may be any 32 bytes. Never 0, which is the reference of all others.
+#[must_use]
+pub fn loss_reference(name: &Hash) -> u128 {
+    let hash = keccak(&[name]);
+    hash.first_chunk().map_or(1, |half| u128::from_be_bytes(*half).max(1))
+}
+
 /// The two totals that every node of the tree of partitions carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {

@@ -28,7 +28,7 @@ pub use book::Book;
 pub use certificate::{Certificate, CertifiedLock, GroupSize, LOCK_GROUP_MAX, LOCK_PATH_MAX, LockGroup};
 pub use data::{BatchData, DataError};
 pub use hash::{Hash, NO_HASH, Word, keccak};
-pub use leaf::{ConsumedLeaf, LockId, PartitionLeaf, PayeeLeaf, Sums, SupplierLeaf};
+pub use leaf::{ConsumedLeaf, LockId, PartitionLeaf, PayeeLeaf, Sums, SupplierLeaf, loss_reference};
 pub use money::Money;
 pub use netting::{Netting, NettingConfig, NettingError};
 pub use release::{release_leaf, release_node, release_root};

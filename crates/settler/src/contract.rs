@@ -37,11 +37,17 @@ pub(crate) struct HeadInfo {
     pub(crate) sum_credit: u128,
 }
 
-/// What a partition has on chain.
+/// What the contract's books say of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Holding {
     /// Balance, and all that was paid out of it: so much was supplied, ever.
     pub(crate) supplied: u128,
+    /// Paid by guarantee, ever.
+    pub(crate) guaranteed: u128,
+    /// Owed for calls that wait.
+    pub(crate) called: u128,
+    /// Exits that were ever asked for.
+    pub(crate) exits_asked: u64,
 }
 
 /// A called guarantee, as of a block.
@@ -107,7 +113,12 @@ impl Contract<'_> {
     pub(crate) fn holding(&self, partition: Hash, at: At) -> Result<Holding, BackendError> {
         let info = self.ask(Manager::partitionInfoCall { partition: B256::from(partition) }, at)?;
         let supplied = info.balance.saturating_add(info.claimed).saturating_add(info.guaranteed);
-        Ok(Holding { supplied: narrow(supplied)? })
+        Ok(Holding {
+            supplied: narrow(supplied)?,
+            guaranteed: narrow(info.guaranteed)?,
+            called: narrow(info.called)?,
+            exits_asked: narrow(info.exitsRequested)?,
+        })
     }
 
     pub(crate) fn called(&self, lock: B256, at: At) -> Result<Called, BackendError> {

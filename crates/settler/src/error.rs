@@ -8,7 +8,7 @@ use surety_protocol::{Code, PartitionHandle};
 
 use crate::journal::JournalError;
 use crate::points::Point;
-use crate::scan::{ExitAsked, Supply};
+use crate::scan::{ExitAsked, PaidOnChain, Supply};
 use crate::stream::StreamError;
 
 /// Why it cannot go on. `RUNBOOK.md` says what to do about each.
@@ -146,6 +146,18 @@ pub enum Notice {
     UnknownGuarantee {
         /// The lock's name on chain, in hexadecimal.
         lock: String,
+        /// What the engine answers.
+        code: Code,
+    },
+    /// The contract has paid a certificate that no lock of the engine stands for, and its partition has borne the loss. It is
+    /// frozen until somebody has looked.
+    #[error("{} was paid for a guarantee that the engine does not know: the partition is frozen", .0.amount)]
+    PaidForNoLock(PaidOnChain),
+    /// A guarantee that was paid is not booked yet. Batches that do not acknowledge it are soon refused.
+    #[error("a guarantee of {} that was paid is not booked: {code:?}", paid.amount)]
+    GuaranteeNotBooked {
+        /// Which.
+        paid: PaidOnChain,
         /// What the engine answers.
         code: Code,
     },

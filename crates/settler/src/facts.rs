@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     called: BTreeSet<LockId>,
     /// Locks that the chain has paid.
     paid: BTreeSet<LockId>,
+    /// What it has paid for no lock of ours, by reference.
+    losses: BTreeSet<u128>,
 }
 
 impl Facts {
@@ -47,6 +49,13 @@ impl Facts {
                 self.called.remove(&lock);
                 self.paid.insert(lock);
                 *self.left.entry(partition).or_default() += record.amount.0;
+            }
+            Kind::Deficit => {
+                let ControlBody { reference, .. } = record.body();
+                if reference != 0 {
+                    self.losses.insert(reference);
+                    *self.left.entry(partition).or_default() += record.amount.0;
+                }
             }
             _ => {}
         }
@@ -77,6 +86,11 @@ impl Facts {
         self.paid.contains(lock)
     }
 
+    /// True if the ledger has booked a loss with this reference.
+    pub(crate) fn is_loss(&self, reference: u128) -> bool {
+        self.losses.contains(&reference)
+    }
+
     /// Forgets deposits that nobody will ask for again.
     pub(crate) fn forget_deposits(&mut self, is_wanted: impl Fn(u64) -> bool) {
         self.deposits.retain(|(_, nonce), _| is_wanted(*nonce));
@@ -91,6 +105,7 @@ impl Facts {
         for locks in [&self.called, &self.paid] {
             to.list(locks.iter(), |to, lock| _ = to.raw(&settlement::Word::word(lock)));
         }
+        to.list(self.losses.iter(), |to, reference| _ = to.u128(*reference));
     }
 
     pub(crate) fn take(from: &mut Take<'_>) -> Result<Self, Damaged> {
@@ -104,6 +119,7 @@ impl Facts {
             })?,
             called: from.list(lock)?,
             paid: from.list(lock)?,
+            losses: from.list(Take::u128)?,
         })
     }
 }
@@ -133,7 +149,8 @@ impl Waiting {
         }
         self.records += 1;
         self.since.get_or_insert(now);
-        self.is_urgent |= answers_exit || matches!(kind, Kind::GuaranteeCalled | Kind::GuaranteePaid);
+        self.is_urgent |=
+            answers_exit || matches!(kind, Kind::GuaranteeCalled | Kind::GuaranteePaid | Kind::Deficit);
     }
 }
 

@@ -11,8 +11,8 @@ use crate::codec::{Damaged, Put, Take};
 pub enum Note {
     /// Something in the life of a batch.
     Life(Entry),
-    /// This withdrawal is about to be asked for. After a crash its id tells what became of it.
-    Exit(Box<Record>),
+    /// This withdrawal or deficit is about to be asked for. After a crash its id tells what became of it.
+    Asked(Box<Record>),
     /// The engine has answered the withdrawal of an exit that was requested on chain.
     ExitAnswered {
         /// Where.
@@ -22,6 +22,11 @@ pub enum Note {
     },
     /// The halt before was looked at: go on.
     Resumed,
+    /// The engine has booked a guarantee that was paid for no lock of its own.
+    LossBooked {
+        /// See `settlement::loss_reference`.
+        reference: u128,
+    },
 }
 
 /// Why bytes are no entry.
@@ -42,9 +47,10 @@ impl Note {
         let mut to = Put::default();
         match self {
             Self::Life(entry) => _ = to.u8(1).raw(&entry.to_bytes()),
-            Self::Exit(request) => _ = to.u8(2).raw(&request.to_bytes()),
+            Self::Asked(request) => _ = to.u8(2).raw(&request.to_bytes()),
             Self::ExitAnswered { partition, nonce } => _ = to.u8(3).u64(partition.0).u64(*nonce),
             Self::Resumed => _ = to.u8(4),
+            Self::LossBooked { reference } => _ = to.u8(5).u128(*reference),
         }
         to.0
     }
@@ -57,9 +63,10 @@ impl Note {
         let mut from = Take(bytes);
         let note = match from.u8()? {
             1 => return Ok(Self::Life(Entry::from_bytes(from.0)?)),
-            2 => Self::Exit(Box::new(Record::from_bytes(&from.array::<RECORD_BYTES>()?))),
+            2 => Self::Asked(Box::new(Record::from_bytes(&from.array::<RECORD_BYTES>()?))),
             3 => Self::ExitAnswered { partition: PartitionHandle(from.u64()?), nonce: from.u64()? },
             4 => Self::Resumed,
+            5 => Self::LossBooked { reference: from.u128()? },
             _ => return Err(Damaged.into()),
         };
         from.end()?;

@@ -23,12 +23,12 @@ pub enum Point {
     Snapshot,
     /// A deposit was credited.
     Credited,
-    /// That a withdrawal will be asked for is in the log.
-    ExitNoted,
-    /// The withdrawal was asked for.
-    ExitAsked,
+    /// That a withdrawal or a deficit will be asked for is in the log.
+    Noted,
+    /// It was asked for.
+    Asked,
     /// Its answer is in the log.
-    ExitAnswered,
+    Answered,
 }
 
 impl Point {
@@ -44,9 +44,9 @@ impl Point {
         Self::Booked,
         Self::Snapshot,
         Self::Credited,
-        Self::ExitNoted,
-        Self::ExitAsked,
-        Self::ExitAnswered,
+        Self::Noted,
+        Self::Asked,
+        Self::Answered,
     ];
 }
 

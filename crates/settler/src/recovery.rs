@@ -26,8 +26,8 @@ pub(crate) struct Replayed {
     pub(crate) log: Log,
     /// Every batch that was sealed and not dropped.
     pub(crate) sealed: BTreeMap<u64, Sealed>,
-    /// A withdrawal whose answer is not noted.
-    pub(crate) open_exit: Option<Record>,
+    /// A withdrawal or deficit whose answer is not noted.
+    pub(crate) open_request: Option<Record>,
     /// The last exit that was answered, for each partition.
     pub(crate) answered: BTreeMap<PartitionHandle, u64>,
 }
@@ -66,13 +66,14 @@ pub(crate) async fn open(
         spending: Spending::default(),
         unbooked: BTreeMap::new(),
         covered: Coverage::default(),
-        open_exit: replayed.open_exit,
+        open_request: replayed.open_request,
         answered: replayed.answered,
         caps_due: Time::ZERO,
         caps_for: 0,
         seen_block: 0,
         statements: Vec::new(),
         put_off: BTreeSet::new(),
+        abreast: BTreeSet::new(),
         retry_due: Time::ZERO,
         notices: Vec::new(),
         witness: None,
@@ -97,7 +98,7 @@ pub(crate) async fn rewind(settler: &mut Settler) -> Result<(), SettlerError> {
 
 /// What the entries come to. A halt that somebody has looked at is none.
 pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Replayed, SettlerError> {
-    let (mut log, mut sealed, mut open_exit) = (Log::new(genesis), BTreeMap::new(), None);
+    let (mut log, mut sealed, mut open_request) = (Log::new(genesis), BTreeMap::new(), None);
     let mut answered = BTreeMap::new();
     let mut notes = notes.into_iter().peekable();
     while let Some(note) = notes.next() {
@@ -113,15 +114,16 @@ pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Repl
                 }
                 log.append(entry)?;
             }
-            Note::Exit(request) => open_exit = Some(*request),
+            Note::Asked(request) => open_request = Some(*request),
             Note::ExitAnswered { partition, nonce } => {
-                open_exit = None;
+                open_request = None;
                 answered.insert(partition, nonce);
             }
+            Note::LossBooked { .. } => open_request = None,
             Note::Resumed => {}
         }
     }
-    Ok(Replayed { log, sealed, open_exit, answered })
+    Ok(Replayed { log, sealed, open_request, answered })
 }
 
 fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journal, LogScan), SettlerError> {
@@ -144,6 +146,7 @@ async fn restore(settler: &mut Settler, sealed: &BTreeMap<u64, Sealed>) -> Resul
     settler.facts = Facts::default();
     settler.scan = Scan::default();
     settler.covered = Coverage::default();
+    settler.abreast.clear();
     settler.statements.clear();
     settler.sealer = match snapshot {
         Some(snapshot) if snapshot.batch > booked => {

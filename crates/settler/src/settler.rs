@@ -49,8 +49,8 @@ pub struct Settler {
     pub(crate) unbooked: BTreeMap<u64, Snapshot>,
     /// What the last booked batch covers.
     pub(crate) covered: Coverage,
-    /// A withdrawal that was noted and whose answer was not.
-    pub(crate) open_exit: Option<Record>,
+    /// A withdrawal or deficit that was noted and whose answer was not.
+    pub(crate) open_request: Option<Record>,
     /// The next caps are due then, or when another batch is included.
     pub(crate) caps_due: Time,
     pub(crate) caps_for: u64,
@@ -63,6 +63,8 @@ pub struct Settler {
     /// What the engine declined, for each partition by its on-chain id, and when it is tried again.
     pub(crate) put_off: BTreeSet<(settlement::Hash, PutOff)>,
     pub(crate) retry_due: Time,
+    /// Shards whose stream was read, once since the start, up to where the engine was.
+    pub(crate) abreast: BTreeSet<ShardId>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) witness: Option<Witness>,
     pub(crate) netting: NettingConfig,
@@ -149,6 +151,7 @@ impl Settler {
         }
         self.act(chain, &decision.action).await?;
         if self.log.halt().is_none() {
+            self.come_abreast().await?;
             let facts_of = if sabotage!("credited-before-final") { sight.newest } else { sight.finalized };
             if let Some((block, head)) = facts_of {
                 self.carry_facts(chain, block, &head).await?;
@@ -351,6 +354,23 @@ impl Settler {
     pub(crate) async fn catch_up_with(&mut self, partition: PartitionHandle) -> Result<(), SettlerError> {
         let reply = self.client.lookup(partition, self.client.new_id(), true).await?;
         self.catch_up(partition.shard(), reply.seq).await
+    }
+
+    /// After a start the stream says less than the engine was told before: nothing is judged by it until it has been read once
+    /// up to where the engine is. What comes later is this settler's own, and read when it is answered.
+    async fn come_abreast(&mut self) -> Result<(), SettlerError> {
+        for partition in self.partitions() {
+            if !self.is_abreast(partition.shard()) {
+                self.catch_up_with(partition).await?;
+                self.abreast.insert(partition.shard());
+            }
+        }
+        Ok(())
+    }
+
+    /// False while the stream of a shard may not have told of something that the engine has.
+    pub(crate) fn is_abreast(&self, shard: ShardId) -> bool {
+        shard.0 >= self.netting.shards || self.abreast.contains(&shard)
     }
 
     pub(crate) fn position(&self, shard: ShardId) -> Seq {

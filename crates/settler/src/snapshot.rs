@@ -13,7 +13,7 @@ use crate::journal::sync_directory;
 use crate::scan::Scan;
 
 const MAGIC: &[u8; 8] = b"SURETYSS";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const PREFIX: &str = "snapshot-";
 const TEMPORARY: &str = "snapshot.tmp";
 /// How many are kept.
@@ -124,7 +124,8 @@ mod tests {
             nonce: 3,
             supplied: [([1; 32], 7)].into(),
             supplies: vec![supply],
-            exits: Vec::new(),
+            touched: [[5; 32]].into(),
+            ..Scan::default()
         };
         Snapshot { batch, sealer: vec![5; 40], facts: Facts::default(), scan, tokens: Vec::new() }
     }

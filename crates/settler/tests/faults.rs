@@ -4,19 +4,11 @@
 mod world;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use chain::bindings::{Lock, Manager};
-use chain::{
-    At, Backend, BackendError, Block, Call, CallError, DigestSigner, LogFilter, LoggedEvent, Receipt,
-    SendError, Tag, Terms, Transaction,
-};
+use chain::bindings::Manager;
+use chain::{At, Backend, BackendError, DigestSigner, LoggedEvent, Tag, Terms, Transaction};
 use settlement::life::{Action, Alarm, Halt, Refusal};
-use settlement::{CertifiedLock, LockGroup, LockId};
 use settler::{Config, Notice, Report, Settler, SettlerError};
-use surety_protocol::{Id, ShardId};
-use world::{
-    ALICE, MERCHANT_KEY, OWNER, PARTITION, POSTER, SIGNER, STRANGER, TENANT, TOKENS, World, key, on_chain,
-    owed,
-};
+use world::{ALICE, Liar, MERCHANT_KEY, OWNER, POSTER, STRANGER, TOKENS, World, key, on_chain, owed};
 
 /// A world with collateral and a consumed payment that is not settled.
 async fn owing() -> (World, Settler) {
@@ -341,48 +333,6 @@ async fn an_empty_purse_is_told_and_waited_for() {
     finish(world, settler).await;
 }
 
-/// A node that alters what the chain says.
-struct Liar<'a> {
-    chain: &'a mut chain::DevChain,
-    alter: fn(&mut Vec<LoggedEvent>),
-    is_deaf: bool,
-}
-
-impl Backend for Liar<'_> {
-    fn chain_id(&self) -> Result<u64, BackendError> {
-        if self.is_deaf { Err(BackendError::Unreachable("stalled".into())) } else { self.chain.chain_id() }
-    }
-    fn block(&self, tag: Tag) -> Result<Option<Block>, BackendError> {
-        self.chain.block(tag)
-    }
-    fn nonce(&self, account: Address, at: At) -> Result<u64, BackendError> {
-        self.chain.nonce(account, at)
-    }
-    fn balance(&self, account: Address, at: At) -> Result<U256, BackendError> {
-        self.chain.balance(account, at)
-    }
-    fn code(&self, account: Address, at: At) -> Result<Bytes, BackendError> {
-        self.chain.code(account, at)
-    }
-    fn call(&self, call: &Call, at: At) -> Result<Bytes, CallError> {
-        self.chain.call(call, at)
-    }
-    fn send(&mut self, raw: &[u8]) -> Result<B256, SendError> {
-        self.chain.send(raw)
-    }
-    fn receipt(&self, transaction: B256) -> Result<Option<Receipt>, BackendError> {
-        self.chain.receipt(transaction)
-    }
-    fn is_pending(&self, transaction: B256) -> Result<bool, BackendError> {
-        self.chain.is_pending(transaction)
-    }
-    fn logs(&self, filter: &LogFilter) -> Result<Vec<LoggedEvent>, BackendError> {
-        let mut events = self.chain.logs(filter)?;
-        (self.alter)(&mut events);
-        Ok(events)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_lies_about_supplies_credits_nothing() {
     let supplied = <Manager::Supplied as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
@@ -438,94 +388,5 @@ async fn a_node_that_stalls_is_asked_again() {
     let mut deaf = Liar { chain: &mut world.chain, alter: |_| {}, is_deaf: true };
     let error = settler.turn(&mut deaf).await.unwrap_err();
     assert!(error.may_pass(), "{error}");
-    finish(world, settler).await;
-}
-
-/// Calls a lock on chain that the signer's key states.
-fn call_lock(world: &mut World, lock: &CertifiedLock, domain: &settlement::Domain) {
-    let group = LockGroup::new(vec![*lock]).unwrap();
-    let signature = key(SIGNER).sign(&B256::from(group.digest(domain))).unwrap();
-    let certificate = group.sign(signature).next().unwrap();
-    let lock = Lock {
-        lockId: settlement::Word::word(&certificate.lock.lock).into(),
-        version: certificate.lock.version,
-        shard: certificate.lock.shard.0,
-        seq: certificate.lock.seq.0,
-        partition: certificate.lock.partition.into(),
-        payee: certificate.lock.payee.0.into(),
-        amount: certificate.lock.amount,
-        deadline: certificate.lock.deadline_secs,
-        releaseKey: certificate.lock.release_key.0.into(),
-    };
-    let path = certificate.path.iter().map(|hash| B256::from(*hash)).collect();
-    let call = Manager::callGuaranteeCall { lock, path, signature: certificate.signature.to_vec().into() };
-    world.manage(STRANGER, call);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_called_guarantee_stops_the_lock_and_is_booked_when_it_is_paid() {
-    let mut world = World::new().await;
-    let mut settler = world.settler().await;
-    world.supply(ALICE, 1, 1000 * TOKENS);
-    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
-    let lock = world.certified_lock(200 * TOKENS).await;
-    let name = LockId { tenant: TENANT, partition: PARTITION, id: lock };
-    let is_known =
-        |_: &World, settler: &Settler, _: &Report| settler.sealer().netting().certified(&name).is_some();
-    world.settle_until(&mut settler, is_known).await.unwrap();
-    let statement = settler.sealer().netting().certified(&name).unwrap();
-    // What is locked is proven, so that as much can be guaranteed.
-    world.settle_all(&mut settler).await;
-    let published = world.published(None);
-    let call = Manager::provePartitionCall {
-        batch: settler::batch_of(&published.batch),
-        parts: published.join(),
-        leaf: published.partition(world.onchain(1)).unwrap(),
-    };
-    world.manage(STRANGER, call);
-    let domain = *settler.domain();
-    call_lock(&mut world, &statement, &domain);
-    for _ in 0..8 {
-        world.chain.mine_after(12);
-        settler.turn(&mut world.chain).await.unwrap();
-    }
-    let release = surety_client::LockRef::new(PARTITION, lock).release();
-    let reply = world.authorizer.send(release).await.unwrap();
-    world::assert_code(&reply, surety_protocol::Code::GuaranteeCalled);
-
-    world.chain.mine_after(200);
-    world.manage(STRANGER, Manager::settleGuaranteeCall { lockId: settlement::Word::word(&name).into() });
-    assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS);
-    world.settle_until_credited(&mut settler, 800 * TOKENS).await;
-    // The next batches acknowledge it, or the contract would refuse them.
-    for _ in 0..6 {
-        world.lock(TOKENS).await;
-        world.settle_all(&mut settler).await;
-    }
-    let info = world.ask(Manager::guaranteeInfoCall {});
-    assert_eq!((info.paid.to::<u128>(), info.acknowledged.to::<u128>()), (200 * TOKENS, 200 * TOKENS));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_certificate_for_a_lock_that_never_was_is_told() {
-    let (mut world, mut settler) = owing().await;
-    let domain = *settler.domain();
-    let id = Id::from_parts(world.admin.now(), 12345);
-    let forged = CertifiedLock {
-        lock: LockId { tenant: TENANT, partition: PARTITION, id },
-        version: 1,
-        shard: ShardId(0),
-        seq: surety_protocol::Seq(3),
-        partition: world.onchain(1),
-        payee: world::address(STRANGER),
-        amount: TOKENS,
-        deadline_secs: world.chain.block(Tag::Latest).unwrap().unwrap().time + 3600,
-        release_key: world::address(STRANGER),
-    };
-    call_lock(&mut world, &forged, &domain);
-    let is_told = |_: &World, _: &Settler, report: &Report| {
-        report.notices.iter().any(|notice| matches!(notice, Notice::UnknownGuarantee { .. }))
-    };
-    world.settle_until(&mut settler, is_told).await.unwrap();
     finish(world, settler).await;
 }

@@ -23,6 +23,7 @@ struct End {
     credit: u128,
     deposits: usize,
     withdrawals: usize,
+    losses: usize,
     bookings_add_up: bool,
 }
 
@@ -35,13 +36,13 @@ async fn fragile(world: &World, stop: Option<(Point, usize)>, passed: Arc<Atomic
     settler
 }
 
-/// Supply, payment, exit; says how often the settler was stopped.
+/// Supply, payment, exit, and a guarantee that was paid for no lock; says how often the settler was stopped.
 async fn play(stop: Option<(Point, usize)>) -> (End, usize) {
     let mut world = World::new().await;
     let (passed, mut stops) = (Arc::new(AtomicUsize::new(0)), 0);
     let mut settler = fragile(&world, stop, passed.clone()).await;
     world.supply(ALICE, 1, 1000 * TOKENS);
-    for stage in 0..3 {
+    for stage in 0..4 {
         match stage {
             1 => {
                 let lock = world.lock(300 * TOKENS).await;
@@ -50,6 +51,11 @@ async fn play(stop: Option<(Point, usize)>) -> (End, usize) {
             2 => {
                 let partition = B256::from(world.onchain(1));
                 world.manage(ALICE, Manager::requestExitCall { partition });
+            }
+            3 => {
+                let forged = world.forged(TOKENS);
+                world.call_lock(&forged, settler.domain());
+                world.pay_called(&forged);
             }
             _ => {}
         }
@@ -61,6 +67,7 @@ async fn play(stop: Option<(Point, usize)>) -> (End, usize) {
                 && match stage {
                     0 => on_chain(settler) == 1000 * TOKENS,
                     1 => on_chain(settler) == 880 * TOKENS,
+                    3 => on_chain(settler) == 879 * TOKENS,
                     // The rest of the lock stays.
                     _ => settler.sealer().netting().exit_nonce(PARTITION) == 1,
                 }
@@ -85,7 +92,7 @@ async fn play(stop: Option<(Point, usize)>) -> (End, usize) {
 async fn end(world: &World, settler: &Settler) -> End {
     let mut tail = world.admin.tail(surety_protocol::ShardId(0), surety_protocol::Seq(1));
     let through = settler.sealer().netting().positions().0[0];
-    let (mut deposits, mut withdrawals, mut booked) = (0, 0, 0);
+    let (mut deposits, mut withdrawals, mut losses, mut booked) = (0, 0, 0, 0);
     loop {
         let (seq, record) = tail.next().await.unwrap();
         let is_done = record.code().is_some_and(surety_protocol::Code::is_success);
@@ -93,6 +100,7 @@ async fn end(world: &World, settler: &Settler) -> End {
             Some(Kind::Deposit) if is_done => deposits += 1,
             // Every one that was asked for, whatever it came to.
             Some(Kind::Withdraw) => withdrawals += 1,
+            Some(Kind::Deficit) => losses += 1,
             Some(Kind::BatchFinal) if is_done => booked += record.result.0,
             _ => {}
         }
@@ -102,15 +110,17 @@ async fn end(world: &World, settler: &Settler) -> End {
     }
     let credit = world.ask(Manager::headInfoCall {}).sumCredit.to::<u128>();
     let bookings_add_up = booked == credit;
-    End { on_chain: on_chain(settler), owed: owed(settler), credit, deposits, withdrawals, bookings_add_up }
+    let (on_chain, owed) = (on_chain(settler), owed(settler));
+    End { on_chain, owed, credit, deposits, withdrawals, losses, bookings_add_up }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_point_everything_happens_once() {
     let (sound, _) = play(None).await;
-    assert_eq!((sound.deposits, sound.withdrawals, sound.bookings_add_up), (1, 1, true));
+    assert_eq!((sound.deposits, sound.withdrawals, sound.losses), (1, 1, 1));
+    assert!(sound.bookings_add_up);
     for point in Point::ALL {
-        for nth in [1, 2] {
+        for nth in [1, 2, 3] {
             let (end, stops) = play(Some((point, nth))).await;
             assert_eq!(end, sound, "stopped at {point:?} for the {nth}. time");
             assert!(stops > 0 || nth > 1, "{point:?} was never passed");

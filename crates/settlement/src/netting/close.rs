@@ -112,7 +112,7 @@ impl Netting {
     }
 
     fn supplier_leaf(&self, key: PayeeKey) -> SupplierLeaf {
-        let Supplier { units, paid_out } = self.suppliers.get(&key).copied().unwrap_or_default();
+        let Supplier { units, paid_out, .. } = self.suppliers.get(&key).copied().unwrap_or_default();
         SupplierLeaf { partition: self.onchain(key.0), supplier: key.1, units, paid_out }
     }
 

@@ -10,8 +10,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use surety_protocol::{
-    Address, Code, ConsumeBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Seq, ShardId,
-    StakeBody, TenantId, Time,
+    Address, Code, ConsumeBody, ControlBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Seq,
+    ShardId, StakeBody, TenantId, Time,
 };
 
 use crate::batch::Positions;
@@ -78,6 +78,8 @@ struct Partition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Supplier {
     units: u128,
+    /// The part of them that waits to leave.
+    queued: u128,
     paid_out: u128,
 }
 
@@ -182,6 +184,13 @@ impl Netting {
         self.suppliers.get(&(partition, supplier)).map_or(0, |supplier| supplier.units)
     }
 
+    /// Units of a supplier that do not wait to leave already: what can still be asked to.
+    #[must_use]
+    pub fn units_to_ask(&self, partition: PartitionHandle, supplier: Address) -> u128 {
+        let supplier = self.suppliers.get(&(partition, supplier)).copied().unwrap_or_default();
+        supplier.units.saturating_sub(supplier.queued)
+    }
+
     /// The highest number of a requested exit that the ledger has answered.
     #[must_use]
     pub fn exit_nonce(&self, partition: PartitionHandle) -> u64 {
@@ -271,6 +280,10 @@ impl Netting {
                 self.pay_out(record).ok_or(NettingError::Unbalanced(handle, seq))?;
             }
             Kind::GuaranteePaid => partition.guaranteed += record.amount.0,
+            // Paid on chain for no lock of ours; see `loss_reference`.
+            Kind::Deficit if record.body::<ControlBody>().reference != 0 => {
+                partition.guaranteed += record.amount.0;
+            }
             _ => {}
         }
         Ok(())
@@ -330,7 +343,7 @@ impl Netting {
             self.partition(handle).units = 0;
             let all = (handle, Address([0; 20]))..=(handle, Address([0xff; 20]));
             for (key, supplier) in self.suppliers.range_mut(all) {
-                supplier.units = 0;
+                (supplier.units, supplier.queued) = (0, 0);
                 self.changed_suppliers.insert(*key);
             }
         }
@@ -347,10 +360,14 @@ impl Netting {
         partition.exits += amount;
         if units == 0 && amount == 0 {
             // Queued: nothing has happened yet.
+            self.suppliers.get_mut(&(handle, supplier))?.queued += record.amount.0;
             return Some(());
         }
         let position = self.suppliers.get_mut(&(handle, supplier))?;
         position.units = position.units.checked_sub(units)?;
+        if record.kind() == Some(Kind::WithdrawPaid) {
+            position.queued = position.queued.checked_sub(units)?;
+        }
         position.paid_out += amount;
         self.changed_suppliers.insert((handle, supplier));
         self.owe(handle, supplier, amount);

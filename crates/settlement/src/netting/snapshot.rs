@@ -21,7 +21,7 @@ impl Netting {
         });
         to.map(&self.suppliers, |to, key, supplier| {
             write_key(to, key);
-            to.u128(supplier.units).u128(supplier.paid_out);
+            to.u128(supplier.units).u128(supplier.queued).u128(supplier.paid_out);
         });
         to.map(&self.payees, |to, key, payee| {
             write_key(to, key);
@@ -52,7 +52,7 @@ impl Netting {
             partitions: from.map(|from| Ok((PartitionHandle(from.u64()?), Partition::read(from)?)))?,
             suppliers: from.map(|from| {
                 let key = read_key(from)?;
-                Ok((key, Supplier { units: from.u128()?, paid_out: from.u128()? }))
+                Ok((key, Supplier { units: from.u128()?, queued: from.u128()?, paid_out: from.u128()? }))
             })?,
             payees: from.map(|from| {
                 let key = read_key(from)?;

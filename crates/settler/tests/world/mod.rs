@@ -13,16 +13,17 @@ use alloy_primitives::{B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolCall;
 use chain::bindings::{Amp, Manager, Swappable};
 use chain::{
-    At, Backend, Call, CallError, Deployment, DevChain, DevConfig, DigestSigner, LocalKey, Receipt, Setup,
-    Tag, Terms, deploy_all, send_and_mine,
+    At, Backend, BackendError, Block, Call, CallError, Deployment, DevChain, DevConfig, DigestSigner,
+    LocalKey, LogFilter, LoggedEvent, Receipt, SendError, Setup, Tag, Terms, deploy_all, send_and_mine,
 };
 use server::{Durability, Embedded};
 use settlement::life::{FeePolicy, FlushPolicy, Policy};
+use settlement::{CertifiedLock, Domain, LockGroup, LockId};
 use settler::{Config, Place, Published, Report, Settler, SettlerError};
 use surety_client::{Client, Draft, LockRef, LockRequest, Options, request};
 use surety_protocol::{
-    ActorId, Address, Amount, AssetId, Caller, Code, Id, MerchantBody, MerchantId, PartitionHandle,
-    Policy as Rules, Reply, Rights, Roles, TenantBody, TenantId, Time,
+    ActorId, Address, Amount, AssetId, Caller, Code, Id, Kind, MerchantBody, MerchantId, PartitionHandle,
+    Policy as Rules, Record, ReleaseEntry, Reply, Rights, Roles, Seq, ShardId, TenantBody, TenantId, Time,
 };
 use tempfile::TempDir;
 
@@ -246,6 +247,98 @@ impl World {
         done(self.authorizer.send(lock).await.unwrap()).id
     }
 
+    /// A lock that the engine never had, as a thief of the signer's key would state it.
+    pub fn forged(&self, amount: u128) -> CertifiedLock {
+        let id = Id::from_parts(self.admin.now(), 12345);
+        CertifiedLock {
+            lock: LockId { tenant: TENANT, partition: PARTITION, id },
+            version: 1,
+            shard: ShardId(0),
+            seq: Seq(3),
+            partition: self.onchain(1),
+            payee: address(STRANGER),
+            amount,
+            deadline_secs: self.chain.block(Tag::Latest).unwrap().unwrap().time + 3600,
+            release_key: address(STRANGER),
+        }
+    }
+
+    /// Calls a lock on chain that the signer's key states.
+    pub fn call_lock(&mut self, lock: &CertifiedLock, domain: &Domain) {
+        let group = LockGroup::new(vec![*lock]).unwrap();
+        let signature = key(SIGNER).sign(&B256::from(group.digest(domain))).unwrap();
+        let certificate = group.sign(signature).next().unwrap();
+        let lock = chain::bindings::Lock {
+            lockId: settlement::Word::word(&certificate.lock.lock).into(),
+            version: certificate.lock.version,
+            shard: certificate.lock.shard.0,
+            seq: certificate.lock.seq.0,
+            partition: certificate.lock.partition.into(),
+            payee: certificate.lock.payee.0.into(),
+            amount: certificate.lock.amount,
+            deadline: certificate.lock.deadline_secs,
+            releaseKey: certificate.lock.release_key.0.into(),
+        };
+        let path = certificate.path.iter().map(|hash| B256::from(*hash)).collect();
+        let signature = certificate.signature.to_vec().into();
+        self.manage(STRANGER, Manager::callGuaranteeCall { lock, path, signature });
+    }
+
+    /// The merchant lets go of all of a called lock.
+    pub fn dismiss(&mut self, lock: &CertifiedLock, domain: &Domain) {
+        let entry = ReleaseEntry {
+            lock: lock.lock.id,
+            still_owed: Amount::ZERO,
+            version: u32::from(lock.version),
+            index: 0,
+            path: Vec::new(),
+        };
+        let root = settlement::release_root(lock.lock.tenant, lock.lock.partition, &entry);
+        let digest = B256::from(domain.release_group_digest(&root));
+        let call = Manager::dismissGuaranteeCall {
+            lockId: settlement::Word::word(&lock.lock).into(),
+            version: entry.version,
+            stillOwed: 0,
+            index: U256::ZERO,
+            path: Vec::new(),
+            signature: key(MERCHANT_KEY).sign(&digest).unwrap().to_vec().into(),
+        };
+        self.manage(STRANGER, call);
+    }
+
+    /// Pays a called lock, once nobody can answer the call any more.
+    pub fn pay_called(&mut self, lock: &CertifiedLock) {
+        self.chain.mine_after(200);
+        self.manage(
+            STRANGER,
+            Manager::settleGuaranteeCall { lockId: settlement::Word::word(&lock.lock).into() },
+        );
+    }
+
+    /// A certified lock, as the stream states it.
+    pub async fn stated_lock(&mut self, settler: &mut Settler, amount: u128) -> CertifiedLock {
+        let lock = self.certified_lock(amount).await;
+        let name = LockId { tenant: TENANT, partition: PARTITION, id: lock };
+        self.read_all(settler).await;
+        settler.sealer().netting().certified(&name).unwrap()
+    }
+
+    /// Everything that the engine has recorded of a kind, with its outcome.
+    pub async fn records(&self, kind: Kind) -> Vec<Record> {
+        let end = self.admin.lookup(PARTITION, self.admin.new_id(), true).await.unwrap().seq;
+        let mut tail = self.admin.tail(ShardId(0), Seq(1));
+        let mut found = Vec::new();
+        loop {
+            let (seq, record) = tail.next().await.unwrap();
+            if record.kind() == Some(kind) {
+                found.push(record);
+            }
+            if seq >= end {
+                return found;
+            }
+        }
+    }
+
     /// The payer's asset failed.
     pub async fn consume(&self, lock: Id, amount: u128) {
         let lock = LockRef::new(PARTITION, lock);
@@ -380,3 +473,45 @@ pub const FLUSH: FlushPolicy = FlushPolicy {
     records_max: u64::MAX,
     cheap_age: Time::from_secs(3600),
 };
+
+/// A node that alters what the chain says.
+pub struct Liar<'a> {
+    pub chain: &'a mut chain::DevChain,
+    pub alter: fn(&mut Vec<LoggedEvent>),
+    pub is_deaf: bool,
+}
+
+impl Backend for Liar<'_> {
+    fn chain_id(&self) -> Result<u64, BackendError> {
+        if self.is_deaf { Err(BackendError::Unreachable("stalled".into())) } else { self.chain.chain_id() }
+    }
+    fn block(&self, tag: Tag) -> Result<Option<Block>, BackendError> {
+        self.chain.block(tag)
+    }
+    fn nonce(&self, account: alloy_primitives::Address, at: At) -> Result<u64, BackendError> {
+        self.chain.nonce(account, at)
+    }
+    fn balance(&self, account: alloy_primitives::Address, at: At) -> Result<U256, BackendError> {
+        self.chain.balance(account, at)
+    }
+    fn code(&self, account: alloy_primitives::Address, at: At) -> Result<Bytes, BackendError> {
+        self.chain.code(account, at)
+    }
+    fn call(&self, call: &Call, at: At) -> Result<Bytes, CallError> {
+        self.chain.call(call, at)
+    }
+    fn send(&mut self, raw: &[u8]) -> Result<B256, SendError> {
+        self.chain.send(raw)
+    }
+    fn receipt(&self, transaction: B256) -> Result<Option<Receipt>, BackendError> {
+        self.chain.receipt(transaction)
+    }
+    fn is_pending(&self, transaction: B256) -> Result<bool, BackendError> {
+        self.chain.is_pending(transaction)
+    }
+    fn logs(&self, filter: &LogFilter) -> Result<Vec<LoggedEvent>, BackendError> {
+        let mut events = self.chain.logs(filter)?;
+        (self.alter)(&mut events);
+        Ok(events)
+    }
+}

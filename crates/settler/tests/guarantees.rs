@@ -1,0 +1,227 @@
+//! Certificates that are called on chain, and what the engine and the contract make of it together.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod world;
+
+use alloy_primitives::B256;
+use chain::LoggedEvent;
+use chain::bindings::Manager;
+use settlement::{Domain, LockId};
+use settler::{Config, Notice, Report, Settler};
+use surety_client::request;
+use surety_protocol::{Amount, Code, ControlBody, Kind, Policy, Time};
+use world::{ALICE, Liar, MERCHANT_KEY, PARTITION, STRANGER, TENANT, TOKENS, World, address, done, on_chain};
+
+async fn supplied() -> (World, Settler, Domain) {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let domain = *settler.domain();
+    (world, settler, domain)
+}
+
+async fn pass_finality(world: &mut World, settler: &mut Settler) {
+    for _ in 0..8 {
+        world.chain.mine_after(12);
+        settler.turn(&mut world.chain).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_called_guarantee_stops_the_lock_and_is_booked_when_it_is_paid() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let lock = world.certified_lock(200 * TOKENS).await;
+    let name = LockId { tenant: TENANT, partition: PARTITION, id: lock };
+    let is_known =
+        |_: &World, settler: &Settler, _: &Report| settler.sealer().netting().certified(&name).is_some();
+    world.settle_until(&mut settler, is_known).await.unwrap();
+    let statement = settler.sealer().netting().certified(&name).unwrap();
+    // What is locked is proven, so that as much can be guaranteed.
+    world.settle_all(&mut settler).await;
+    let published = world.published(None);
+    let call = Manager::provePartitionCall {
+        batch: settler::batch_of(&published.batch),
+        parts: published.join(),
+        leaf: published.partition(world.onchain(1)).unwrap(),
+    };
+    world.manage(STRANGER, call);
+    let domain = *settler.domain();
+    world.call_lock(&statement, &domain);
+    for _ in 0..8 {
+        world.chain.mine_after(12);
+        settler.turn(&mut world.chain).await.unwrap();
+    }
+    let release = surety_client::LockRef::new(PARTITION, lock).release();
+    let reply = world.authorizer.send(release).await.unwrap();
+    world::assert_code(&reply, surety_protocol::Code::GuaranteeCalled);
+
+    world.chain.mine_after(200);
+    world.manage(STRANGER, Manager::settleGuaranteeCall { lockId: settlement::Word::word(&name).into() });
+    assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS);
+    world.settle_until_credited(&mut settler, 800 * TOKENS).await;
+    // The next batches acknowledge it, or the contract would refuse them.
+    for _ in 0..6 {
+        world.lock(TOKENS).await;
+        world.settle_all(&mut settler).await;
+    }
+    let info = world.ask(Manager::guaranteeInfoCall {});
+    assert_eq!((info.paid.to::<u128>(), info.acknowledged.to::<u128>()), (200 * TOKENS, 200 * TOKENS));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_paid_for_no_lock_is_a_loss_and_the_batches_go_on() {
+    let (mut world, mut settler, domain) = supplied().await;
+    let forged = world.forged(TOKENS);
+    world.call_lock(&forged, &domain);
+    let is_told = |_: &World, _: &Settler, report: &Report| {
+        report.notices.iter().any(|notice| matches!(notice, Notice::UnknownGuarantee { .. }))
+    };
+    world.settle_until(&mut settler, is_told).await.unwrap();
+    world.pay_called(&forged);
+    assert_eq!(world.purse(STRANGER), TOKENS);
+    let is_booked = |_: &World, _: &Settler, report: &Report| {
+        report.notices.iter().any(|notice| matches!(notice, Notice::PaidForNoLock(_)))
+    };
+    world.settle_until(&mut settler, is_booked).await.unwrap();
+    assert_eq!(on_chain(&settler), 999 * TOKENS);
+    // Somebody has to look before anything is locked there again.
+    let lock = surety_client::LockRequest::new(PARTITION, Amount(TOKENS), world::MERCHANT);
+    world::assert_code(&world.authorizer.send(lock).await.unwrap(), Code::Frozen);
+    done(world.order(request::unfreeze(PARTITION)).await);
+    // More batches than the contract waits for the acknowledgement; a restart in between books nothing again.
+    for round in 0..6 {
+        let lock = world.lock(10 * TOKENS).await;
+        world.consume(lock, TOKENS).await;
+        world.settle_all(&mut settler).await;
+        if round == 3 {
+            drop(settler);
+            settler = world.settler().await;
+        }
+    }
+    let info = world.ask(Manager::guaranteeInfoCall {});
+    assert_eq!((info.paid.to::<u128>(), info.acknowledged.to::<u128>()), (TOKENS, TOKENS));
+    assert_eq!(on_chain(&settler), 993 * TOKENS);
+    let losses = world.records(Kind::Deficit).await;
+    assert_eq!(losses.len(), 1);
+    assert_ne!(losses[0].body::<ControlBody>().reference, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_was_dismissed_while_the_settler_was_down_is_over() {
+    let (mut world, mut settler, domain) = supplied().await;
+    let statement = world.stated_lock(&mut settler, 200 * TOKENS).await;
+    world.call_lock(&statement, &domain);
+    let is_called = |_: &World, _: &Settler, report: &Report| report.notices.is_empty();
+    world.settle_until(&mut settler, is_called).await.unwrap();
+    pass_finality(&mut world, &mut settler).await;
+    assert_eq!(world.records(Kind::GuaranteeCalled).await.len(), 1);
+    drop(settler);
+    world.dismiss(&statement, &domain);
+    for _ in 0..8 {
+        world.chain.mine_after(12);
+    }
+    let mut settler = world.settler().await;
+    settler.turn(&mut world.chain).await.unwrap();
+    assert_eq!(world.records(Kind::GuaranteeDismissed).await.len(), 1, "told in the first turn");
+    let reply =
+        world.authorizer.send(surety_client::LockRef::new(PARTITION, statement.lock.id).release()).await;
+    done(reply.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_caps_after_a_restart_are_no_higher_than_the_last_before() {
+    let (mut world, settler, _) = supplied().await;
+    drop(settler);
+    let config = Config { allowance: Some(100 * TOKENS), cap_span: Time::from_secs(3600), ..world.config() };
+    let mut settler = world.try_settler(config.clone()).await.unwrap();
+    let lock = world.lock(90 * TOKENS).await;
+    world.consume(lock, 40 * TOKENS).await;
+    world.settle_all(&mut settler).await;
+    drop(settler);
+    let mut settler = world.try_settler(config).await.unwrap();
+    settler.turn(&mut world.chain).await.unwrap();
+    let money = settler.sealer().netting().money(PARTITION).unwrap();
+    let cap = world.records(Kind::RiskCap).await.last().unwrap().amount.0;
+    // Nothing is under way: what is covered is what is locked.
+    assert_eq!(cap, money.locked + 100 * TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hides_what_was_asked_or_paid_is_noticed() {
+    fn is(event: &LoggedEvent, hash: B256) -> bool {
+        event.topics[0] == hash
+    }
+    let lies: [fn(&mut Vec<LoggedEvent>); 3] = [
+        |events| {
+            let hash = <Manager::ExitRequested as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
+            events.retain(|event| !is(event, hash));
+        },
+        |events| {
+            let hash = <Manager::GuaranteeCalled as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
+            events.retain(|event| !is(event, hash));
+        },
+        |events| {
+            let hash = <Manager::GuaranteePaid as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
+            events.retain(|event| !is(event, hash));
+        },
+    ];
+    let (mut world, mut settler, domain) = supplied().await;
+    for (number, alter) in lies.into_iter().enumerate() {
+        match number {
+            0 => {
+                let partition = B256::from(world.onchain(1));
+                world.manage(ALICE, Manager::requestExitCall { partition });
+            }
+            1 => world.call_lock(&world.forged(TOKENS), &domain),
+            _ => {
+                let forged = world.forged(TOKENS);
+                world.call_lock(&forged, &domain);
+                world.pay_called(&forged);
+            }
+        }
+        let mut was_told = false;
+        for _ in 0..8 {
+            world.chain.mine_after(12);
+            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false };
+            let report = settler.turn(&mut liar).await.unwrap();
+            was_told |= report.notices.iter().any(|told| matches!(told, Notice::ChainDisagrees { .. }));
+        }
+        assert!(was_told, "lie {number}");
+        // Another node is believed.
+        pass_finality(&mut world, &mut settler).await;
+    }
+    assert_eq!(settler.sealer().netting().exit_nonce(PARTITION), 1);
+    assert_eq!(world.records(Kind::Deficit).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_asks_only_for_what_does_not_wait_to_leave_already() {
+    let (mut world, mut settler, _) = supplied().await;
+    let day = Time::from_secs(24 * 3600);
+    let rules = Policy {
+        life_default: day,
+        life_max: day,
+        settlement_window: day,
+        settle_by: day,
+        unbonding: day,
+        ..Policy::default()
+    };
+    let admin = &world.admin;
+    done(admin.submit_long(&request::set_policy(admin.new_id(), PARTITION, &rules)).await.unwrap());
+    let units = settler.sealer().netting().units(PARTITION, address(ALICE));
+    let part = world.order(request::withdraw(PARTITION, address(ALICE), Amount(units / 4))).await;
+    world::assert_code(&part, Code::Queued);
+    let partition = B256::from(world.onchain(1));
+    world.manage(ALICE, Manager::requestExitCall { partition });
+    let is_answered =
+        |_: &World, settler: &Settler, _: &Report| settler.sealer().netting().exit_nonce(PARTITION) == 1;
+    world.settle_until(&mut settler, is_answered).await.unwrap();
+    let asked = world.records(Kind::Withdraw).await;
+    assert_eq!(asked.len(), 2);
+    assert_eq!((asked[1].amount.0, asked[1].code()), (units - units / 4, Some(Code::Queued)));
+    assert_eq!(settler.sealer().netting().units_to_ask(PARTITION, address(ALICE)), 0);
+}
