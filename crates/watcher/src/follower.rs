@@ -78,6 +78,12 @@ impl Follower {
         self.blocks.get(usize::try_from(number.checked_sub(oldest)?).ok()?)
     }
 
+    /// What reading can go on after: the kept block with this number, or whatever is nearest to it and known.
+    pub(crate) fn base_at(&self, number: u64) -> Option<Base> {
+        let kept = self.block(number).or_else(|| self.blocks.front().filter(|_| self.base.is_none()));
+        kept.map(|kept| Base { at: kept.block.at, clock_s: kept.clock_s }).or(self.base)
+    }
+
     /// The newest block, which may be the base.
     pub(crate) fn newest(&self) -> Option<Base> {
         let base = |kept: &Kept| Base { at: kept.block.at, clock_s: kept.clock_s };

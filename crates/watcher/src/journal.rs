@@ -1,5 +1,6 @@
 //! What a watcher must not forget, in a file of lines: what is watched, how far the chain is read, what was decided, what was
-//! sent. A line is its checksum and a JSON object. A line that a crash has cut off at the end was never acted on.
+//! sent. A line is what was written at once: its checksum, and a JSON list of entries. The last line that a crash has cut off was
+//! never acted on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -125,8 +126,7 @@ impl Journal {
         if entries.is_empty() {
             return Ok(());
         }
-        let lines: String = entries.iter().map(line_of).collect();
-        let written = self.file.write_all(lines.as_bytes()).and_then(|()| self.file.sync_data());
+        let written = self.file.write_all(line_of(entries).as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|source| JournalError::Io { path: self.path.clone(), source })
     }
 
@@ -154,7 +154,8 @@ impl Journal {
             let mut file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh)?;
             file.lock()?;
-            file.write_all(entries.iter().map(line_of).collect::<String>().as_bytes())?;
+            let lines: String = entries.iter().map(|entry| line_of(core::slice::from_ref(entry))).collect();
+            file.write_all(lines.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&fresh, &self.path)?;
             self.path.parent().map_or(Ok(()), sync_directory)?;
@@ -169,8 +170,8 @@ pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-fn line_of(entry: &Entry) -> String {
-    let text = serde_json::to_string(entry).expect("plain data has a JSON form");
+fn line_of(entries: &[Entry]) -> String {
+    let text = serde_json::to_string(entries).expect("plain data has a JSON form");
     format!("{} {text}\n", checksum(&text))
 }
 
@@ -185,11 +186,10 @@ fn read_lines(text: &[u8]) -> Result<(Vec<Entry>, u64), usize> {
     let (mut entries, mut sound_bytes) = (Vec::new(), 0);
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     for (at, line) in lines.iter().enumerate() {
-        match entry_of(line) {
-            Some(entry) => entries.push(entry),
-            // What a crash has left of the last write: it may be several lines, none of which was acted on, but a sound
-            // line behind it would have been.
-            None if lines[at + 1..].iter().all(|later| entry_of(later).is_none()) => break,
+        match entries_of(line) {
+            Some(read) => entries.extend(read),
+            // What a crash has left of the last write, which was one line. Anything more is damage.
+            None if at + 1 == lines.len() => break,
             None => return Err(at + 1),
         }
         sound_bytes += line.len() as u64;
@@ -197,7 +197,7 @@ fn read_lines(text: &[u8]) -> Result<(Vec<Entry>, u64), usize> {
     Ok((entries, sound_bytes))
 }
 
-fn entry_of(line: &[u8]) -> Option<Entry> {
+fn entries_of(line: &[u8]) -> Option<Vec<Entry>> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
     let (sum, text) = line.split_once(' ')?;
     if sum != checksum(text) {
@@ -234,7 +234,7 @@ mod tests {
         let paid = vec![Paid { key, amount: 1 << 100 }];
         vec![
             Entry::Watch(watch),
-            Entry::Progress(Progress { base: Base { at, clock_s: 77 }, paid }),
+            Entry::Progress(Progress { base: Base { at, clock_s: 77 }, read: 9, paid }),
             Entry::Decided(Decided { key, verdict: Verdict::Consume, paid: 3 }),
             Entry::Attempt(Attempt { key, step: u16::MAX, id: Id(1), amount: 4 }),
             Entry::Delivered(key),
@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_write_that_was_cut_anywhere_leaves_what_was_whole_before_it() {
-        let lines: Vec<String> = entries().iter().map(line_of).collect();
+        let lines: Vec<String> =
+            entries().iter().map(|entry| line_of(core::slice::from_ref(entry))).collect();
         let text = lines.concat();
         for cut in (0..text.len()).step_by(5) {
             let directory = tempfile::tempdir().unwrap();
@@ -276,11 +277,41 @@ mod tests {
     }
 
     #[test]
-    fn damage_before_the_end_is_found_out() {
-        let text: String = entries().iter().map(line_of).collect();
+    fn what_was_written_at_once_is_there_at_once_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(directory.path()).unwrap();
+        journal.append(&entries()[..1]).unwrap();
+        let before = std::fs::read(directory.path().join("journal")).unwrap().len();
+        journal.append(&entries()).unwrap();
+        drop(journal);
+        let text = std::fs::read(directory.path().join("journal")).unwrap();
+        for cut in before..text.len() {
+            std::fs::write(directory.path().join("journal"), &text[..cut]).unwrap();
+            assert_eq!(Journal::open(directory.path()).unwrap().1, entries()[..1], "{cut}");
+        }
+    }
+
+    #[test]
+    fn more_than_one_damaged_line_is_no_torn_end() {
+        let lines: Vec<String> =
+            entries().iter().map(|entry| line_of(core::slice::from_ref(entry))).collect();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        for at in (0..text.rfind("{\"delivered").unwrap() - CHECKSUM_LETTERS - 2).step_by(7) {
+        for first in 0..lines.len() - 1 {
+            let mut damaged = lines.clone();
+            damaged[first..].iter_mut().for_each(|line| line.replace_range(..1, "x"));
+            std::fs::write(&path, damaged.concat()).unwrap();
+            let found = Journal::open(directory.path());
+            assert!(matches!(found, Err(JournalError::Damaged { line, .. }) if line == first + 1), "{first}");
+        }
+    }
+
+    #[test]
+    fn damage_before_the_end_is_found_out() {
+        let text: String = entries().iter().map(|entry| line_of(core::slice::from_ref(entry))).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        for at in (0..text.rfind("[{\"delivered").unwrap() - CHECKSUM_LETTERS - 2).step_by(7) {
             let mut damaged = text.clone().into_bytes();
             damaged[at] ^= 1;
             std::fs::write(&path, damaged).unwrap();

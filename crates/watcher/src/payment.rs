@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 use surety_protocol::{AssetId, Id, PartitionHandle, ReleaseRule, TenantId, Time};
 
@@ -108,15 +108,37 @@ pub enum WatchError {
 /// The most confirmations that can be asked for; so many blocks are kept in memory.
 pub const CONFIRMATIONS_MAX: u32 = 1_000;
 
+fn ethereum_address(text: &str) -> Option<Address> {
+    let digits = text.strip_prefix("0x")?;
+    let has = |test: fn(&u8) -> bool| digits.bytes().any(|byte| test(&byte));
+    let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase);
+    if is_mixed { Address::parse_checksummed(text, None).ok() } else { text.parse().ok() }
+}
+
 impl Account {
-    /// Takes an address as the chain writes it. None for what no chain writes.
+    /// Takes an address, in the one form that is compared. None for what no chain writes: an address of Ethereum must be one, and
+    /// if its letters are mixed they must be its checksum (EIP-55). Whether it is one of the watched chain the source knows.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let is_plain = text.len() <= ACCOUNT_LETTERS_MAX
             && !text.is_empty()
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let is_ethereum = text.len() == 42 && text.starts_with("0x");
-        is_plain.then(|| Self(if is_ethereum { text.to_ascii_lowercase() } else { text.to_owned() }))
+        if !is_plain {
+            return None;
+        }
+        if text.starts_with("0x") || text.starts_with("0X") {
+            return ethereum_address(text).map(|address| Self(format!("{address:#x}")));
+        }
+        // Those with a readable prefix (BIP 173) may be written in large letters throughout.
+        let is_large = !text.bytes().any(|byte| byte.is_ascii_lowercase());
+        let has_prefix = ["BC1", "TB1", "BCRT1"].iter().any(|prefix| text.starts_with(prefix));
+        Some(Self(if is_large && has_prefix { text.to_ascii_lowercase() } else { text.to_owned() }))
+    }
+
+    /// The address, if it is one of Ethereum.
+    #[must_use]
+    pub fn ethereum(&self) -> Option<Address> {
+        ethereum_address(&self.0)
     }
 
     /// The address as text.

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::follower::{Base, Follower, Kept, Offered};
 use crate::json;
-use crate::payment::{Account, BlockRef, SeenBlock, Watch, WatchError, WatchKey};
+use crate::payment::{Account, BlockRef, CONFIRMATIONS_MAX, SeenBlock, Watch, WatchError, WatchKey};
 
 /// Blocks that are kept beyond the most confirmations: how far back the payments of a new watch are looked for.
 const LOOK_BACK: usize = 16;
-/// Blocks with payments to one address that are told apart; older ones become one.
-const PARTS_MAX: usize = 64;
+/// Blocks with payments to one address that are told apart; older ones become one. More than are ever kept: what was paid up to
+/// the base is told by itself.
+const PARTS_MAX: usize = CONFIRMATIONS_MAX as usize + 2 * LOOK_BACK;
 /// The most watches of one asset.
 pub const WATCHES_MAX: usize = 1 << 20;
 
@@ -93,8 +94,12 @@ pub enum AddError {
 /// Where a track stands, for the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Everything up to this block has been read with every count of confirmations.
+    /// Everything up to this block has been read with every count of confirmations, and some blocks beyond it: reading goes on
+    /// from here, so that a new watch is paid by what came shortly before it, also across a restart.
     pub base: Base,
+    /// Up to this block payments were judged with every count: what is judged again is told once.
+    #[serde(default)]
+    pub read: u64,
     /// What undecided watches were paid up to it.
     pub paid: Vec<Paid>,
 }
@@ -150,6 +155,8 @@ pub struct Track {
     accounts: HashMap<Account, WatchKey>,
     /// Undecided watches of each count by deadline.
     due: BTreeSet<(u32, u64, WatchKey)>,
+    /// Blocks up to this one were judged before a restart.
+    told: u64,
 }
 
 impl Track {
@@ -167,6 +174,7 @@ impl Track {
             }
         }
         self.follower = Some(Follower::after(progress.base));
+        self.told = progress.read;
         self.read.values_mut().for_each(|read| *read = Some(progress.base.at));
         self.keep();
     }
@@ -254,14 +262,18 @@ impl Track {
         let follower = self.follower.as_ref()?;
         let lowest = self.read.values().map(|read| read.map_or(0, |read| read.number)).min();
         let lowest = lowest.unwrap_or_else(|| follower.newest().map_or(0, |newest| newest.at.number));
-        let kept = follower.block(lowest)?;
-        let base = Base { at: kept.block.at, clock_s: kept.clock_s };
+        let base = follower.base_at(lowest.saturating_sub(LOOK_BACK as u64))?;
         let up_to_base = |entry: &Entry| -> u128 {
-            entry.parts.iter().filter(|(block, _)| *block <= lowest).map(|(_, amount)| amount).sum()
+            let parts = entry.parts.iter().filter(|(block, _)| *block <= base.at.number);
+            parts.map(|(_, amount)| amount).sum()
         };
         let open = self.entries.values().filter(|entry| entry.verdict.is_none());
         let paid = open.map(|entry| Paid { key: entry.watch.key, amount: up_to_base(entry) });
-        Some(Progress { base, paid: paid.filter(|paid| paid.amount > 0).collect() })
+        Some(Progress {
+            base,
+            read: lowest.max(self.told),
+            paid: paid.filter(|paid| paid.amount > 0).collect(),
+        })
     }
 
     /// A watch that has been taken.
@@ -342,7 +354,9 @@ impl Track {
                 continue;
             }
             if entry.verdict.is_some() || kept.clock_s > entry.watch.deadline_s {
-                events.push(Event::Stray { key, amount: payment.amount, block: *at });
+                if at.number > self.told {
+                    events.push(Event::Stray { key, amount: payment.amount, block: *at });
+                }
                 continue;
             }
             entry.pay(at.number, payment.amount);

@@ -54,7 +54,8 @@ pub struct Watcher<S> {
     /// Decisions that the engine has not taken yet, and when to try again.
     deliveries: BTreeMap<WatchKey, (Delivery, Instant)>,
     delivered: VecDeque<WatchKey>,
-    noted_block: u64,
+    /// The block that was wanted when progress was last noted.
+    noted_block: Option<u64>,
     is_checked: bool,
     heard_of_chain: Instant,
 }
@@ -176,13 +177,14 @@ impl<S: Source> Watcher<S> {
             track,
             deliveries,
             delivered: VecDeque::new(),
-            noted_block: state.progress.map_or(0, |progress| progress.base.at.number),
+            noted_block: state.progress.map(|progress| progress.read),
             is_checked: false,
             heard_of_chain: Instant::now(),
         })
     }
 
-    /// Takes a watch; it is on the disk when this returns. The same watch again changes nothing.
+    /// Takes a watch, whose address is as the source writes it ([`Source::account`]); it is on the disk when this returns. The same
+    /// watch again changes nothing.
     ///
     /// # Errors
     ///
@@ -193,10 +195,13 @@ impl<S: Source> Watcher<S> {
             Ok(events) => events,
             Err(error) => return Ok(Err(error)),
         };
+        // In one write, with the place from which a restart has to read for it.
+        let mut entries = Vec::new();
         if !is_known {
-            self.append(&[Entry::Watch(watch)])?;
+            entries.push(Entry::Watch(watch));
+            entries.extend(self.progress_to_note());
         }
-        self.absorb(&events)?;
+        self.absorb(&events, entries)?;
         Ok(Ok(events))
     }
 
@@ -210,7 +215,7 @@ impl<S: Source> Watcher<S> {
         let mut turn = Turn::default();
         // What is decided is told first, whatever the chain or the spool is like now.
         self.deliver(&mut turn).await?;
-        self.take_spool(&mut turn)?;
+        self.take_spool(&mut turn).await?;
         self.read(&mut turn).await?;
         self.note_progress(&turn)?;
         self.deliver(&mut turn).await?;
@@ -226,11 +231,18 @@ impl<S: Source> Watcher<S> {
         self.track.open()
     }
 
-    fn take_spool(&mut self, turn: &mut Turn) -> Result<(), WatcherError> {
+    async fn take_spool(&mut self, turn: &mut Turn) -> Result<(), WatcherError> {
         for (file, watch) in spool::left(&self.config.directory).map_err(WatcherError::Spool)? {
-            let watch = watch.filter(|watch| watch.asset == self.config.asset);
-            let taken = match watch {
-                Some(watch) => self.watch(watch)?.map_err(|error| error.to_string()),
+            let taken = match watch.filter(|watch| watch.asset == self.config.asset) {
+                Some(watch) => match self.with_account(watch).await? {
+                    Ok(Some(watch)) => self.watch(watch)?.map_err(|error| error.to_string()),
+                    Ok(None) => Err("no address of this chain".to_owned()),
+                    // It stays where it is until the node can be asked.
+                    Err(trouble) => {
+                        turn.trouble = Some(trouble);
+                        return Ok(());
+                    }
+                },
                 None => Err("no watch of this asset".to_owned()),
             };
             let done = match taken {
@@ -246,6 +258,13 @@ impl<S: Source> Watcher<S> {
             done.map_err(WatcherError::Spool)?;
         }
         Ok(())
+    }
+
+    /// The watch with its address as the chain's blocks name it; none if it is no address of the chain.
+    async fn with_account(&self, watch: Watch) -> Result<Result<Option<Watch>, SourceError>, WatcherError> {
+        let asked = watch.to.clone();
+        let account = self.ask(move |source| source.account(&asked)).await?;
+        Ok(account.map(|account| account.map(|to| Watch { to, ..watch })))
     }
 
     async fn read(&mut self, turn: &mut Turn) -> Result<(), WatcherError> {
@@ -294,13 +313,12 @@ impl<S: Source> Watcher<S> {
 
     fn take(&mut self, block: SeenBlock) -> Result<Vec<Event>, WatcherError> {
         let events = self.track.offer(block)?;
-        self.absorb(&events)?;
+        self.absorb(&events, Vec::new())?;
         Ok(events)
     }
 
     /// Makes decisions durable before anybody hears of them.
-    fn absorb(&mut self, events: &[Event]) -> Result<(), WatcherError> {
-        let mut entries = Vec::new();
+    fn absorb(&mut self, events: &[Event], mut entries: Vec<Entry>) -> Result<(), WatcherError> {
         for event in events {
             tell(event);
             if let Event::Decided { key, verdict, paid } = *event {
@@ -313,13 +331,18 @@ impl<S: Source> Watcher<S> {
     }
 
     fn note_progress(&mut self, turn: &Turn) -> Result<(), WatcherError> {
-        let Some(progress) = self.track.progress() else { return Ok(()) };
-        let is_far = progress.base.at.number >= self.noted_block + BLOCKS_PER_NOTE;
-        if is_far || !turn.events.is_empty() {
-            self.noted_block = progress.base.at.number;
-            self.append(&[Entry::Progress(progress)])?;
+        let Some(newest) = self.track.wanted().filter(|_| turn.blocks > 0) else { return Ok(()) };
+        if self.noted_block.is_none_or(|noted| newest >= noted + BLOCKS_PER_NOTE) || !turn.events.is_empty() {
+            let progress = self.progress_to_note();
+            self.append(progress.as_slice())?;
         }
         Ok(())
+    }
+
+    fn progress_to_note(&mut self) -> Option<Entry> {
+        let progress = self.track.progress()?;
+        self.noted_block = self.track.wanted();
+        Some(Entry::Progress(progress))
     }
 
     async fn deliver(&mut self, turn: &mut Turn) -> Result<(), WatcherError> {

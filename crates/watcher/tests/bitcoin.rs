@@ -197,3 +197,19 @@ fn a_node_that_is_wrong_stalls_or_lies_is_not_believed() {
     let busy = Node::start(|_, _| Answer::Error(-28, "Loading block index..."));
     assert!(matches!(source(&busy, "regtest").height(), Err(SourceError::Unreachable(_))));
 }
+
+#[test]
+fn the_node_says_how_an_address_is_written() {
+    let node = Node::start(|method, params| {
+        assert_eq!(method, "validateaddress");
+        match params[0].as_str().unwrap() {
+            "upperCase1" => Answer::Result(format!(r#"{{"isvalid": true, "address": "{ALICE}"}}"#)),
+            "broken" => Answer::Result("{}".to_owned()),
+            _ => Answer::Result(r#"{"isvalid": false, "error": "Invalid checksum"}"#.to_owned()),
+        }
+    });
+    let source = Bitcoin::new(JsonRpc::new(&node.url, Duration::from_secs(5)), "regtest");
+    assert_eq!(source.account(&account("upperCase1")).unwrap(), Some(account(ALICE)));
+    assert_eq!(source.account(&account("bcrt1qmistyped")).unwrap(), None);
+    assert!(matches!(source.account(&account("broken")), Err(SourceError::Nonsense(_))));
+}

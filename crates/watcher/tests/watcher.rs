@@ -92,18 +92,20 @@ async fn a_watcher_that_is_killed_anywhere_goes_on_and_the_engine_acts_once() {
     let locks = [engine.lock(100, &[100]).await, engine.lock(130, &[60, 40]).await];
     let watches = [watch(locks[0], "alice"), Watch { owes_held: true, ..watch(locks[1], "bob") }];
     let mut watcher = open(whole.path(), &chain, &engine);
+    watcher.turn().await.unwrap();
     for watch in &watches {
         watcher.watch(watch.clone()).unwrap().unwrap();
     }
     settle_down(&mut watcher).await;
     chain.mine(&[("alice", 100), ("bob", 30)]);
-    chain.mine_empty(30);
+    // So far that whoever has forgotten where to read on does not see the payments any more.
+    chain.mine_empty(60);
     settle_down(&mut watcher).await;
     drop(watcher);
     let free = engine.free().await;
     assert_eq!(free, COLLATERAL - 130);
 
-    // Every prefix of the journal is what a kill may have left: the engine has then acted on more or less of it.
+    // Every prefix of the journal is what a kill may have left.
     let journal = std::fs::read_to_string(whole.path().join("journal")).unwrap();
     let lines: Vec<&str> = journal.split_inclusive('\n').collect();
     assert!(lines.len() > 8, "watches, progress, decisions, attempts, deliveries");
@@ -113,20 +115,35 @@ async fn a_watcher_that_is_killed_anywhere_goes_on_and_the_engine_acts_once() {
         // Half of the next line was on its way.
         text.push_str(lines.get(kept).map_or("", |line| &line[..line.len() / 2]));
         std::fs::write(directory.path().join("journal"), text).unwrap();
-        let config = Config { directory: directory.path().to_owned(), asset: ASSET, from_block: Some(0) };
-        let mut again = Watcher::open(config, chain.clone(), engine.settler.clone()).unwrap();
-        for watch in &watches {
-            // Whoever asked for it and got no answer asks again; one that is delivered is not wanted any more.
-            let is_done = lines[..kept]
-                .iter()
-                .any(|line| line.contains("delivered") && line.contains(&watch.key.lock.to_string()));
-            if !is_done {
-                again.watch(watch.clone()).unwrap().unwrap();
+        let is_told = |what: &str, watch: &Watch| {
+            let mut told = lines[..kept].iter();
+            told.any(|line| line.contains(what) && line.contains(&watch.key.lock.to_string()))
+        };
+        let is_watched = watches.iter().all(|watch| is_told("{\"watch\"", watch));
+        let is_delivered = watches.iter().any(|watch| is_told("delivered", watch));
+        // The engine has acted on all of it; or, as long as nothing says otherwise, on nothing.
+        let other = if is_watched && !is_delivered { Some(Engine::start(rules()).await) } else { None };
+        if let Some(other) = &other {
+            other.lock_as(locks[0], 100, &[100]).await;
+            other.lock_as(locks[1], 130, &[60, 40]).await;
+        }
+        for engine in other.iter().chain(std::iter::once(&engine)) {
+            let own = tempfile::tempdir().unwrap();
+            std::fs::copy(directory.path().join("journal"), own.path().join("journal")).unwrap();
+            let mut again = open(own.path(), &chain, engine);
+            for watch in &watches {
+                // Whoever asked for it and got no answer asks again; one that is delivered is not wanted any more.
+                if !is_watched && !is_told("{\"watch\"", watch) {
+                    again.watch(watch.clone()).unwrap().unwrap();
+                }
+            }
+            settle_down(&mut again).await;
+            assert_eq!(engine.free().await, free, "after {kept} lines");
+            assert_eq!(again.open_watches(), 0);
+            if is_watched {
+                assert_eq!(engine.show(locks[0]).await.end(), End::Settled, "after {kept} lines");
             }
         }
-        settle_down(&mut again).await;
-        assert_eq!(engine.free().await, free, "after {kept} lines");
-        assert_eq!(again.open_watches(), 0);
     }
 }
 
@@ -292,13 +309,23 @@ async fn watches_are_left_in_the_spool_by_others() {
     let other_key = WatchKey { lock: surety_protocol::Id(5), ..good.key };
     spool::leave(directory.path(), &Watch { key: other_key, ..good.clone() }).unwrap();
     let other_asset = WatchKey { lock: surety_protocol::Id(6), ..good.key };
-    let strange = Watch { key: other_asset, asset: surety_protocol::AssetId(1), to: account("bob"), ..good };
+    let strange =
+        Watch { key: other_asset, asset: surety_protocol::AssetId(1), to: account("bob"), ..good.clone() };
     spool::leave(directory.path(), &strange).unwrap();
     std::fs::write(directory.path().join("spool/nonsense"), "{").unwrap();
     watcher.turn().await.unwrap();
     assert_eq!(watcher.open_watches(), 1);
     let count = |name: &str| std::fs::read_dir(directory.path().join(name)).unwrap().count();
     assert_eq!((count("spool"), count("refused")), (0, 3), "same address, other asset, no watch");
+    // An address that the chain does not have is refused; as long as the node cannot be asked, nothing is.
+    let far = WatchKey { lock: surety_protocol::Id(7), ..good.key };
+    spool::leave(directory.path(), &Watch { key: far, to: account("bob2"), ..good.clone() }).unwrap();
+    chain.fail(Some(SourceError::Unreachable("no".to_owned())));
+    watcher.turn().await.unwrap();
+    assert_eq!((count("spool"), count("refused")), (1, 3));
+    chain.fail(None);
+    watcher.turn().await.unwrap();
+    assert_eq!((count("spool"), count("refused")), (0, 4));
     drop(watcher);
     assert_eq!(open(directory.path(), &chain, &engine).open_watches(), 1);
 }

@@ -104,6 +104,16 @@ impl Source for Bitcoin {
         }
         seen(&block).map(Some)
     }
+
+    /// The node knows which addresses its chain has, and how they are written.
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
+        let answer = self.node.ask("validateaddress", &json!([account.as_str()]))?;
+        match (answer["isvalid"].as_bool(), answer["address"].as_str()) {
+            (Some(false), _) => Ok(None),
+            (Some(true), Some(address)) => Ok(Account::new(address)),
+            _ => Err(nonsense(format!("{answer} about an address"))),
+        }
+    }
 }
 
 fn seen(block: &Block) -> Result<SeenBlock, SourceError> {

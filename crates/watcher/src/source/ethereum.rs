@@ -66,6 +66,10 @@ impl Source for Token {
         block.payments = self.payments(block.at.hash)?;
         Ok(Some(block))
     }
+
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
+        Ok(own_account(account))
+    }
 }
 
 impl Coin {
@@ -121,6 +125,10 @@ impl Source for Coin {
             }
         }
         Ok(Some(block))
+    }
+
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
+        Ok(own_account(account))
     }
 }
 
@@ -183,4 +191,9 @@ fn field<T: DeserializeOwned>(of: &Value, name: &str) -> Result<T, SourceError> 
 
 fn parsed<T: DeserializeOwned>(value: &Value) -> Result<T, SourceError> {
     serde_json::from_value(value.clone()).map_err(|_| nonsense(format!("{value}")))
+}
+
+/// An address of Ethereum is written in one way here, whatever it was written like.
+fn own_account(account: &Account) -> Option<Account> {
+    account.ethereum().map(|_| account.clone())
 }

@@ -1,11 +1,11 @@
-//! Where blocks come from. A further chain is another [`Source`]: three questions.
+//! Where blocks come from. A further chain is another [`Source`]: four questions.
 
 pub mod bitcoin;
 pub mod ethereum;
 
 use chain::RpcError;
 
-use crate::payment::SeenBlock;
+use crate::payment::{Account, SeenBlock};
 
 /// A chain as the watcher of one asset reads it, through a node. Called from a thread that may wait.
 pub trait Source: Send + Sync + 'static {
@@ -30,6 +30,14 @@ pub trait Source: Send + Sync + 'static {
     ///
     /// If the node cannot be asked, or makes no sense.
     fn block(&self, number: u64) -> Result<Option<SeenBlock>, SourceError>;
+
+    /// The address as this chain's blocks are told to name it; none if it is no address of this chain. Whoever waits for a payment
+    /// to another spelling waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// If the node has to be asked and cannot be.
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError>;
 }
 
 /// A chain that cannot be read now. Nothing is decided from it.
@@ -93,6 +101,11 @@ impl<First: Source, Second: Source> Source for SecondOpinion<First, Second> {
             (Some(_), Some(_)) => Err(SourceError::Disagreement(number)),
             _ => Ok(None),
         }
+    }
+
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
+        let (first, second) = (self.first.account(account)?, self.second.account(account)?);
+        Ok(first.filter(|first| Some(first) == second.as_ref()))
     }
 }
 

@@ -72,6 +72,15 @@ impl Engine {
         lock
     }
 
+    /// The same lock as another engine has, under its id.
+    pub async fn lock_as(&self, lock: LockRef, amount: u128, captures: &[u128]) {
+        let draft = Draft::from(LockRequest::new(self.partition, Amount(amount), MerchantId(9)));
+        approved(self.shop.submit(draft.into_record(|| lock.id)).await.unwrap());
+        for capture in captures {
+            approved(self.shop.send(lock.capture(Amount(*capture))).await.unwrap());
+        }
+    }
+
     /// What is free in the partition.
     pub async fn free(&self) -> u128 {
         let lock = LockRequest::new(self.partition, Amount(1), MerchantId(9));
