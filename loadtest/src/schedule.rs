@@ -39,6 +39,9 @@ impl Pace {
     }
 }
 
+/// The highest rate of a schedule, in payments a second.
+const RATE_MAX: f64 = 2e6;
+
 /// Payments a second, over the time of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rate {
@@ -53,7 +56,7 @@ pub enum Rate {
 /// Not a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not a rate: 5000, a ramp 1000..20000, or steps 1000,5000,2000, in payments a second and each above 0"
+    "not a rate: 5000, a ramp 1000..20000, or steps 1000,5000,2000, in payments a second, each above 0 and at most 2000000"
 )]
 pub struct RateError;
 
@@ -70,7 +73,8 @@ impl Rate {
     }
 
     fn is_sound(&self) -> bool {
-        let is_sound = |rate: &f64| rate.is_finite() && *rate > 0.0;
+        // Beyond it the schedule itself would take longer than the run.
+        let is_sound = |rate: &f64| *rate > 0.0 && *rate <= RATE_MAX;
         match self {
             Self::Steady(rate) => is_sound(rate),
             Self::Ramp(from, to) => is_sound(from) && is_sound(to),
@@ -247,7 +251,7 @@ mod tests {
         }
         assert_eq!("20_000".parse(), Ok(Rate::Steady(20_000.0)));
         assert!(("1000..3000".parse::<Rate>().unwrap().mean() - 2000.0).abs() < f64::EPSILON);
-        for text in ["", "0", "-1", "1..", "1,,2", "fast", "inf", "NaN", "1..0"] {
+        for text in ["", "0", "-1", "1..", "1,,2", "fast", "inf", "NaN", "1..0", "2000001"] {
             assert_eq!(text.parse::<Rate>(), Err(RateError), "{text}");
         }
     }

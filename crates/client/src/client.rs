@@ -236,6 +236,10 @@ impl Client {
         Tail::new(shared.connector.clone(), shared.options.clone(), shard, from, Box::new(token))
     }
 
+    pub(crate) fn connector(&self) -> &dyn Connector {
+        &*self.inner.shared.connector
+    }
+
     /// How this client behaves.
     #[must_use]
     pub fn options(&self) -> &Options {

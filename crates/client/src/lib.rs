@@ -18,6 +18,7 @@ mod quic;
 pub mod request;
 mod resolve;
 mod router;
+mod state;
 mod tail;
 pub mod transport;
 
@@ -30,5 +31,6 @@ pub use quic::{QuicConnector, QuicOptions, client_config, transport_config};
 pub use request::{Draft, LockRef, LockRequest};
 pub use resolve::{DefiniteError, Outcome};
 pub use router::{Attempt, RouteError, Router, Routing};
+pub use state::{StateError, StatePages};
 pub use surety_protocol as protocol;
 pub use tail::{Tail, TailBatch, TailError};

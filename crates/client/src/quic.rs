@@ -10,14 +10,15 @@ use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ConnectionError, Endpoint, IdleTimeout, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use surety_protocol::{
     ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Record, Reply, Seq,
-    ShardId, Subscribe, TailHead, TailStatus, TenantId, Token,
+    ShardId, StateQuery, Subscribe, TailHead, TailStatus, TenantId, Token,
 };
 
 use crate::error::ConnectError;
 use crate::frames::{BodyRange, FrameBuffer, read_records, read_replies};
 use crate::identity::{Identity, IdentityFault};
 use crate::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
+    TailSource,
 };
 
 /// Bytes of a stream that may be unread: a full frame fits.
@@ -270,6 +271,18 @@ impl Connector for QuicConnector {
             Ok(Box::new(QuicTail { reader, _send: send, _connection: connection }) as Box<dyn TailSource>)
         })
     }
+
+    fn state<'a>(
+        &'a self,
+        shard: ShardId,
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
+        Box::pin(async move {
+            let Opened { send, reader, connection, .. } = self.open_shard(shard, tokens).await?;
+            let state = QuicState { reader, send, next_number: 1, _connection: connection };
+            Ok(Box::new(state) as Box<dyn StateSource>)
+        })
+    }
 }
 
 /// A stream after its hellos.
@@ -351,6 +364,30 @@ impl TailSource for QuicTail {
             other => Err(Closed::UnexpectedFrame(other)),
         };
         Poll::Ready(result)
+    }
+}
+
+struct QuicState {
+    reader: FrameReader,
+    send: SendStream,
+    next_number: u64,
+    _connection: quinn::Connection,
+}
+
+impl StateSource for QuicState {
+    fn ask<'a>(&'a mut self, query: &'a StateQuery) -> BoxFuture<'a, Result<Vec<u8>, Closed>> {
+        Box::pin(async move {
+            let header = FrameHeader { kind: FrameKind::StateQuery, count: 1, number: self.next_number };
+            let frame = [&header.to_bytes()[..], &query.to_bytes()].concat();
+            self.send.write_all(&frame).await.map_err(write_closed)?;
+            self.next_number += 1;
+            let (header, body) = std::future::poll_fn(|cx| self.reader.poll_frame(cx)).await?;
+            match header.kind {
+                FrameKind::State => Ok(self.reader.body(&body).to_vec()),
+                FrameKind::Goodbye => Err(Closed::ByServer(CloseCode::Draining)),
+                other => Err(Closed::UnexpectedFrame(other)),
+            }
+        })
     }
 }
 

@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use surety_protocol::limits::{FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    CloseCode, FrameError, FrameHeader, FrameKind, HelloReply, Record, Reply, Seq, ShardId, TailHead,
-    TailStatus, Token,
+    CloseCode, FrameError, FrameHeader, FrameKind, HelloReply, Record, Reply, Seq, ShardId, StateQuery,
+    TailHead, TailStatus, Token,
 };
 
 /// A future behind a pointer, as the traits of this file return it.
@@ -31,6 +31,13 @@ pub trait Connector: Send + Sync + 'static {
         from: Seq,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>>;
+
+    /// Opens a way to ask about the state of a shard. `tokens` as for [`Connector::open`].
+    fn state<'a>(
+        &'a self,
+        shard: ShardId,
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>>;
 }
 
 /// An open link to one shard. Dropping both halves closes it.
@@ -77,6 +84,12 @@ pub enum Event {
     Goodbye,
     /// The link is gone, and with it all that was not answered.
     Closed(Closed),
+}
+
+/// Answers questions about the state of one shard.
+pub trait StateSource: Send {
+    /// Asks for a page; yields the body of the frame that answers. After an error it is not called again.
+    fn ask<'a>(&'a mut self, query: &'a StateQuery) -> BoxFuture<'a, Result<Vec<u8>, Closed>>;
 }
 
 /// The change stream of one shard, as it arrives.

@@ -274,7 +274,7 @@ async fn a_bad_frame_closes_the_link_with_its_reason() {
         ([header(FrameKind::Replies, 1, 2), good.clone()].concat(), "frame 2 where frame 1 belongs"),
         ([header(FrameKind::Replies, 1, 1), undecided].concat(), "body of a Replies frame"),
         ([header(FrameKind::Requests, 1, 1), vec![0; 128]].concat(), "Requests frame where none belongs"),
-        (vec![9; 16], "unknown frame kind 9"),
+        (vec![99; 16], "unknown frame kind 99"),
         ([header(FrameKind::Replies, 1, 1), vec![0; 10]].concat(), "ended the stream"),
         (Vec::new(), "ended the stream"),
     ];

@@ -31,6 +31,7 @@ mod partition;
 mod read;
 mod replay;
 mod ring;
+mod rows;
 mod slab;
 mod state;
 mod units;
@@ -39,6 +40,7 @@ mod wire;
 
 pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Intake, Ledger};
 pub use replay::operation_len;
+pub use rows::Page;
 pub use state::{
     CaptureState, Entry, EntryError, EntryKey, EntryKind, LockState, QueuedState, SupplierState, TenantState,
     Totals, Violation,

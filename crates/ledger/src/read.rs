@@ -170,7 +170,7 @@ impl Ledger {
         })
     }
 
-    fn known(&self, handle: PartitionHandle) -> Option<&Partition> {
+    pub(crate) fn known(&self, handle: PartitionHandle) -> Option<&Partition> {
         let slot = self.partition_slot(handle).filter(|_| handle.number() != 0)?;
         Some(&self.partitions[slot as usize])
     }
@@ -218,7 +218,7 @@ impl Ledger {
     }
 }
 
-fn totals(partition: &Partition) -> Totals {
+pub(crate) fn totals(partition: &Partition) -> Totals {
     let money = partition.money;
     Totals {
         handle: partition.handle,

@@ -7,8 +7,9 @@ use surety_protocol::limits::{
     CHAIN_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, LONG_RECORDS_MAX, RECORD_BYTES,
 };
 use surety_protocol::{
-    ActorId, Caller, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Kind, Operations, Policy, Record,
-    ReleaseGroup, Reply, Roles, Subscribe, TAIL_HEAD_BYTES, TailHead, TenantId, Token, admit, long,
+    ActorId, Caller, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Kind, Operations, PartitionRow,
+    Policy, Record, ReleaseGroup, Reply, Roles, StateQuery, StateRow, Subscribe, SupplierRow,
+    TAIL_HEAD_BYTES, TailHead, TenantId, TenantRow, Token, WithdrawalRow, admit, long, read_state_page,
 };
 
 /// What a stream was cut into, and how that ended.
@@ -109,6 +110,13 @@ fn decode_body(kind: FrameKind, body: &[u8]) {
         FrameKind::HelloReply => decode_hello_reply(body),
         FrameKind::Requests => decode_requests(body, &caller(0)),
         FrameKind::Subscribe => decode_subscribe(body),
+        FrameKind::StateQuery => decode_state_query(body),
+        FrameKind::State => {
+            decode_page::<PartitionRow>(body);
+            decode_page::<SupplierRow>(body);
+            decode_page::<WithdrawalRow>(body);
+            decode_page::<TenantRow>(body);
+        }
         FrameKind::Replies | FrameKind::Records | FrameKind::Goodbye => {}
     }
 }
@@ -238,6 +246,22 @@ pub(crate) fn tail(input: &[u8]) {
 fn decode_subscribe(body: &[u8]) {
     if let Ok(subscribe) = Subscribe::from_body(body) {
         assert_eq!(subscribe.to_bytes()[..], *body);
+    }
+}
+
+fn decode_state_query(body: &[u8]) {
+    if let Ok((query, kind)) = StateQuery::from_body(body) {
+        assert_eq!(query.to_bytes()[..], *body);
+        assert_eq!(query.kind, kind as u8);
+    }
+}
+
+/// A page is read whole, or not at all.
+fn decode_page<R: StateRow>(body: &[u8]) {
+    if let Ok((head, rows)) = read_state_page::<R>(body) {
+        let mut bytes = head.to_bytes().to_vec();
+        rows.iter().for_each(|row| row.write(&mut bytes));
+        assert_eq!(bytes, body);
     }
 }
 

@@ -22,6 +22,10 @@ pub enum FrameKind {
     Records = 6,
     /// Server: it is about to close; no request that arrives from now on is executed.
     Goodbye = 7,
+    /// Client: [`crate::StateQuery`].
+    StateQuery = 8,
+    /// Server: [`crate::StateHead`], then rows.
+    State = 9,
 }
 
 impl FrameKind {
@@ -34,6 +38,8 @@ impl FrameKind {
             5 => Self::Subscribe,
             6 => Self::Records,
             7 => Self::Goodbye,
+            8 => Self::StateQuery,
+            9 => Self::State,
             _ => return None,
         })
     }
@@ -52,6 +58,8 @@ impl FrameKind {
             Self::Subscribe if count == 1 => Some(crate::tail::SUBSCRIBE_BYTES),
             Self::Records => Some(crate::tail::TAIL_HEAD_BYTES + count * RECORD_BYTES),
             Self::Goodbye if count == 0 => Some(0),
+            Self::StateQuery if count == 1 => Some(crate::state::STATE_QUERY_BYTES),
+            Self::State => Some(crate::state::STATE_HEAD_BYTES + count * RECORD_BYTES),
             _ => None,
         }
     }
@@ -62,7 +70,7 @@ impl FrameKind {
 pub struct FrameHeader {
     /// What follows.
     pub kind: FrameKind,
-    /// Items in the body: requests, replies, records, tokens.
+    /// Items in the body: requests, replies, records, tokens; of a page of state, its length in records.
     pub count: u16,
     /// Counts the frames of a stream and direction, from 0.
     pub number: u64,
@@ -259,6 +267,9 @@ mod tests {
             (FrameKind::Subscribe, 1),
             (FrameKind::Records, 0),
             (FrameKind::Goodbye, 0),
+            (FrameKind::StateQuery, 1),
+            (FrameKind::State, 0),
+            (FrameKind::State, 5),
         ] {
             let header = FrameHeader { kind, count, number: 7 };
             assert_eq!(FrameHeader::from_bytes(&header.to_bytes()), Ok(header));

@@ -25,6 +25,7 @@ mod record;
 mod release_group;
 mod reply;
 mod sabotage;
+mod state;
 mod tail;
 mod token;
 
@@ -48,6 +49,10 @@ pub use release_group::{ReleaseEntry, ReleaseGroup, ReleaseGroupError};
 pub use reply::{MerchantKey, REPLAYED, Reply};
 #[cfg(sabotage)]
 pub use sabotage::is_sabotaged;
+pub use state::{
+    PartitionRow, STATE_HEAD_BYTES, STATE_QUERY_BYTES, StateHead, StateKind, StateQuery, StateRow,
+    SupplierRow, TenantRow, WithdrawalRow, read_state_page,
+};
 pub use tail::{SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
 pub use token::Token;
 

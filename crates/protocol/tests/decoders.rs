@@ -172,6 +172,38 @@ proptest! {
     }
 
     #[test]
+    fn states(noise in vec(any::<u8>(), 0..1400), exact in any::<[u8; 64]>(), kind in 0_u8..6) {
+        let mut query = [0; p::STATE_QUERY_BYTES];
+        query[..46].copy_from_slice(&exact[..46]);
+        query[46] = kind;
+        match p::StateQuery::from_body(&query) {
+            Ok((read, found)) => prop_assert_eq!((read.to_bytes(), found as u8), (query, kind)),
+            Err(error) => {
+                prop_assert!(kind == 0 || kind == 5);
+                prop_assert_eq!(error, p::FrameError::Body(p::FrameKind::StateQuery));
+            }
+        }
+        query[63] = 1;
+        prop_assert_eq!(p::StateQuery::from_body(&query), Err(p::FrameError::Padding));
+        let _ = (p::StateQuery::from_body(&noise), p::StateHead::from_slice(&noise));
+        // A page is read whole or not at all, and only as what it says it is.
+        let mut page = p::StateHead { kind, ..p::StateHead::default() }.to_bytes().to_vec();
+        page.extend_from_slice(&noise);
+        let lengths = [
+            p::read_state_page::<p::PartitionRow>(&page).map(|(_, rows)| (1, rows.len() * 640)),
+            p::read_state_page::<p::SupplierRow>(&page).map(|(_, rows)| (2, rows.len() * 128)),
+            p::read_state_page::<p::WithdrawalRow>(&page).map(|(_, rows)| (3, rows.len() * 128)),
+            p::read_state_page::<p::TenantRow>(&page).map(|(_, rows)| (4, rows.len() * 128)),
+        ];
+        for length in lengths {
+            match length {
+                Ok(read) => prop_assert_eq!(read, (kind, noise.len())),
+                Err(error) => prop_assert_eq!(error, p::FrameError::Body(p::FrameKind::State)),
+            }
+        }
+    }
+
+    #[test]
     fn policies(noise in vec(any::<u8>(), 0..400), at in 0..p::POLICY_BYTES, byte: u8) {
         prop_assert_eq!(p::Policy::from_bytes(&noise).is_some(), noise.len() == p::POLICY_BYTES);
         let mut bytes = p::Policy::default().to_bytes();

@@ -170,6 +170,42 @@ fn it_is_guaranteed() {
 }
 
 #[test]
+fn the_state_holds_it() {
+    use p::StateRow;
+    let place = p::PartitionHandle::new(p::ShardId(1), 42);
+    let partitions = p::StateQuery::new(p::ShardId(1), p::StateKind::Partitions);
+    let query = p::StateQuery { partition: place, limit: 1, ..partitions };
+    check("state query", &frame(FrameKind::StateQuery, 1, 1, &[&query.to_bytes()]));
+    let mut page = p::StateHead {
+        seq: p::Seq(1001),
+        now: lock_reply().time,
+        epoch: p::Epoch(3),
+        shard: p::ShardId(1),
+        kind: p::StateKind::Partitions as u8,
+        has_more: 1,
+        ..p::StateHead::default()
+    }
+    .to_bytes()
+    .to_vec();
+    let amp = |whole: u128| p::Amount(whole * 10_u128.pow(18));
+    let mut zeros = [0; 640];
+    zeros[280..].copy_from_slice(&p::Policy::default().to_bytes());
+    let row = p::PartitionRow {
+        partition: place,
+        collateral: amp(1000),
+        free: amp(975),
+        held: amp(25),
+        units: amp(1000),
+        asset: p::AssetId(1),
+        ..p::PartitionRow::read(&zeros).unwrap()
+    };
+    row.write(&mut page);
+    check("state", &frame(FrameKind::State, 5, 1, &[&page]));
+    assert_eq!(p::read_state_page::<p::PartitionRow>(&page).unwrap().1, [row]);
+    assert_eq!(row.after(query).unwrap().partition, p::PartitionHandle::new(p::ShardId(1), 43));
+}
+
+#[test]
 fn the_change_stream_tells_it() {
     let subscribe = p::Subscribe { from: p::Seq(1001), shard: p::ShardId(1), reserved: [0; 6] };
     check("subscribe", &frame(FrameKind::Subscribe, 1, 1, &[&subscribe.to_bytes()]));

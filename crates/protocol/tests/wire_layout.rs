@@ -9,7 +9,7 @@ mod tables;
 
 use surety_protocol as p;
 use surety_protocol::limits;
-use surety_protocol::{Body, Record};
+use surety_protocol::{Body, Record, StateRow};
 use tables::{Row, table};
 
 /// Where the bytes of two encodings differ; one run, or the test fails.
@@ -230,6 +230,61 @@ fn messages_around_the_records() {
 }
 
 #[test]
+fn states() {
+    let (query, head) = (p::StateQuery::default(), p::StateHead::default());
+    let places = places!(|q: &p::StateQuery| q.to_bytes(), query, {
+        partition = p::PartitionHandle(u64::MAX), position = u64::MAX, supplier = p::Address([255; 20]),
+        tenant = p::TenantId(u32::MAX), limit = u32::MAX, shard = p::ShardId(u16::MAX), kind = 255, reserved = [255; 17],
+    });
+    check_layout("state_query", &table("layout: state_query 64"), 0, p::STATE_QUERY_BYTES, &places);
+    let places = places!(|h: &p::StateHead| h.to_bytes(), head, {
+        seq = p::Seq(u64::MAX), now = TIME, epoch = p::Epoch(u32::MAX), shard = p::ShardId(u16::MAX), kind = 255,
+        has_more = 255, reserved = [255; 8],
+    });
+    check_layout("state_head", &table("layout: state_head 32"), 0, p::STATE_HEAD_BYTES, &places);
+}
+
+/// The bytes of a row.
+fn row<R: StateRow>(row: &R) -> Vec<u8> {
+    let mut page = Vec::new();
+    row.write(&mut page);
+    assert_eq!(page.len(), R::KIND.row_bytes());
+    page
+}
+
+/// A row of nothing but zeros.
+fn zeros<R: StateRow>() -> R {
+    R::read(&vec![0; R::KIND.row_bytes()]).unwrap()
+}
+
+#[test]
+fn state_rows() {
+    let policy = p::Policy::from_bytes(&[255; p::POLICY_BYTES]).unwrap();
+    let places = places!(row, zeros::<p::PartitionRow>(), {
+        partition = p::PartitionHandle(u64::MAX), onchain = [255; 32], collateral = AMOUNT, deficit = AMOUNT,
+        free = AMOUNT, held = AMOUNT, captured = AMOUNT, pending = AMOUNT, owed = AMOUNT, exposure = AMOUNT,
+        units = AMOUNT, units_queued = AMOUNT, fees = AMOUNT, cap = AMOUNT, cap_until = TIME, batch = u64::MAX,
+        policy_seq = p::Seq(u64::MAX), asset = p::AssetId(u32::MAX), generation = u32::MAX, frozen = 255,
+        track_merchants = 255, reserved = [255; 14], policy = policy,
+    });
+    check_layout("partition_row", &table("layout: partition_row 640"), 0, 640, &places);
+    let places = places!(row, zeros::<p::SupplierRow>(), {
+        units = AMOUNT, queued = AMOUNT, value = AMOUNT, supplier = p::Address([255; 20]), reserved = [255; 60],
+    });
+    check_layout("supplier_row", &table("layout: supplier_row 128"), 0, 128, &places);
+    let places = places!(row, zeros::<p::WithdrawalRow>(), {
+        id = p::Id(u128::MAX), units = AMOUNT, due = TIME, position = u64::MAX, supplier = p::Address([255; 20]),
+        reserved = [255; 60],
+    });
+    check_layout("withdrawal_row", &table("layout: withdrawal_row 128"), 0, 128, &places);
+    let places = places!(row, zeros::<p::TenantRow>(), {
+        quotas = <p::TenantBody as Body>::from_bytes(&[255; 56]), locks = u64::MAX, ids = u64::MAX,
+        tombstones = u64::MAX, advices = u64::MAX, reserved = [255; 40],
+    });
+    check_layout("tenant_row", &table("layout: tenant_row 128"), 0, 128, &places);
+}
+
+#[test]
 fn policies() {
     let policy = p::Policy::from_bytes(&[0; p::POLICY_BYTES]).unwrap();
     let rule = p::CategoryRule {
@@ -293,6 +348,8 @@ fn frame_headers() {
             "Subscribe" => 16,
             "Records" => 32 + 128 * count,
             "Goodbye" => 0,
+            "StateQuery" => 64,
+            "State" => 32 + 128 * count,
             other => panic!("frame {other}"),
         };
         for count in [0, 1, 2, 255, 256, 257, 1023, 1024, 1025, 65535] {
@@ -312,8 +369,8 @@ fn frame_headers() {
             }
         }
     }
-    assert_eq!(table("table: frame_kinds").len(), 7);
-    for kind in [0_u8].into_iter().chain(8..=255) {
+    assert_eq!(table("table: frame_kinds").len(), 9);
+    for kind in [0_u8].into_iter().chain(10..=255) {
         let mut bytes = [0; 16];
         bytes[4] = kind;
         assert_eq!(parse(bytes), Err(p::FrameError::UnknownKind(kind)));

@@ -8,11 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use surety_client::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
+    TailSource,
 };
 use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
 use surety_protocol::{
-    Caller, CloseCode, HelloReply, Record, Reply, Seq, ShardId, TailHead, TailStatus, Token,
+    Caller, CloseCode, HelloReply, Record, Reply, Seq, ShardId, StateKind, StateQuery, TailHead, TailStatus,
+    Token,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -133,6 +135,18 @@ impl Connector for EmbeddedConnector {
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(self.open_tail(shard, from, tokens))
     }
+
+    fn state<'a>(
+        &'a self,
+        shard: ShardId,
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
+        Box::pin(async move {
+            self.check(shard, tokens)?;
+            let (shared, caller) = (Arc::clone(&self.shared), self.caller);
+            Ok(Box::new(EmbeddedState { shared, shard, caller }) as Box<dyn StateSource>)
+        })
+    }
 }
 
 /// What the holder of a link tells the shard.
@@ -146,6 +160,8 @@ pub(crate) enum LinkMessage {
     Close { end: Arc<LinkEnd> },
     /// A reader of the change stream.
     Subscribe { from: Seq, caller: Caller, frames: mpsc::Sender<TailFrame> },
+    /// A question about the state.
+    State { query: StateQuery, kind: StateKind, caller: Caller, page: oneshot::Sender<Vec<u8>> },
 }
 
 /// A frame of the change stream, decoded.
@@ -308,6 +324,23 @@ impl LinkReceiver for EmbeddedReceiver {
         }
         state.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+struct EmbeddedState {
+    shared: Arc<Shared>,
+    shard: ShardId,
+    caller: Caller,
+}
+
+impl StateSource for EmbeddedState {
+    fn ask<'a>(&'a mut self, query: &'a StateQuery) -> BoxFuture<'a, Result<Vec<u8>, Closed>> {
+        Box::pin(async move {
+            let (query, kind) = StateQuery::from_body(&query.to_bytes()).map_err(Closed::BadFrame)?;
+            let (page, answer) = oneshot::channel();
+            self.shared.tell(self.shard, LinkMessage::State { query, kind, caller: self.caller, page });
+            answer.await.map_err(|_| Closed::ByServer(CloseCode::Draining))
+        })
     }
 }
 

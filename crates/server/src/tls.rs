@@ -16,6 +16,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use surety_protocol::{ALPN, sabotage};
+use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::config::Limits;
 use crate::pki::{CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
@@ -129,8 +130,10 @@ fn connection_ids(reset_key: &[u8; 32]) -> HashedConnectionIdGenerator {
 /// Who may connect, by the authority and the revocations of a directory.
 pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
+    let authorities = certificates(&directory.join(CA_CERTIFICATE))?;
+    let revocations = revocations(&directory.join(REVOKED), &authorities)?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(&directory.join(CA_CERTIFICATE))? {
+    for certificate in authorities {
         roots.add(certificate).map_err(tls_error)?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -139,7 +142,7 @@ pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVeri
         builder = builder.allow_unauthenticated();
     }
     builder
-        .with_crls(revocations(&directory.join(REVOKED))?)
+        .with_crls(revocations)
         .allow_unknown_revocation_status()
         .build()
         .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })
@@ -185,7 +188,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(certificates)
 }
 
-fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+fn revocations(
+    path: &Path,
+    authorities: &[CertificateDer<'static>],
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     if !path.exists() || sabotage!("revocations-not-read") {
         return Ok(Vec::new());
     }
@@ -200,7 +206,21 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
             "holds no revocation list (CRL) in PEM; remove it if nothing is revoked".to_owned(),
         ));
     }
+    // A list of another authority of the same name would make every handshake fail, one of another name would revoke nothing.
+    if lists.iter().any(|list| !authorities.iter().any(|authority| is_signed_by(list, authority))) {
+        return Err(file_error(format!(
+            "holds a revocation list that no authority of {CA_CERTIFICATE} has signed"
+        )));
+    }
     Ok(lists)
+}
+
+fn is_signed_by(list: &CertificateRevocationListDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let (Ok((_, list)), Ok((_, authority))) = (parse_x509_crl(list), parse_x509_certificate(authority))
+    else {
+        return false;
+    };
+    list.issuer() == authority.subject() && list.verify_signature(authority.public_key()).is_ok()
 }
 
 /// Signs stateless resets with a key that survives restarts.

@@ -160,8 +160,13 @@ async fn a_revoked_certificate_is_cut_off_and_the_others_are_not() {
     expect_tls_refusal(try_greet(&rig, client_config(&revoked), TENANT).await);
     good.ask(lock(0)).await.expect("nobody else is closed");
     rig.authorizer(0).await.ask(lock(0)).await.unwrap();
-    // What is no list changes nothing: nothing at all, a broken one, or the certificate itself, which is not how it is revoked.
-    for content in ["", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", &revoked] {
+    // What is no list changes nothing: nothing at all, a broken one, the certificate itself, which is not how it is revoked,
+    // or the list of an authority that has nothing but the name of this one.
+    let other = tempfile::tempdir().unwrap();
+    let other = DevelopmentPki::create(other.path()).unwrap();
+    let stranger = other.client(TENANT, Roles::AUTHORIZER, "x").unwrap();
+    let foreign = other.revocations(&[stranger]).unwrap();
+    for content in ["", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", &revoked, &foreign] {
         std::fs::write(&list, content).unwrap();
         rig.running().reload();
         good.ask(lock(0)).await.unwrap();

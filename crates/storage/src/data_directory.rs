@@ -86,7 +86,7 @@ pub enum CreateDirectoryError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenDirectoryError {
     /// There is no such directory.
-    #[error("{} does not exist; create it with `surety init`", .0.display())]
+    #[error("there is no directory {}; create it with `surety init`", .0.display())]
     Missing(PathBuf),
     /// It is some other directory.
     #[error("{} is not a data directory ({METADATA_FILE}: {reason})", path.display())]

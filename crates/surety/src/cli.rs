@@ -39,6 +39,25 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// True if the last line on standard output is to be a JSON object, also after a failure.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Demo(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Ctl(args) => args.json,
+            Self::Load(args) => args.wants_json(),
+            // They print a line of JSON for whatever happens, or none at all.
+            Self::Init(_)
+            | Self::Serve(_)
+            | Self::Dump(_)
+            | Self::Cert(_)
+            | Self::Settle(_)
+            | Self::Completions { .. } => false,
+        }
+    }
+}
+
 /// Prints completions on standard output.
 pub(crate) fn completions(shell: clap_complete::Shell) {
     let mut script = Vec::new();

@@ -131,6 +131,32 @@ pub(crate) struct LimitSettings {
     pub(crate) handshakes_address: Option<usize>,
 }
 
+impl LimitSettings {
+    /// Refuses limits of 0 that would leave an engine which nobody can reach.
+    fn check(&self) -> Result<(), Failure> {
+        let is_zero =
+            |span: &Option<SpanText>| span.is_some_and(|span| span.0 == surety_protocol::Time::ZERO);
+        let zeros = [
+            ("connections", self.connections == Some(0)),
+            ("connections_tenant", self.connections_tenant == Some(0)),
+            ("handshakes", self.handshakes == Some(0)),
+            ("handshakes_address", self.handshakes_address == Some(0)),
+            ("streams", self.streams == Some(0)),
+            ("handshake", is_zero(&self.handshake)),
+            ("frame", is_zero(&self.frame)),
+            ("backlog_bytes", self.backlog_bytes == Some(0)),
+        ];
+        match zeros.iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => {
+                let message =
+                    format!("limits.{name} is 0: nobody could use the engine; leave it out for its default");
+                Err(Failure::new(Exit::Usage, message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// `[chain]`: what merchants' signatures name beside the engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -203,7 +229,10 @@ impl Settings {
         }
         let flags = toml::Table::try_from(flags).map_err(|error| Failure::new(Exit::Usage, error))?;
         overlay(&mut table, flags);
-        table.try_into().map_err(|error: toml::de::Error| wrong_settings("settings", &error))
+        let settings: Self =
+            table.try_into().map_err(|error: toml::de::Error| wrong_settings("settings", &error))?;
+        settings.limits.check()?;
+        Ok(settings)
     }
 
     /// What `--print-config` prints: TOML that `--config` reads.
@@ -344,6 +373,9 @@ mod tests {
             ("[chain]\ncontract = '0x12'", &[], "contract"),
             ("", &[("SURETY__CHAIN__CONTRACT", "0")], "SURETY__CHAIN__CONTRACT"),
             ("", &[("SURETY__SERVER__DURABILITY", "maybe")], "SURETY__SERVER__DURABILITY"),
+            ("[limits]\nstreams = 0", &[], "limits.streams"),
+            ("[limits]\nframe = '0s'", &[], "limits.frame"),
+            ("", &[("SURETY__LIMITS__CONNECTIONS", "0")], "limits.connections"),
         ] {
             let failure = load(text, pairs);
             assert_eq!(failure.exit(), Exit::Usage, "{failure}");

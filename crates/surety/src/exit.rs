@@ -1,7 +1,10 @@
 //! Exit codes, all in one place, and the failure that carries one out of a command.
 
 use core::fmt;
+use std::io::Write;
 use std::process::ExitCode;
+
+use serde_json::json;
 
 /// What the process tells whoever started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +58,14 @@ Exit codes:
 pub(crate) struct Failure {
     exit: Exit,
     message: String,
+    /// The command's JSON object is out and says it.
+    is_told: bool,
 }
 
 impl Failure {
     /// A failure with its line: what was wrong, where, and what to do.
     pub(crate) fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, message: one_line(&message.to_string()) }
+        Self { exit, message: one_line(&message.to_string()), is_told: false }
     }
 
     /// A failure whose line is this error with everything that caused it.
@@ -79,17 +84,28 @@ impl Failure {
         Self::new(exit, message)
     }
 
-    /// The line on standard error, and the code.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// The code alone.
+    #[cfg(test)]
+    pub(crate) const fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The same, where the command has printed its JSON object, if one was wanted.
+    pub(crate) fn told(self) -> Self {
+        Self { is_told: true, ..self }
+    }
+
+    /// The line on standard error, and the code; with `json` also an object on standard output, if none is there yet.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if json && !self.is_told && self.exit != Exit::Done {
+            let value = json!({ "ok": false, "exit": self.exit as u8, "error": self.message });
+            // Nobody is told if nobody reads.
+            let _ = writeln!(std::io::stdout(), "{value}");
+        }
         if !self.message.is_empty() {
             eprintln!("error: {}", self.message);
         }
         ExitCode::from(self.exit as u8)
-    }
-
-    /// The code alone.
-    pub(crate) const fn exit(&self) -> Exit {
-        self.exit
     }
 }
 
@@ -103,7 +119,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // Nobody reads any more (`surety dump | head`): that is no failure of ours, and no place to complain to.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self { exit: Exit::Done, message: String::new() };
+            return Self { exit: Exit::Done, message: String::new(), is_told: true };
         }
         Self::new(Exit::Failure, error)
     }
@@ -126,7 +142,7 @@ mod tests {
         let inner = std::io::Error::other("disk\n  gone");
         let failure = Failure::caused(Exit::Corrupt, "cannot open", &Outer(inner));
         assert_eq!(failure.to_string(), "cannot open: outer: disk gone");
-        assert_eq!(failure.exit(), Exit::Corrupt);
+        assert_eq!(failure.exit, Exit::Corrupt);
     }
 
     #[test]

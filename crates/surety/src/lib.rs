@@ -37,9 +37,10 @@ use crate::exit::Failure;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logs::start(&cli.command);
+    let json = cli.command.wants_json();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(json),
     }
 }
 

@@ -1,13 +1,16 @@
 //! A running engine as `ctl`, `load` and `demo` reach it: address, identity, and requests over the wire.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use ledger::{Ledger, operation_len};
-use surety_client::{Client, ConnectError, Identity, Options, QuicOptions, SubmitError, TailBatch};
-use surety_protocol::{Code, ControlBody, HelloReply, Id, Kind, Record, Reply, Seq, ShardId, Time};
+use ledger::Totals;
+use surety_client::{
+    Client, ConnectError, Identity, Options, QuicOptions, StateError, SubmitError, TailBatch,
+};
+use surety_protocol::{
+    Code, HelloReply, Id, PartitionHandle, Record, Reply, Seq, ShardId, StateQuery, StateRow, Time,
+};
 
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
@@ -121,6 +124,7 @@ impl Session {
 
     /// Sends a request; an admission code comes back as a reply, too.
     pub(crate) async fn ask(&self, request: Record) -> Result<Reply, Failure> {
+        self.check(request.partition.shard())?;
         answer(&request, self.client.submit(request).await)
     }
 
@@ -129,18 +133,13 @@ impl Session {
         let Some(head) = records.first().copied() else {
             return Err(Failure::new(Exit::Usage, "an empty request"));
         };
+        self.check(head.partition.shard())?;
         answer(&head, self.client.submit_long(&records).await)
     }
 
     /// What a shard says of itself.
     pub(crate) async fn hello(&self, shard: ShardId) -> Result<HelloReply, Failure> {
-        if shard.0 >= self.shards() {
-            let count = self.shards();
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("no shard {shard}: there are {count}, counted from 0"),
-            ));
-        }
+        self.check(shard)?;
         let link = self.client.packed(shard).await;
         let link =
             link.map_err(|error| Failure::new(Exit::Unreachable, format!("shard {shard}: {error}")))?;
@@ -169,49 +168,32 @@ impl Session {
         }
     }
 
-    /// A shard's money: its change stream from the beginning, replayed into a ledger of our own.
-    pub(crate) async fn ledger(&self, shard: ShardId) -> Result<Ledger, Failure> {
-        let engine = self.client.hello().engine;
-        let mut config = engine::Config::new(engine, shard);
-        let mut ledger = Ledger::new(config.ledger());
-        let mut waiting: Vec<Record> = Vec::new();
-        let mut next = Seq(1);
-        let begun = Instant::now();
-        let mut told = begun;
-        self.read(shard, Seq(1), |batch| {
-            waiting.extend_from_slice(batch.records);
-            // The first record of a shard says for how long it remembers ids.
-            let first = waiting.first().filter(|first| next == Seq(1) && first.kind() == Some(Kind::Start));
-            if let Some(window) =
-                first.map(|first| first.body::<ControlBody>().until).filter(|span| span.0 > 0)
-            {
-                config.id_window = window;
-                ledger = Ledger::new(config.ledger());
-            }
-            let mut rest = waiting.as_slice();
-            // An operation may be cut between two frames: what is left waits for the next one.
-            while let Some(length) = operation_len(rest).filter(|length| (1..=rest.len()).contains(length)) {
-                let (operation, tail) = rest.split_at(length);
-                ledger.replay(next, operation).map_err(|error| {
-                    Failure::new(Exit::Corrupt, format!("the change stream of shard {shard}: {error}"))
-                })?;
-                next.0 += length as u64;
-                rest = tail;
-            }
-            let done = waiting.len() - rest.len();
-            waiting.drain(..done);
-            if told.elapsed().as_millis() > 200 && std::io::stderr().is_terminal() {
-                told = Instant::now();
-                eprint!("\rreading shard {shard}: seq {next} after {:.1} s ", begun.elapsed().as_secs_f32());
-            }
-            Ok(true)
-        })
-        .await?;
-        if told != begun {
-            eprint!("\r\x1b[K");
-        }
-        Ok(ledger)
+    /// A shard's rows of one kind, all of them.
+    pub(crate) async fn rows<R: StateRow>(&self, query: StateQuery) -> Result<Vec<R>, Failure> {
+        self.check(query.shard)?;
+        let pages = self.client.state::<R>(query).await.map_err(unread)?;
+        pages.all().await.map_err(unread)
     }
+
+    /// One partition's money and rules; none if it is not there, or not for this identity.
+    pub(crate) async fn partition(&self, handle: PartitionHandle) -> Result<Option<Totals>, Failure> {
+        self.check(handle.shard())?;
+        let row = self.client.partition(handle).await.map_err(unread)?;
+        Ok(row.as_ref().map(Totals::from))
+    }
+
+    fn check(&self, shard: ShardId) -> Result<(), Failure> {
+        let count = self.shards();
+        if shard.0 < count {
+            return Ok(());
+        }
+        let message = format!("no shard {shard}: there are {count}, counted from 0");
+        Err(Failure::new(Exit::Usage, message))
+    }
+}
+
+fn unread(error: StateError) -> Failure {
+    Failure::new(Exit::Unreachable, error)
 }
 
 /// The reply to a request, also where it is a refusal; everything else is a failure.

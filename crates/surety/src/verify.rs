@@ -31,22 +31,16 @@ pub(crate) struct Args {
     data: PathBuf,
     /// End with one JSON object on its own line
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let outcome = check(&args.data, args.json);
+    let value = check(&args.data, args.json)?;
     if args.json {
-        let value = match &outcome {
-            Ok(value) => value.clone(),
-            Err(failure) => {
-                json!({ "ok": false, "exit": failure.exit() as u8, "error": failure.to_string() })
-            }
-        };
         writeln!(std::io::stdout(), "{value}")?;
     }
-    outcome.map(|_| ())
+    Ok(())
 }
 
 fn check(data: &Path, json: bool) -> Result<Value, Failure> {

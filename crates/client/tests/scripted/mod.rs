@@ -10,7 +10,8 @@ use surety_client::protocol::{
     Token, shard_map,
 };
 use surety_client::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
+    TailSource,
 };
 use surety_client::{Client, Options};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -241,5 +242,13 @@ impl Connector for Script {
             let _ = self.tails.send(TailPeer { from, tokens: tokens.to_vec(), events: events_in });
             Ok(Box::new(ScriptTail(events)) as Box<dyn TailSource>)
         })
+    }
+
+    fn state<'a>(
+        &'a self,
+        shard: ShardId,
+        _: &'a [Token],
+    ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
+        Box::pin(async move { Err(OpenError::NoSuchShard(shard)) })
     }
 }

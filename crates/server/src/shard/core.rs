@@ -558,8 +558,8 @@ pub(super) enum FrameFault {
     /// A token without this engine's tag.
     #[error("a rollback token of the hello was not signed by this engine")]
     BadToken,
-    /// A subscription to a shard that is not behind this port.
-    #[error("a subscription to shard {0}, which is behind another port")]
+    /// A subscription or a question to a shard that is not behind this port.
+    #[error("a subscription or a question to shard {0}, which is behind another port")]
     WrongShard(ShardId),
     /// This engine's data is an old copy.
     #[error("this engine runs on an old copy of its data")]

@@ -10,6 +10,7 @@ use crate::embedded::{LinkEnd, LinkMessage, LinkSink};
 use crate::shard::Shard;
 use crate::shard::core::{FrameFault, OutletNumber};
 use crate::shard::outlet::{Outlet, Peer, Sink};
+use crate::shard::state;
 use crate::shard::stream::greet;
 use crate::shard::tail::{self, ChannelTail};
 use crate::shared::Life;
@@ -43,6 +44,17 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             if let Some(reader) = tail::count_reader(shard, caller.tenant) {
                 let sink = ChannelTail { frames };
                 threads::spawn_task(tail::follow(Rc::clone(shard), caller, from, sink, reader));
+            }
+        }
+        LinkMessage::State { query, kind, caller, page } => {
+            // One that is not let in finds its channel closed.
+            if let Some(counted) = tail::count_reader(shard, caller.tenant) {
+                let shard = Rc::clone(shard);
+                threads::spawn_task(async move {
+                    let _counted = counted;
+                    // Whoever asked may have gone meanwhile.
+                    let _ = page.send(state::answer(&shard, caller, &query, kind).await);
+                });
             }
         }
     }

@@ -15,6 +15,7 @@ mod outlet;
 mod replies;
 mod signal;
 mod slots;
+mod state;
 mod stream;
 mod tail;
 mod tenants;
@@ -37,7 +38,7 @@ use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
@@ -263,6 +264,8 @@ struct Shard {
     tenant_readers: Rc<TenantCounts>,
     /// Streams that have ended, and whose peer has not acknowledged all of them.
     delivering: Cell<usize>,
+    /// No page of the state before this moment.
+    state_rest: Cell<Instant>,
     /// Where the readers of the change stream are.
     cursors: Rc<Cursors>,
     keeper: Keeper,
@@ -316,6 +319,7 @@ impl Shard {
             tenant_connections: Rc::default(),
             tenant_readers: Rc::default(),
             delivering: Cell::new(0),
+            state_rest: Cell::new(Instant::now()),
             cursors: Rc::default(),
             keeper,
             keeping,

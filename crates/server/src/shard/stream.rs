@@ -1,14 +1,14 @@
-//! One stream of a connection: its hello, then either requests and replies, or the change stream.
+//! One stream of a connection: its hello, then requests and replies, the change stream, or questions about the state.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::Durability;
 use quinn::{RecvStream, SendStream, VarInt};
-use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX};
+use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
     Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION, RecordError,
-    Subscribe, sabotage,
+    STATE_HEAD_BYTES, StateQuery, Subscribe, sabotage,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +17,9 @@ use crate::shard::Shard;
 use crate::shard::connection::Count;
 use crate::shard::core::{FrameFault, OutletNumber};
 use crate::shard::outlet::{Outlet, Peer};
+use crate::shard::state;
 use crate::shard::tail::{self, StreamTail};
+use crate::shard::tenants::Counted;
 use crate::shared::{Life, Verdict};
 
 /// Chunks of a stream taken at a time.
@@ -76,6 +78,7 @@ async fn run(shard: &Rc<Shard>, peer: &Rc<Peer>, mut send: SendStream, recv: Rec
     match frame.header.kind {
         FrameKind::Requests => requests(shard, peer, send, reader, frame).await,
         FrameKind::Subscribe => subscribe(shard, peer, send, &frame).await,
+        FrameKind::StateQuery => questions(shard, peer, send, reader, frame).await,
         kind => Err(FrameFault::Misplaced(kind).into()),
     }
 }
@@ -172,22 +175,54 @@ async fn read_requests(
     Ok(())
 }
 
+/// Answers questions about the state, one after the other.
+async fn questions(
+    shard: &Rc<Shard>,
+    peer: &Peer,
+    mut send: SendStream,
+    mut reader: Reader,
+    first: Frame,
+) -> Result<(), Stop> {
+    let Some(_counted) = count_reader(shard, peer, &mut send) else { return Ok(()) };
+    let mut next = Some(first);
+    let mut number = 1;
+    while let Some(frame) = next {
+        if frame.header.kind != FrameKind::StateQuery {
+            return Err(FrameFault::Misplaced(frame.header.kind).into());
+        }
+        let (query, kind) = StateQuery::from_body(&frame.body)?;
+        if query.shard != shard.id {
+            return Err(FrameFault::WrongShard(query.shard).into());
+        }
+        let page = state::answer(shard, peer.caller, &query, kind).await;
+        let records = page.len().saturating_sub(STATE_HEAD_BYTES) / RECORD_BYTES;
+        let count = u16::try_from(records).unwrap_or(u16::MAX);
+        let header = FrameHeader { kind: FrameKind::State, count, number }.to_bytes();
+        send.write_all(&[&header[..], &page].concat()).await.map_err(|_| Stop::Lost)?;
+        number += 1;
+        next = reader.next_frame().await?;
+    }
+    Ok(())
+}
+
+/// Counts a reader; a stream that is one too many is reset.
+fn count_reader(shard: &Shard, peer: &Peer, send: &mut SendStream) -> Option<Counted> {
+    let counted = tail::count_reader(shard, peer.caller.tenant);
+    if counted.is_none() {
+        tracing::warn!(shard = shard.id.0, tenant = peer.caller.tenant.0, "too many readers");
+        shard.core.borrow().metrics().connections_refused.add(1);
+        // The stream alone: requests on others go on.
+        let _ = send.reset(VarInt::from_u32(CloseCode::TooMany as u32));
+    }
+    counted
+}
+
 async fn subscribe(shard: &Rc<Shard>, peer: &Peer, mut send: SendStream, frame: &Frame) -> Result<(), Stop> {
     let subscribe = Subscribe::from_body(&frame.body)?;
     if subscribe.shard != shard.id {
         return Err(FrameFault::WrongShard(subscribe.shard).into());
     }
-    let Some(reader) = tail::count_reader(shard, peer.caller.tenant) else {
-        tracing::warn!(
-            shard = shard.id.0,
-            tenant = peer.caller.tenant.0,
-            "too many readers of the change stream"
-        );
-        shard.core.borrow().metrics().connections_refused.add(1);
-        // The stream alone: requests on others go on.
-        let _ = send.reset(VarInt::from_u32(CloseCode::TooMany as u32));
-        return Ok(());
-    };
+    let Some(reader) = count_reader(shard, peer, &mut send) else { return Ok(()) };
     let sink = StreamTail { send, number: 1 };
     tail::follow(Rc::clone(shard), peer.caller, subscribe.from, sink, reader).await;
     Ok(())

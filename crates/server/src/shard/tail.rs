@@ -201,6 +201,12 @@ impl Source {
     }
 }
 
+/// True for the operator's readers: nothing is hidden from them.
+pub(super) fn sees_all(caller: Caller) -> bool {
+    let may_see_all = Roles::SETTLER | Roles::ADMIN | Roles::READER;
+    caller.tenant == TenantId(0) && caller.roles.0 & may_see_all.0 != 0
+}
+
 /// What a reader may see.
 struct Sight {
     caller: Caller,
@@ -212,9 +218,7 @@ struct Sight {
 
 impl Sight {
     fn new(caller: Caller) -> Self {
-        let may_see_all = Roles::SETTLER | Roles::ADMIN | Roles::READER;
-        let sees_all = caller.tenant == TenantId(0) && caller.roles.0 & may_see_all.0 != 0;
-        Self { caller, sees_all, partitions: HashMap::new(), sees_head: false }
+        Self { caller, sees_all: sees_all(caller), partitions: HashMap::new(), sees_head: false }
     }
 
     /// The visible stretches of a chunk, as ranges of its records, each at most a frame long.

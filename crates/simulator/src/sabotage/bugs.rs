@@ -191,6 +191,10 @@ pub const BUGS: &[Bug] = &[
         ("server", "quotas", "a_tenant_has_so_many_connections")),
     bug(("another-tenants-records-shown", "a tenant reads its own records"),
         ("server", "tail", "a_tenant_sees_its_own_records_only")),
+    bug(("another-tenants-state-shown", "a tenant sees the partitions on which it has rights"),
+        ("server", "state", "a_tenant_sees_what_it_has_rights_on_and_itself")),
+    bug(("state-told-before-it-is-logged", "the state is told as durably as replies are"),
+        ("server", "state", "nothing_is_told_that_a_crash_could_take_back")),
     bug(("forged-release-applied", "a release group is signed by its merchant"),
         ("server", "release", "a_group_is_refused_unless_it_is_signed_and_forwarded_ones_too")),
     // Old copies.

@@ -24,7 +24,9 @@ pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Fail
     }
     if let Some(reply) = refused {
         let code = reply.code();
-        return Err(Failure::new(Exit::Declined, format!("the engine answered {code}: {}", advice(reply))));
+        return Err(
+            Failure::new(Exit::Declined, format!("the engine answered {code}: {}", advice(reply))).told()
+        );
     }
     if !json {
         let seqs: Vec<String> =

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use surety_protocol::{
     Address, Amount, GrantBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Reply, Rights,
-    ShardId, TenantBody, TenantId,
+    ShardId, StateKind, StateQuery, TenantBody, TenantId, TenantRow,
 };
 
 use super::{Target, answer};
@@ -113,7 +113,8 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
 async fn list(session: &Session, json: bool) -> Result<(), Failure> {
     let (mut values, mut lines) = (Vec::new(), Vec::new());
     for shard in 0..session.shards() {
-        let tenants = session.ledger(ShardId(shard)).await?.tenants();
+        let asked = StateQuery::new(ShardId(shard), StateKind::Tenants);
+        let tenants: Vec<TenantRow> = session.rows(asked).await?;
         // The operator has no quotas, though its ids are counted.
         for state in tenants.into_iter().filter(|state| state.quotas.tenant != TenantId(0)) {
             let quotas = state.quotas;

@@ -22,8 +22,6 @@ use crate::remote::{Role, Session};
 ///
 /// Finds engine and identity through --data (a data directory in use on this machine), or through --connect and
 /// --identity. Changes need the role that the engine asks for; with --data the right development identity is taken.
-/// What the wire has no question for (totals, policies, suppliers) is read by following the change stream from its
-/// beginning into a ledger of our own: exact, as of the synced mark, and as slow as the log is long.
 ///
 /// Example: surety ctl --data DIR partition create 0:1 --asset 1
 #[derive(Debug, ClapArgs)]
@@ -33,7 +31,7 @@ pub(crate) struct Args {
     target: Target,
     /// End with one JSON object on its own line
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
     #[command(subcommand)]
     command: Command,
 }

@@ -1,9 +1,11 @@
 //! `surety ctl partition` and `supplier`.
 
 use clap::{Args, Subcommand};
+use ledger::Totals;
 use serde_json::json;
 use surety_protocol::{
-    Address, Amount, AssetId, Code, ControlBody, Kind, PartitionBody, PartitionHandle, Record, ShardId,
+    Address, Amount, AssetId, Code, ControlBody, Kind, PartitionBody, PartitionHandle, PartitionRow, Record,
+    ShardId, StateKind, StateQuery, SupplierRow, WithdrawalRow,
 };
 
 use super::answer;
@@ -90,8 +92,7 @@ impl Command {
 pub(crate) async fn read(session: &Session, command: &Command, json: bool) -> Result<(), Failure> {
     match command {
         Command::Show { partition } => {
-            let ledger = session.ledger(partition.shard()).await?;
-            let found = ledger.partition(*partition).ok_or_else(|| unknown(*partition))?;
+            let found = session.partition(*partition).await?.ok_or_else(|| unknown(*partition))?;
             let mut value = totals::to_json(&found);
             value["ok"] = json!(true);
             value["policy"] = crate::policy_text::PolicyText::from(&found.policy).to_json();
@@ -99,8 +100,9 @@ pub(crate) async fn read(session: &Session, command: &Command, json: bool) -> Re
         }
         _ => {
             let mut all = Vec::new();
-            for shard in 0..session.shards() {
-                all.extend(session.ledger(ShardId(shard)).await?.partitions());
+            for shard in (0..session.shards()).map(ShardId) {
+                let rows = session.rows(StateQuery::new(shard, StateKind::Partitions)).await?;
+                all.extend(rows.iter().map(|row: &PartitionRow| Totals::from(row)));
             }
             let value =
                 json!({ "ok": true, "partitions": all.iter().map(totals::to_json).collect::<Vec<_>>() });
@@ -144,12 +146,23 @@ pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> 
 
 /// `supplier`.
 pub(crate) async fn suppliers(session: &Session, command: &Supplier, json: bool) -> Result<(), Failure> {
-    let ledger = session.ledger(command.partition.shard()).await?;
-    if ledger.partition(command.partition).is_none() {
+    if session.partition(command.partition).await?.is_none() {
         return Err(unknown(command.partition));
     }
-    let mut suppliers = ledger.suppliers(command.partition);
-    suppliers.retain(|state| command.supplier.is_none_or(|wanted| wanted == state.supplier));
+    let ask = |kind| StateQuery {
+        partition: command.partition,
+        ..StateQuery::new(command.partition.shard(), kind)
+    };
+    let asked = ask(StateKind::Suppliers);
+    let asked = match command.supplier {
+        Some(supplier) => StateQuery { supplier, limit: 1, ..asked },
+        None => asked,
+    };
+    let is_wanted = |supplier| command.supplier.is_none_or(|wanted| wanted == supplier);
+    let mut suppliers: Vec<SupplierRow> = session.rows(asked).await?;
+    suppliers.retain(|row| is_wanted(row.supplier));
+    let mut queued: Vec<WithdrawalRow> = session.rows(ask(StateKind::Withdrawals)).await?;
+    queued.retain(|row| is_wanted(row.supplier));
     let value = json!({
         "ok": true,
         "partition": command.partition.to_string(),
@@ -159,17 +172,20 @@ pub(crate) async fn suppliers(session: &Session, command: &Supplier, json: bool)
             "queued": state.queued.to_string(),
             "value": state.value.to_string(),
         })).collect::<Vec<_>>(),
-        "queued": ledger.queued(command.partition).iter().map(|queued| json!({
+        "queued": queued.iter().map(|queued| json!({
             "id": queued.id.to_string(),
             "supplier": queued.supplier.to_string(),
             "units": queued.units.to_string(),
             "due": values::moment_text(queued.due),
         })).collect::<Vec<_>>(),
     });
-    let line = |state: &ledger::SupplierState| {
-        format!("{}  units {}  queued {}  worth {}", state.supplier, state.units, state.queued, state.value)
+    let line = |row: &SupplierRow| {
+        format!("{}  units {}  queued {}  worth {}", row.supplier, row.units, row.queued, row.value)
     };
-    let mut lines: Vec<String> = suppliers.iter().map(line).collect();
+    let due = |row: &WithdrawalRow| {
+        format!("{}  withdraws {} units, due {}", row.supplier, row.units, values::moment_text(row.due))
+    };
+    let mut lines: Vec<String> = suppliers.iter().map(line).chain(queued.iter().map(due)).collect();
     if lines.is_empty() {
         lines.push("no suppliers".to_owned());
     }

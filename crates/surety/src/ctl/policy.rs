@@ -76,8 +76,7 @@ pub(crate) async fn set(reader: &Session, admin: &Session, set: &Set, json: bool
 }
 
 async fn present(session: &Session, partition: PartitionHandle) -> Result<(PolicyText, u64), Failure> {
-    let ledger = session.ledger(partition.shard()).await?;
-    let found = ledger.partition(partition).ok_or_else(|| unknown(partition))?;
+    let found = session.partition(partition).await?.ok_or_else(|| unknown(partition))?;
     Ok((PolicyText::from(&found.policy), found.policy_seq.0))
 }
 

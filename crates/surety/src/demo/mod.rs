@@ -59,7 +59,7 @@ pub(crate) struct Args {
     tamper: Option<Party>,
     /// End with one JSON object on its own line
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Who takes part in the money check.
@@ -110,7 +110,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     } else {
         report::print(&played.seen, &check, log.as_ref().ok(), &place.data, place.is_temporary)?;
     }
-    if check.is_ok() { Ok(()) } else { Err(Failure::new(Exit::Failure, "the accounts of the money differ")) }
+    if check.is_ok() {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Failure, "the accounts of the money differ").told())
+    }
 }
 
 /// The log's account: of the closed directory, or of a copy that was altered on purpose.

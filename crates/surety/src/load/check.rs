@@ -20,7 +20,7 @@ pub(super) struct Check {
     data: PathBuf,
     /// End with one JSON object on its own line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn check(check: &Check) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub(super) fn check(check: &Check) -> Result<(), Failure> {
     let found = format!(
         "{missing} missing, {different} different, {doubled} doubled, {removed} no longer in the log"
     );
-    Err(Failure::new(Exit::Failure, format!("{}: {found}", check.acks.display())))
+    Err(Failure::new(Exit::Failure, format!("{}: {found}", check.acks.display())).told())
 }
 
 fn check_failure(data: &Path, error: &CheckError) -> Failure {

@@ -22,7 +22,7 @@ pub(super) struct Args {
     tolerance: u8,
     /// End with one JSON object on its own line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Compares.
@@ -46,7 +46,7 @@ pub(super) fn compare(args: &Args) -> Result<(), Failure> {
     } else {
         format!("worse: {}", worse.join(", "))
     };
-    Err(Failure::new(Exit::Failure, what))
+    Err(Failure::new(Exit::Failure, what).told())
 }
 
 fn line(row: &Row) -> String {

@@ -33,7 +33,7 @@ pub(super) struct Args {
     in_flight: u32,
     /// End with one JSON object on its own line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 fn steady(text: &str) -> Result<f64, String> {
@@ -68,13 +68,14 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
         )?;
     }
     if knee.knee_per_s <= 0.0 {
-        return Err(Failure::new(Exit::Failure, "no rate held"));
+        return Err(Failure::new(Exit::Failure, "no rate held").told());
     }
     if !knee.ok {
         return Err(Failure::new(
             Exit::Failure,
             "outcomes were left unknown, or replies contradict their requests",
-        ));
+        )
+        .told());
     }
     Ok(())
 }

@@ -120,7 +120,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Compare(compare)) => compare::compare(compare),
         None => {
             let report = remote::runtime()?.block_on(load(&args.load))?;
-            tell(&args.load, &report)
+            let told = tell(&args.load, &report);
+            // The figures are out, whatever becomes of the page.
+            if let Some(page) = &args.load.report {
+                std::fs::write(page, report.to_html()).map_err(|error| unwritable(page, &error).told())?;
+            }
+            told
+        }
+    }
+}
+
+impl Args {
+    pub(crate) fn wants_json(&self) -> bool {
+        match &self.command {
+            None => self.load.json,
+            Some(Command::Check(check)) => check.json,
+            Some(Command::FindKnee(knee)) => knee.json,
+            Some(Command::Compare(compare)) => compare.json,
         }
     }
 }
@@ -139,11 +155,7 @@ async fn load(load: &Load) -> Result<Report, Failure> {
     options.in_flight_max = load.in_flight.map_or(options.in_flight_max, |in_flight| in_flight as usize);
     options.acks.clone_from(&load.acks);
     options.hlog.clone_from(&load.hlog);
-    let report = loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))?;
-    if let Some(page) = &load.report {
-        std::fs::write(page, report.to_html()).map_err(|error| unwritable(page, &error))?;
-    }
-    Ok(report)
+    loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
@@ -241,7 +253,8 @@ fn tell(load: &Load, report: &Report) -> Result<(), Failure> {
             "{} replies, {} unknown outcomes, {} contradictions",
             report.replied, report.unknown, report.contradictions
         ),
-    ))
+    )
+    .told())
 }
 
 fn with_version(mut value: Value) -> Value {

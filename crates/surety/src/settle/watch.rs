@@ -266,9 +266,9 @@ fn report(asset: AssetId, turn: &Turn, was_silent: &mut bool) {
 
 async fn leave(add: &Add) -> Result<(), Failure> {
     let session = Session::open(&add.target, Role::Reader).await?;
-    let ledger = session.ledger(add.partition.shard()).await?;
+    let partition = session.partition(add.partition).await?;
     let unknown = || Failure::new(Exit::Declined, format!("no partition {}", add.partition));
-    let rule = ledger.partition(add.partition).ok_or_else(unknown)?.policy.release_rule();
+    let rule = partition.ok_or_else(unknown)?.policy.release_rule();
     let to = Account::new(&add.to).ok_or_else(|| Failure::new(Exit::Usage, "--to is no address"))?;
     let key = WatchKey { tenant: TenantId(add.tenant), partition: add.partition, lock: add.lock };
     let deadline = remote::now().plus(add.within);

@@ -89,7 +89,8 @@ fn declines_and_wrong_targets_have_their_exit_codes() {
         .fails(10, "NOT_FOUND");
     run(&["policy", "set", "0:1", "life_defualt=1s"]).fails(2, "life_defualt");
     run(&["policy", "set", "0:1", "life_default=60d"]).fails(2, "contradict");
-    run(&["partition", "create", "5:1"]).fails(9, "shard 5");
+    run(&["partition", "create", "5:1"]).fails(2, "no shard 5");
+    run(&["partition", "show", "5:1"]).fails(2, "no shard 5");
     let value = run(&["partition", "create", "0:1", "--json"]).exits(10).json();
     assert_eq!((value["ok"].as_bool(), value["code"].as_str()), (Some(false), Some("EXISTS")));
     // A reader may not change anything.
@@ -106,6 +107,10 @@ fn declines_and_wrong_targets_have_their_exit_codes() {
     let stranger = other.file("pki/admin.pem");
     let stranger = ["ctl", "--connect", engine.listen(), "--identity", stranger.to_str().unwrap(), "status"];
     surety(&stranger).fails(9, engine.listen());
+    // A script gets its object also where nobody was reached.
+    let value = surety(&[&stranger[..], &["--json"]].concat()).exits(9).json();
+    assert_eq!((value["ok"].as_bool(), value["exit"].as_u64()), (Some(false), Some(9)));
+    assert!(value["error"].as_str().is_some_and(|error| error.contains(engine.listen())), "{value}");
     ctl(&data, &["status"]);
     run(&["clock", "accept"]).fails(5, "in use");
     assert_eq!(engine.terminate(Signal::TERM), 0);
