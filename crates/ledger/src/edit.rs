@@ -156,7 +156,7 @@ impl Ledger {
     /// Until when a lock that ends now stays: its partition's windows, and until its id is stale.
     pub(crate) fn kept_after_end(&self, lock: &Lock, partition: u32) -> Time {
         let retention = self.partitions[partition as usize].policy.retention();
-        let stale = stale_at(lock.id, Kind::Lock, self.config.id_window);
+        let stale = stale_at(lock.id, Kind::Lock, false, self.config.id_window);
         on_grid(self.time.plus(retention)).max(stale).max(self.kept_after_change())
     }
 

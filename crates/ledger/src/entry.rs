@@ -11,7 +11,7 @@ use crate::canon::{Field, KeyPart, Reader, Sink, WordHash, canonical, put_key, t
 use crate::decide::{is_for_shard, lock_named};
 use crate::ledger::{CAPTURE_PIECE, Config, EXT_PIECE, Ledger, Price, Tenant, partition_hash};
 use crate::lock::{Capture, Ext, Lock};
-use crate::op::{Memo, Op, Side};
+use crate::op::{Op, Side};
 use crate::partition::{Partition, Position, Queued};
 use crate::state::{Entry, EntryError, EntryKey, EntryKind};
 
@@ -194,7 +194,7 @@ impl Parsed {
                 put_key(out, key.tenant, key.partition, key.id);
                 op.put(out);
                 if let Some(side) = side {
-                    side.put(out);
+                    side.put_for(op.memo, out);
                 }
             }),
         }
@@ -256,10 +256,7 @@ fn parse(kind: EntryKind, from: &mut Reader) -> Option<Parsed> {
             let mut op =
                 Op::new(key.id.0, 0, Kind::Lock, surety_protocol::Code::None, surety_protocol::Seq(0));
             op.take(from)?;
-            let mut side = None;
-            if op.memo == Memo::Side {
-                side.insert(Side::default()).take(from)?;
-            }
+            let side = Side::take_for(op.memo, from)?;
             Parsed::Op { key, op, side }
         }
     })
@@ -444,8 +441,8 @@ impl Ledger {
         let key = self.entry_key(op.account, op.id());
         put_key(out, key.tenant, key.partition, key.id);
         op.put(out);
-        if op.memo == Memo::Side {
-            self.sides.get(op.side).put(out);
+        if op.memo.has_side() {
+            self.sides.get(op.side).put_for(op.memo, out);
         }
         entry
     }

@@ -15,7 +15,7 @@ use crate::decide::{Outcome, Source};
 use crate::index::{Found, Index};
 use crate::lock::{Armed, Capture, Ext, Lock};
 use crate::mix::Map;
-use crate::op::{self, Memo, Op, Quota, Side};
+use crate::op::{self, Op, Quota, Side};
 use crate::partition::Partition;
 use crate::ring::{Node, Ring};
 use crate::slab::{NONE, Slab};
@@ -502,8 +502,8 @@ impl Ledger {
         let mut canon = WordHash::new();
         self.put_key(&mut canon, EntryKind::Op as u8, op.account, op.id());
         op.put(&mut canon);
-        if op.memo == Memo::Side {
-            self.sides.get(op.side).put(&mut canon);
+        if op.memo.has_side() {
+            self.sides.get(op.side).put_for(op.memo, &mut canon);
         }
         canon.finish()
     }
@@ -635,7 +635,7 @@ impl Ledger {
     pub(crate) fn remove_op(&mut self, slot: u32) {
         let op = *self.ops.get(slot);
         self.hash_out(self.op_hash(&op));
-        if op.memo == Memo::Side {
+        if op.memo.has_side() {
             self.sides.remove(op.side);
         }
         self.index.remove(self.index.hash(op.account, op.id()), Found::Op(slot));
@@ -705,7 +705,7 @@ impl Ledger {
                 let lock = self.locks.get(slot);
                 (self.remaining(lock), lock.version, lock.end)
             }
-            None => (0, 0, outcome.end),
+            None => (outcome.about, 0, outcome.end),
         };
         replies.push(Reply {
             id: record.id,
@@ -757,6 +757,6 @@ fn slot_of(len: usize) -> u32 {
 }
 
 /// When an id can no longer be accepted.
-pub(crate) fn stale_at(id: u128, kind: Kind, id_window: Time) -> Time {
-    Time::from_millis(op::forgotten_at_ms(id, kind, id_window).min(u64::MAX / 1_000_000))
+pub(crate) fn stale_at(id: u128, kind: Kind, is_lasting: bool, id_window: Time) -> Time {
+    Time::from_millis(op::forgotten_at_ms(id, kind, is_lasting, id_window).min(u64::MAX / 1_000_000))
 }

@@ -6,7 +6,7 @@ use crate::entry::Parsed;
 use crate::index::Found;
 use crate::ledger::{Config, Ledger, SHARD_SLOT, partition_hash};
 use crate::lock::{Armed, Capture, Ext, Lock};
-use crate::op::{Memo, Op, Side};
+use crate::op::{Op, Side};
 use crate::partition::Partition;
 use crate::slab::NONE;
 use crate::state::{Entry, EntryError, EntryKey, EntryKind};
@@ -138,7 +138,7 @@ impl Ledger {
 
     fn load_op(&mut self, key: EntryKey, mut op: Op, side: Option<Side>) -> Result<(), EntryError> {
         op.account = self.home_account(&key, EntryKind::Op)?;
-        debug_assert!(side.is_some() == (op.memo == Memo::Side), "a side where the memo says so");
+        debug_assert!(side.is_some() == op.memo.has_side(), "a side where the memo says so");
         self.insert_op(op, side);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use surety_protocol::limits::ADVICE_WINDOW;
 use surety_protocol::{Code, Kind, Seq, Time};
 
-use crate::canon::canonical;
+use crate::canon::{Field, Reader, Sink, canonical};
 use crate::slab::{Link, NONE};
 
 /// One remembered id, in 48 bytes. The id is in two halves so that nothing needs more than 8 bytes of alignment.
@@ -47,11 +47,18 @@ pub(crate) enum Memo {
     Side = 4,
     /// Nothing was moved: the id of a lock that was released before it came. Stays so when the lock comes.
     Tombstone = 5,
+    /// In a [`Side`], with the lock that it was about; for as long as an advice. Stays so when the lock of a burned id comes.
+    Lasting = 6,
 }
 
 impl Memo {
-    const ALL: [Self; 6] =
-        [Self::Zero, Self::Amount, Self::Released, Self::Settled, Self::Side, Self::Tombstone];
+    const ALL: [Self; 7] =
+        [Self::Zero, Self::Amount, Self::Released, Self::Settled, Self::Side, Self::Tombstone, Self::Lasting];
+
+    /// True if a [`Side`] belongs to it.
+    pub(crate) const fn has_side(self) -> bool {
+        matches!(self, Self::Side | Self::Lasting)
+    }
 }
 
 impl crate::canon::Field for Memo {
@@ -103,29 +110,30 @@ impl Op {
     pub(crate) const fn quota(&self) -> Quota {
         match (self.memo, self.kind) {
             (Memo::Tombstone, _) => Quota::Tombstones,
-            (_, Kind::Advice | Kind::Reverse) => Quota::Advices,
+            (Memo::Lasting, _) | (_, Kind::Advice | Kind::Reverse) => Quota::Advices,
             _ => Quota::Ids,
         }
     }
 
     /// The first millisecond at which the id is forgotten: when it can no longer be accepted.
     pub(crate) fn forgotten_at_ms(&self, id_window: Time) -> u64 {
-        forgotten_at_ms(self.id(), self.kind, id_window)
+        forgotten_at_ms(self.id(), self.kind, self.memo == Memo::Lasting, id_window)
     }
 }
 
 /// How long after its time an id of a kind is accepted.
-pub(crate) const fn window(kind: Kind, id_window: Time) -> Time {
+pub(crate) const fn window(kind: Kind, is_lasting: bool, id_window: Time) -> Time {
     match kind {
         Kind::Advice | Kind::Reverse => ADVICE_WINDOW,
+        _ if is_lasting => ADVICE_WINDOW,
         _ => id_window,
     }
 }
 
 /// The first millisecond at which an id can no longer be accepted.
-pub(crate) fn forgotten_at_ms(id: u128, kind: Kind, id_window: Time) -> u64 {
+pub(crate) fn forgotten_at_ms(id: u128, kind: Kind, is_lasting: bool, id_window: Time) -> u64 {
     let id_ms = surety_protocol::Id(id).time().0 / 1_000_000;
-    id_ms.saturating_add(window(kind, id_window).0.div_ceil(1_000_000)).saturating_add(1)
+    id_ms.saturating_add(window(kind, is_lasting, id_window).0.div_ceil(1_000_000)).saturating_add(1)
 }
 
 impl Link for Op {
@@ -143,10 +151,36 @@ pub(crate) struct Side {
     pub(crate) approved: u128,
     pub(crate) extra: u128,
     pub(crate) deadline: Time,
+    /// What a lasting id was about; 0 for others.
+    pub(crate) lock: u128,
     pub(crate) link: u32,
 }
 
 canonical!(Side { approved, extra, deadline });
+
+impl Side {
+    /// Writes what belongs to a memo.
+    pub(crate) fn put_for(&self, memo: Memo, out: &mut impl Sink) {
+        self.put(out);
+        if memo == Memo::Lasting {
+            self.lock.put(out);
+        }
+    }
+
+    /// Reads what belongs to a memo, if something does.
+    #[allow(clippy::option_option, reason = "nothing to read is not the same as nothing that can be read")]
+    pub(crate) fn take_for(memo: Memo, from: &mut Reader) -> Option<Option<Self>> {
+        if !memo.has_side() {
+            return Some(None);
+        }
+        let mut side = Self::default();
+        side.take(from)?;
+        if memo == Memo::Lasting {
+            side.lock = from.read()?;
+        }
+        Some(Some(side))
+    }
+}
 
 impl Link for Side {
     fn link(&self) -> u32 {

@@ -419,3 +419,53 @@ fn a_burn_that_comes_too_late_does_not_claim_to_know() {
     );
     world.finish();
 }
+
+#[test]
+fn a_lasting_id_is_good_for_seven_days_and_names_its_lock() {
+    let mut world = World::new();
+    world.send(&lock("a", 100));
+    world.send(&lock("b", 100));
+    let lasting = |ask: Ask| ask.flag(Flags::LASTING);
+    let lower = lasting(on(Kind::Decrease, "a", 60)).named("lower");
+    let short = on(Kind::Decrease, "b", 60).named("short");
+    // A burn is lasting too, and may come late.
+    let late = lookup("never came").flag(Flags::BURN);
+    world.send(&advice("b", 130).finally().flag(Flags::LASTING).named("told"));
+    let ids = [world.id("lower"), world.id("short"), world.id("never came")];
+    world.wait(500_000);
+    assert_eq!(world.send(&short).code(), Code::StaleId);
+    assert_eq!(world.send(&late).seq, Seq(0), "an ordinary burn is too late");
+    let logged = world.log.len();
+    assert_eq!(world.send(&lasting(late.clone())).seq, Seq(logged as u64 + 1));
+    let first = world.send(&lower);
+    assert_eq!((first.code(), first.approved), (Code::Approved, Amount(40)));
+    assert_eq!(ids, [world.id("lower"), world.id("short"), world.id("never came")]);
+    world.wait(6 * 24 * 3600 * 1000);
+    let again = world.send(&lower);
+    assert_eq!((again.code(), again.approved, again.flags), (Code::Approved, Amount(40), REPLAYED));
+    let shown = world.send(&lookup("lower"));
+    assert_eq!((shown.code(), shown.remaining), (Code::Approved, Amount(world.id("a").0)));
+    let shown = world.send(&lookup("told"));
+    assert_eq!((shown.approved, shown.extra), (Amount(100), Amount(30)));
+    assert_eq!((shown.remaining, shown.capture), (Amount(world.id("b").0), 0));
+    assert_eq!(world.send(&late).code(), Code::Burned);
+    world.wait(24 * 3600 * 1000);
+    assert_eq!(world.send(&lower).code(), Code::StaleId);
+    assert_eq!(world.send(&late).code(), Code::NotFound);
+    world.finish();
+}
+
+#[test]
+fn a_look_up_of_what_has_ended_shows_what_is_open_of_a_capture() {
+    let mut world = World::new();
+    world.send(&lock("a", 100));
+    world.send(&capture("a", 30));
+    assert_eq!(world.send(&lookup("a")).extra, Amount(0), "its headroom while it lives");
+    world.send(&capture("a", 50).finally());
+    let open = |world: &mut World, capture| world.send(&Ask { capture, ..lookup("a") }).extra.0;
+    assert_eq!([0, 1, 2].map(|capture| open(&mut world, capture)), [30, 50, 0]);
+    world.send(&refund("a", 1, 20));
+    world.send(&reverse("a", 0));
+    assert_eq!([0, 1, ALL_CAPTURES].map(|capture| open(&mut world, capture)), [0, 30, 0]);
+    world.finish();
+}

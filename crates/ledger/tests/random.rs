@@ -36,7 +36,7 @@ fn names() -> impl Strategy<Value = &'static str> {
 fn flags() -> impl Strategy<Value = Flags> {
     let some = [
         Flags(0),
-        Flags(0),
+        Flags::LASTING,
         Flags::FINAL,
         Flags::ALL_OR_NOTHING,
         Flags::CERTIFIED,

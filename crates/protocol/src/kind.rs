@@ -245,6 +245,8 @@ bits! {
         SALE = 16;
         /// A look-up spends an id that it does not find.
         BURN = 32;
+        /// The id of a change, or one that is burned, is good and remembered for as long as that of an advice, with its lock.
+        LASTING = 64;
         /// Engine: a capture of an expired lock.
         LATE = 0x100;
         /// Engine: more was captured than had been approved.
@@ -256,7 +258,25 @@ bits! {
 
 impl Flags {
     /// The bits that a sender may set.
-    pub const SENDER: Self = Self(0x3f);
+    pub const SENDER: Self = Self(0x7f);
+
+    /// True if the mark [`Flags::LASTING`] is there and means something to the kind.
+    #[must_use]
+    #[inline]
+    pub const fn are_lasting(self, kind: Kind) -> bool {
+        self.has(Self::LASTING)
+            && matches!(
+                kind,
+                Kind::Increase
+                    | Kind::Decrease
+                    | Kind::Capture
+                    | Kind::Release
+                    | Kind::Reverse
+                    | Kind::Refund
+                    | Kind::Advice
+                    | Kind::Lookup
+            )
+    }
 }
 
 bits! {

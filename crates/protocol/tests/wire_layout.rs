@@ -410,6 +410,7 @@ fn names_and_numbers() {
         ("CERTIFIED", p::Flags::CERTIFIED),
         ("SALE", p::Flags::SALE),
         ("BURN", p::Flags::BURN),
+        ("LASTING", p::Flags::LASTING),
         ("LATE", p::Flags::LATE),
         ("EXCESS", p::Flags::EXCESS),
         ("EXPOSED", p::Flags::EXPOSED),

@@ -122,6 +122,7 @@ pub(crate) fn flag_names(flags: Flags) -> Vec<&'static str> {
         ("certified", Flags::CERTIFIED),
         ("sale", Flags::SALE),
         ("burn", Flags::BURN),
+        ("lasting", Flags::LASTING),
         ("late", Flags::LATE),
         ("excess", Flags::EXCESS),
         ("exposed", Flags::EXPOSED),

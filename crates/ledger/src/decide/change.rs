@@ -366,7 +366,7 @@ impl Ledger {
     /// A release that overtakes its lock leaves a tombstone, unless the lock can no longer come.
     fn release_unknown(&mut self, ask: &Ask, lock: u128) -> Result<Outcome, Code> {
         let answer = Outcome { end: End::Tombstone, ..Outcome::new(Code::Approved) };
-        if self.time >= stale_at(lock, Kind::Lock, self.config.id_window) {
+        if self.time >= stale_at(lock, Kind::Lock, false, self.config.id_window) {
             return Ok(Outcome { end: End::None, ..answer });
         }
         self.check_spendable(ask, lock)?;

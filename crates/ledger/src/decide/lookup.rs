@@ -5,7 +5,7 @@ use surety_protocol::{ChangeBody, Code, End, Flags, Kind, Record};
 use super::{Ask, Outcome};
 use crate::index::Found;
 use crate::ledger::{Ledger, stale_at};
-use crate::op::{Memo, NO_CAPTURE, Op};
+use crate::op::{Memo, NO_CAPTURE, Op, Side};
 use crate::slab::NONE;
 
 impl Ledger {
@@ -14,13 +14,14 @@ impl Ledger {
     pub(super) fn lookup(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
         let body: ChangeBody = record.body();
         match self.find(ask.account, body.lock.0) {
-            Some(Found::Lock(slot)) => Ok(self.show_lock(slot)),
+            Some(Found::Lock(slot)) => Ok(self.show_lock(slot, body.capture)),
             Some(Found::Op(slot)) => Ok(self.show_op(slot)),
             None => {
                 let unknown = Outcome { needs_op: false, is_logged: false, ..Outcome::new(Code::NotFound) };
                 // An id that is too old may have been executed and forgotten since: nobody can tell any more, and without a
                 // record the answer is not definite.
-                let is_stale = self.time >= stale_at(body.lock.0, Kind::Lookup, self.config.id_window);
+                let is_stale =
+                    self.time >= stale_at(body.lock.0, Kind::Lookup, ask.is_lasting, self.config.id_window);
                 if !record.flags().has(Flags::BURN) || is_stale {
                     return Ok(unknown);
                 }
@@ -29,22 +30,36 @@ impl Ledger {
                 }
                 self.check_spendable(ask, body.lock.0)?;
                 let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
-                if ask.is_live && !ask.is_operator && tenant.is_set && tenant.ids >= tenant.quotas.ids_max {
+                let is_full = if ask.is_lasting {
+                    tenant.advices >= tenant.quotas.advices_max
+                } else {
+                    tenant.ids >= tenant.quotas.ids_max
+                };
+                if ask.is_live && !ask.is_operator && tenant.is_set && is_full {
                     return Err(Code::Quota);
                 }
-                let burned = Op::new(body.lock.0, ask.account, Kind::Lookup, Code::Burned, ask.seq);
-                self.insert_op(burned, None);
+                let mut burned = Op::new(body.lock.0, ask.account, Kind::Lookup, Code::Burned, ask.seq);
+                if ask.is_lasting {
+                    burned.memo = Memo::Lasting;
+                }
+                self.insert_op(burned, ask.is_lasting.then(Side::default));
                 Ok(Outcome { end: End::Declined, is_logged: true, ..unknown })
             }
         }
     }
 
-    fn show_lock(&self, slot: u32) -> Outcome {
+    /// Of a lock that has ended also what is open of one of its captures.
+    fn show_lock(&self, slot: u32, capture: u16) -> Outcome {
         let lock = self.locks.get(slot);
         let mut outcome = Outcome::new(lock.code).of(slot);
         outcome.approved = if lock.is_live() { lock.total() } else { lock.captured };
-        outcome.extra =
-            if lock.ext == NONE || !lock.is_live() { 0 } else { self.exts.get(lock.ext).headroom };
+        outcome.extra = if !lock.is_live() {
+            self.capture_slot(lock, capture).map_or(0, |slot| self.captures.get(slot).open)
+        } else if lock.ext == NONE {
+            0
+        } else {
+            self.exts.get(lock.ext).headroom
+        };
         outcome.deadline = lock.deadline;
         outcome.capture = u16::from(lock.count);
         outcome.seq = lock.seq;
@@ -59,8 +74,9 @@ impl Ledger {
         if op.capture != NO_CAPTURE {
             outcome.capture = u16::from(op.capture);
         }
-        if op.memo == Memo::Side {
+        if op.memo.has_side() {
             let side = self.sides.get(op.side);
+            outcome.about = side.lock;
             (outcome.approved, outcome.extra, outcome.deadline) = (side.approved, side.extra, side.deadline);
         }
         Outcome { needs_op: false, is_logged: false, ..outcome }

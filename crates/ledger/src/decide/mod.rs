@@ -40,6 +40,8 @@ pub(crate) struct Ask {
     pub(crate) fingerprint: u64,
     /// The slot of the id, if it was spent before the lock came: by a release that overtook it or by a look-up.
     pub(crate) spent: Option<u32>,
+    /// The id is good, and remembered, for as long as that of an advice.
+    pub(crate) is_lasting: bool,
     /// False in replay: what is in the log was admitted.
     pub(crate) is_live: bool,
     /// The operator's own requests are not held to the quotas of the tenant that they name.
@@ -65,6 +67,8 @@ pub(crate) struct Outcome {
     pub(crate) is_logged: bool,
     /// Of a look-up: the record that is shown.
     pub(crate) seq: Seq,
+    /// Of a look-up of a lasting id: the lock that it was about.
+    pub(crate) about: u128,
 }
 
 impl Ask {
@@ -78,6 +82,7 @@ impl Ask {
         partition: 0,
         fingerprint: 0,
         spent: None,
+        is_lasting: false,
         is_live: false,
         is_operator: false,
     };
@@ -97,6 +102,7 @@ impl Outcome {
             needs_op: true,
             is_logged: true,
             seq: Seq(0),
+            about: 0,
         }
     }
 
@@ -251,6 +257,7 @@ impl Ledger {
         ask.account = account;
         ask.tenant = record.tenant;
         ask.partition = self.account(account).partition;
+        ask.is_lasting = record.flags().are_lasting(kind);
         ask.is_live = caller.is_some();
         ask.is_operator = caller.is_some_and(is_operator);
         // A look-up's own id is only for matching the reply.
@@ -365,7 +372,7 @@ impl Ledger {
 
     fn check_window(&self, ask: &Ask) -> Result<(), Code> {
         let at = Id(ask.id).time();
-        let oldest = self.time.minus(op::window(ask.kind, self.config.id_window));
+        let oldest = self.time.minus(op::window(ask.kind, ask.is_lasting, self.config.id_window));
         if at < oldest && !sabotage!("stale-id-accepted") {
             return Err(Code::StaleId);
         }
@@ -393,6 +400,7 @@ impl Ledger {
                 Kind::Lock => tenant.locks >= quotas.locks_max || tenant.ids >= quotas.ids_max,
                 Kind::Advice => tenant.advices >= quotas.advices_max || tenant.locks >= quotas.locks_max,
                 Kind::Reverse => tenant.advices >= quotas.advices_max,
+                _ if ask.is_lasting => tenant.advices >= quotas.advices_max,
                 _ => tenant.ids >= quotas.ids_max,
             };
             if is_full {
@@ -512,14 +520,22 @@ impl Ledger {
         let mut op = Op::new(ask.id, ask.account, ask.kind, outcome.code, ask.seq);
         op.fingerprint = ask.fingerprint;
         op.capture = u8::try_from(outcome.capture).unwrap_or(NO_CAPTURE);
-        let side =
-            Side { approved: outcome.approved, extra: outcome.extra, deadline: outcome.deadline, link: 0 };
+        let mut side = Side {
+            approved: outcome.approved,
+            extra: outcome.extra,
+            deadline: outcome.deadline,
+            ..Side::default()
+        };
         op.memo = match outcome.memo {
+            _ if ask.is_lasting => {
+                side.lock = wire::lock_of(record).0;
+                Memo::Lasting
+            }
             Memo::Side if side.approved == 0 && side.extra == 0 && side.deadline == Time::ZERO => Memo::Zero,
             Memo::Amount if record.amount.0 != outcome.approved => Memo::Side,
             memo => memo,
         };
-        self.insert_op(op, (op.memo == Memo::Side).then_some(side));
+        self.insert_op(op, op.memo.has_side().then_some(side));
     }
 
     /// The first answer again, with the lock's state as it is now.
@@ -572,7 +588,7 @@ impl Ledger {
                 outcome.approved = lock.map_or(0, |lock| lock.released - self.reversed(&lock));
                 outcome.deadline = lock.map_or(Time::ZERO, |lock| lock.deadline);
             }
-            Memo::Side => {
+            Memo::Side | Memo::Lasting => {
                 let side = self.sides.get(op.side);
                 (outcome.approved, outcome.extra, outcome.deadline) =
                     (side.approved, side.extra, side.deadline);

@@ -107,7 +107,8 @@ impl Oracle {
         } else {
             (tenant, partition)
         };
-        let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator };
+        let is_lasting = records[0].flags().are_lasting(kind);
+        let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator, is_lasting };
         if kind == Kind::Lookup {
             return Ok(Examined::New(ask));
         }
@@ -117,6 +118,7 @@ impl Oracle {
         let at = ask.id.time();
         let window = match kind {
             Kind::Advice | Kind::Reverse => surety_protocol::limits::ADVICE_WINDOW,
+            _ if is_lasting => surety_protocol::limits::ADVICE_WINDOW,
             _ => self.rules.id_window,
         };
         if at < self.time.minus(window) {
@@ -216,6 +218,7 @@ impl Oracle {
             Kind::Lock => (self.locks.len() as u64 >= quotas.locks_max && locks()) || ids(),
             Kind::Advice => advices() || (self.locks.len() as u64 >= quotas.locks_max && locks()),
             Kind::Reverse => advices(),
+            _ if ask.is_lasting => advices(),
             _ => ids(),
         }
     }
@@ -234,19 +237,15 @@ impl Oracle {
     }
 
     pub(super) fn ids_of(&self, tenant: TenantId, quota: u64) -> u64 {
-        let is_id =
-            |spent: &super::Spent| !spent.is_tombstone && !matches!(spent.kind, Kind::Advice | Kind::Reverse);
-        self.count_spent(tenant, quota, is_id)
+        self.count_spent(tenant, quota, |spent| !spent.is_tombstone && !spent.is_advice())
     }
 
     pub(super) fn tombstones_of(&self, tenant: TenantId, quota: u64) -> u64 {
         self.count_spent(tenant, quota, |spent| spent.is_tombstone)
     }
 
-    fn advices_of(&self, tenant: TenantId, quota: u64) -> u64 {
-        let is_advice =
-            |spent: &super::Spent| !spent.is_tombstone && matches!(spent.kind, Kind::Advice | Kind::Reverse);
-        self.count_spent(tenant, quota, is_advice)
+    pub(super) fn advices_of(&self, tenant: TenantId, quota: u64) -> u64 {
+        self.count_spent(tenant, quota, |spent| !spent.is_tombstone && spent.is_advice())
     }
 
     /// Whether an id that nobody has used may be spent for another.
@@ -301,7 +300,15 @@ impl Oracle {
     }
 
     /// Spends an id for nobody: a tombstone, or a burned id.
-    pub(super) fn spend(&mut self, home: Account, id: Id, kind: Kind, code: Code, seq: Seq) {
+    pub(super) fn spend(
+        &mut self,
+        home: Account,
+        id: Id,
+        kind: Kind,
+        lasting: Option<Id>,
+        code: Code,
+        seq: Seq,
+    ) {
         let answer = Answer {
             code,
             approved: 0,
@@ -311,8 +318,8 @@ impl Oracle {
             seq,
         };
         let is_tombstone = kind == Kind::Release;
-        self.spent.insert((home, id), super::Spent { request: None, kind, is_tombstone, answer });
-        let at = self.stale_ms(id, kind);
+        self.spent.insert((home, id), super::Spent { request: None, kind, is_tombstone, lasting, answer });
+        let at = self.stale_ms(id, kind, lasting.is_some());
         self.forgettable.insert((at, home, id));
     }
 }

@@ -255,7 +255,7 @@ impl Oracle {
 
     /// Row 15. An id that is too old can have no lock any more, and needs no tombstone.
     fn release_unknown(&mut self, ask: &Ask, id: Id) -> Result<Outcome, Code> {
-        if self.is_stale(id, Kind::Lock) {
+        if self.is_stale(id, Kind::Lock, false) {
             return Ok(Outcome::new(Code::Approved));
         }
         self.check_spendable(id)?;
@@ -265,7 +265,7 @@ impl Oracle {
         {
             return Err(Code::Quota);
         }
-        self.spend(ask.home, id, Kind::Release, Code::AlreadyReleased, ask.seq);
+        self.spend(ask.home, id, Kind::Release, None, Code::AlreadyReleased, ask.seq);
         Ok(Outcome { end: End::Tombstone, ..Outcome::new(Code::Approved) })
     }
 

@@ -1,6 +1,6 @@
 //! Row 32: what became of an id.
 
-use surety_protocol::{Code, End, Flags, Kind, Record};
+use surety_protocol::{ChangeBody, Code, End, Flags, Id, Kind, Record};
 
 use super::admission::named;
 use super::{Ask, Intake, Oracle, Outcome};
@@ -14,7 +14,8 @@ impl Oracle {
             outcome.is_logged = false;
             outcome.seq = lock.first.4;
             outcome.approved = if lock.is_live() { lock.total() } else { lock.c };
-            outcome.extra = if lock.is_live() { lock.g } else { 0 };
+            outcome.extra =
+                if lock.is_live() { lock.g } else { lock.open_of(record.body::<ChangeBody>().capture) };
             outcome.deadline = lock.deadline;
             outcome.capture = u16::try_from(lock.captures.len()).unwrap_or(0);
             return Ok(outcome);
@@ -28,24 +29,30 @@ impl Oracle {
             outcome.extra = spent.answer.extra;
             outcome.deadline = spent.answer.deadline;
             outcome.capture = spent.answer.capture;
+            outcome.about = spent.lasting;
             return Ok(outcome);
         }
         let mut outcome = Outcome::new(Code::NotFound);
         outcome.is_logged = false;
-        if !record.flags().has(Flags::BURN) || self.is_stale(id, Kind::Lookup) {
+        if !record.flags().has(Flags::BURN) || self.is_stale(id, Kind::Lookup, ask.is_lasting) {
             return Ok(outcome);
         }
         if self.intake == Intake::Nothing {
             return Err(Code::Overloaded);
         }
         self.check_spendable(id)?;
-        if let Some(quotas) = self.tenants.get(&ask.tenant)
-            && !ask.is_operator
-            && self.ids_of(ask.tenant, quotas.ids_max) >= quotas.ids_max
-        {
-            return Err(Code::Quota);
+        if let Some(quotas) = self.tenants.get(&ask.tenant).filter(|_| !ask.is_operator) {
+            let is_full = if ask.is_lasting {
+                self.advices_of(ask.tenant, quotas.advices_max) >= quotas.advices_max
+            } else {
+                self.ids_of(ask.tenant, quotas.ids_max) >= quotas.ids_max
+            };
+            if is_full {
+                return Err(Code::Quota);
+            }
         }
-        self.spend(ask.home, id, Kind::Lookup, Code::Burned, ask.seq);
+        let lasting = ask.is_lasting.then_some(Id(0));
+        self.spend(ask.home, id, Kind::Lookup, lasting, Code::Burned, ask.seq);
         outcome.is_logged = true;
         outcome.end = End::Declined;
         Ok(outcome)

@@ -257,16 +257,25 @@ impl Oracle {
         if outcome.is_logged && ask.kind != Kind::Lookup && !outcome.made_lock {
             self.remember(ask, sent, answer);
         }
-        self.show(ask.home, &records[0], &answer, outcome.lock, outcome.end)
+        let mut reply = self.show(ask.home, &records[0], &answer, outcome.lock, outcome.end);
+        if let Some(lock) = outcome.about {
+            reply.remaining = surety_protocol::Amount(lock.0);
+        }
+        reply
     }
 
     fn remember(&mut self, ask: &Ask, sent: &[Record], answer: Answer) {
         let key = (ask.home, ask.id);
         // An id that was spent before its lock came stays what it was, with the lock's own decline.
-        let is_tombstone = self.spent.get(&key).is_some_and(|spent| spent.is_tombstone);
+        let before = self.spent.get(&key);
+        let is_tombstone = before.is_some_and(|spent| spent.is_tombstone);
+        let lasting = match before {
+            Some(spent) => spent.lasting,
+            None => admission::named(&sent[0]).filter(|_| ask.is_lasting),
+        };
         let request = Some(as_sent(sent));
-        self.spent.insert(key, Spent { request, kind: ask.kind, is_tombstone, answer });
-        let forgotten = self.stale_ms(ask.id, ask.kind);
+        self.spent.insert(key, Spent { request, kind: ask.kind, is_tombstone, lasting, answer });
+        let forgotten = self.stale_ms(ask.id, ask.kind, lasting.is_some());
         self.forgettable.insert((forgotten, ask.home, ask.id));
     }
 

@@ -207,6 +207,12 @@ impl Lock {
         self.captures.iter().map(|capture| capture.u).sum()
     }
 
+    /// u of one capture; 0 of one that there is not.
+    #[must_use]
+    pub fn open_of(&self, capture: u16) -> u128 {
+        self.captures.get(usize::from(capture)).map_or(0, |capture| capture.u)
+    }
+
     /// True while it holds collateral.
     #[must_use]
     pub fn is_live(&self) -> bool {

@@ -52,17 +52,18 @@ impl Lock {
 
 impl Oracle {
     /// The first millisecond at which an id can no longer be accepted.
-    pub(super) fn stale_ms(&self, id: Id, kind: Kind) -> u64 {
+    pub(super) fn stale_ms(&self, id: Id, kind: Kind, is_lasting: bool) -> u64 {
         let window = match kind {
             Kind::Advice | Kind::Reverse => ADVICE_WINDOW,
+            _ if is_lasting => ADVICE_WINDOW,
             _ => self.rules.id_window,
         };
         id.time().0 / 1_000_000 + window.0.div_ceil(1_000_000) + 1
     }
 
     /// True if an id is too old to come as a request of a kind.
-    pub(super) fn is_stale(&self, id: Id, kind: Kind) -> bool {
-        self.time.0 / 1_000_000 >= self.stale_ms(id, kind)
+    pub(super) fn is_stale(&self, id: Id, kind: Kind, is_lasting: bool) -> bool {
+        self.time.0 / 1_000_000 >= self.stale_ms(id, kind, is_lasting)
     }
 
     /// Time moves on and things are forgotten.
@@ -72,7 +73,7 @@ impl Oracle {
         while let Some((at, account, id)) = self.forgettable.first().copied().filter(|(at, ..)| *at <= ms) {
             self.forgettable.remove(&(at, account, id));
             if let Some(spent) = self.spent.get(&(account, id)) {
-                let until = self.stale_ms(id, spent.kind);
+                let until = self.stale_ms(id, spent.kind, spent.lasting.is_some());
                 if until <= ms {
                     self.spent.remove(&(account, id));
                 } else {
@@ -265,7 +266,7 @@ impl Oracle {
     pub(super) fn kept_after_end(&self, handle: PartitionHandle, id: Id) -> Time {
         let retention = self.partitions[&handle].policy.retention();
         on_grid(self.time.plus(retention))
-            .max(Time::from_millis(self.stale_ms(id, Kind::Lock)))
+            .max(Time::from_millis(self.stale_ms(id, Kind::Lock, false)))
             .max(self.kept_after_change())
     }
 

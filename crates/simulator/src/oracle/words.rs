@@ -38,7 +38,16 @@ pub(crate) struct Spent {
     pub(crate) request: Option<Vec<Record>>,
     pub(crate) kind: Kind,
     pub(crate) is_tombstone: bool,
+    /// It is remembered for as long as an advice, with the lock that it was about.
+    pub(crate) lasting: Option<Id>,
     pub(crate) answer: Answer,
+}
+
+impl Spent {
+    /// Counted by the quota of advices, and kept as long as one.
+    pub(crate) fn is_advice(&self) -> bool {
+        self.lasting.is_some() || matches!(self.kind, Kind::Advice | Kind::Reverse)
+    }
 }
 
 /// The first answer, as far as repeats tell it again.
@@ -85,6 +94,8 @@ pub(crate) struct Ask {
     pub(crate) partition: PartitionHandle,
     pub(crate) seq: Seq,
     pub(crate) is_operator: bool,
+    /// The id is good for as long as an advice's.
+    pub(crate) is_lasting: bool,
 }
 
 /// What a request came to.
@@ -105,6 +116,8 @@ pub(crate) struct Outcome {
     pub(crate) made_lock: bool,
     /// Look-ups: the record that is shown.
     pub(crate) seq: Seq,
+    /// Look-ups of a lasting id: the lock that it was about.
+    pub(crate) about: Option<Id>,
 }
 
 impl Outcome {
@@ -120,6 +133,7 @@ impl Outcome {
             is_logged: true,
             made_lock: false,
             seq: Seq(0),
+            about: None,
         }
     }
 

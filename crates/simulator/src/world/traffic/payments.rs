@@ -103,7 +103,7 @@ impl Traffic<'_> {
             ..ChangeBody::default()
         };
         let id = self.id();
-        Record::new(kind, id, partition, Amount(amount), &body).with_flags(flags)
+        Record::new(kind, id, partition, Amount(amount), &body).with_flags(flags | super::lasting_by(id))
     }
 
     pub(super) fn capture_index(&mut self, kind: Kind) -> u16 {
