@@ -47,7 +47,7 @@ impl Desk {
         let _turn = self.in_flight.turn(intent.id).await;
         let was_sent = intent.mti.is_repeat();
         let known = intent.handle.and_then(|handle| self.originals.lock().find(handle));
-        let (mut work, mut step) = Work::begin(intent, &self.rules, known, self.now());
+        let (mut work, mut step) = Work::begin(intent, &self.rules, known);
         loop {
             match step {
                 Step::Done(outcome) => {
@@ -56,7 +56,7 @@ impl Desk {
                 }
                 Step::Send(request) => {
                     let reply = ask(&self.client, request, was_sent, deadline).await?;
-                    step = work.on_reply(&reply, self.now());
+                    step = work.on_reply(&reply);
                 }
             }
         }

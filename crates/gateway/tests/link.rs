@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Gateway, Limits, LinkConfig};
-use iso8583::payment::{Currency, Mark, Route, Rules, Scale, sent_at};
+use iso8583::payment::{Currency, IdKey, Mark, Route, Rules, Scale, sent_at};
 use iso8583::{Codec, Cut, Dialect, Draft, LengthHeader, Message, Mti, Profile};
 use server::Embedded;
 use surety_client::protocol::{ActorId, Caller, Id, PartitionHandle, Roles, TenantId, Time};
@@ -100,7 +100,7 @@ impl Front {
 fn rules(partition: PartitionHandle) -> Rules {
     Rules {
         dialect: Dialect::V1987,
-        id_key: [5; 32],
+        id_key: IdKey([5; 32]),
         currencies: vec![Currency { number: 840, scale: Scale { asset_decimals: 2, edge_decimals: 2 } }],
         routes: vec![Route { prefix: b"4".to_vec(), partitions: vec![partition] }],
         merchants: BTreeMap::new(),

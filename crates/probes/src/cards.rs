@@ -1,7 +1,7 @@
 //! What acquirers send: messages of ISO 8583, and streams of them.
 
 use iso8583::payment::{
-    Currency, Intent, Mark, Outcome, Refusal, Route, Rules, Scale, Step, Work, answer, refuse,
+    Currency, IdKey, Intent, Mark, Outcome, Refusal, Route, Rules, Scale, Step, Work, answer, refuse,
 };
 use iso8583::{Codec, Cut, Dialect, Draft, FrameError, LengthHeader, Message, Mti, Profile};
 use surety_protocol::{Amount, Code, End, PartitionHandle, Reply, Seq};
@@ -128,7 +128,7 @@ pub(crate) fn work(input: &[u8]) {
 
 fn drive(intent: &Intent, dialect: Dialect, replies: &[[u8; REPLY_BYTES]]) -> Outcome {
     let rules = rules(dialect);
-    let (mut work, mut step) = Work::begin(intent, &rules, None, money::START);
+    let (mut work, mut step) = Work::begin(intent, &rules, None);
     for given in (0..STEPS_MAX).map(|at| replies.get(at % replies.len().max(1))) {
         let record = match step {
             Step::Done(outcome) => return outcome,
@@ -136,7 +136,7 @@ fn drive(intent: &Intent, dialect: Dialect, replies: &[[u8; REPLY_BYTES]]) -> Ou
         };
         assert!(record.check().is_ok_and(|kind| record.is_well_formed(kind)), "{record:?}");
         let reply = reply(given.copied().unwrap_or_default());
-        step = work.on_reply(&Reply { id: record.id, ..reply }, money::START);
+        step = work.on_reply(&Reply { id: record.id, ..reply });
     }
     match step {
         Step::Done(outcome) => outcome,
@@ -166,7 +166,7 @@ fn rules(dialect: Dialect) -> Rules {
     };
     Rules {
         dialect,
-        id_key: [7; 32],
+        id_key: IdKey([7; 32]),
         currencies: vec![
             Currency { number: 840, scale: Scale { asset_decimals: 18, edge_decimals: 2 } },
             Currency { number: 999, scale: Scale { asset_decimals: 0, edge_decimals: 8 } },

@@ -2,7 +2,7 @@
 
 use surety_protocol::{Id, Time};
 
-use crate::{Class, Function, Mti};
+use crate::Mti;
 
 use super::calendar;
 
@@ -31,16 +31,6 @@ impl Keys {
     /// The class of a message and whether it asks or tells: the same for a repeat.
     pub(crate) const fn kind_of(mti: Mti) -> [u8; 2] {
         [mti.class as u8, mti.function as u8]
-    }
-
-    /// The class in them.
-    pub(crate) const fn is(&self, class: Class) -> bool {
-        self.kind[0] == class as u8
-    }
-
-    /// True if the message tells what has happened.
-    pub(crate) const fn tells(&self) -> bool {
-        self.kind[1] == Function::Advice as u8
     }
 
     /// The id of the message: its own time, and 74 bits of a keyed hash. None if field 7 is no date.
@@ -76,27 +66,30 @@ pub(crate) enum Part {
     Advice = 2,
     /// The so-manieth attempt at an increase.
     Increase = 3,
-    /// A lower total.
+    /// A lower total of a lock.
     Decrease = 4,
-    /// A capture taken back.
+    /// A capture of a lock taken back.
     Reverse = 5,
-    /// A part of a capture given back.
+    /// The so-manieth attempt at a part of a capture given back.
     Refund = 6,
     /// A look-up; its id is for matching alone.
     Lookup = 7,
-    /// A release, whose effect is the same however often it is asked for.
+    /// A lock given back.
     Release = 8,
+    /// The so-manieth attempt at taking an increase back.
+    Lower = 9,
+    /// Spent to remember that a reversal named its original by a wrong type.
+    Mistaken = 10,
 }
 
-/// The id of a part of the work for the message with this id; the first lock has the message's own.
-pub(crate) fn part(key: &[u8; 32], message: Id, part: Part, number: u8, at: Time) -> Id {
+/// The id of a part of the work for the message with this id, of the message's own time. The number tells parts of a kind apart: it
+/// is that of a place or an attempt, or the id of the lock that it is about. The first lock has the message's own id.
+pub(crate) fn part(key: &[u8; 32], message: Id, part: Part, number: u128) -> Id {
     if part == Part::Lock && number == 0 {
         return message;
     }
-    Id::from_parts(
-        at,
-        hash(key, b"part   ", &[&message.0.to_be_bytes(), &[part as u8, number], &at.0.to_be_bytes()]),
-    )
+    let pieces: [&[u8]; 3] = [&message.0.to_be_bytes(), &[part as u8], &number.to_be_bytes()];
+    Id::from_parts(message.time(), hash(key, b"part   ", &pieces))
 }
 
 /// Pieces of fixed lengths, so that no two inputs look the same.
@@ -146,7 +139,7 @@ mod tests {
     #[test]
     fn parts_have_ids_of_their_own() {
         let message = keys().id(&KEY, NOW).unwrap();
-        let id = |part, number| super::part(&KEY, message, part, number, NOW);
+        let id = |part, number| super::part(&KEY, message, part, number);
         assert_eq!(id(Part::Lock, 0), message);
         let ids = [id(Part::Lock, 1), id(Part::Lock, 2), id(Part::Advice, 0), id(Part::Reverse, 0), message];
         for (at, one) in ids.iter().enumerate() {

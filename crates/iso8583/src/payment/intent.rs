@@ -81,10 +81,64 @@ pub enum Network {
 /// A message that another one names in its field 90.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Original {
+    /// What it was, as far as the field says it.
+    pub named: Named,
+    /// Its id, had it been each of [`Named::ALL`]: all else in the field may be right where the type is not.
+    ids: [Id; 4],
+}
+
+/// What a message was that can be completed or taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// 0100, also one that raised a lock.
+    Authorization,
+    /// 0120.
+    StandIn,
+    /// 0200.
+    Sale,
+    /// 0220.
+    Completion,
+}
+
+impl Named {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Authorization, Self::StandIn, Self::Sale, Self::Completion];
+
+    /// What a message of a type was.
+    const fn of(mti: Mti) -> Option<Self> {
+        Some(match (mti.class, mti.function) {
+            (Class::Authorization, Function::Request) => Self::Authorization,
+            (Class::Authorization, Function::Advice) => Self::StandIn,
+            (Class::Financial, Function::Request) => Self::Sale,
+            (Class::Financial, Function::Advice) => Self::Completion,
+            _ => return None,
+        })
+    }
+
+    /// The class and function of its type, as ids are made of them.
+    const fn kind(self) -> [u8; 2] {
+        let (class, function) = match self {
+            Self::Authorization => (Class::Authorization, Function::Request),
+            Self::StandIn => (Class::Authorization, Function::Advice),
+            Self::Sale => (Class::Financial, Function::Request),
+            Self::Completion => (Class::Financial, Function::Advice),
+        };
+        [class as u8, function as u8]
+    }
+}
+
+impl Original {
     /// Its id.
-    pub id: Id,
-    /// Its keys.
-    pub keys: Keys,
+    #[must_use]
+    pub const fn id(&self) -> Id {
+        self.ids[self.named as usize]
+    }
+
+    /// The same, had it been something else.
+    #[must_use]
+    pub const fn were_it(self, named: Named) -> Self {
+        Self { named, ..self }
+    }
 }
 
 /// A field that may be missing, and one that must not.
@@ -212,13 +266,13 @@ impl Fields<'_, '_> {
     }
 
     fn id(&self) -> Result<Id, Refusal> {
-        self.keys()?.id(&self.rules.id_key, self.now).ok_or(Refusal::Format(7))
+        self.keys()?.id(&self.rules.id_key.0, self.now).ok_or(Refusal::Format(7))
     }
 
     fn handle(&self) -> Result<Option<Handle>, Refusal> {
         let Some(reference) = self.message.exactly(37) else { return Ok(None) };
         let keys = self.keys()?;
-        Ok(Some(Handle::new(&self.rules.id_key, keys.acquirer, keys.terminal, reference)))
+        Ok(Some(Handle::new(&self.rules.id_key.0, keys.acquirer, keys.terminal, reference)))
     }
 
     fn check_dates(&self) -> Result<(), Refusal> {
@@ -286,8 +340,10 @@ impl Fields<'_, '_> {
             sent: piece(10, 10)?.try_into().map_err(|_| wrong)?,
             kind: Keys::kind_of(mti),
         };
-        let id = keys.id(&self.rules.id_key, self.now).ok_or(wrong)?;
-        Ok(Some(Original { id, keys }))
+        let named = Named::of(mti).ok_or(wrong)?;
+        let id = |named: Named| Keys { kind: named.kind(), ..keys }.id(&self.rules.id_key.0, self.now);
+        let [Some(a), Some(b), Some(c), Some(d)] = Named::ALL.map(id) else { return Err(wrong) };
+        Ok(Some(Original { named, ids: [a, b, c, d] }))
     }
 
     /// Field 95 tells what is to stay (field 4 of the 1993 edition, beside the original amount in field 30).
@@ -312,7 +368,12 @@ impl Fields<'_, '_> {
         if stays > amount {
             return Err(Refusal::OriginalAmount);
         }
-        Ok(Intent { ask: Ask::Reverse { stays }, amount, original: self.original()?, ..intent })
+        let original = self.original()?;
+        // A completion may have gone where its reference led, which its own card or field 90 need not tell.
+        if original.is_some_and(|original| original.named == Named::Completion) {
+            self.must_have(&[37])?;
+        }
+        Ok(Intent { ask: Ask::Reverse { stays }, amount, original, ..intent })
     }
 
     fn network(&self) -> Result<Intent, Refusal> {

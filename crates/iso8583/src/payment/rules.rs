@@ -15,8 +15,8 @@ pub const ROUTE_MAX: usize = 4;
 pub struct Rules {
     /// Which edition it speaks.
     pub dialect: Dialect,
-    /// The secret that ids are made with. The same for as long as repeats may come.
-    pub id_key: [u8; 32],
+    /// The secret that ids are made with.
+    pub id_key: IdKey,
     /// The currencies that are taken, each being an asset at a scale.
     pub currencies: Vec<Currency>,
     /// Where cards and tokens lead, by the first digits of field 2.
@@ -27,6 +27,16 @@ pub struct Rules {
     pub partial: Mark,
     /// Says that a 0100 raises the lock that its field 37 names.
     pub increase: Mark,
+}
+
+/// The secret that ids are made with: the same for as long as repeats and reversals may come. Never printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct IdKey(pub [u8; 32]);
+
+impl core::fmt::Debug for IdKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("IdKey")
+    }
 }
 
 /// A currency code (field 49), and what it is worth.

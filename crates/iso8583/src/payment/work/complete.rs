@@ -8,7 +8,7 @@ impl Work {
         if self.count == 0 {
             return self.refused(Refusal::OriginalUnknown);
         }
-        let lock = self.place().lock;
+        let lock = self.place.lock;
         self.look_up(Stage::Find, lock, Flags(0))
     }
 
@@ -17,23 +17,19 @@ impl Work {
         if code.class() == CodeClass::Admission && code != Code::NotFound {
             return self.done(code);
         }
-        if !matches!(
-            reply.end(),
-            End::Live | End::Final | End::Released | End::Expired | End::Settled | End::Exposed
-        ) {
+        if !is_made(reply) {
             // Not here: it was declined, or never asked for.
             if self.go_on() {
                 return self.begin_completion();
             }
-            self.at = 0;
+            self.go_to(0);
             return self.advise(self.intent.amount, Flags::FINAL);
         }
         if reply.end() != End::Exposed {
             return self.advise(self.intent.amount, Flags::FINAL);
         }
         // Told before, by the advice that made the lock under its message's id: only what is more is news.
-        let message = self.place().lock;
-        let advice = part(&self.key, message, Part::Advice, 0, message.time());
+        let advice = part(&self.key, self.place.lock, Part::Advice, 0);
         if advice == self.part(Part::Advice, 0) {
             // It was this very message.
             return self.advise(self.intent.amount, Flags::FINAL);
@@ -42,10 +38,33 @@ impl Work {
     }
 
     pub(super) fn on_find_advice(&mut self, captured: Amount, reply: &Reply) -> Step {
-        let exposed = if reply.code().is_success() { reply.extra.0 } else { 0 };
-        let told = captured.0.saturating_add(exposed);
+        let code = reply.code();
+        if code.class() == CodeClass::Admission && code != Code::NotFound {
+            return self.done(code);
+        }
+        if code == Code::NotFound {
+            let own = self.part(Part::Advice, 0);
+            return self.look_up(Stage::FindOwn { captured }, own, Flags(0));
+        }
+        self.advise_more(captured.0.saturating_add(reply.extra.0))
+    }
+
+    /// A completion that nothing came before has made the lock: this one, or another.
+    pub(super) fn on_find_own(&mut self, captured: Amount, reply: &Reply) -> Step {
+        let code = reply.code();
+        if code.class() == CodeClass::Admission && code != Code::NotFound {
+            return self.done(code);
+        }
+        if !code.is_success() {
+            return self.advise_more(captured.0);
+        }
+        let told = Outcome::of(Code::Approved).at(self.place).of_amount(self.intent.amount);
+        Step::Done(Outcome { exposure: reply.extra, ..told })
+    }
+
+    fn advise_more(&mut self, told: u128) -> Step {
         match self.intent.amount.0.saturating_sub(told) {
-            0 => Step::Done(Outcome::of(Code::Approved).at(self.place()).of_amount(self.intent.amount)),
+            0 => Step::Done(Outcome::of(Code::Approved).at(self.place).of_amount(self.intent.amount)),
             more => self.advise(Amount(more), Flags::FINAL),
         }
     }

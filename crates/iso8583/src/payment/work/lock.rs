@@ -20,47 +20,63 @@ impl Work {
             ..LockBody::default()
         };
         let flags = if matches!(intent.ask, Ask::Sale { .. }) { Flags::SALE } else { Flags(0) };
-        let (lock, amount) = (self.place().lock, intent.amount);
-        match self.send(Stage::Lock, Kind::Lock, lock, amount, &body) {
-            Step::Send(record) => Step::Send(record.with_flags(flags)),
-            done @ Step::Done(_) => done,
-        }
+        let (lock, amount) = (self.place.lock, intent.amount);
+        Step::Send(self.send(Stage::Lock, Kind::Lock, lock, amount, &body).with_flags(flags))
     }
 
     pub(super) fn on_lock(&mut self, reply: &Reply) -> Step {
         let code = reply.code();
         if code.is_success() {
-            return Step::Done(Outcome::of(code).at(self.place()).of_amount(reply.approved));
+            return Step::Done(Outcome::of(code).at(self.place).of_amount(reply.approved));
         }
-        let declined = *self.declined.get_or_insert(code);
-        if may_lead_elsewhere(code) && self.go_on() {
+        if self.intent.ask == Ask::StandIn && code == Code::IdConflict {
+            return self.find_told();
+        }
+        let first = *self.declined.get_or_insert(code);
+        // A decline that is forgotten is stale; then the lock may stand where the route led next.
+        if (may_lead_elsewhere(code) || code == Code::StaleId) && self.go_on() {
             return self.lock();
         }
-        if self.intent.ask != Ask::StandIn || !becomes_advice(code) {
-            return self.done(declined);
+        if self.intent.ask == Ask::StandIn && becomes_advice(code) {
+            // Where the lock was to be first: whatever comes later looks there.
+            self.go_to(0);
+            return self.advise(self.intent.amount, Flags(0));
         }
-        // Where the lock was to be first: whatever comes later looks there.
-        self.at = 0;
-        self.advise(self.intent.amount, Flags(0))
+        // A decline is final. Where one place could not say, there is none yet.
+        self.done(if is_not_now(code) { code } else { first })
+    }
+
+    /// The lock is there, and not by this request: this message was told before, or its completion came first.
+    fn find_told(&mut self) -> Step {
+        self.go_to(0);
+        let advice = self.part(Part::Advice, 0);
+        self.look_up(Stage::FindTold, advice, Flags(0))
+    }
+
+    pub(super) fn on_find_told(&mut self, reply: &Reply) -> Step {
+        let code = reply.code();
+        if is_not_now(code) {
+            return self.done(code);
+        }
+        let exposure = if code.is_success() { reply.extra } else { Amount::ZERO };
+        let told = Outcome::of(Code::Approved).at(self.place).of_amount(self.intent.amount);
+        Step::Done(Outcome { exposure, is_unmatched: !code.is_success(), ..told })
     }
 
     /// Tells what cannot be declined.
     pub(super) fn advise(&mut self, amount: Amount, flags: Flags) -> Step {
         let id = self.part(Part::Advice, 0);
-        match self.change(Stage::Advice, Kind::Advice, id, amount, 0) {
-            Step::Send(record) => Step::Send(record.with_flags(flags)),
-            done @ Step::Done(_) => done,
-        }
+        Step::Send(self.change(Stage::Advice, Kind::Advice, id, amount, 0).with_flags(flags))
     }
 
     pub(super) fn on_advice(&mut self, reply: &Reply) -> Step {
         let outcome = match reply.code() {
-            // A repeat that would tell another amount: what the first has told stands.
+            // A repeat that would tell another amount, or one that was taken back before it came: what was first stands.
             Code::IdConflict => Outcome { is_unmatched: true, ..Outcome::of(Code::Approved) },
             code if code.is_success() => Outcome { exposure: reply.extra, ..Outcome::of(code) },
             code => Outcome::of(code),
         };
-        Step::Done(outcome.at(self.place()).of_amount(self.intent.amount))
+        Step::Done(outcome.at(self.place).of_amount(self.intent.amount))
     }
 }
 
@@ -78,17 +94,12 @@ const fn may_lead_elsewhere(code: Code) -> bool {
     )
 }
 
-/// True if a stand-in's payment is told as an advice instead: it was declined, it comes too late to be locked, it was told
-/// as an advice before, or locks are stopped.
+/// True if a stand-in's payment is told as an advice instead: it was declined, it comes too late to be locked, or locks are
+/// stopped.
 const fn becomes_advice(code: Code) -> bool {
     may_lead_elsewhere(code)
         || matches!(
             code,
-            Code::AlreadyReleased
-                | Code::Burned
-                | Code::StaleId
-                | Code::IdConflict
-                | Code::StorageLow
-                | Code::ChainStale
+            Code::AlreadyReleased | Code::Burned | Code::StaleId | Code::StorageLow | Code::ChainStale
         )
 }

@@ -3,125 +3,160 @@
 use super::*;
 
 impl Work {
-    pub(super) fn begin_reversal(&mut self, now: Time) -> Step {
-        if self.count == 0 {
-            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
-        }
-        if self.is_reversed_completion() {
-            return self.find_capture();
-        }
-        match (self.stays(), self.is_sale()) {
-            (Amount::ZERO, _) => self.release(now),
-            (_, true) => self.refund(0),
-            (stays, false) => self.decrease(stays),
+    pub(super) fn begin_reversal(&mut self) -> Step {
+        match self.named() {
+            Some(Named::Completion) => self.search(),
+            _ if self.count == 0 => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+            _ => self.find_lock(),
         }
     }
 
-    fn stays(&self) -> Amount {
+    /// What the original was; none in the 1993 edition, where only the payment is named.
+    pub(super) fn named(&self) -> Option<Named> {
+        self.intent.original.map(|original| original.named)
+    }
+
+    /// What is to stay.
+    pub(super) fn stays(&self) -> Amount {
         match self.intent.ask {
             Ask::Reverse { stays } => stays,
             _ => Amount::ZERO,
         }
     }
 
-    fn is_sale(&self) -> bool {
-        self.intent.original.is_some_and(|original| original.keys.is(Class::Financial))
+    /// True if field 4 says what was told before, in the currency's minor units.
+    pub(super) fn is_told(&self, told: u128) -> bool {
+        let scale = self.intent.scale;
+        // Where a base unit is more than a minor unit, the one was rounded up and the other down.
+        let off = u128::from(scale.edge_decimals > scale.asset_decimals);
+        self.intent.amount.0.abs_diff(told) <= off
     }
 
-    /// True if the original may have captured without a completion: a sale, or a stand-in's payment.
-    fn may_have_captured(&self) -> bool {
-        self.is_sale() || self.intent.original.is_some_and(|original| original.keys.tells())
+    /// Is there a lock, and where?
+    fn find_lock(&mut self) -> Step {
+        let lock = self.place.lock;
+        self.look_up(Stage::FindLock, lock, Flags(0))
     }
 
-    /// Whatever is held goes back, and a lock that has not come yet is never made. Its effect is the same however often
-    /// it is asked for, so that its id is of today: a notice may come days later.
-    fn release(&mut self, now: Time) -> Step {
-        let id = part(&self.key, self.intent.id, Part::Release, self.place_number(), now);
-        self.change(Stage::Release, Kind::Release, id, Amount::ZERO, ALL_CAPTURES)
+    pub(super) fn on_find_lock(&mut self, reply: &Reply) -> Step {
+        let (code, end) = (reply.code(), reply.end());
+        if code.class() == CodeClass::Admission && code != Code::NotFound {
+            return self.reversed(Verdict::Code(code));
+        }
+        if is_made(reply) {
+            self.is_found = true;
+            return self.take_back_lock(reply);
+        }
+        if end == End::Declined {
+            self.declined = Some(code);
+        }
+        if self.go_on() {
+            return self.find_lock();
+        }
+        match (self.declined, self.named()) {
+            // A stand-in's payment is told where it is declined.
+            (None, _) | (_, Some(Named::StandIn)) => self.search(),
+            _ if self.stays() > Amount::ZERO => self.reversed(Verdict::Code(Code::NotOpen)),
+            _ => self.reversed(Verdict::Code(Code::Approved)),
+        }
     }
 
-    pub(super) fn on_release(&mut self, reply: &Reply, now: Time) -> Step {
-        let code = reply.code();
+    fn take_back_lock(&mut self, state: &Reply) -> Step {
+        match (state.end(), self.named()) {
+            _ if self.stays() == Amount::ZERO => self.release(),
+            (end, Some(Named::Sale)) if is_captured(end) => self.take_back(0, Some(state.approved.0)),
+            // What of it became exposure is not in the capture.
+            (End::Exposed, Some(Named::StandIn)) => self.take_back(0, None),
+            // Also of one that has ended since: a repeat of what was done before is answered the same.
+            _ => {
+                let (id, stays) = (self.part(Part::Decrease, self.place.lock.0), self.stays());
+                Step::Send(self.change(Stage::Decrease, Kind::Decrease, id, stays, ALL_CAPTURES))
+            }
+        }
+    }
+
+    /// Whatever is held goes back, and a lock that has not come yet is never made.
+    pub(super) fn release(&mut self) -> Step {
+        let id = self.released(self.place);
+        Step::Send(self.change(Stage::Release, Kind::Release, id, Amount::ZERO, ALL_CAPTURES))
+    }
+
+    /// The id of the release of a lock.
+    pub(super) fn released(&self, place: Place) -> Id {
+        self.part(Part::Release, place.lock.0)
+    }
+
+    pub(super) fn on_release(&mut self, reply: &Reply) -> Step {
+        let (code, end) = (reply.code(), reply.end());
         if code.class() == CodeClass::Admission || code == Code::GuaranteeCalled {
             return self.reversed(Verdict::Code(code));
         }
-        let has_captured = matches!(reply.end(), End::Final | End::Settled | End::Exposed);
-        if has_captured && self.may_have_captured() {
-            return self.reverse(0);
+        match (end, self.named()) {
+            // Another place can get the lock only where this one has declined it, or can take it no more.
+            (End::Declined | End::None, _) if self.go_on() => self.release(),
+            (End::Declined | End::None | End::Tombstone, _) => self.spend(0),
+            (_, Some(Named::Sale)) if is_captured(end) => self.reverse(0),
+            (End::Exposed, Some(Named::StandIn)) => self.reverse(0),
+            // Of a payment without any other name: all that it has come to.
+            (_, None) if is_captured(end) || reply.approved == Amount::ZERO => {
+                let lock = self.place.lock;
+                self.look_up(Stage::Count, lock, Flags(0))
+            }
+            // An authorization that was completed: it is the completion that has to be taken back.
+            _ if is_captured(end) && reply.approved == Amount::ZERO => {
+                self.reversed(Verdict::Code(Code::NotOpen))
+            }
+            _ => self.reversed(Verdict::Code(Code::Approved)),
         }
-        // Another place can hold the lock only where this one has declined it, or has forgotten that it did.
-        let is_elsewhere = matches!(reply.end(), End::Declined | End::None);
-        if is_elsewhere && self.go_on() {
-            self.release(now)
+    }
+
+    /// How often was the payment captured? Which of several captures is meant, nothing tells.
+    pub(super) fn on_count(&mut self, reply: &Reply) -> Step {
+        match (reply.code(), reply.capture) {
+            (code, _) if is_not_now(code) => self.reversed(Verdict::Code(code)),
+            _ if !is_made(reply) => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+            (_, 0) => self.reversed(Verdict::Code(Code::Approved)),
+            (_, 1) => self.take_back(0, Some(reply.approved.0)),
+            _ => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+        }
+    }
+
+    /// Takes back a capture, all of it or a part. `told` is what was told when it was made.
+    pub(super) fn take_back(&mut self, capture: u16, told: Option<u128>) -> Step {
+        if self.stays() == Amount::ZERO {
+            self.reverse(capture)
         } else {
-            self.reversed(Verdict::Code(Code::Approved))
+            self.begin_guarded(Guarded::Refund { capture, told })
         }
     }
 
     fn reverse(&mut self, capture: u16) -> Step {
-        let id = self.part(Part::Reverse, self.place_number());
-        self.change(Stage::Reverse, Kind::Reverse, id, Amount::ZERO, capture)
+        let id = self.part(Part::Reverse, self.place.lock.0);
+        Step::Send(self.change(Stage::Reverse { capture }, Kind::Reverse, id, Amount::ZERO, capture))
     }
 
-    pub(super) fn on_reverse(&self, reply: &Reply) -> Step {
-        self.reversed(Verdict::Code(reply.code()))
-    }
-
-    /// Which capture the completion has made; one that has not come yet will capture nothing.
-    fn find_capture(&mut self) -> Step {
-        let Some(original) = self.intent.original else {
-            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
-        };
-        let advice = part(&self.key, original.id, Part::Advice, 0, original.id.time());
-        self.look_up(Stage::FindCapture, advice, Flags::BURN)
-    }
-
-    pub(super) fn on_find_capture(&mut self, reply: &Reply) -> Step {
+    pub(super) fn on_reverse(&mut self, capture: u16, reply: &Reply) -> Step {
         match reply.code() {
-            // Burned now or before: it never will be executed.
-            Code::NotFound if reply.seq.0 > 0 => self.reversed(Verdict::Code(Code::Approved)),
-            Code::Burned => self.reversed(Verdict::Code(Code::Approved)),
-            Code::NotFound => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
-            code if !code.is_success() => self.reversed(Verdict::Code(code)),
-            // All of it became exposure: there is nothing to give back.
-            _ if reply.capture == ALL_CAPTURES => self.reversed(Verdict::Code(Code::UnknownCapture)),
-            _ if self.stays() == Amount::ZERO => self.reverse(reply.capture),
-            _ => self.refund(reply.capture),
-        }
-    }
-
-    fn refund(&mut self, capture: u16) -> Step {
-        let back = Amount(self.intent.amount.0.saturating_sub(self.stays().0));
-        if back == Amount::ZERO {
-            return self.reversed(Verdict::Code(Code::Approved));
-        }
-        let id = self.part(Part::Refund, self.place_number());
-        self.change(Stage::Refund, Kind::Refund, id, back, capture)
-    }
-
-    pub(super) fn on_refund(&mut self, reply: &Reply) -> Step {
-        match reply.code() {
-            Code::UnknownLock if self.go_on() => self.refund(0),
+            // A part was given back before: now the rest.
+            Code::UseRefund => self.begin_guarded(Guarded::Refund { capture, told: None }),
             code => self.reversed(Verdict::Code(code)),
         }
     }
 
-    fn decrease(&mut self, stays: Amount) -> Step {
-        let id = self.part(Part::Decrease, self.place_number());
-        self.change(Stage::Decrease, Kind::Decrease, id, stays, ALL_CAPTURES)
-    }
-
     pub(super) fn on_decrease(&mut self, reply: &Reply) -> Step {
         match reply.code() {
-            Code::UnknownLock | Code::NotOpen if self.go_on() => self.decrease(self.stays()),
             Code::OverLimit => self.reversed(Verdict::Refused(Refusal::OriginalAmount)),
+            Code::NotOpen if self.named().is_none() && is_captured(reply.end()) => {
+                let lock = self.place.lock;
+                self.look_up(Stage::Count, lock, Flags(0))
+            }
             code => self.reversed(Verdict::Code(code)),
         }
     }
 
     /// A notice of a reversal is taken whatever became of it, unless it was not understood by the engine at all or has to
     /// come again.
-    fn reversed(&self, verdict: Verdict) -> Step {
+    pub(super) fn reversed(&self, verdict: Verdict) -> Step {
         let is_final = match verdict {
             Verdict::Refused(_) => true,
             Verdict::Code(code) => code.class() == CodeClass::Decline || code == Code::StaleId,
@@ -135,6 +170,6 @@ impl Work {
             }
             _ => Outcome { verdict, ..Outcome::of(Code::None) },
         };
-        Step::Done(if self.count > 0 { outcome.at(self.place()) } else { outcome })
+        Step::Done(if self.is_found { outcome.at(self.place) } else { outcome })
     }
 }

@@ -1,0 +1,186 @@
+//! Looking for the original of a reversal that is no lock where one would be: a completion, an increase, or a message that has
+//! not come yet. What has not come is spent, so that it never will be executed.
+
+use super::*;
+
+/// What an original may have been, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Suspect {
+    what: What,
+    /// Its partition, and the id that is looked up there.
+    place: Place,
+}
+
+/// What is looked for under an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    /// Something else than field 90 calls it, with the same numbers: another message, which nobody has asked to take back.
+    Another,
+    /// This reversal's own mark that it named its original by a wrong type.
+    Mistaken,
+    /// This reversal's own release of a lock that had not come.
+    Released,
+    /// The advice that a completion sends.
+    Completion,
+    /// The advice of a stand-in whose lock was not made.
+    Told,
+    /// The so-manieth attempt at an increase.
+    Increase(u8),
+}
+
+impl Work {
+    /// Looks for the original in all places, and only if none has it spends its ids in all.
+    pub(super) fn search(&mut self) -> Step {
+        self.suspects = self.list();
+        if self.suspects.is_empty() {
+            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
+        }
+        self.look_at(0, false)
+    }
+
+    /// What field 90 calls it comes first.
+    fn list(&self) -> Vec<Suspect> {
+        let mut list = Vec::new();
+        let Some(original) = self.intent.original else { return list };
+        let mark = self.part(Part::Mistaken, 0);
+        let marks = self.everywhere().take(1).map(|partition| Place { partition, lock: mark });
+        list.extend(marks.map(|place| Suspect { what: What::Mistaken, place }));
+        if original.named != Named::Completion {
+            let released = |place: &Place| Place { lock: self.released(*place), ..*place };
+            let places = self.places[..self.count].iter().map(released);
+            list.extend(places.map(|place| Suspect { what: What::Released, place }));
+        }
+        let mut add = |what, named: Named, part_of: Part| {
+            let message = original.were_it(named).id();
+            let id = part(&self.key, message, part_of, 0);
+            list.extend(
+                self.everywhere().map(|partition| Suspect { what, place: Place { partition, lock: id } }),
+            );
+        };
+        match original.named {
+            Named::Authorization => add(What::Increase(0), Named::Authorization, Part::Increase),
+            Named::StandIn => add(What::Told, Named::StandIn, Part::Advice),
+            Named::Sale => {}
+            Named::Completion => add(What::Completion, Named::Completion, Part::Advice),
+        }
+        for named in Named::ALL.into_iter().filter(|named| *named != original.named) {
+            let part_of = if named == Named::Completion { Part::Advice } else { Part::Lock };
+            add(What::Another, named, part_of);
+        }
+        list
+    }
+
+    /// Every partition where the payment may be.
+    fn everywhere(&self) -> impl Iterator<Item = PartitionHandle> + use<> {
+        let known = self.known.map(|known| known.partition);
+        let route = self.intent.partitions;
+        let others = (0..route.as_slice().len()).map(move |at| route.as_slice()[at]);
+        known.into_iter().chain(others.filter(move |partition| Some(*partition) != known))
+    }
+
+    fn look_at(&mut self, nth: usize, burn: bool) -> Step {
+        let flags = if burn { Flags::BURN | Flags::LASTING } else { Flags(0) };
+        self.place = self.suspects[nth].place;
+        let id = self.place.lock;
+        self.look_up(Stage::Search { nth, burn }, id, flags)
+    }
+
+    pub(super) fn on_search(&mut self, nth: usize, burn: bool, reply: &Reply) -> Step {
+        let (code, suspect) = (reply.code(), self.suspects[nth]);
+        match suspect.what {
+            _ if code.class() == CodeClass::Admission && code != Code::NotFound => {
+                self.reversed(Verdict::Code(code))
+            }
+            What::Mistaken if burn => self.leave(),
+            What::Mistaken if code == Code::Burned => {
+                self.is_mistaken = true;
+                self.look_further(nth, burn)
+            }
+            _ if code == Code::NotFound && burn && reply.seq.0 == 0 => {
+                // Nobody can tell any more.
+                self.reversed(Verdict::Refused(Refusal::OriginalUnknown))
+            }
+            // Spent by this reversal, when it came first: what else it was to spend then is spent by now.
+            _ if code == Code::Burned && !burn && suspect.what != What::Another => self.spend(0),
+            _ if code == Code::NotFound || code == Code::Burned => self.look_further(nth, burn),
+            // A repeat is answered as before, whatever has come since.
+            What::Released => self.spend(0),
+            What::Another if code.is_success() => {
+                self.is_mistaken = true;
+                self.look_further(nth, burn)
+            }
+            What::Another | What::Mistaken => self.look_further(nth, burn),
+            What::Increase(attempt) if code == Code::VersionConflict => {
+                let lock = self.part_of_original(Part::Increase, u128::from(attempt) + 1);
+                let place = Place { lock, ..suspect.place };
+                self.suspects[nth] = Suspect { what: What::Increase(attempt + 1), place };
+                self.look_at(nth, burn)
+            }
+            // It was declined: there is nothing to take back.
+            _ if !code.is_success() => self.reversed(Verdict::Code(Code::Approved)),
+            // What was told could not be covered, or it would have been found.
+            What::Told => self.reversed(Verdict::Code(Code::Approved)),
+            What::Completion => {
+                // All of it became exposure: there is nothing to give back.
+                if reply.capture == ALL_CAPTURES || reply.remaining == Amount::ZERO {
+                    return self.reversed(Verdict::Code(Code::UnknownCapture));
+                }
+                self.find(Place { lock: Id(reply.remaining.0), ..suspect.place });
+                self.take_back(reply.capture, Some(reply.approved.0.saturating_add(reply.extra.0)))
+            }
+            What::Increase(_) => {
+                if self.stays() > Amount::ZERO && !self.is_told(reply.approved.0) {
+                    return self.reversed(Verdict::Refused(Refusal::OriginalAmount));
+                }
+                let by = reply.approved.0.saturating_sub(self.stays().0);
+                self.find(Place { lock: Id(reply.remaining.0), ..suspect.place });
+                self.begin_guarded(Guarded::Lower { by })
+            }
+        }
+    }
+
+    fn find(&mut self, place: Place) {
+        self.is_found = true;
+        self.settle_on(place);
+    }
+
+    fn part_of_original(&self, what: Part, number: u128) -> Id {
+        let message = self.intent.original.map_or(self.intent.id, |original| original.id());
+        part(&self.key, message, what, number)
+    }
+
+    fn look_further(&mut self, nth: usize, burn: bool) -> Step {
+        if !burn && nth + 1 < self.suspects.len() {
+            return self.look_at(nth + 1, false);
+        }
+        // Of a part nothing can be spent: the rest of it is to be executed.
+        if self.stays() > Amount::ZERO {
+            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
+        }
+        match (burn, self.is_mistaken) {
+            (true, _) => self.spend(nth + 1),
+            (false, true) => self.look_at(0, true),
+            (false, false) => self.leave(),
+        }
+    }
+
+    /// Nothing has it. A release leaves a tombstone where its lock would be first.
+    fn leave(&mut self) -> Step {
+        if self.named() == Some(Named::Completion) {
+            return self.spend(0);
+        }
+        self.go_to(0);
+        self.release()
+    }
+
+    /// Spends the ids, from the so-manieth on, under which the original may still come.
+    pub(super) fn spend(&mut self, from: usize) -> Step {
+        let may_come =
+            |at: &usize| matches!(self.suspects[*at].what, What::Completion | What::Told | What::Increase(_));
+        match (from..self.suspects.len()).find(may_come) {
+            Some(at) => self.look_at(at, true),
+            None if self.is_mistaken => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+            None => self.reversed(Verdict::Code(Code::Approved)),
+        }
+    }
+}
