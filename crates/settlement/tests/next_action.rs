@@ -26,7 +26,9 @@ const POLICY: Policy = Policy {
         value_max: 1_000,
         records_max: 100,
         cheap_age: Time::from_secs(60),
+        retry_after: Time::from_secs(60),
     },
+    data: DataPolicy::NONE,
 };
 
 /// A log of so many sealed batches, and a view of a chain that has none of them.
@@ -298,4 +300,49 @@ fn every_entry_survives_and_damage_is_refused() {
         longer[0] = 2;
         assert_eq!(Entry::from_bytes(&longer), Err(EntryError::Version(2)));
     }
+}
+
+#[test]
+fn what_was_refused_is_sealed_anew_later_and_later() {
+    let mut bench = Bench::new(1);
+    let sealed = bench.log.sealed(1).unwrap().clone();
+    bench.view.pile = Pile { records: 1, is_urgent: true, ..Pile::default() };
+    let mut at = START;
+    for minutes in [1, 2, 4, 8, 16, 32, 64, 64] {
+        bench.log.append(Entry::Dropped { from: 1 }).unwrap();
+        let due = at.plus(Time::from_secs(60 * minutes));
+        bench.view.now = Time(due.0 - 1);
+        assert_eq!(next_action(&bench.log, &bench.view, &POLICY).action, Action::Wait, "{minutes}");
+        bench.view.now = due;
+        let action = next_action(&bench.log, &bench.view, &POLICY).action;
+        assert_eq!(action, Action::Seal { credit_max: 5_000 }, "{minutes}");
+        at = due;
+        bench.log.append(Entry::Sealed { sealed: Box::new(sealed.clone()), at }).unwrap();
+    }
+    // Once the number is final, the next is sealed at once.
+    bench.log.append(Entry::Final { seq: 1, block: 90, nonce: 7 }).unwrap();
+    bench.log.append(Entry::Booked { seq: 1 }).unwrap();
+    bench.view.latest = bench.head(1);
+    bench.view.finalized = bench.head(1);
+    assert_eq!(next_action(&bench.log, &bench.view, &POLICY).action, Action::Seal { credit_max: 5_000 });
+}
+
+#[test]
+fn data_that_is_published_is_paid_for() {
+    let bench = Bench::new(1);
+    let bytes = bench.log.sealed(1).unwrap().data.len();
+    let signs = |policy: &Policy, balance: u128| {
+        let view = View { balance, ..bench.view.clone() };
+        matches!(next_action(&bench.log, &view, policy).action, Action::Sign { .. })
+    };
+    let Action::Sign { fees, .. } = next_action(&bench.log, &bench.view, &POLICY).action else { panic!() };
+    let plain = fees.cap * POLICY.fees.gas;
+    assert!(signs(&POLICY, plain) && !signs(&POLICY, plain - 1));
+    let data = DataPolicy { bytes_max: bytes, gas_per_byte: 40 };
+    let published = Policy { data, ..POLICY };
+    let whole = fees.cap * (POLICY.fees.gas + 40 * bytes as u128);
+    assert!(signs(&published, whole) && !signs(&published, whole - 1));
+    // What is too long is not published.
+    let too_long = Policy { data: DataPolicy { bytes_max: bytes - 1, ..data }, ..POLICY };
+    assert!(signs(&too_long, plain));
 }

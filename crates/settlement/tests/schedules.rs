@@ -10,7 +10,8 @@ use std::env;
 
 use chain::{Chain, Rules};
 use settlement::life::{
-    Action, Attempt, Entry, FeePolicy, FlushPolicy, Halt, Log, Pile, Policy, Purpose, Refusal, next_action,
+    Action, Attempt, DataPolicy, Entry, FeePolicy, FlushPolicy, Halt, Log, Pile, Policy, Purpose, Refusal,
+    next_action,
 };
 use settlement::{Domain, NettingConfig, Sealer, keccak};
 use surety_protocol::{Address, EngineId, Record, Seq, ShardId, Time};
@@ -30,7 +31,14 @@ const POLICY: Policy = Policy {
         deadline_age: Time::from_secs(3600),
         daily_budget: u128::MAX,
     },
-    flush: FlushPolicy { age_max: Time::ZERO, value_max: 1, records_max: 1, cheap_age: Time::ZERO },
+    flush: FlushPolicy {
+        age_max: Time::ZERO,
+        value_max: 1,
+        records_max: 1,
+        cheap_age: Time::ZERO,
+        retry_after: Time::from_secs(30),
+    },
+    data: DataPolicy::NONE,
 };
 
 /// SplitMix64: the schedule is the seed.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use settlement::life::{FeePolicy, FlushPolicy, Policy};
+use settlement::life::{DataPolicy, FeePolicy, FlushPolicy, Policy};
 use surety_protocol::Time;
 
 use crate::contract::Place;
@@ -16,7 +16,7 @@ pub struct Config {
     pub directory: PathBuf,
     /// Where the contract is.
     pub place: Place,
-    /// Fees, and when to seal.
+    /// Fees, when to seal, and what is published on chain.
     pub policy: Policy,
     /// See `NettingConfig::claim_span`; a directory keeps the one that it was made with.
     pub claim_span: Time,
@@ -27,8 +27,6 @@ pub struct Config {
     pub cap_span: Time,
     /// Whose supplies are rewards for all suppliers of the partition.
     pub treasury: Option<Address>,
-    /// Batches carry their data on chain, so that nobody depends on the operator for proofs.
-    pub publishes_data: bool,
     /// Between two looks at the chain.
     pub interval: Duration,
 }
@@ -40,12 +38,11 @@ impl Config {
         Self {
             directory: directory.into(),
             place,
-            policy: Policy { fees: FEES, flush: FLUSH },
+            policy: Policy { fees: FEES, flush: FLUSH, data: DataPolicy::NONE },
             claim_span: Time::from_secs(30 * 24 * 3600),
             allowance: None,
             cap_span: Time::from_secs(120),
             treasury: None,
-            publishes_data: false,
             interval: Duration::from_secs(2),
         }
     }
@@ -74,4 +71,5 @@ const FLUSH: FlushPolicy = FlushPolicy {
     value_max: 1_000_000 * ETHER,
     records_max: 10_000_000,
     cheap_age: Time::from_secs(60),
+    retry_after: Time::from_secs(60),
 };

@@ -18,8 +18,10 @@ const VERSION: u32 = 1;
 const HEAD_BYTES: usize = 128;
 const ENTRY_MAGIC: &[u8; 4] = b"SLE1";
 const ENTRY_HEAD_BYTES: usize = 24;
-/// The longest entry: a batch with hundreds of thousands of changes.
-const BODY_BYTES_MAX: usize = 1 << 26;
+/// Entries that may be damaged in a row and still be recognised by the numbers of those behind.
+const SKIPPED_MAX: u64 = 1 << 20;
+/// The longest entry: a batch with hundreds of thousands of changes, and every consumed lock that can still be called.
+const BODY_BYTES_MAX: usize = 1 << 30;
 
 /// For whom a log is, and what must be the same for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,8 @@ pub enum JournalError {
         /// What it says.
         version: u32,
     },
-    /// A damaged entry with sound ones behind it.
-    #[error("{}: entry {number} at offset {offset} is damaged, and there are sound ones behind it", path.display())]
+    /// A damaged entry that is not the last.
+    #[error("{}: entry {number} at offset {offset} is damaged, and there are others behind it", path.display())]
     Rot {
         /// The file.
         path: PathBuf,
@@ -253,8 +255,7 @@ fn scan(path: &Path, bytes: &[u8]) -> Result<Scan, JournalError> {
         at += ENTRY_HEAD_BYTES + body.len();
         number += 1;
     }
-    let is_followed = (at..bytes.len()).any(|later| is_entry_of(bytes, later, number));
-    if is_followed {
+    if is_followed(bytes, at, number) {
         return Err(JournalError::Rot { path: path.to_owned(), number, offset: at as u64 });
     }
     Ok(Scan { head, notes, torn_bytes: (bytes.len() - at) as u64, end: at as u64 })
@@ -265,25 +266,40 @@ fn entry_at(bytes: &[u8], at: usize, number: u64) -> Option<&[u8]> {
     sound_entry(bytes, at).filter(|(found, _)| *found == number).map(|(_, body)| body)
 }
 
-/// True if a sound entry of this number or a higher one begins here.
-fn is_entry_of(bytes: &[u8], at: usize, number: u64) -> bool {
-    sound_entry(bytes, at).is_some_and(|(found, _)| found >= number)
+/// True if something stands behind the damaged entry here: then it is not the one that a crash has cut off.
+fn is_followed(bytes: &[u8], at: usize, number: u64) -> bool {
+    let goes_on = entry_head(bytes, at).is_some_and(|head| at + ENTRY_HEAD_BYTES + head.len < bytes.len());
+    // What can be recognised as the head of a later entry, though it or its body may be damaged as well.
+    let is_later = |later: usize| {
+        let found = bytes.get(later..).filter(|rest| rest.starts_with(ENTRY_MAGIC));
+        let found = found.and_then(|rest| rest.get(8..16)).and_then(|bytes| Take(bytes).u64().ok());
+        found.is_some_and(|found| found > number && found - number <= SKIPPED_MAX)
+    };
+    let is_again = |later: usize| sound_entry(bytes, later).is_some_and(|(found, _)| found >= number);
+    goes_on || (at..bytes.len()).any(|later| is_later(later) || is_again(later))
+}
+
+/// The head of an entry.
+struct EntryHead {
+    len: usize,
+    number: u64,
+    body_checksum: u32,
+}
+
+/// A sound head; its body may be damaged or cut off.
+fn entry_head(bytes: &[u8], at: usize) -> Option<EntryHead> {
+    let head = bytes.get(at..)?.first_chunk::<ENTRY_HEAD_BYTES>()?;
+    let mut from = Take(head.strip_prefix(ENTRY_MAGIC)?);
+    let len = usize::try_from(from.u32().ok()?).ok()?;
+    let (number, body_checksum, head_checksum) = (from.u64().ok()?, from.u32().ok()?, from.u32().ok()?);
+    let is_sound = crc32c::crc32c(&head[..ENTRY_HEAD_BYTES - 4]) == head_checksum;
+    is_sound.then_some(EntryHead { len, number, body_checksum })
 }
 
 fn sound_entry(bytes: &[u8], at: usize) -> Option<(u64, &[u8])> {
-    let rest = bytes.get(at..)?;
-    if !rest.starts_with(ENTRY_MAGIC) {
-        return None;
-    }
-    let (head, rest) = rest.split_at_checked(ENTRY_HEAD_BYTES)?;
-    let mut from = Take(&head[ENTRY_MAGIC.len()..]);
-    let len = usize::try_from(from.u32().ok()?).ok()?;
-    let (number, body_checksum, head_checksum) = (from.u64().ok()?, from.u32().ok()?, from.u32().ok()?);
-    if crc32c::crc32c(&head[..ENTRY_HEAD_BYTES - 4]) != head_checksum {
-        return None;
-    }
-    let body = rest.get(..len)?;
-    (crc32c::crc32c(body) == body_checksum).then_some((number, body))
+    let head = entry_head(bytes, at)?;
+    let body = bytes.get(at + ENTRY_HEAD_BYTES..)?.get(..head.len)?;
+    (crc32c::crc32c(body) == head.body_checksum).then_some((head.number, body))
 }
 
 /// Makes the names in a directory durable.

@@ -2,6 +2,7 @@
 
 use alloy_primitives::{Address, B256};
 use chain::{At, BackendError, Block, Tag};
+use settlement::Netting;
 use settlement::life::{ContractHead, Log, Pile, TxState, View};
 use surety_protocol::Time;
 
@@ -9,14 +10,17 @@ use crate::contract::{Code, Contract, HeadInfo};
 use crate::facts::Waiting;
 use crate::spending::Spending;
 
+/// Changed leaves at which a batch is sealed, and beyond which nothing more is read for it.
+pub(crate) const CHANGES_MAX: usize = 1 << 18;
+
 /// What is looked with.
 pub(crate) struct Eyes<'a> {
     pub(crate) contract: Contract<'a>,
     pub(crate) log: &'a Log,
     pub(crate) spending: &'a mut Spending,
     pub(crate) waiting: &'a Waiting,
-    /// Owed and not published, in base units.
-    pub(crate) unpublished: u128,
+    /// What is to be published.
+    pub(crate) netting: &'a Netting,
     pub(crate) poster: Address,
     pub(crate) genesis: [u8; 32],
     pub(crate) now: Time,
@@ -55,6 +59,7 @@ impl Eyes<'_> {
             Some(batch) if !head.is_frozen => self.contract.refusal(&batch, self.poster, at)?,
             _ => None,
         };
+        let credit_max = self.credit_max(&head, at)?;
         let view = View {
             now: self.now,
             is_right_chain: true,
@@ -71,8 +76,8 @@ impl Eyes<'_> {
             transactions: self.transactions(&latest)?,
             spent_today: self.spending.today(self.now),
             refusal: refusal.map(|refusal| (head.seq + 1, refusal)),
-            pile: self.pile(),
-            credit_max: self.credit_max(&head, at)?,
+            pile: self.pile(credit_max),
+            credit_max,
         };
         Ok(Some(Sight { view, finalized, newest: Some((latest, head)) }))
     }
@@ -109,12 +114,13 @@ impl Eyes<'_> {
         Ok(states)
     }
 
-    fn pile(&self) -> Pile {
+    /// What cannot be published, since nobody knows its payee or the limit is reached, is no reason for a batch.
+    fn pile(&self, credit_max: u128) -> Pile {
         Pile {
             records: self.waiting.records,
-            value: self.unpublished,
+            value: self.netting.publishable().min(credit_max),
             age: self.waiting.since.map_or(Time::ZERO, |since| self.now.minus(since)),
-            is_urgent: self.waiting.is_urgent,
+            is_urgent: self.waiting.is_urgent || self.netting.changes() >= CHANGES_MAX,
         }
     }
 

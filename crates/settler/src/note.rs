@@ -1,8 +1,9 @@
 //! What stands in the settler's log: the life of batches, and the requests that must not be sent twice.
 
+use settlement::Hash;
 use settlement::life::{Entry, EntryError};
 use surety_protocol::limits::RECORD_BYTES;
-use surety_protocol::{PartitionHandle, Record};
+use surety_protocol::{PartitionHandle, Record, Time};
 
 use crate::codec::{Damaged, Put, Take};
 
@@ -26,6 +27,15 @@ pub enum Note {
     LossBooked {
         /// See `settlement::loss_reference`.
         reference: u128,
+    },
+    /// A mined transaction has cost this.
+    Spent {
+        /// When that was seen.
+        at: Time,
+        /// Its hash.
+        transaction: Hash,
+        /// All of it.
+        wei: u128,
     },
 }
 
@@ -51,6 +61,7 @@ impl Note {
             Self::ExitAnswered { partition, nonce } => _ = to.u8(3).u64(partition.0).u64(*nonce),
             Self::Resumed => _ = to.u8(4),
             Self::LossBooked { reference } => _ = to.u8(5).u128(*reference),
+            Self::Spent { at, transaction, wei } => _ = to.u8(6).u64(at.0).raw(transaction).u128(*wei),
         }
         to.0
     }
@@ -67,6 +78,7 @@ impl Note {
             3 => Self::ExitAnswered { partition: PartitionHandle(from.u64()?), nonce: from.u64()? },
             4 => Self::Resumed,
             5 => Self::LossBooked { reference: from.u128()? },
+            6 => Self::Spent { at: Time(from.u64()?), transaction: from.array()?, wei: from.u128()? },
             _ => return Err(Damaged.into()),
         };
         from.end()?;

@@ -30,6 +30,8 @@ pub(crate) struct Replayed {
     pub(crate) open_request: Option<Record>,
     /// The last exit that was answered, for each partition.
     pub(crate) answered: BTreeMap<PartitionHandle, u64>,
+    /// What transactions have cost.
+    pub(crate) spending: Spending,
 }
 
 pub(crate) async fn open(
@@ -63,8 +65,8 @@ pub(crate) async fn open(
         waiting: Waiting::default(),
         scan: Scan::default(),
         stream,
-        spending: Spending::default(),
-        unbooked: BTreeMap::new(),
+        spending: replayed.spending,
+        unbooked: None,
         covered: Coverage::default(),
         open_request: replayed.open_request,
         answered: replayed.answered,
@@ -88,7 +90,7 @@ pub(crate) async fn open(
 pub(crate) async fn rewind(settler: &mut Settler) -> Result<(), SettlerError> {
     let scan = Journal::read(&settler.config.directory)?.ok_or(SettlerError::Foreign)?;
     let replayed = replay(settler.domain.separator(), scan.notes)?;
-    settler.unbooked.clear();
+    settler.unbooked = None;
     // What was read of the chain stays read: it does not depend on batches.
     let chain = std::mem::take(&mut settler.scan);
     restore(settler, &replayed.sealed).await?;
@@ -99,7 +101,7 @@ pub(crate) async fn rewind(settler: &mut Settler) -> Result<(), SettlerError> {
 /// What the entries come to. A halt that somebody has looked at is none.
 pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Replayed, SettlerError> {
     let (mut log, mut sealed, mut open_request) = (Log::new(genesis), BTreeMap::new(), None);
-    let mut answered = BTreeMap::new();
+    let (mut answered, mut spending) = (BTreeMap::new(), Spending::default());
     let mut notes = notes.into_iter().peekable();
     while let Some(note) = notes.next() {
         match note {
@@ -120,10 +122,11 @@ pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Repl
                 answered.insert(partition, nonce);
             }
             Note::LossBooked { .. } => open_request = None,
+            Note::Spent { at, transaction, wei } => spending.remember(at, transaction, wei),
             Note::Resumed => {}
         }
     }
-    Ok(Replayed { log, sealed, open_request, answered })
+    Ok(Replayed { log, sealed, open_request, answered, spending })
 }
 
 fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journal, LogScan), SettlerError> {

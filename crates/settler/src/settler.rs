@@ -16,7 +16,7 @@ use crate::contract::Contract;
 use crate::error::{Notice, SettlerError};
 use crate::facts::{Facts, Waiting};
 use crate::journal::Journal;
-use crate::look::{Eyes, Sight};
+use crate::look::{CHANGES_MAX, Eyes, Sight};
 use crate::note::Note;
 use crate::points::{Point, Witness};
 use crate::recovery;
@@ -45,8 +45,9 @@ pub struct Settler {
     pub(crate) scan: Scan,
     pub(crate) stream: Stream,
     pub(crate) spending: Spending,
-    /// The state right after each batch was sealed that is not booked yet.
-    pub(crate) unbooked: BTreeMap<u64, Snapshot>,
+    /// The next snapshot: the state right after a batch was sealed that is not booked yet. One at a time, since it is as large as
+    /// the trees.
+    pub(crate) unbooked: Option<Snapshot>,
     /// What the last booked batch covers.
     pub(crate) covered: Coverage,
     /// A withdrawal or deficit that was noted and whose answer was not.
@@ -201,6 +202,9 @@ impl Settler {
     /// [`SettlerError::Stream`] and [`SettlerError::Netting`].
     pub fn drain(&mut self) -> Result<(), SettlerError> {
         for _ in 0..RECORDS_AT_ONCE {
+            if self.sealer.netting().changes() >= CHANGES_MAX {
+                return Ok(());
+            }
             let Some((shard, seq, record)) = self.stream.take()? else { return Ok(()) };
             self.read(shard, seq, &record)?;
         }
@@ -235,18 +239,23 @@ impl Settler {
         Report { action, notices: std::mem::take(&mut self.notices) }
     }
 
+    /// Looks, and notes what was spent: the day's budget outlives the process.
     fn look(&mut self, chain: &dyn Backend) -> Result<Option<Sight>, SettlerError> {
         let eyes = Eyes {
             contract: Contract { chain, place: &self.config.place },
             log: &self.log,
             spending: &mut self.spending,
             waiting: &self.waiting,
-            unpublished: self.sealer.netting().unpublished(),
+            netting: self.sealer.netting(),
             poster: self.poster.address(),
             genesis: self.domain.separator(),
             now: self.client.now(),
         };
-        Ok(eyes.look()?)
+        let sight = eyes.look()?;
+        for note in self.spending.unnoted() {
+            self.journal.append(&note)?;
+        }
+        Ok(sight)
     }
 
     async fn act(&mut self, chain: &mut dyn Backend, action: &Action) -> Result<(), SettlerError> {
@@ -287,12 +296,15 @@ impl Settler {
         self.pass(Point::Sealed)
     }
 
-    /// Keeps the state as it is right after a batch was sealed, for a snapshot once it is booked.
+    /// Keeps the state as it is right after a batch was sealed, for a snapshot once it is booked; unless one waits already.
     pub(crate) fn keep(&mut self, batch: u64) {
         let (scan, facts) = (&self.scan, &mut self.facts);
         let is_wanted =
             |nonce| nonce > scan.nonce || scan.supplies.iter().any(|supply| supply.nonce == nonce);
         facts.forget_deposits(is_wanted);
+        if self.unbooked.is_some() {
+            return;
+        }
         let snapshot = Snapshot {
             batch,
             sealer: self.sealer.snapshot(),
@@ -300,7 +312,7 @@ impl Settler {
             scan: self.scan.clone(),
             tokens: self.client.tokens(),
         };
-        self.unbooked.insert(batch, snapshot);
+        self.unbooked = Some(snapshot);
     }
 
     fn broadcast(&mut self, chain: &mut dyn Backend, hash: &settlement::Hash) -> Result<(), SettlerError> {
@@ -329,7 +341,7 @@ impl Settler {
         self.cover(&sealed)?;
         self.append(Entry::Booked { seq })?;
         self.pass(Point::Booked)?;
-        if let Some(snapshot) = self.unbooked.remove(&seq) {
+        if let Some(snapshot) = self.unbooked.take_if(|snapshot| snapshot.batch <= seq) {
             snapshot.write(&self.config.directory)?;
             self.pass(Point::Snapshot)?;
         }

@@ -12,10 +12,6 @@ use crate::settler::Settler;
 
 /// More than any commit uses; what is not used is not paid.
 const COMMIT_GAS: u64 = 200_000;
-/// Gas for a byte of data, at the dearest (EIP-7623).
-const BYTE_GAS: u64 = 40;
-/// The most data that goes into a commit: a node takes no transaction beyond 128 KiB.
-const DATA_BYTES_MAX: usize = 120_000;
 /// Gas of a transfer of nothing.
 const CANCEL_GAS: u64 = 21_000;
 
@@ -62,10 +58,9 @@ impl Settler {
     fn commit(&self, seq: u64) -> (u64, Vec<u8>) {
         let Some(sealed) = self.log.sealed(seq) else { return (COMMIT_GAS, Vec::new()) };
         let batch = batch_of(&sealed.batch);
-        if self.config.publishes_data && sealed.data.len() <= DATA_BYTES_MAX {
-            let gas = COMMIT_GAS + BYTE_GAS * sealed.data.len() as u64;
+        if let Some(gas) = self.config.policy.data.gas(sealed.data.len()) {
             let call = Manager::commitBatchWithDataCall { batch, data: sealed.data.clone().into() };
-            return (gas, call.abi_encode());
+            return (COMMIT_GAS + gas, call.abi_encode());
         }
         (COMMIT_GAS, Manager::commitBatchCall { batch }.abi_encode())
     }

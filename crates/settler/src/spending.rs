@@ -1,9 +1,11 @@
-//! What blocks cost of late, and what was spent: memory of this process alone, since only the choice of fees depends on it.
+//! What blocks cost of late, which this process alone remembers, and what was spent, which its log does.
 
 use std::collections::VecDeque;
 
 use alloy_primitives::B256;
 use surety_protocol::Time;
+
+use crate::note::Note;
 
 const HOUR: Time = Time::from_secs(3600);
 const DAY: Time = Time::from_secs(24 * 3600);
@@ -14,6 +16,8 @@ const SAMPLES_MAX: usize = 3600;
 pub(crate) struct Spending {
     base_fees: VecDeque<(Time, u128)>,
     spent: VecDeque<(Time, B256, u128)>,
+    /// Payments that are not in the log yet.
+    unnoted: Vec<Note>,
     /// Attempts that the node refused for what they pay, until the next look.
     pub(crate) underpriced: Vec<B256>,
 }
@@ -35,7 +39,19 @@ impl Spending {
     pub(crate) fn pay(&mut self, now: Time, transaction: B256, wei: u128) {
         if !self.spent.iter().any(|(_, known, _)| *known == transaction) {
             self.spent.push_back((now, transaction, wei));
+            self.unnoted.push(Note::Spent { at: now, transaction: transaction.0, wei });
         }
+    }
+
+    /// Takes a payment from the log.
+    pub(crate) fn remember(&mut self, at: Time, transaction: settlement::Hash, wei: u128) {
+        self.spent.push_back((at, B256::from(transaction), wei));
+        self.today(at);
+    }
+
+    /// What is to be appended to the log.
+    pub(crate) fn unnoted(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.unnoted)
     }
 
     /// Wei of the last day.

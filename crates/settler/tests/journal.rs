@@ -82,6 +82,38 @@ fn rot_is_refused_with_its_place_and_nothing_is_changed() {
 }
 
 #[test]
+fn only_one_entry_can_be_torn() {
+    let directory = tempfile::tempdir().unwrap();
+    let ends: Vec<usize> = (2..=4)
+        .map(|count| {
+            let other = tempfile::tempdir().unwrap();
+            written(other.path(), count).len()
+        })
+        .collect();
+    let whole = written(directory.path(), 4);
+    let file = directory.path().join(LOG_FILE);
+    // Something of the third and something of the fourth, but for the magic and the number of the latter.
+    for third in ends[0]..ends[1] {
+        for fourth in (ends[1] + 16)..ends[2] {
+            let mut bytes = whole.clone();
+            bytes[third] ^= 0x10;
+            bytes[fourth] ^= 0x10;
+            std::fs::write(&file, &bytes).unwrap();
+            let error = Journal::read(directory.path()).unwrap_err();
+            assert!(matches!(error, JournalError::Rot { number: 3, .. }), "{third} {fourth}: {error}");
+        }
+        // The fourth cut off as well.
+        let mut bytes = whole[..ends[2] - 1].to_vec();
+        bytes[third] ^= 0x10;
+        std::fs::write(&file, &bytes).unwrap();
+        assert!(
+            matches!(Journal::read(directory.path()), Err(JournalError::Rot { number: 3, .. })),
+            "{third}"
+        );
+    }
+}
+
+#[test]
 fn a_log_of_a_newer_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut bytes = written(directory.path(), 1);

@@ -206,7 +206,8 @@ async fn an_idle_engine_costs_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_carry_their_data_if_they_are_to() {
     let mut world = World::new().await;
-    let config = Config { publishes_data: true, ..world.config() };
+    let mut config = world.config();
+    config.policy.data = settlement::life::DataPolicy::ON_CHAIN;
     let mut settler = world.try_settler(config).await.unwrap();
     world.supply(ALICE, 1, 10 * TOKENS);
     world.settle_until_credited(&mut settler, 10 * TOKENS).await;

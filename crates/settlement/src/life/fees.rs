@@ -20,7 +20,7 @@ pub struct FeePolicy {
     pub tip_max: u128,
     /// The most that is ever offered, base fee and tip, also past the deadline.
     pub cap_max: u128,
-    /// Gas of a commit, for budgets.
+    /// Gas of a commit without data, for budgets.
     pub gas: u128,
     /// A transaction that was not mined for so long is replaced.
     pub replace_after: Time,
@@ -45,6 +45,30 @@ pub struct Urgency {
     pub age: Time,
     /// Wei spent in the last day.
     pub spent_today: u128,
+    /// Gas that it takes.
+    pub gas: u128,
+}
+
+/// Whether batches carry their data on chain, so that nobody depends on the operator for proofs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataPolicy {
+    /// The most that goes with a commit; longer data stays with the operator. 0 publishes none.
+    pub bytes_max: usize,
+    /// Gas for a byte.
+    pub gas_per_byte: u64,
+}
+
+impl DataPolicy {
+    /// Commits without data.
+    pub const NONE: Self = Self { bytes_max: 0, gas_per_byte: 0 };
+    /// With data as far as nodes take it (128 KiB a transaction), at what a byte costs at the dearest (EIP-7623).
+    pub const ON_CHAIN: Self = Self { bytes_max: 120_000, gas_per_byte: 40 };
+
+    /// Gas for so much data; `None` if it is not published.
+    #[must_use]
+    pub const fn gas(&self, bytes: usize) -> Option<u64> {
+        if bytes > self.bytes_max { None } else { Some(self.gas_per_byte.saturating_mul(bytes as u64)) }
+    }
 }
 
 /// A choice of fees.
@@ -88,7 +112,7 @@ impl FeePolicy {
         let square = age.saturating_mul(age);
         let worth = (urgency.value / WHOLE).saturating_add(1).saturating_mul(self.wei_per_whole);
         let price = (worth / PARTS / PARTS).saturating_mul(square);
-        price.min(self.daily_budget.saturating_sub(urgency.spent_today)) / self.gas.max(1)
+        price.min(self.daily_budget.saturating_sub(urgency.spent_today)) / urgency.gas.max(1)
     }
 }
 
@@ -132,7 +156,7 @@ mod tests {
     fn fees_follow_base_fee_floor_ceiling_and_deadline() {
         let check = |base_fee, floor: Option<(u128, u128)>, age, spent_today, expect| {
             let floor = floor.map(|(cap, tip)| Fees { cap, tip });
-            let urgency = Urgency { value: 0, age: Time::from_secs(age), spent_today };
+            let urgency = Urgency { value: 0, age: Time::from_secs(age), spent_today, gas: POLICY.gas };
             assert_eq!(POLICY.quote(base_fee, floor, &urgency), expect, "{base_fee} {floor:?} {age}");
         };
         let pay = |cap, tip| Quote::Pay(Fees { cap, tip });

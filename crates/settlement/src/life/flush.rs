@@ -7,11 +7,11 @@ use surety_protocol::Time;
 pub struct Pile {
     /// Records that were netted; without any there is nothing to seal.
     pub records: u64,
-    /// Owed and not published, in base units.
+    /// What the next batch could credit, in base units: owed to payees who are known, and within the contract's limit.
     pub value: u128,
     /// How long the oldest of it has waited.
     pub age: Time,
-    /// A supplier has asked to leave on chain, or a guarantee has been called.
+    /// A supplier has asked to leave on chain, a guarantee has been called, or the batch has as many leaves as it should.
     pub is_urgent: bool,
 }
 
@@ -26,6 +26,9 @@ pub struct FlushPolicy {
     pub records_max: u64,
     /// Or from this age on, while blocks are cheaper than their hourly mean.
     pub cheap_age: Time,
+    /// A batch that the contract has refused is not sealed anew before this, since its last sealing; twice as long after each
+    /// further refusal.
+    pub retry_after: Time,
 }
 
 impl FlushPolicy {
@@ -53,6 +56,7 @@ mod tests {
             value_max: 1_000,
             records_max: 100,
             cheap_age: Time::from_secs(60),
+            retry_after: Time::ZERO,
         };
         let young = Pile { records: 1, value: 1, age: Time::from_secs(59), is_urgent: false };
         let check =

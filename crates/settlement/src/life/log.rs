@@ -36,6 +36,18 @@ pub(crate) struct Open {
     pub(crate) held: Option<Refusal>,
 }
 
+/// A number under which batches were refused and dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refused {
+    seq: u64,
+    times: u32,
+    /// When the last of them was sealed.
+    at: Time,
+}
+
+/// The wait is doubled so often: 64 times the first.
+const DOUBLINGS_MAX: u32 = 6;
+
 /// What the entries come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -46,6 +58,8 @@ pub struct Log {
     attempts: Vec<Attempt>,
     /// The highest finalized block that was seen with a final batch.
     final_block: u64,
+    /// The batch that was dropped last, until its number is final.
+    dropped: Option<Refused>,
     halt: Option<Halt>,
 }
 
@@ -53,7 +67,14 @@ impl Log {
     /// Before the first entry; `genesis` is the domain separator.
     #[must_use]
     pub const fn new(genesis: Hash) -> Self {
-        Self { booked: (0, genesis), open: BTreeMap::new(), attempts: Vec::new(), final_block: 0, halt: None }
+        Self {
+            booked: (0, genesis),
+            open: BTreeMap::new(),
+            attempts: Vec::new(),
+            final_block: 0,
+            dropped: None,
+            halt: None,
+        }
     }
 
     /// What a log came to, after a restart.
@@ -89,7 +110,10 @@ impl Log {
                 Ok(())
             }
             Entry::Dropped { from } => {
-                self.unfinal(from)?;
+                let at = self.unfinal(from)?.at;
+                let before = self.dropped.filter(|dropped| dropped.seq == from);
+                let times = before.map_or(0, |dropped| dropped.times).saturating_add(1);
+                self.dropped = Some(Refused { seq: from, times, at });
                 self.open.split_off(&from);
                 Ok(())
             }
@@ -150,6 +174,14 @@ impl Log {
         self.open.get(&seq).map(|open| open.sealed.batch.head())
     }
 
+    /// Before this nothing is sealed, since the contract has refused what was sealed last.
+    pub(crate) fn retry_at(&self, after: Time) -> Time {
+        self.dropped.map_or(Time::ZERO, |dropped| {
+            let factor = 1_u64 << (dropped.times - 1).min(DOUBLINGS_MAX);
+            dropped.at.plus(Time(after.0.saturating_mul(factor)))
+        })
+    }
+
     pub(crate) const fn final_block(&self) -> u64 {
         self.final_block
     }
@@ -190,6 +222,7 @@ impl Log {
         }
         self.unfinal(seq)?.is_final = true;
         self.final_block = self.final_block.max(block);
+        self.dropped = self.dropped.filter(|dropped| dropped.seq > seq);
         self.attempts.retain(|attempt| attempt.nonce >= nonce);
         Ok(())
     }

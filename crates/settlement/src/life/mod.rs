@@ -20,7 +20,7 @@ mod risk;
 mod view;
 
 pub use entry::{Attempt, Entry, EntryError, Halt, Purpose, Refusal};
-pub use fees::{FeePolicy, Fees, Urgency};
+pub use fees::{DataPolicy, FeePolicy, Fees, Urgency};
 pub use flush::{FlushPolicy, Pile};
 pub use log::{Log, LogError};
 pub use next::{Action, Alarm, Decision, Policy, next_action};

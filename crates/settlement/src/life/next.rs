@@ -3,7 +3,7 @@
 use surety_protocol::{Time, sabotage};
 
 use super::entry::{Attempt, Halt, Purpose, Refusal};
-use super::fees::{FeePolicy, Fees, Quote, Urgency};
+use super::fees::{DataPolicy, FeePolicy, Fees, Quote, Urgency};
 use super::flush::FlushPolicy;
 use super::log::Log;
 use super::view::{ContractHead, TxState, View};
@@ -21,6 +21,8 @@ pub struct Policy {
     pub fees: FeePolicy,
     /// When to seal.
     pub flush: FlushPolicy,
+    /// What is published with a commit.
+    pub data: DataPolicy,
 }
 
 /// What the settler does next. It does that alone, and asks again with a fresh view.
@@ -237,7 +239,11 @@ fn is_stuck(attempt: &Attempt, view: &View, fees: &FeePolicy) -> bool {
 }
 
 fn sign(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, nonce: u64) -> Decision {
+    let published = log.sealed(seq).filter(|_| purpose == Purpose::Commit);
+    let data_gas = published.and_then(|sealed| policy.data.gas(sealed.data.len())).unwrap_or(0);
+    let gas = policy.fees.gas.saturating_add(u128::from(data_gas));
     let urgency = Urgency {
+        gas,
         value: log.sealed(seq).map_or(0, |sealed| sealed.batch.sum_locked),
         age: log.open(seq).map_or(Time::ZERO, |open| view.now.minus(open.at)),
         spent_today: view.spent_today,
@@ -247,7 +253,7 @@ fn sign(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, non
         Quote::PayAnyway(fees) => (fees, Some(Alarm::CeilingPassed)),
         Quote::TooDear => return Decision { action: Action::Wait, alarm: Some(Alarm::TooDear) },
     };
-    if fees.cap.saturating_mul(policy.fees.gas) > view.balance {
+    if fees.cap.saturating_mul(gas) > view.balance {
         return Decision { action: Action::Wait, alarm: Some(Alarm::InsufficientFunds) };
     }
     Decision { action: Action::Sign { seq, purpose, nonce, fees }, alarm }
@@ -256,7 +262,8 @@ fn sign(log: &Log, view: &View, policy: &Policy, seq: u64, purpose: Purpose, non
 fn seal(log: &Log, view: &View, policy: &Policy) -> Action {
     let in_flight = log.sealed_head().0 - view.latest.seq;
     let is_due = policy.flush.is_due(&view.pile, view.base_fee, view.base_fee_mean);
-    if in_flight < IN_FLIGHT_MAX && is_due {
+    let is_early = view.now < log.retry_at(policy.flush.retry_after);
+    if in_flight < IN_FLIGHT_MAX && is_due && !is_early {
         Action::Seal { credit_max: view.credit_max }
     } else {
         Action::Wait

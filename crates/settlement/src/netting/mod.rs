@@ -155,6 +155,18 @@ impl Netting {
         self.partitions.values().map(|partition| partition.unpublished).sum()
     }
 
+    /// The part of it whose payees are known: what a batch can credit, as far as the payout limit reaches.
+    #[must_use]
+    pub fn publishable(&self) -> u128 {
+        self.unpublished().saturating_sub(self.unnamed.values().sum())
+    }
+
+    /// Leaves that the next batch has at least, but for those that were carried over.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changed_partitions.len() + self.changed_suppliers.len() + self.fresh.len()
+    }
+
     /// The quantities of a partition.
     #[must_use]
     pub fn money(&self, partition: PartitionHandle) -> Option<Money> {

@@ -17,7 +17,7 @@ use chain::{
     LocalKey, LogFilter, LoggedEvent, Receipt, SendError, Setup, Tag, Terms, deploy_all, send_and_mine,
 };
 use server::{Durability, Embedded};
-use settlement::life::{FeePolicy, FlushPolicy, Policy};
+use settlement::life::{DataPolicy, FeePolicy, FlushPolicy, Policy};
 use settlement::{CertifiedLock, Domain, LockGroup, LockId};
 use settler::{Config, Place, Published, Report, Settler, SettlerError};
 use surety_client::{Client, Draft, LockRef, LockRequest, Options, request};
@@ -212,7 +212,10 @@ impl World {
     }
 
     pub fn config(&self) -> Config {
-        Config { policy: Policy { fees: FEES, flush: FLUSH }, ..Config::new(self.own.path(), self.place) }
+        Config {
+            policy: Policy { fees: FEES, flush: FLUSH, data: DataPolicy::NONE },
+            ..Config::new(self.own.path(), self.place)
+        }
     }
 
     pub async fn settler(&self) -> Settler {
@@ -472,6 +475,7 @@ pub const FLUSH: FlushPolicy = FlushPolicy {
     value_max: u128::MAX,
     records_max: u64::MAX,
     cheap_age: Time::from_secs(3600),
+    retry_after: Time::ZERO,
 };
 
 /// A node that alters what the chain says.

@@ -9,7 +9,7 @@ use alloy_primitives::Address;
 use chain::{Backend, SecondOpinion};
 use clap::Args as ClapArgs;
 use serde_json::json;
-use settlement::life::Action;
+use settlement::life::{Action, DataPolicy};
 use settler::{Config, Report, Settler, SettlerError};
 use surety_client::{Client, Options, QuicConnector, QuicOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,7 +102,9 @@ async fn open(args: &Args) -> Result<Settler, Failure> {
     config.policy.flush.age_max = args.seal_after;
     config.allowance = args.allowance.map(|amount| amount.0);
     config.treasury = args.treasury;
-    config.publishes_data = args.publish_data;
+    if args.publish_data {
+        config.policy.data = DataPolicy::ON_CHAIN;
+    }
     let poster = key(POSTER_KEY)?;
     let (address, identity) = args.target.resolve(Role::Settler)?;
     let quic = QuicOptions {
