@@ -24,7 +24,7 @@ pub use backend::{
 pub use deploy::{DEV_LIFE, DeployError, Deployment, Setup, Terms, deploy_all, send_and_mine};
 pub use devchain::{DevChain, DevConfig, INTERFACE_REGISTRY, TooDeep};
 pub use json_rpc::{JsonRpc, Refusal, RpcError};
-pub use key::{DigestSigner, KeyError, LocalKey, complete_signature, password_from_file};
+pub use key::{DigestSigner, KeyError, LocalKey, complete_signature, password_from_file, signer_of};
 pub use rpc::RpcChain;
 pub use second_opinion::SecondOpinion;
 pub use transaction::{SignedTransaction, Transaction, TransactionError};

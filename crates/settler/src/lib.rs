@@ -7,6 +7,7 @@
 #![doc = include_str!("../FORMAT.md")]
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod chain_facts;
 mod codec;
 mod config;
@@ -31,6 +32,7 @@ mod snapshot;
 mod spending;
 mod stream;
 
+pub use certificate::{CertificateError, CertificateFile};
 pub use codec::Damaged;
 pub use config::Config;
 pub use contract::{Place, batch_of};

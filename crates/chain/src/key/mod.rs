@@ -162,7 +162,16 @@ pub fn complete_signature(digest: &B256, r_and_s: &[u8; 64], address: Address) -
     Err(wrong())
 }
 
-/// Whose signature over a digest it is; none for what is not in the one form that contracts accept.
+/// Whose signature over a digest it is; `None` for what is not in the one form that contracts accept.
+#[must_use]
+pub fn signer_of(digest: &B256, signature: &[u8; 65]) -> Option<Address> {
+    match signature {
+        [r_and_s @ .., v @ (27 | 28)] => recover(digest, r_and_s, *v == 28),
+        _ => None,
+    }
+}
+
+/// The same of r and s and the parity.
 pub(crate) fn recover(digest: &B256, r_and_s: &[u8], is_odd: bool) -> Option<Address> {
     let signature = Signature::from_slice(r_and_s).ok()?;
     if signature.normalize_s() != signature {

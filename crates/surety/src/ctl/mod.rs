@@ -13,8 +13,6 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
-pub(crate) use partition::onchain_of;
-
 use crate::exit::{self, Failure};
 use crate::remote::{Role, Session};
 

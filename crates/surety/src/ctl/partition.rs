@@ -199,7 +199,7 @@ pub(crate) fn unknown(partition: PartitionHandle) -> Failure {
 }
 
 /// An id on chain for development: the handle at its end, under a prefix that means nothing on chain.
-pub(crate) fn onchain_of(partition: PartitionHandle) -> [u8; 32] {
+fn onchain_of(partition: PartitionHandle) -> [u8; 32] {
     let mut id = [0; 32];
     id[24..].copy_from_slice(&partition.0.to_be_bytes());
     id

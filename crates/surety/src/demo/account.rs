@@ -26,10 +26,14 @@ pub(crate) struct Sums {
     pub(crate) captured: Option<u128>,
     /// Captured, the payer's asset not final.
     pub(crate) unsettled: Option<u128>,
-    /// Owed to merchants on chain.
-    pub(crate) owed: Option<u128>,
-    /// All collateral.
-    pub(crate) collateral: Option<u128>,
+    /// Ever consumed: owed to merchants, or paid to them.
+    pub(crate) consumed: Option<u128>,
+    /// Ever supplied: what is left and what was consumed, so it is told and not compared.
+    pub(crate) supplied: Option<u128>,
+    /// Supplied and not consumed.
+    pub(crate) left: Option<u128>,
+    /// Held under the certificate that is enforced once the engine is gone.
+    pub(crate) enforced: Option<u128>,
 }
 
 /// Everything that one source says.
@@ -43,14 +47,15 @@ pub(crate) struct Account {
 
 impl Sums {
     /// The sums by their names.
-    pub(crate) const fn named(&self) -> [(&'static str, Option<u128>); 6] {
+    pub(crate) const fn named(&self) -> [(&'static str, Option<u128>); 7] {
         [
             ("free", self.free),
             ("held", self.held),
             ("captured", self.captured),
             ("unsettled", self.unsettled),
-            ("owed", self.owed),
-            ("collateral", self.collateral),
+            ("consumed", self.consumed),
+            ("left", self.left),
+            ("enforced", self.enforced),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! The money check: three parties that each know the money from a source of their own, and who differs.
+//! The money check: four parties that each know the money from a source of their own, and who differs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,10 +20,12 @@ pub(crate) struct MoneyCheck {
     pub(crate) lookups: String,
     /// The log of the closed directory, replayed and verified.
     pub(crate) log: String,
+    /// The contracts and tokens, when everything was settled and the engine gone.
+    pub(crate) chain: String,
 }
 
 /// The parties, in the order of their accounts.
-const PARTIES: usize = 3;
+const PARTIES: usize = 4;
 
 /// What a party has got wrong.
 #[derive(Debug, Default)]
@@ -33,30 +35,33 @@ struct Differences {
 }
 
 impl MoneyCheck {
-    /// Compares what the parties say. Where two agree the third one differs; where none agree, all do.
+    /// Compares what the parties say. Where two agree whoever says something else differs; where none agree, all do.
     ///
     /// A party that could not be heard at all brings its reason instead of an account.
     pub(crate) fn compare(
         replies: Result<&Account, &str>,
         lookups: Result<&Account, &str>,
         log: Result<&Account, &str>,
+        chain: Result<&Account, &str>,
     ) -> Self {
-        let parties = [replies, lookups, log];
+        let parties = [replies, lookups, log, chain];
         let accounts = parties.map(Result::ok);
         let mut differences: [Differences; PARTIES] = Default::default();
-        compare_locks(&accounts, &mut differences);
+        // The chain knows no lock: that is what it is for.
+        let [replies, lookups, log, _] = accounts;
+        compare_locks(&[replies, lookups, log, None], &mut differences);
         compare_partitions(&accounts, &mut differences);
         let mut texts = parties.iter().zip(&differences).map(|(party, differences)| match party {
             Ok(_) => differences.to_text(),
             Err(reason) => (*reason).to_owned(),
         });
         let mut next = || texts.next().unwrap_or_default();
-        Self { replies: next(), lookups: next(), log: next() }
+        Self { replies: next(), lookups: next(), log: next(), chain: next() }
     }
 
     /// True if all parties agree.
     pub(crate) fn is_ok(&self) -> bool {
-        [&self.replies, &self.lookups, &self.log].into_iter().all(|party| party == "ok")
+        [&self.replies, &self.lookups, &self.log, &self.chain].into_iter().all(|party| party == "ok")
     }
 }
 
@@ -157,12 +162,13 @@ mod tests {
 
     /// Changes one party's account and expects that this party, and no other, is named.
     fn check(party: usize, change: impl Fn(&mut Account), named: &str) {
-        let mut accounts = [account(), account(), account()];
+        let mut accounts = [account(), account(), account(), account()];
         change(&mut accounts[party]);
-        let [replies, lookups, log] = &accounts;
-        let check = MoneyCheck::compare(Ok(replies), Ok(lookups), Ok(log));
+        let [replies, lookups, log, chain] = &accounts;
+        let check = MoneyCheck::compare(Ok(replies), Ok(lookups), Ok(log), Ok(chain));
         assert!(!check.is_ok());
-        for (index, text) in [&check.replies, &check.lookups, &check.log].into_iter().enumerate() {
+        let texts = [&check.replies, &check.lookups, &check.log, &check.chain];
+        for (index, text) in texts.into_iter().enumerate() {
             if index == party {
                 assert!(text.contains(named), "{text}");
             } else {
@@ -174,12 +180,18 @@ mod tests {
     #[test]
     fn parties_that_agree_are_ok() {
         let account = account();
-        assert!(MoneyCheck::compare(Ok(&account), Ok(&account), Ok(&account)).is_ok());
+        assert!(MoneyCheck::compare(Ok(&account), Ok(&account), Ok(&account), Ok(&account)).is_ok());
     }
 
     #[test]
     fn whoever_differs_is_named() {
-        for party in 0..PARTIES {
+        check(
+            PARTIES - 1,
+            |account| account.partitions.get_mut(&PartitionHandle(1)).unwrap().free = Some(79),
+            "free 79, others say 80",
+        );
+        // The others know locks too.
+        for party in 0..PARTIES - 1 {
             check(
                 party,
                 |account| account.locks.get_mut(&Id(1)).unwrap().remaining += 1,
@@ -204,19 +216,20 @@ mod tests {
 
     #[test]
     fn where_only_two_know_a_sum_both_are_named() {
-        let mut accounts = [account(), account(), account()];
-        accounts[0].partitions.get_mut(&PartitionHandle(1)).unwrap().owed = Some(1);
-        accounts[2].partitions.get_mut(&PartitionHandle(1)).unwrap().owed = Some(2);
-        let check = MoneyCheck::compare(Ok(&accounts[0]), Ok(&accounts[1]), Ok(&accounts[2]));
-        assert!(check.replies.contains("owed 1, others say 2"), "{}", check.replies);
-        assert!(check.log.contains("owed 2, others say 1"), "{}", check.log);
-        assert_eq!(check.lookups, "ok");
+        let mut accounts = [account(), account(), account(), account()];
+        accounts[0].partitions.get_mut(&PartitionHandle(1)).unwrap().consumed = Some(1);
+        accounts[3].partitions.get_mut(&PartitionHandle(1)).unwrap().consumed = Some(2);
+        let [replies, lookups, log, chain] = &accounts;
+        let check = MoneyCheck::compare(Ok(replies), Ok(lookups), Ok(log), Ok(chain));
+        assert!(check.replies.contains("consumed 1, others say 2"), "{}", check.replies);
+        assert!(check.chain.contains("consumed 2, others say 1"), "{}", check.chain);
+        assert_eq!((check.lookups.as_str(), check.log.as_str()), ("ok", "ok"));
     }
 
     #[test]
     fn a_party_that_cannot_be_heard_fails_alone() {
         let account = account();
-        let check = MoneyCheck::compare(Ok(&account), Ok(&account), Err("rot in a.wal"));
+        let check = MoneyCheck::compare(Ok(&account), Ok(&account), Err("rot in a.wal"), Ok(&account));
         assert_eq!((check.log.as_str(), check.is_ok()), ("rot in a.wal", false));
         assert_eq!((check.replies.as_str(), check.lookups.as_str()), ("ok", "ok"));
     }

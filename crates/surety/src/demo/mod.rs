@@ -3,6 +3,7 @@
 mod account;
 mod check;
 mod flow;
+mod on_chain;
 mod random;
 mod report;
 mod sources;
@@ -17,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
 use server::{Running, Server};
-use surety_client::Client;
+use surety_client::{Client, Draft, LockRequest};
 use surety_protocol::limits::SEGMENT_BYTES;
 use surety_protocol::{Id, PartitionHandle, Time};
 
 use self::account::Account;
 use self::check::MoneyCheck;
 use self::flow::{Outcome, Shared, Worker};
+use self::on_chain::{ENFORCED, OnChain};
 use self::tally::Elapsed;
 use crate::exit::{self, Exit, Failure};
 use crate::{directory, init, remote, serve};
@@ -34,9 +36,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// Shows payments locked, captured, released, expired and consumed, and proves that the money is right
 ///
 /// Starts an engine in this process on a new data directory, with every reply on the disk first (durability fsync), and
-/// talks to it over QUIC as any client would. For some seconds it plays payments of every sort. Then it drains the engine
-/// and compares three accounts of the money, each from a source of its own: a tally of the replies as they were received,
-/// a look-up of every lock, and the log of the closed directory, replayed and verified. Exit code 0 only if they agree.
+/// talks to it over QUIC as any client would. Its collateral is supplied on a chain, also in this process. For some seconds it
+/// plays payments of every sort. Then what was consumed is paid out on chain, the engine is drained, and a merchant enforces a
+/// certificate without it. Four accounts of the money are compared, each from a source of its own: a tally of the replies as they
+/// were received, a look-up of every lock, the log of the closed directory, replayed and verified, and the chain. Exit code 0 only
+/// if they agree.
 ///
 /// Example: surety demo --seconds 5 --json
 #[derive(Debug, ClapArgs)]
@@ -71,6 +75,8 @@ enum Party {
     Lookups,
     /// A bit of the log, in a copy
     Log,
+    /// A token, as the chain is read
+    Chain,
 }
 
 /// What the demo has seen while its engine ran.
@@ -89,6 +95,7 @@ struct Played {
     locks: Vec<(Id, PartitionHandle)>,
     replies: Source,
     lookups: Source,
+    on_chain: OnChain,
 }
 
 /// A party's account, or why it has none.
@@ -100,15 +107,20 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     server::init(&place.data, 1, SEGMENT_BYTES).map_err(|error| init::failure(&error))?;
     let mut out = Told::new(args.json);
     out.line(&format!("engine    a new data directory in {}", place.data.display()))?;
-    let played = remote::runtime()?.block_on(play(args, &place.data, &mut out))?;
+    let mut played = remote::runtime()?.block_on(play(args, &place.data, &mut out))?;
 
     out.line("closed    drained, sealed; now the log is replayed and verified")?;
     let log = read_log(args, &place, &played.locks)?;
-    let check = MoneyCheck::compare(heard(&played.replies), heard(&played.lookups), heard(&log));
+    played.on_chain.enforce()?;
+    out.line("enforced  with nothing but its certificate the merchant was paid by the contract")?;
+    let chain = played.on_chain.account(args.tamper == Some(Party::Chain));
+    let check =
+        MoneyCheck::compare(heard(&played.replies), heard(&played.lookups), heard(&log), heard(&chain));
     if args.json {
         writeln!(std::io::stdout(), "{}", report::json(&played.seen, &check))?;
     } else {
-        report::print(&played.seen, &check, log.as_ref().ok(), &place.data, place.is_temporary)?;
+        let (log, chain) = (log.as_ref().ok(), chain.as_ref().ok());
+        report::print(&played.seen, &check, log, chain, &place.data, place.is_temporary)?;
     }
     if check.is_ok() {
         Ok(())
@@ -151,8 +163,15 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     let authorizer = connect("authorizer").await?;
     let mut outcome = Outcome::default();
     let lasting = Duration::from_secs(args.seconds);
-    world::build(&admin, &settler, lasting, &mut outcome.tally).await?;
-    out.line("set up    1 tenant, 8 merchants, 3 partitions with policies, 3 deposits, 1 price")?;
+    let mut on_chain = OnChain::deploy(admin.hello().engine, on_chain::directory(data))?;
+    world::build(&admin, &settler, lasting, &on_chain, &mut outcome.tally).await?;
+    on_chain.supply()?;
+    let mut carrier = on_chain.settler(connect("settler").await?).await?;
+    on_chain.credit(&mut carrier).await?;
+    world::PARTITIONS.iter().for_each(|(handle, _)| outcome.tally.supply(*handle, world::STAKE.0));
+    out.line(
+        "set up    1 tenant, 8 merchants, 3 partitions with policies, 1 price; 3 supplies, final on chain",
+    )?;
 
     let shared = Arc::new(Shared::default());
     shared.to_tamper.store(args.tamper == Some(Party::Replies), Ordering::Relaxed);
@@ -172,6 +191,7 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
         return Err(Failure::new(Exit::Failure, format!("the demo lost track of a request: {unknown}")));
     }
 
+    certified_lock(&authorizer, &shared, &mut outcome).await?;
     wait_until(&authorizer, outcome.tally.last_deadline(world::STREET)).await;
     let locks: Vec<_> = outcome.tally.locks().collect();
     out.line(&format!("checking  {} locks, each looked up over QUIC", locks.len()))?;
@@ -181,8 +201,26 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     let replies = outcome.tally.account();
     let answered = shared.answered.load(Ordering::Relaxed);
     let approved = shared.locks.load(Ordering::Relaxed);
+    on_chain.settle(&mut carrier, &admin).await?;
+    let batches = carrier.progress().0;
+    drop(carrier);
+    on_chain.pay_out()?;
+    out.line(&format!("settled   {batches} batches on chain, and every merchant paid"))?;
     let seen = Seen { outcome, elapsed, lasted, answered, locks: approved };
-    Ok(Played { seen, locks, replies, lookups: lookups.map(|(account, _)| account) })
+    let lookups = lookups.map(|(account, _)| account);
+    Ok(Played { seen, locks, replies, lookups, on_chain })
+}
+
+/// A lock whose merchant wants more than a promise.
+async fn certified_lock(client: &Client, shared: &Shared, outcome: &mut Outcome) -> Result<(), Failure> {
+    let merchant = surety_protocol::MerchantId(1);
+    let lock = LockRequest { is_certified: true, ..LockRequest::new(world::RETAIL, ENFORCED, merchant) };
+    let request = Draft::from(lock).into_record(|| client.new_id());
+    let reply = client.submit(request).await;
+    let reply = reply.map_err(|error| Failure::new(Exit::Failure, format!("a certified lock: {error}")))?;
+    outcome.tally.note(&request, &reply);
+    shared.locks.fetch_add(u64::from(reply.code().is_success()), Ordering::Relaxed);
+    Ok(())
 }
 
 /// Waits until the engine's time is past a moment, so that everything that was due has happened.

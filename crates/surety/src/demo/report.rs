@@ -62,6 +62,7 @@ pub(crate) fn print(
     seen: &Seen,
     check: &MoneyCheck,
     account: Option<&Account>,
+    chain: Option<&Account>,
     data: &Path,
     is_temporary: bool,
 ) -> Result<(), Failure> {
@@ -82,27 +83,30 @@ pub(crate) fn print(
     if let Some(account) = account {
         writeln!(
             out,
-            "\n  partition    collateral            free          held     unsettled          owed   (AMP)"
+            "\n  partition      supplied            free          held     unsettled      paid out   (AMP)"
         )?;
         for (handle, name) in PARTITIONS {
             let sums = account.partitions.get(&handle).copied().unwrap_or_default();
+            let told = |account: &Account| account.partitions.get(&handle).copied();
+            let on_chain = chain.and_then(told).unwrap_or_default();
             let amp = |sum: Option<u128>| sum.map_or_else(|| "?".to_owned(), |sum| (sum / AMP).to_string());
             writeln!(
                 out,
                 "  {name:<9} {:>13} {:>15} {:>13} {:>13} {:>13}",
-                amp(sums.collateral),
+                amp(on_chain.supplied),
                 amp(sums.free),
                 amp(sums.held),
                 amp(sums.unsettled),
-                amp(sums.owed),
+                amp(on_chain.consumed),
             )?;
         }
     }
-    writeln!(out, "\nMoney check, three accounts from three sources:")?;
+    writeln!(out, "\nMoney check, four accounts from four sources:")?;
     for (party, source, verdict) in [
         ("replies", "a tally of the replies as received", &check.replies),
         ("lookups", "a look-up of every lock over QUIC", &check.lookups),
         ("log", "the closed log, replayed and verified", &check.log),
+        ("chain", "contracts and tokens, the engine gone", &check.chain),
     ] {
         writeln!(out, "  {party:<8} {source:<38} {verdict}")?;
     }

@@ -68,8 +68,9 @@ pub(crate) fn read_log(data: &Path, locks: &[(Id, PartitionHandle)]) -> Result<A
                     held: Some(totals.held),
                     captured: None,
                     unsettled: Some(totals.captured),
-                    owed: Some(totals.owed),
-                    collateral: Some(totals.on_chain),
+                    // What has been paid out is no longer in its books.
+                    left: totals.on_chain.checked_sub(totals.owed),
+                    ..Sums::default()
                 },
             );
         }

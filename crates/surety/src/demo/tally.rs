@@ -30,6 +30,7 @@ struct Lock {
     held: i128,
     deadline: Time,
     end: End,
+    is_certified: bool,
     captures: Vec<Capture>,
 }
 
@@ -65,6 +66,18 @@ impl Tally {
     pub(crate) fn add_partition(&mut self, handle: PartitionHandle, settle_by_action: SettleByAction) {
         let empty = Partition { free: 0, owed: 0, collateral: 0, settle_by_action };
         self.partitions.insert(handle, empty);
+    }
+
+    /// Notes what the supplier has put into a partition's pool on chain.
+    pub(crate) fn supply(&mut self, handle: PartitionHandle, amount: u128) {
+        let Ok(amount) = i128::try_from(amount) else {
+            return self.contradict(format!("a supply of {amount}"));
+        };
+        if let Some(partition) = self.partitions.get_mut(&handle) {
+            partition.free += amount;
+            partition.collateral += amount;
+            *self.codes.entry((Kind::Deposit, Code::Approved)).or_default() += 1;
+        }
     }
 
     /// Notes a reply to a request.
@@ -183,7 +196,7 @@ impl Tally {
             return Err(odd.clone());
         }
         let mut account = Account::default();
-        let mut sums: BTreeMap<PartitionHandle, (i128, i128, i128)> = BTreeMap::new();
+        let mut sums: BTreeMap<PartitionHandle, (i128, i128, i128, i128)> = BTreeMap::new();
         for (id, lock) in &self.locks {
             let captured: i128 = lock.captures.iter().map(|capture| capture.amount).sum();
             let unsettled: i128 = lock.captures.iter().map(|capture| capture.unsettled).sum();
@@ -196,10 +209,11 @@ impl Tally {
             };
             account.locks.insert(*id, view);
             let sum = sums.entry(lock.partition).or_default();
-            *sum = (sum.0 + lock.held, sum.1 + captured, sum.2 + unsettled);
+            let certified = if lock.is_certified { lock.held } else { 0 };
+            *sum = (sum.0 + lock.held, sum.1 + captured, sum.2 + unsettled, sum.3 + certified);
         }
         for (handle, partition) in &self.partitions {
-            let (held, captured, unsettled) = sums.get(handle).copied().unwrap_or_default();
+            let (held, captured, unsettled, certified) = sums.get(handle).copied().unwrap_or_default();
             let Partition { free, owed, collateral, .. } = *partition;
             if free + held + unsettled + owed != collateral {
                 return Err(format!(
@@ -212,10 +226,12 @@ impl Tally {
                 held: positive(held),
                 captured: positive(captured),
                 unsettled: positive(unsettled),
-                owed: positive(owed),
-                collateral: positive(collateral),
+                consumed: positive(owed),
+                supplied: positive(collateral),
+                left: positive(collateral - owed),
+                enforced: positive(certified),
             };
-            if sums.named().iter().any(|(_, sum)| sum.is_none()) {
+            if sums.named().iter().any(|(_, sum)| sum.is_none()) || sums.supplied.is_none() {
                 return Err(format!("partition {handle}: a negative sum: {sums:?}"));
             }
             account.partitions.insert(*handle, sums);
@@ -227,7 +243,7 @@ impl Tally {
     fn apply(&mut self, kind: Kind, request: &Record, reply: &Reply) -> Option<Option<i128>> {
         let moved = i128::try_from(reply.approved.0).ok()?;
         let partition = match kind {
-            Kind::Deposit | Kind::Lock => self.partitions.get_mut(&request.partition)?,
+            Kind::Lock => self.partitions.get_mut(&request.partition)?,
             Kind::Capture
             | Kind::Release
             | Kind::Increase
@@ -239,11 +255,6 @@ impl Tally {
             // Directories, policies, prices and look-ups move nothing.
             _ => return Some(None),
         };
-        if kind == Kind::Deposit {
-            partition.free += i128::try_from(request.amount.0).ok()?;
-            partition.collateral += i128::try_from(request.amount.0).ok()?;
-            return Some(None);
-        }
         let taken = moved + i128::try_from(reply.extra.0).ok()?;
         partition.free -= taken;
         let mut lock = Lock {
@@ -251,6 +262,7 @@ impl Tally {
             held: taken,
             deadline: reply.deadline,
             end: End::Live,
+            is_certified: request.flags().has(Flags::CERTIFIED),
             captures: Vec::new(),
         };
         if request.flags().has(Flags::SALE) {
@@ -376,15 +388,14 @@ fn positive(value: i128) -> Option<u128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::{Amount, LockBody, StakeBody};
+    use surety_protocol::{Amount, LockBody};
 
     const PLACE: PartitionHandle = PartitionHandle(1);
 
     fn tally() -> Tally {
         let mut tally = Tally::default();
         tally.add_partition(PLACE, SettleByAction::Consume);
-        let deposit = Record::new(Kind::Deposit, Id(1), PLACE, Amount(100), &StakeBody::default());
-        tally.note(&deposit, &approved(&deposit, 100));
+        tally.supply(PLACE, 100);
         tally
     }
 
@@ -412,7 +423,7 @@ mod tests {
     fn sums(tally: &Tally) -> (u128, u128, u128, u128) {
         let account = tally.account().unwrap();
         let sums = account.partitions[&PLACE];
-        (sums.free.unwrap(), sums.held.unwrap(), sums.unsettled.unwrap(), sums.owed.unwrap())
+        (sums.free.unwrap(), sums.held.unwrap(), sums.unsettled.unwrap(), sums.consumed.unwrap())
     }
 
     #[test]

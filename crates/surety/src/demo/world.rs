@@ -8,8 +8,8 @@ use surety_protocol::{
     TenantBody, TenantId, Time,
 };
 
+use super::on_chain::OnChain;
 use super::tally::Tally;
-use crate::ctl::onchain_of;
 use crate::exit::{Exit, Failure};
 
 /// Whose payments they are; the development authorizer's tenant.
@@ -33,7 +33,7 @@ pub(crate) const TOO_LARGE: Amount = Amount(1_000_000_000_000_000_000_000_000);
 /// The most that one lock of [`RETAIL`] may take: 10,000 AMP.
 const LOCK_MAX: Amount = Amount(10_000_000_000_000_000_000_000);
 /// Collateral of each partition: a billion AMP.
-const STAKE: Amount = Amount(1_000_000_000_000_000_000_000_000_000);
+pub(crate) const STAKE: Amount = Amount(1_000_000_000_000_000_000_000_000_000);
 /// Millionths of a dollar for one AMP.
 const PRICE: Amount = Amount(4_000);
 const AMP: AssetId = AssetId(1);
@@ -49,6 +49,7 @@ pub(crate) async fn build(
     admin: &Client,
     settler: &Client,
     lasting: Duration,
+    on_chain: &OnChain,
     tally: &mut Tally,
 ) -> Result<(), Failure> {
     let mut world = Builder { tally };
@@ -63,7 +64,7 @@ pub(crate) async fn build(
     };
     world.send(admin, request::set_tenant(SHARD, &quotas)).await?;
     for merchant in 1..=MERCHANTS {
-        let address = address(0xbb, merchant);
+        let address = payee(merchant);
         let body = MerchantBody {
             merchant: surety_protocol::MerchantId(merchant),
             payee: address,
@@ -73,13 +74,13 @@ pub(crate) async fn build(
         };
         world.send(admin, request::set_merchant(SHARD, TENANT, &body)).await?;
     }
-    for (number, (partition, _)) in (1..).zip(PARTITIONS) {
-        world.send(admin, request::create_partition(partition, onchain_of(partition), AMP, false)).await?;
+    for (partition, _) in PARTITIONS {
+        let onchain = on_chain.onchain(partition);
+        world.send(admin, request::create_partition(partition, onchain, AMP, false)).await?;
         let records = request::set_policy(admin.new_id(), partition, &policy(partition, lasting));
         world.note(&records[0], admin.submit_long(&records).await)?;
         let rights = Rights::AUTHORIZE | Rights::READ;
         world.send(admin, request::grant(partition, TENANT, rights)).await?;
-        world.send(settler, request::deposit(partition, address(0xaa, number), STAKE, 1)).await?;
     }
     world.send(settler, request::price(SHARD, AMP, FX_QUOTE, PRICE, settler.now())).await?;
     Ok(())
@@ -113,9 +114,10 @@ fn span(duration: Duration) -> Time {
     Time(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn address(kind: u8, number: u64) -> Address {
-    let mut bytes = [kind; 20];
-    bytes[12..].copy_from_slice(&number.to_be_bytes());
+/// Where a merchant is paid.
+pub(crate) fn payee(merchant: u64) -> Address {
+    let mut bytes = [0xbb; 20];
+    bytes[12..].copy_from_slice(&merchant.to_be_bytes());
     Address(bytes)
 }
 

@@ -12,7 +12,7 @@ fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
     for key in ["locks", "requests", "rate_per_s", "p50_us", "p99_us"] {
         assert!(value[key].as_u64().unwrap() > 0, "{key}: {value}");
     }
-    for party in ["replies", "lookups", "log"] {
+    for party in ["replies", "lookups", "log", "chain"] {
         assert_eq!(value["money_check"][party], "ok");
     }
     assert!(value["declined"]["OVER_LIMIT"].as_u64().unwrap() > 0, "{value}");
@@ -27,6 +27,8 @@ fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
     }
     // Only what is meant to be declined is.
     assert_eq!(value["declined"].as_object().unwrap().len(), 1, "{value}");
+    // With the certificate that was enforced, which no longer can be by itself.
+    assert!(place.file("kept/settlement/certificate.json").exists());
     let verified = surety(&["verify", "--data", data, "--json"]).exits(0).json();
     assert_eq!(verified["shards"][0]["locks"], value["locks"]);
     surety(&["demo", "--data", data]).fails(1, "exists");
@@ -34,11 +36,11 @@ fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
 
 #[test]
 fn whatever_is_altered_is_noticed_and_named() {
-    for party in ["replies", "lookups", "log"] {
+    for party in ["replies", "lookups", "log", "chain"] {
         let ended = surety(&["demo", "--seconds", "1", "--tamper", party, "--json"]).fails(1, "differ");
         let value = ended.json();
         assert_eq!(value["ok"], false);
-        for other in ["replies", "lookups", "log"] {
+        for other in ["replies", "lookups", "log", "chain"] {
             let is_ok = value["money_check"][other] == "ok";
             assert_eq!(is_ok, other != party, "{party} was altered: {}", value["money_check"]);
         }
