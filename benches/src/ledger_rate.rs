@@ -81,7 +81,7 @@ pub fn apply_rate(open_locks: usize, requests: usize) -> anyhow::Result<f64> {
     let mut at = bench.now;
     while left > 0 {
         made.clear();
-        made.extend((0..left.min(1 << 16)).map(|_| mix.lock(at)));
+        made.extend((0..left.min(1 << 16)).map(|_| mix.open_lock(at)));
         left -= made.len();
         bench.run(&mut made);
         at = bench.now;

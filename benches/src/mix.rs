@@ -112,11 +112,17 @@ impl Mix {
         Self { numbers: Numbers::new(seed), partitions, open: Vec::new(), last: None }
     }
 
-    /// A lock; it counts as open from now on.
+    /// A lock that the mix captures or releases later.
+    pub fn open_lock(&mut self, now: Time) -> Record {
+        let lock = self.lock(now);
+        self.open.push((lock.id, lock.partition));
+        lock
+    }
+
+    /// A lock of which the mix keeps nothing: memory that is measured holds the ledger's part alone.
     pub fn lock(&mut self, now: Time) -> Record {
         let place = partition(self.numbers.below(self.partitions));
         let id = self.numbers.id(now);
-        self.open.push((id, place));
         // Every hundredth lock is left to its deadline.
         let life_ms =
             if self.numbers.below(100) == 0 { 200 } else { 60_000 + (self.numbers.next() % 540_000) as u32 };
@@ -128,14 +134,13 @@ impl Mix {
     /// The next request of the mix.
     pub fn next(&mut self, now: Time) -> Record {
         let request = match self.numbers.below(100) {
-            0..45 => self.lock(now),
+            0..45 => self.open_lock(now),
             45..80 => self.end(Kind::Capture, Amount(900), Flags::FINAL, now),
             80..95 => self.end(Kind::Release, Amount(0), Flags(0), now),
-            95..98 => self.last.unwrap_or_else(|| self.lock(now)),
+            95..98 => self.last.unwrap_or_else(|| self.open_lock(now)),
             // Over the policy's limit: declined and recorded.
             _ => {
                 let mut lock = self.lock(now);
-                self.open.pop();
                 lock.amount = Amount(1 << 61);
                 lock
             }
@@ -146,7 +151,7 @@ impl Mix {
 
     fn end(&mut self, kind: Kind, amount: Amount, flags: Flags, now: Time) -> Record {
         if self.open.is_empty() {
-            return self.lock(now);
+            return self.open_lock(now);
         }
         let chosen = self.numbers.below(self.open.len() as u64) as usize;
         let (lock, place) = self.open.swap_remove(chosen);
