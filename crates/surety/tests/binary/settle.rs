@@ -75,6 +75,7 @@ fn answer(question: &Value, blocks: &[Option<&'static str>]) -> Result<String, &
     match question["method"].as_str().unwrap() {
         "getblockchaininfo" => Ok(r#"{"chain": "regtest"}"#.to_owned()),
         "getblockcount" => Ok((blocks.len() - 1).to_string()),
+        "validateaddress" => Ok(json!({ "isvalid": true, "address": question["params"][0] }).to_string()),
         "getblockhash" => {
             let number = usize::try_from(question["params"][0].as_u64().unwrap()).unwrap();
             if number < blocks.len() { Ok(format!("\"{}\"", hash(number))) } else { Err("out of range") }
