@@ -40,6 +40,10 @@ pub struct Limits {
     pub originals_max: usize,
     /// How long the requests for a message may take. After that it is not answered.
     pub answer_within: Duration,
+    /// How long a message may take from its first byte to its last; after that its socket is closed.
+    pub frame_within: Duration,
+    /// How long a host may take to sign on, where it has to; after that its socket is closed.
+    pub sign_on_within: Duration,
     /// A silent socket is asked for an echo after this, and closed after as long again.
     pub echo_after: Duration,
     /// How long a host may take to read replies; after that its socket is closed.
@@ -55,6 +59,8 @@ impl Default for Limits {
             broken_max: 100,
             originals_max: 1_000_000,
             answer_within: Duration::from_secs(20),
+            frame_within: Duration::from_secs(10),
+            sign_on_within: Duration::from_secs(30),
             echo_after: Duration::from_secs(60),
             write_within: Duration::from_secs(10),
         }

@@ -14,11 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::LinkConfig;
 use crate::desk::Desk;
 use crate::gateway::stopped;
+use crate::in_flight::Turn;
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 16 * 1024;
@@ -32,6 +33,10 @@ pub(crate) enum End {
     Stopped,
     /// It lay idle and gave no echo.
     Silent,
+    /// A message took too long to arrive.
+    Slow,
+    /// Nobody signed on.
+    NotSignedOn,
     /// Where the next message begins is lost.
     Frame(FrameError),
     /// A message without a type that could be answered.
@@ -50,6 +55,8 @@ impl fmt::Display for End {
             Self::Peer => f.write_str("closed by its host"),
             Self::Stopped => f.write_str("the link is stopped"),
             Self::Silent => f.write_str("no echo"),
+            Self::Slow => f.write_str("a message took too long to arrive"),
+            Self::NotSignedOn => f.write_str("nobody signed on"),
             Self::Frame(error) => write!(f, "{error}"),
             Self::Unreadable(error) => write!(f, "{error}"),
             Self::Broken => f.write_str("too many broken messages"),
@@ -78,6 +85,8 @@ pub(crate) async fn serve(
         peer,
         is_signed_on: !config.needs_sign_on,
         awaits_echo: false,
+        began: None,
+        opened: Instant::now(),
         broken: 0,
         echoes: 0,
         outbox,
@@ -91,13 +100,16 @@ pub(crate) async fn serve(
             break end;
         }
         buffer.reserve(READ_BYTES);
+        let (until, why) = session.patience();
         tokio::select! {
-            read = timeout(session.config.limits.echo_after, reader.read_buf(&mut buffer)) => match read {
+            read = timeout_at(until, reader.read_buf(&mut buffer)) => match read {
                 Ok(Ok(0)) => break End::Peer,
                 Ok(Ok(_)) => session.awaits_echo = false,
                 Ok(Err(_)) => break End::Failed,
-                Err(_) if session.awaits_echo => break End::Silent,
-                Err(_) => session.ask_for_echo().await,
+                Err(_) => match why {
+                    End::Silent if !session.awaits_echo => session.ask_for_echo().await,
+                    why => break why,
+                },
             },
             _ = &mut writing => return End::Unread,
             () = stopped(&mut stopping) => break End::Stopped,
@@ -134,6 +146,9 @@ struct Session {
     peer: SocketAddr,
     is_signed_on: bool,
     awaits_echo: bool,
+    /// When the first bytes of a message came whose last are missing.
+    began: Option<Instant>,
+    opened: Instant,
     broken: u32,
     /// Echoes that were asked for: their trace numbers.
     echoes: u64,
@@ -161,7 +176,22 @@ impl Session {
             }
         };
         buffer.drain(..taken);
+        self.began = match self.began {
+            _ if buffer.is_empty() => None,
+            Some(began) if taken == 0 => Some(began),
+            _ => Some(Instant::now()),
+        };
         result
+    }
+
+    /// Until when the next bytes may come, and what it is if they do not.
+    fn patience(&self) -> (Instant, End) {
+        let limits = &self.config.limits;
+        let silent = Some((Instant::now() + limits.echo_after, End::Silent));
+        let slow = self.began.map(|began| (began + limits.frame_within, End::Slow));
+        let late = (!self.is_signed_on).then(|| (self.opened + limits.sign_on_within, End::NotSignedOn));
+        let first = [silent, slow, late].into_iter().flatten().min_by_key(|(until, _)| *until);
+        first.unwrap_or((Instant::now(), End::Silent))
     }
 
     async fn take(&mut self, bytes: Vec<u8>) -> Result<(), End> {
@@ -218,7 +248,9 @@ impl Session {
         }
         tracing::debug!(link = self.config.name, peer = %self.peer, ?network, "network message");
         let mut draft = Draft::new(self.config.rules.dialect);
-        let Some(outcome) = self.desk.serve(intent, Instant::now()).await else { return Ok(()) };
+        let deadline = Instant::now() + self.config.limits.answer_within;
+        let turn = self.desk.turn(intent);
+        let Some(outcome) = self.desk.serve(intent, turn, deadline).await else { return Ok(()) };
         answer(message, intent, &outcome, &mut draft);
         self.send(&draft).await
     }
@@ -234,9 +266,10 @@ impl Session {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
         let (desk, config, outbox, peer) =
             (self.desk.clone(), self.config.clone(), self.outbox.clone(), self.peer);
-        let deadline = Instant::now() + config.limits.answer_within;
+        // Taken here, before anything that came later is read.
+        let turn = desk.turn(&intent);
         tokio::spawn(async move {
-            if let Some(bytes) = reply_to(&bytes, &intent, &desk, &config, peer, deadline).await {
+            if let Some(bytes) = reply_to(&bytes, &intent, turn, &desk, &config, peer).await {
                 let _ = outbox.send(bytes).await;
             }
             drop(outbox);
@@ -278,12 +311,13 @@ impl Session {
 async fn reply_to(
     bytes: &[u8],
     intent: &Intent,
+    turn: Turn,
     desk: &Desk,
     config: &LinkConfig,
     peer: SocketAddr,
-    deadline: Instant,
 ) -> Option<Vec<u8>> {
-    let Some(outcome) = desk.serve(intent, deadline).await else {
+    let deadline = Instant::now() + config.limits.answer_within;
+    let Some(outcome) = desk.serve(intent, turn, deadline).await else {
         let (mti, id) = (intent.mti, intent.id);
         tracing::warn!(link = config.name, %peer, %mti, %id, "not answered: its outcome is unknown");
         return None;

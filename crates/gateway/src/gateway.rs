@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::LinkConfig;
 use crate::connection;
 use crate::desk::Desk;
-use crate::warm_up::warm_up;
+use crate::follow::follow;
 
 /// A running link.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Gateway {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
+    /// They end with it.
+    _followers: JoinSet<()>,
 }
 
 /// Why a link cannot be served.
@@ -49,10 +51,10 @@ impl Gateway {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let desk = Arc::new(Desk::new(client, config.rules.clone(), config.limits.originals_max));
-        warm_up(&desk).await?;
+        let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
         let listener = tokio::spawn(accept(listener, desk, Arc::new(config), stopping));
-        Ok(Self { address, stop, listener })
+        Ok(Self { address, stop, listener, _followers: followers })
     }
 
     /// Where it listens.

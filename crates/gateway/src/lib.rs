@@ -10,9 +10,13 @@ mod ask;
 mod config;
 mod connection;
 mod desk;
+mod follow;
 mod gateway;
 mod in_flight;
-mod warm_up;
+
+#[cfg(test)]
+#[path = "../../client/examples/stage/mod.rs"]
+mod stage;
 
 pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, StartError};

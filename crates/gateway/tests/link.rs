@@ -346,17 +346,84 @@ async fn after_a_restart_references_and_repeats_are_still_known() {
 }
 
 #[tokio::test]
-async fn without_an_engine_nothing_is_approved() {
+async fn without_an_engine_nothing_is_said_that_may_be_untrue() {
     let limits = Limits { answer_within: Duration::from_millis(300), ..Limits::default() };
     let front = Front::new(limits).await;
     let mut host = front.signed_on().await;
     front.client.close();
+    // Whether anybody has sent it before, this end does not know: no answer is the only true one.
+    host.write(&bytes("0100", &front.payment(2, 100))).await;
+    host.write(&bytes("0101", &front.payment(2, 100))).await;
+    // A notice is told to come again.
+    let mut reversal = front.payment(3, 100);
+    reversal.insert(39, "68".into());
+    reversal.insert(90, format!("0100{:06}{}{:011}{:011}", 4, reversal[&7], 123_456, 0));
+    host.write(&bytes("0420", &reversal)).await;
+    let reply = host.next().await.unwrap();
+    assert_eq!((reply[&0].as_str(), reply[&39].as_str()), ("0430", "91"));
+    assert_eq!(host.ask(&front.network(5, "301")).await[&0], "0810");
+    // By then all that was taken has come to its end.
+    timeout(PATIENCE, front.stop()).await.unwrap();
+    assert_eq!(host.next().await, None, "and nothing else was said");
+}
+
+#[tokio::test]
+async fn what_another_front_door_has_locked_is_known_here() {
+    let front = Front::new(Limits { answer_within: PATIENCE, ..Limits::default() }).await;
+    let other = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
+    let mut there = Host { stream: TcpStream::connect(other.address()).await.unwrap(), read: Vec::new() };
+    assert_eq!(there.ask(&front.network(1, "001")).await[&39], "00");
+    let mut here = front.signed_on().await;
     let fields = front.payment(2, 100);
-    assert_eq!(host.ask(&("0100", fields.clone())).await[&39], "91", "it never left");
-    // A repeat may have been executed before: no answer is the only true one.
-    host.write(&bytes("0101", &fields)).await;
-    assert_eq!(host.ask(&front.network(3, "301")).await[&0], "0810");
-    let nothing = timeout(Duration::from_secs(2), host.next()).await;
-    assert!(nothing.is_err(), "{nothing:?}");
+    assert_eq!(there.ask(&("0100", fields.clone())).await[&39], "00");
+    // By its reference alone: a forced sale beside the lock would hold both.
+    let mut completion = front.payment(3, 70);
+    completion.extend([(37, fields[&37].clone()), (38, "ABC123".into())]);
+    assert_eq!(here.ask(&("0220", completion)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 70);
+    other.stop().await;
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn messages_about_a_payment_are_served_in_the_order_in_which_they_came() {
+    let front = Front::new(Limits { in_flight_max: 64, ..Limits::default() }).await;
+    let mut host = front.signed_on().await;
+    let mut stream = Vec::new();
+    for trace in 1..=50 {
+        let lock = front.payment(trace, 100);
+        let mut completion = front.payment(100 + trace, 60);
+        completion.extend([(37, lock[&37].clone()), (38, "ABC123".into())]);
+        let mut reversal = front.payment(200 + trace, 60);
+        reversal.extend([(37, lock[&37].clone()), (39, "68".into())]);
+        reversal.insert(90, format!("0220{:06}{}{:011}{:011}", 100 + trace, completion[&7], 123_456, 0));
+        stream.extend_from_slice(&bytes("0100", &lock));
+        stream.extend_from_slice(&bytes("0220", &completion));
+        if trace % 2 == 0 {
+            stream.extend_from_slice(&bytes("0420", &reversal));
+        }
+    }
+    // Nothing but the reference ties a completion to its lock: served too early it would be a sale of its own.
+    host.write(&stream).await;
+    for _ in 0..125 {
+        let reply = host.next().await.unwrap();
+        assert_eq!(reply[&39], "00", "{reply:?}");
+    }
+    assert_eq!(front.free().await, STAKE - 25 * 60);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn slow_messages_and_late_sign_ons_end_the_socket() {
+    let slow = Limits { frame_within: Duration::from_millis(200), ..Limits::default() };
+    let front = Front::new(slow).await;
+    let mut host = front.signed_on().await;
+    host.write(&bytes("0100", &front.payment(2, 100))[..20]).await;
+    assert_eq!(host.next().await, None);
+    assert_eq!(front.free().await, STAKE);
+    front.stop().await;
+    let late = Limits { sign_on_within: Duration::from_millis(200), ..Limits::default() };
+    let front = Front::new(late).await;
+    assert_eq!(front.host().await.next().await, None);
     front.stop().await;
 }

@@ -185,6 +185,16 @@ impl Intent {
     }
 }
 
+impl Intent {
+    /// True if the message means another thing where its reference (field 37) is not known: what the table of references does
+    /// not tell is then not told by anything else.
+    #[must_use]
+    pub fn leans_on_reference(&self) -> bool {
+        let follows = matches!(self.ask, Ask::Complete | Ask::Increase | Ask::Reverse { .. });
+        follows && (self.original.is_none() || self.partitions.as_slice().is_empty())
+    }
+}
+
 /// The fields that a type must carry beside a card or account; none for a type that is not served.
 const fn needed(dialect: Dialect, mti: Mti) -> Option<&'static [u8]> {
     const SHARED: &[u8] = &[3, 4, 7, 11, 32, 37, 41, 49];
