@@ -2,6 +2,7 @@
 //! prices, and the certified locks whose certificates can still be called.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use ruint::aliases::U256;
 use surety_protocol::{
@@ -16,6 +17,8 @@ use crate::leaf::LockId;
 
 /// One whole of a collateral in base units: prices are for this much.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
+
+const SNAPSHOT_VERSION: u8 = 1;
 
 /// A merchant, as the directory of its shard has it.
 pub(crate) type MerchantName = (ShardId, TenantId, MerchantId);
@@ -99,6 +102,36 @@ impl Book {
             _ => {}
         }
         None
+    }
+
+    /// The newest statement of every certified lock that can still be called.
+    pub fn certified(&self) -> impl Iterator<Item = CertifiedLock> + '_ {
+        self.certified.values().map(|kept| kept.newest)
+    }
+
+    /// True for a certified lock that can still be called.
+    #[must_use]
+    pub fn is_certified(&self, lock: &LockId) -> bool {
+        self.certified.contains_key(lock)
+    }
+
+    /// The whole book.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        to.u8(SNAPSHOT_VERSION);
+        self.write(&mut to);
+        to.0
+    }
+
+    /// The book of a snapshot, whose integrity the caller has checked. `None` for one of another version.
+    #[must_use]
+    pub fn restore(snapshot: &[u8]) -> Option<Self> {
+        let mut from = Reader(snapshot);
+        let is_known = from.u8().ok()? == SNAPSHOT_VERSION;
+        let book = Self::read_from(&mut from).ok().filter(|_| is_known)?;
+        from.end().ok()?;
+        Some(book)
     }
 
     /// Where a merchant is paid, if that is known.

@@ -91,14 +91,22 @@ impl LockGroup {
         domain.lock_group_digest(&self.tree.root())
     }
 
+    /// The statements, in order.
+    #[must_use]
+    pub fn locks(&self) -> &[CertifiedLock] {
+        &self.locks
+    }
+
+    /// One of the statements with its path, under the group's signature.
+    #[must_use]
+    pub fn certificate(&self, index: usize, signature: [u8; 65]) -> Option<Certificate> {
+        let lock = *self.locks.get(index)?;
+        Some(Certificate { lock, path: self.tree.path(index), signature })
+    }
+
     /// The statements, each with its path, under the group's signature.
     pub fn sign(&self, signature: [u8; 65]) -> impl Iterator<Item = Certificate> + '_ {
-        let certificate = move |(index, lock): (usize, &CertifiedLock)| Certificate {
-            lock: *lock,
-            path: self.tree.path(index),
-            signature,
-        };
-        self.locks.iter().enumerate().map(certificate)
+        (0..self.locks.len()).filter_map(move |index| self.certificate(index, signature))
     }
 }
 

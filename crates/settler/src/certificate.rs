@@ -1,7 +1,10 @@
 //! A certificate as a merchant keeps it: one JSON file, and with nothing else the merchant is paid.
 
 use alloy_primitives::{Address, B256, hex};
+use alloy_sol_types::{SolCall, SolInterface};
+use chain::bindings::Manager::ManagerErrors;
 use chain::bindings::{self, Manager};
+use chain::{At, Backend, BackendError, Call, CallError, Tag};
 use serde_json::{Value, json};
 use settlement::{Certificate, CertifiedLock, Domain, Hash, LockId, Word};
 use surety_protocol::{EngineId, Seq, ShardId};
@@ -29,7 +32,69 @@ pub enum CertificateError {
     Field(&'static str),
 }
 
+/// How a certificate stands on chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Whoever sends its call now starts the time to answer it, and after that it is paid.
+    Enforceable,
+    /// This lock was called, and waits to be answered or paid.
+    Called,
+    /// It was called, and nothing of it is owed any more.
+    Dismissed,
+    /// It was paid by guarantee.
+    Paid,
+    /// The contract refuses it, for this reason.
+    Refused(String),
+    /// Chain or contract are not those that it is for.
+    Elsewhere,
+}
+
 impl CertificateFile {
+    /// Asks the contract itself, which checks everything once more: signature, signer, range, deadline, state.
+    ///
+    /// # Errors
+    /// The node cannot be asked.
+    pub fn standing(&self, chain: &dyn Backend) -> Result<Standing, BackendError> {
+        let manager = Address::from(self.domain.contract.0);
+        let at = At::Tag(Tag::Latest);
+        if chain.chain_id()? != self.domain.chain_id || chain.code(manager, at)?.is_empty() {
+            return Ok(Standing::Elsewhere);
+        }
+        let ask =
+            |input: Vec<u8>| chain.call(&Call { from: Address::ZERO, to: manager, input: input.into() }, at);
+        let separator = match ask(Manager::domainSeparatorCall {}.abi_encode()) {
+            Ok(output) => Manager::domainSeparatorCall::abi_decode_returns(&output).ok(),
+            Err(CallError::Reverted(_)) => None,
+            Err(CallError::Backend(error)) => return Err(error),
+        };
+        if separator.map(|separator| separator.0) != Some(self.domain.separator()) {
+            return Ok(Standing::Elsewhere);
+        }
+        let nonsense = |error: alloy_sol_types::Error| BackendError::Nonsense(error.to_string());
+        match ask(self.call().abi_encode()) {
+            Ok(_) => return Ok(Standing::Enforceable),
+            Err(CallError::Backend(error)) => return Err(error),
+            Err(CallError::Reverted(data)) => match ManagerErrors::abi_decode(&data) {
+                Ok(ManagerErrors::LockState(_)) => {}
+                Ok(error) => return Ok(Standing::Refused(reason(&error).to_owned())),
+                Err(_) => return Ok(Standing::Refused("no reason is given".to_owned())),
+            },
+        }
+        let info = match ask(Manager::calledInfoCall { lockId: self.lock_id() }.abi_encode()) {
+            Ok(output) => Manager::calledInfoCall::abi_decode_returns(&output).map_err(nonsense)?,
+            Err(CallError::Backend(error)) => return Err(error),
+            Err(CallError::Reverted(_)) => return Ok(Standing::Elsewhere),
+        };
+        Ok(match info.state {
+            1 => Standing::Called,
+            2 => Standing::Dismissed,
+            3 => Standing::Paid,
+            other => {
+                return Err(BackendError::Nonsense(format!("state {other} of a lock that cannot be called")));
+            }
+        })
+    }
+
     /// Writes it. Numbers that may have more digits than a number of JSON is read with are decimal texts.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -122,6 +187,17 @@ impl CertificateFile {
             path: path.iter().map(|hash| B256::from(*hash)).collect(),
             signature: signature.to_vec().into(),
         }
+    }
+}
+
+/// Why the contract does not take a call.
+const fn reason(error: &ManagerErrors) -> &'static str {
+    match error {
+        ManagerErrors::BadSig(_) => "its signer may not certify this lock",
+        ManagerErrors::TooLate(_) => "its deadline is past, or farther ahead than any engine's",
+        ManagerErrors::TooLarge(_) => "its amount is none that is paid",
+        ManagerErrors::UnknownPartition(_) => "there is no such partition",
+        _ => "the contract does not take it",
     }
 }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod certifier;
 mod chain_facts;
 mod codec;
 mod config;
@@ -32,7 +33,8 @@ mod snapshot;
 mod spending;
 mod stream;
 
-pub use certificate::{CertificateError, CertificateFile};
+pub use certificate::{CertificateError, CertificateFile, Standing};
+pub use certifier::{Certifier, CertifierConfig, Counter, Shelf};
 pub use codec::Damaged;
 pub use config::Config;
 pub use contract::{Place, batch_of};

@@ -7,13 +7,13 @@ use server::identity::parse_roles;
 use server::pki::{self, DevelopmentPki, PkiError};
 use surety_protocol::{Roles, TenantId};
 
-use crate::directory;
 use crate::exit::{self, Exit, Failure};
+use crate::{cert_verify, directory};
 
 /// Makes development certificates: an authority, servers, clients with tenant and roles
 ///
 /// A client's identity is one PEM file: certificate, private key, authority. Tenant and roles stand in the certificate.
-/// These are certificates of TLS; the certificates of locks are not part of this version.
+/// These are certificates of TLS. `verify` is about another sort: the certificate of a lock, which `surety settle certify` signs.
 ///
 /// Example: surety cert client --data DIR --tenant 7 --role authorizer --out router-1.pem
 #[derive(Debug, ClapArgs)]
@@ -72,6 +72,22 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Checks the certificate of a lock, without asking the operator
+    ///
+    /// By itself: that it reads, whose signature it bears, and that its deadline is not past. With a node the contract is asked
+    /// whether it would take the certificate now. Exit code 0 if so; 1 if it is worth nothing or has been used; 3 if it is no
+    /// certificate; 4 if it is for another chain or contract; 9 if the node does not answer.
+    ///
+    /// Example: surety cert verify certificate.json --rpc http://127.0.0.1:8545
+    #[command(after_help = exit::HELP)]
+    Verify(cert_verify::Args),
+}
+
+impl Args {
+    /// True if the last line is to be a JSON object.
+    pub(crate) const fn wants_json(&self) -> bool {
+        matches!(&self.command, Command::Verify(args) if args.json)
+    }
 }
 
 /// Which authority signs.
@@ -89,6 +105,7 @@ struct Authority {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
+        Command::Verify(args) => return cert_verify::run(args),
         Command::Ca { out } => {
             std::fs::create_dir_all(out)
                 .map_err(|error| Failure::caused(Exit::Failure, out.display(), &error))?;

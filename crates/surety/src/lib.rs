@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cert;
+mod cert_verify;
 mod cli;
 mod config;
 mod ctl;

@@ -1,5 +1,6 @@
 //! `surety settle`: what stands between the engine and the chains: the settler, the watchers, the price feeder.
 
+mod certify;
 mod deploy;
 mod nodes;
 mod place;
@@ -18,6 +19,8 @@ use crate::exit::{self, Exit, Failure};
 
 /// Where the poster's key is read from.
 const POSTER_KEY: &str = "SURETY_POSTER_KEY";
+/// Where the key that signs certificates is read from.
+const SIGNER_KEY: &str = "SURETY_SIGNER_KEY";
 /// Where the deployer's key is read from.
 const DEPLOYER_KEY: &str = "SURETY_DEPLOYER_KEY";
 /// How long a node may take to answer.
@@ -74,6 +77,14 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Signs the certificates of locks, and hands them out
+    ///
+    /// Reads the engine's change stream and nothing else of it, and the signer's key from SURETY_SIGNER_KEY. A merchant asks
+    /// with `GET /certificate/LOCK`, the lock's name on chain: tenant, partition and id in 64 hexadecimal digits behind 0x.
+    ///
+    /// Example: surety settle certify --dir certifier --contract settlement.json --data DIR
+    #[command(after_help = exit::HELP)]
+    Certify(certify::Args),
     /// Lets a settler go on that has halted, once its cause is gone
     ///
     /// Example: surety settle resume --dir settler
@@ -96,6 +107,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.command {
         Command::Run(args) => run::run(args),
         Command::Deploy(args) => deploy::run(args),
+        Command::Certify(args) => certify::run(args),
         Command::Proofs { dir, batch, out } => proofs(dir, *batch, out),
         Command::Resume { dir } => resume(dir),
         Command::Watch(command) => watch::run(command),

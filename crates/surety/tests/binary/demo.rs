@@ -29,9 +29,36 @@ fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
     assert_eq!(value["declined"].as_object().unwrap().len(), 1, "{value}");
     // With the certificate that was enforced, which no longer can be by itself.
     assert!(place.file("kept/settlement/certificate.json").exists());
+    a_certificate_is_checked(&place);
     let verified = surety(&["verify", "--data", data, "--json"]).exits(0).json();
     assert_eq!(verified["shards"][0]["locks"], value["locks"]);
     surety(&["demo", "--data", data]).fails(1, "exists");
+}
+
+/// By itself, without a node: what it says, whose signature it bears, and every way of being none.
+fn a_certificate_is_checked(place: &Data) {
+    let file = place.file("kept/settlement/certificate.json");
+    let path = file.to_str().unwrap();
+    let told = surety(&["cert", "verify", path, "--json"]).exits(0).json();
+    assert_eq!((told["ok"].as_bool(), told["amount"].as_str()), (Some(true), Some("250000000000000000000")));
+    let signer = told["signer"].as_str().unwrap().to_owned();
+    surety(&["cert", "verify", path, "--signer", &signer]).exits(0);
+    let payee = told["payee"].as_str().unwrap();
+    surety(&["cert", "verify", path, "--signer", payee]).fails(1, "signed by");
+    surety(&["cert", "verify", path, "--rpc", "http://127.0.0.1:9", "--json"]).fails(9, "127.0.0.1:9");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let altered = place.file("altered.json");
+    let altered_path = altered.to_str().unwrap();
+    std::fs::write(&altered, text.replace("\"250000000000000000000\"", "\"250000000000000000001\"")).unwrap();
+    let other =
+        surety(&["cert", "verify", altered_path, "--signer", &signer, "--json"]).fails(1, "signed by");
+    assert_eq!(other.json()["ok"], false);
+    std::fs::write(&altered, text.replace("signature", "sign")).unwrap();
+    surety(&["cert", "verify", altered_path]).fails(3, "signature");
+    std::fs::write(&altered, "{}").unwrap();
+    let none = surety(&["cert", "verify", altered_path, "--json"]).fails(3, "no certificate");
+    assert_eq!(none.json()["ok"], false);
+    surety(&["cert", "verify", "nowhere.json"]).fails(2, "nowhere.json");
 }
 
 #[test]

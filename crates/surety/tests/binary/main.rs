@@ -1,6 +1,7 @@
 //! The real binary, driven as scripts drive it: every command's contract, exit codes, JSON, faults and kills.
 #![allow(clippy::unwrap_used)]
 
+mod certify;
 mod contract;
 mod ctl;
 mod demo;

@@ -1,0 +1,77 @@
+//! How many locks a core certifies in a second, from records of the stream to signed groups on the shelf:
+//! `cargo run --release -p settler --example certify -- [LOCKS]` prints one line of JSON.
+#![allow(clippy::unwrap_used, reason = "an example may stop")]
+
+use std::time::Instant;
+
+use alloy_primitives::B256;
+use chain::{DigestSigner, LocalKey};
+use settlement::{Book, Domain, LOCK_GROUP_MAX, LockGroup};
+use settler::Shelf;
+use surety_protocol::{
+    Address, Amount, AssetId, Code, EngineId, Flags, Id, Kind, LockBody, MerchantBody, MerchantId,
+    PartitionBody, PartitionHandle, Record, Seq, ShardId, TenantId, Time,
+};
+
+const SHARD: ShardId = ShardId(0);
+const PARTITION: PartitionHandle = PartitionHandle(1);
+
+fn main() {
+    let locks = std::env::args().nth(1).map_or(500_000, |text| text.parse().unwrap());
+    println!("{}", measure(locks));
+}
+
+fn measure(locks: u64) -> serde_json::Value {
+    let domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
+    let key = LocalKey::from_bytes(&[5; 32]).unwrap();
+    let (mut book, shelf, mut seq) = (Book::default(), Shelf::new(domain), Seq(0));
+    let body = PartitionBody { onchain: [0xcc; 32], asset: AssetId(1), ..PartitionBody::default() };
+    let create = Record::new(Kind::PartitionCreate, Id(1), PARTITION, Amount(0), &body);
+    let address = Address([4; 20]);
+    let merchant =
+        MerchantBody { merchant: MerchantId(1), payee: address, release_key: address, ..Default::default() };
+    let merchant = Record::new(Kind::MerchantSet, Id(2), PARTITION, Amount(0), &merchant);
+    for record in [create, merchant] {
+        seq = seq.next();
+        assert_eq!(book.read(SHARD, seq, &approved(record)), None);
+    }
+    let deadline = Time::from_secs(2_000_000_000);
+    let body = LockBody { merchant: MerchantId(1), deadline, ..LockBody::default() };
+    let lock = |number: u64| {
+        let record = Record::new(Kind::Lock, Id(number.into()), PARTITION, Amount(1_000), &body);
+        approved(Record { result: Amount(1_000), ..record.with_flags(Flags::CERTIFIED) })
+    };
+    let records: Vec<Record> = (1..=locks).map(lock).collect();
+
+    let (mut waiting, mut groups) = (Vec::with_capacity(LOCK_GROUP_MAX), 0_u64);
+    let begun = Instant::now();
+    for (number, record) in (1..).zip(&records) {
+        seq = seq.next();
+        waiting.extend(book.read(SHARD, seq, record));
+        if waiting.len() == LOCK_GROUP_MAX || number == locks {
+            let group = LockGroup::new(std::mem::take(&mut waiting)).unwrap();
+            let signature = key.sign(&B256::from(group.digest(&domain))).unwrap();
+            shelf.put(group, signature);
+            groups += 1;
+        }
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    assert_eq!(shelf.len() as u64, locks);
+    let micros = u64::try_from(begun.elapsed().as_micros()).unwrap().max(1);
+    let rate = locks * 1_000_000 / micros;
+    serde_json::json!({
+        "locks": locks, "groups": groups, "seconds": seconds, "locks_per_s": rate, "keeps_up": rate >= 100_000,
+    })
+}
+
+fn approved(record: Record) -> Record {
+    Record { code: Code::Approved as u8, tenant: TenantId(1), ..record }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_runs_small() {
+        assert_eq!(super::measure(1_000)["groups"], 4);
+    }
+}

@@ -1,0 +1,109 @@
+//! Where a restart of the certificate service goes on. `FORMAT.md` has the bytes.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use settlement::{Book, Hash, Positions};
+use surety_protocol::limits::TOKEN_BYTES;
+use surety_protocol::{Seq, Token};
+
+use crate::codec::{Damaged, Put, Take};
+use crate::journal::sync_directory;
+
+const MAGIC: &[u8; 8] = b"SURETYSB";
+const VERSION: u32 = 1;
+const FILE: &str = "book";
+
+/// How far the stream was read, and what it has come to.
+pub(super) struct Checkpoint {
+    pub(super) separator: Hash,
+    pub(super) positions: Positions,
+    pub(super) book: Book,
+    pub(super) tokens: Vec<Token>,
+}
+
+impl Checkpoint {
+    /// Replaces the one before, at once or not at all.
+    pub(super) fn write(&self, directory: &Path) -> std::io::Result<()> {
+        let temporary = directory.join("book.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(&self.to_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, directory.join(FILE))?;
+        sync_directory(directory)
+    }
+
+    /// `None` if there is none.
+    pub(super) fn read(directory: &Path) -> std::io::Result<Option<Self>> {
+        let path = directory.join(FILE);
+        match std::fs::read(&path) {
+            Ok(bytes) => Self::from_bytes(&bytes).map(Some).map_err(|Damaged| {
+                std::io::Error::new(
+                    std::io::ErrorKind::InvalidData,
+                    format!("{} is damaged: take it away, and the stream is read anew", path.display()),
+                )
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let book = self.book.snapshot();
+        let mut to = Put::default();
+        to.raw(MAGIC).u32(VERSION).raw(&self.separator);
+        to.list(self.positions.0.iter(), |to, seq| _ = to.u64(seq.0));
+        to.u64(book.len() as u64).raw(&book);
+        to.list(self.tokens.iter(), |to, token| _ = to.raw(&token.to_bytes()));
+        let checksum = crc32c::crc32c(&to.0);
+        to.u32(checksum);
+        to.0
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
+        let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(Damaged)?;
+        if crc32c::crc32c(body).to_be_bytes() != *checksum {
+            return Err(Damaged);
+        }
+        let mut from = Take(body);
+        if from.array::<8>()? != *MAGIC || from.u32()? != VERSION {
+            return Err(Damaged);
+        }
+        let separator = from.array()?;
+        let positions = Positions(from.list(|from| from.u64().map(Seq))?);
+        let len = usize::try_from(from.u64()?).map_err(|_| Damaged)?;
+        let book = Book::restore(from.slice(len)?).ok_or(Damaged)?;
+        let tokens = from.list(|from| Token::from_slice(&from.array::<TOKEN_BYTES>()?).ok_or(Damaged))?;
+        from.end()?;
+        Ok(Self { separator, positions, book, tokens })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_read_back_and_damage_is_told() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(Checkpoint::read(directory.path()).expect("read").is_none());
+        let saved = Checkpoint {
+            separator: [4; 32],
+            positions: Positions(vec![Seq(7), Seq(9)]),
+            book: Book::default(),
+            tokens: Vec::new(),
+        };
+        saved.write(directory.path()).expect("written");
+        let read = Checkpoint::read(directory.path()).expect("read").expect("one");
+        assert_eq!((read.separator, read.positions, read.book), ([4; 32], saved.positions, saved.book));
+        let file = directory.path().join(FILE);
+        let sound = std::fs::read(&file).expect("read");
+        for place in 0..sound.len() {
+            let mut bytes = sound.clone();
+            bytes[place] ^= 1;
+            std::fs::write(&file, bytes).expect("written");
+            assert!(Checkpoint::read(directory.path()).is_err(), "byte {place}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `surety cert verify`: what a merchant's file is worth, without a word from whoever has made it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use chain::RpcChain;
+use clap::Args as ClapArgs;
+use serde_json::json;
+use settler::{CertificateFile, Standing};
+
+use crate::exit::{Exit, Failure};
+use crate::remote;
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    /// The certificate
+    file: PathBuf,
+    /// A node of the chain: asks the contract itself whether it would take the certificate now
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
+    /// Whose signature it has to be; the contract knows better
+    #[arg(long, value_name = "ADDRESS")]
+    signer: Option<Address>,
+    /// Tell it as one JSON object on its own line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let text = std::fs::read(&args.file)
+        .map_err(|error| Failure::caused(Exit::Usage, args.file.display(), &error))?;
+    let file = CertificateFile::from_json(&text)
+        .map_err(|error| Failure::caused(Exit::Corrupt, args.file.display(), &error))?;
+    let standing = match &args.rpc {
+        Some(url) => {
+            let standing = file.standing(&RpcChain::new(url, PATIENCE));
+            Some(standing.map_err(|error| Failure::caused(Exit::Unreachable, url, &error))?)
+        }
+        None => None,
+    };
+    let signer = file.signer();
+    let verdict = judge(&file, signer, args.signer, standing.as_ref());
+    tell(args, &file, signer, standing.as_ref(), &verdict);
+    verdict.map_err(Failure::told)
+}
+
+/// The first thing that is wrong with it.
+fn judge(
+    file: &CertificateFile,
+    signer: Option<Address>,
+    wanted: Option<Address>,
+    standing: Option<&Standing>,
+) -> Result<(), Failure> {
+    let fails = |exit, what: String| Err(Failure::new(exit, what));
+    let Some(signer) = signer else { return fails(Exit::Failure, "its signature is none".to_owned()) };
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != signer) {
+        return fails(Exit::Failure, format!("it is signed by {signer}, not by {wanted}"));
+    }
+    match standing {
+        Some(Standing::Enforceable) => Ok(()),
+        Some(Standing::Called) => fails(Exit::Failure, "the lock was called already, and waits".to_owned()),
+        Some(Standing::Dismissed) => {
+            fails(Exit::Failure, "the lock was called, and nothing of it is owed any more".to_owned())
+        }
+        Some(Standing::Paid) => fails(Exit::Failure, "the lock was paid by guarantee already".to_owned()),
+        Some(Standing::Refused(reason)) => fails(Exit::Failure, format!("the contract refuses it: {reason}")),
+        Some(Standing::Elsewhere) => {
+            fails(Exit::Foreign, "chain or contract are not those that it is for".to_owned())
+        }
+        None if file.certificate.lock.deadline_secs < remote::now().0 / 1_000_000_000 => {
+            fails(Exit::Failure, "its deadline is past".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+fn tell(
+    args: &Args,
+    file: &CertificateFile,
+    signer: Option<Address>,
+    standing: Option<&Standing>,
+    verdict: &Result<(), Failure>,
+) {
+    let lock = &file.certificate.lock;
+    let (payee, signer) = (Address::from(lock.payee.0).to_string(), signer.map(|signer| signer.to_string()));
+    let on_chain = standing.map(|standing| match standing {
+        Standing::Enforceable => "enforceable",
+        Standing::Called => "called",
+        Standing::Dismissed => "dismissed",
+        Standing::Paid => "paid",
+        Standing::Refused(_) => "refused",
+        Standing::Elsewhere => "elsewhere",
+    });
+    if args.json {
+        let error = verdict.as_ref().err().map(ToString::to_string);
+        println!(
+            "{}",
+            json!({
+                "ok": verdict.is_ok(), "error": error, "signer": signer, "on_chain": on_chain,
+                "lock": file.lock_id().to_string(), "version": lock.version, "payee": payee,
+                "amount": lock.amount.to_string(), "deadline": lock.deadline_secs,
+                "chain_id": file.domain.chain_id,
+            })
+        );
+    } else if verdict.is_ok() {
+        let signer = signer.unwrap_or_default();
+        println!("{} base units for {payee}, until {}, signed by {signer}", lock.amount, lock.deadline_secs);
+        match on_chain {
+            Some(_) => println!("the contract takes it"),
+            None => println!("whether the contract takes it only a node can tell: --rpc URL"),
+        }
+    }
+}

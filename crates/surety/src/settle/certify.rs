@@ -1,0 +1,114 @@
+//! `surety settle certify`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chain::DigestSigner;
+use clap::Args as ClapArgs;
+use serde_json::json;
+use settlement::LockId;
+use settler::{Certifier, CertifierConfig, Counter, Shelf};
+use surety_client::{Client, Options, QuicConnector, QuicOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{SIGNER_KEY, failure, key, place};
+use crate::ctl::Target;
+use crate::exit::{Exit, Failure};
+use crate::remote::{self, Role};
+use crate::values;
+
+/// Between two looks for a signal while nothing is stated.
+const PAUSE: Duration = Duration::from_millis(250);
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// The service's own directory, made if it is not there
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Where the contracts are: the file that `surety settle deploy` has written
+    #[arg(long, value_name = "FILE")]
+    contract: PathBuf,
+    #[command(flatten)]
+    target: Target,
+    /// Where certificates are handed out over HTTP; they are no secret, but keep it off the internet
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8470")]
+    listen: SocketAddr,
+    /// Also write each certificate into this directory, as LOCK.json
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// How long after a lock's deadline its certificate is kept
+    #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = values::span)]
+    keep: surety_protocol::Time,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    remote::runtime()?.block_on(certify(args))
+}
+
+async fn certify(args: &Args) -> Result<(), Failure> {
+    let signer = key(SIGNER_KEY)?;
+    let address = signer.address();
+    let config = CertifierConfig {
+        directory: args.dir.clone(),
+        place: place::read(&args.contract)?,
+        claim_span: args.keep,
+        checkpoint_every: Duration::from_secs(10),
+    };
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out)?;
+    }
+    let client = connect(args).await?;
+    let mut certifier = Certifier::open(config, client, Box::new(signer)).map_err(|error| failure(&error))?;
+    let shelf = certifier.shelf();
+    let taken = |error: std::io::Error| Failure::caused(Exit::Address, args.listen, &error);
+    let counter = Counter::open(args.listen, &shelf).map_err(taken)?;
+    tell(&json!({ "certifying": true, "listen": counter.address(), "signer": address.to_string() }))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        let made = certifier.turn().map_err(|error| failure(&error))?;
+        if let Some(out) = &args.out {
+            leave(out, &shelf, &made)?;
+        }
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = certifier.wait(PAUSE) => {}
+        }
+    }
+    certifier.save().map_err(|error| failure(&error))?;
+    tell(&json!({ "certifying": false, "certificates": shelf.len() }))
+}
+
+async fn connect(args: &Args) -> Result<Client, Failure> {
+    let (address, identity) = args.target.resolve(Role::Reader)?;
+    let quic = QuicOptions {
+        name: "surety certify".to_owned(),
+        ..QuicOptions::new(address, remote::identity(&identity)?)
+    };
+    let unreachable = |error: &dyn std::error::Error| Failure::caused(Exit::Unreachable, address, error);
+    let connector = QuicConnector::new(quic).map_err(|error| unreachable(&error))?;
+    let tokens = Certifier::tokens(&args.dir).map_err(|error| failure(&error))?;
+    let client = Client::over(Arc::new(connector), Options::default(), &tokens);
+    client.await.map_err(|error| unreachable(&error))
+}
+
+/// Each file is there whole, or not at all.
+fn leave(out: &Path, shelf: &Shelf, made: &[LockId]) -> Result<(), Failure> {
+    for lock in made {
+        let Some(file) = shelf.certificate(lock) else { continue };
+        let temporary = out.join(format!("{}.tmp", file.lock_id()));
+        std::fs::write(&temporary, format!("{:#}\n", file.to_json()))?;
+        std::fs::rename(temporary, out.join(format!("{}.json", file.lock_id())))?;
+    }
+    Ok(())
+}
+
+fn tell(line: &serde_json::Value) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
