@@ -68,6 +68,11 @@ pub fn read_acks(path: &Path) -> Result<Vec<Reply>, AcksError> {
     parse_acks(&bytes).map_err(|offset| AcksError::NotAReply { path: path.to_owned(), offset })
 }
 
+/// Bytes behind the last whole reply of a file.
+pub(crate) fn cut_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len() % RECORD_BYTES as u64)
+}
+
 /// Reads all replies in a file's bytes.
 ///
 /// # Errors

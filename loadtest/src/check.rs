@@ -9,7 +9,7 @@ use surety_protocol::{
 };
 use wal::{RecoverError, Recovery};
 
-use crate::acks::{AcksError, read_acks};
+use crate::acks::{AcksError, cut_bytes, read_acks};
 
 /// Faults that a report lists; the others are only counted.
 const FAULTS_LISTED: usize = 20;
@@ -33,6 +33,8 @@ pub struct CheckReport {
     pub doubled: u64,
     /// Those whose record lies before the oldest segment that is left, and cannot be checked.
     pub removed: u64,
+    /// Bytes at the end of the file that are no whole reply: the write that a kill cut. Nobody has counted that reply.
+    pub cut_bytes: u64,
     /// The first faults, in words.
     pub faults: Vec<Fault>,
 }
@@ -82,13 +84,13 @@ pub enum CheckError {
 /// # Errors
 /// If either cannot be read; what does not hold is part of the report.
 pub fn check(acks: &Path, data: &Path) -> Result<CheckReport, CheckError> {
-    let acks = read_acks(acks)?;
+    let (acks, cut_bytes) = (read_acks(acks)?, cut_bytes(acks));
     let directory = DataDirectory::open(data)?;
     let mut checking = Checking::new(&acks);
     for shard in directory.shards() {
         check_shard(&directory, shard, &mut checking)?;
     }
-    Ok(checking.finish())
+    Ok(CheckReport { cut_bytes, ..checking.finish() })
 }
 
 fn check_shard(

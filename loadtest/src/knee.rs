@@ -6,12 +6,10 @@ use serde::Serialize;
 
 use crate::report::Report;
 use crate::run::{Clients, LoadError, Options, run};
-use crate::schedule::{Pace, Rate};
+use crate::schedule::{Pace, RATE_MAX, Rate};
 
 /// An engine that falls behind still answers this share of the run's time after its end.
 const BEHIND_MAX: f64 = 0.02;
-/// Nothing above this many payments a second is tried.
-const RATE_MAX: f64 = 100_000_000.0;
 
 /// What is looked for, and how.
 #[derive(Clone, Debug)]

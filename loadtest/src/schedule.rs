@@ -40,7 +40,7 @@ impl Pace {
 }
 
 /// The highest rate of a schedule, in payments a second.
-const RATE_MAX: f64 = 2e6;
+pub(crate) const RATE_MAX: f64 = 2e6;
 
 /// Payments a second, over the time of a run.
 #[derive(Clone, Debug, PartialEq)]

@@ -279,7 +279,7 @@ impl Connector for QuicConnector {
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
         Box::pin(async move {
             let Opened { send, reader, connection, .. } = self.open_shard(shard, tokens).await?;
-            let state = QuicState { reader, send, next_number: 1, _connection: connection };
+            let state = QuicState { reader, send, next_number: 1, is_asking: false, _connection: connection };
             Ok(Box::new(state) as Box<dyn StateSource>)
         })
     }
@@ -371,17 +371,24 @@ struct QuicState {
     reader: FrameReader,
     send: SendStream,
     next_number: u64,
+    /// A question is out and not answered.
+    is_asking: bool,
     _connection: quinn::Connection,
 }
 
 impl StateSource for QuicState {
     fn ask<'a>(&'a mut self, query: &'a StateQuery) -> BoxFuture<'a, Result<Vec<u8>, Closed>> {
         Box::pin(async move {
+            // A question that was given up half-way would take the next one's answer for its own.
+            if std::mem::replace(&mut self.is_asking, true) {
+                return Err(Closed::Local);
+            }
             let header = FrameHeader { kind: FrameKind::StateQuery, count: 1, number: self.next_number };
             let frame = [&header.to_bytes()[..], &query.to_bytes()].concat();
             self.send.write_all(&frame).await.map_err(write_closed)?;
             self.next_number += 1;
             let (header, body) = std::future::poll_fn(|cx| self.reader.poll_frame(cx)).await?;
+            self.is_asking = false;
             match header.kind {
                 FrameKind::State => Ok(self.reader.body(&body).to_vec()),
                 FrameKind::Goodbye => Err(Closed::ByServer(CloseCode::Draining)),

@@ -35,6 +35,12 @@ pub enum StateError {
         /// What is wrong with it.
         error: FrameError,
     },
+    /// The rows are not those that come next.
+    #[error("shard {shard} sent rows that do not follow the ones before")]
+    Order {
+        /// Which shard.
+        shard: ShardId,
+    },
 }
 
 /// Reads rows of one kind, a page at a time, in the order of their keys.
@@ -48,6 +54,20 @@ pub struct StatePages<R> {
     rows: std::marker::PhantomData<fn() -> R>,
 }
 
+/// True if each key lies behind the one before; a question behind the last key there can be counts as the highest.
+fn ascend(asked: StateQuery, keys: impl Iterator<Item = Option<StateQuery>>) -> bool {
+    let key = |query: StateQuery| (query.partition, query.position, query.supplier, query.tenant);
+    let mut last = Some(key(asked));
+    for next in keys.map(|next| next.map(key)) {
+        match (last, next) {
+            (None, _) => return false,
+            (Some(last), Some(next)) if next <= last => return false,
+            _ => last = next,
+        }
+    }
+    true
+}
+
 impl<R: StateRow> StatePages<R> {
     /// The next page; none behind the last one. Two pages may show the state at different moments.
     ///
@@ -58,6 +78,11 @@ impl<R: StateRow> StatePages<R> {
         let shard = self.shard;
         let page = self.source.ask(&query).await.map_err(|closed| StateError::Closed { shard, closed })?;
         let (head, rows) = read_state_page::<R>(&page).map_err(|error| StateError::Page { shard, error })?;
+        let keys = rows.iter().map(|row| row.after(query));
+        let is_sound = head.shard == shard && (head.has_more == 0 || !rows.is_empty()) && ascend(query, keys);
+        if !is_sound {
+            return Err(StateError::Order { shard });
+        }
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(count));
         let has_more = head.has_more == 1 && self.wanted != Some(0);

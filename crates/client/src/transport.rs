@@ -194,7 +194,7 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Closed {
     /// The engine closed it and said why.
-    #[error("closed by the engine: {}", .0.name())]
+    #[error("closed by the engine: {} ({})", .0.name(), .0.meaning())]
     ByServer(CloseCode),
     /// The engine closed it with a code that this version does not know.
     #[error("closed by the engine with the unknown code {0:#x}")]
@@ -208,8 +208,8 @@ pub enum Closed {
     /// The other side has forgotten the connection, as after a restart.
     #[error("the connection was reset")]
     Reset,
-    /// TLS refused: the alert (RFC 8446, section 6), such as 42 bad certificate, 45 expired, 48 unknown CA, 116 certificate required.
-    #[error("refused by TLS with alert {0}")]
+    /// TLS refused, with this alert (RFC 8446, section 6).
+    #[error("refused by TLS: {meaning} (alert {0})", meaning = alert(*.0))]
     Tls(u8),
     /// QUIC failed with this transport error code (RFC 9000, section 20.1).
     #[error("QUIC transport error {0:#x}")]
@@ -223,6 +223,19 @@ pub enum Closed {
     /// This side closed it.
     #[error("closed on this side")]
     Local,
+}
+
+/// What an alert says of the identity that was shown.
+const fn alert(alert: u8) -> &'static str {
+    match alert {
+        42 | 43 | 46 => "the certificate is not accepted",
+        44 => "the certificate was revoked",
+        45 => "the certificate has expired, or a clock is wrong",
+        48 | 51 => "the certificate is not of the authority that the other side knows",
+        116 => "a client certificate is required",
+        120 => "the other side is no such engine",
+        _ => "the handshake failed",
+    }
 }
 
 impl Closed {

@@ -1,7 +1,7 @@
 //! The ledger: its tables, the few primitives through which they change, and what the engine calls of it.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BinaryHeap};
+use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
@@ -193,6 +193,9 @@ pub struct Ledger {
     pub(crate) intake: Intake,
     pub(crate) partitions: Vec<Partition>,
     pub(crate) partition_slots: Map<u64, u32>,
+    /// The same in order, and for each tenant the partitions that it may read: for pages of the state.
+    pub(crate) partition_order: BTreeMap<PartitionHandle, u32>,
+    pub(crate) readable: BTreeSet<(TenantId, PartitionHandle)>,
     /// By on-chain id.
     pub(crate) partition_names: Map<[u8; 32], u32>,
     pub(crate) accounts: Vec<Account>,
@@ -252,6 +255,8 @@ impl Ledger {
             intake: Intake::default(),
             partitions: Vec::new(),
             partition_slots: Map::default(),
+            partition_order: BTreeMap::new(),
+            readable: BTreeSet::new(),
             partition_names: Map::default(),
             accounts: Vec::new(),
             account_slots: Map::default(),
@@ -381,6 +386,7 @@ impl Ledger {
         let slot = slot_of(self.partitions.len());
         self.partition_slots.insert(partition.handle.0, slot);
         if slot != SHARD_SLOT {
+            self.partition_order.insert(partition.handle, slot);
             self.partition_names.insert(partition.onchain, slot);
         }
         self.partitions.push(partition);
@@ -407,6 +413,18 @@ impl Ledger {
         self.accounts.push(Account { tenant, handle, partition, tenant_slot, rights });
         self.account_slots.insert((handle.0, tenant.0), slot);
         Some(slot)
+    }
+
+    /// Sets what a tenant may do in a partition; says what it could do before.
+    pub(crate) fn set_rights(&mut self, account: u32, rights: Rights) -> Rights {
+        let account = &mut self.accounts[account as usize];
+        let key = (account.tenant, account.handle);
+        if rights.0 & Rights::READ.0 != 0 {
+            self.readable.insert(key);
+        } else {
+            self.readable.remove(&key);
+        }
+        core::mem::replace(&mut account.rights, rights)
     }
 
     pub(crate) fn make_tenant(&mut self, id: TenantId) -> u32 {

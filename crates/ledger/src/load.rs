@@ -79,8 +79,7 @@ impl Ledger {
             }
             Parsed::Grant { partition, tenant, rights } => {
                 let account = self.make_account(tenant, partition).ok_or(orphan)?;
-                let old = core::mem::replace(&mut self.accounts[account as usize].rights, Rights(rights));
-                old == Rights::default()
+                self.set_rights(account, Rights(rights)) == Rights::default()
             }
             Parsed::Merchant { tenant, body } => {
                 self.merchants.insert((tenant.0, body.merchant.0), body).is_none()

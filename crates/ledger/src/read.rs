@@ -79,16 +79,16 @@ impl Ledger {
     /// The tenants that were set or have something, by number.
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantState> {
-        let state = |tenant: &crate::ledger::Tenant| TenantState {
-            quotas: tenant.quotas,
-            locks: tenant.locks,
-            ids: tenant.ids,
-            tombstones: tenant.tombstones,
-            advices: tenant.advices,
-        };
-        let mut all: Vec<TenantState> = self.tenants.iter().map(state).collect();
+        let mut all: Vec<TenantState> = self.tenants.iter().map(tenant_state).collect();
         all.sort_unstable_by_key(|tenant| tenant.quotas.tenant);
         all
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn tenant(&self, tenant: TenantId) -> Option<TenantState> {
+        let slot = self.tenant_slots.get(&tenant.0)?;
+        Some(tenant_state(&self.tenants[*slot as usize]))
     }
 
     /// A tenant's rights on a partition.
@@ -215,6 +215,16 @@ impl Ledger {
             is_called: lock.has(flag::CALLED),
             captures,
         }
+    }
+}
+
+const fn tenant_state(tenant: &crate::ledger::Tenant) -> TenantState {
+    TenantState {
+        quotas: tenant.quotas,
+        locks: tenant.locks,
+        ids: tenant.ids,
+        tombstones: tenant.tombstones,
+        advices: tenant.advices,
     }
 }
 

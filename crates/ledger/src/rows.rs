@@ -8,7 +8,6 @@ use surety_protocol::{
 };
 
 use crate::ledger::Ledger;
-use crate::partition::Partition;
 use crate::read::totals;
 use crate::state::Totals;
 
@@ -33,20 +32,28 @@ impl<R> Page<R> {
 }
 
 impl Ledger {
-    /// Partitions that `sees` lets pass, by handle.
+    /// Partitions by handle: all, or those that a tenant may read. A page costs no more than its rows.
     #[must_use]
-    pub fn partition_rows(
-        &self,
-        query: &StateQuery,
-        sees: impl Fn(PartitionHandle) -> bool,
-    ) -> Page<PartitionRow> {
-        let is_asked = |partition: &&Partition| partition.handle >= query.partition && sees(partition.handle);
-        let mut asked: Vec<&Partition> = self.partitions.iter().skip(1).filter(is_asked).collect();
-        asked.sort_unstable_by_key(|partition| partition.handle);
-        Page::take(
-            limit(query, StateKind::Partitions),
-            asked.into_iter().map(|it| PartitionRow::from(&totals(it))),
-        )
+    pub fn partition_rows(&self, query: &StateQuery, reader: Option<TenantId>) -> Page<PartitionRow> {
+        let limit = limit(query, StateKind::Partitions);
+        let row = |slot: u32| PartitionRow::from(&totals(&self.partitions[slot as usize]));
+        match reader {
+            None => {
+                let asked = self.partition_order.range(query.partition..);
+                Page::take(limit, asked.map(|(_, slot)| row(*slot)))
+            }
+            Some(tenant) => {
+                let asked = self.readable.range((tenant, query.partition)..);
+                let own = asked.take_while(|(of, _)| *of == tenant);
+                Page::take(limit, own.filter_map(|(_, handle)| self.partition_slot(*handle)).map(row))
+            }
+        }
+    }
+
+    /// True if a tenant may read a partition.
+    #[must_use]
+    pub fn may_read(&self, tenant: TenantId, partition: PartitionHandle) -> bool {
+        self.readable.contains(&(tenant, partition))
     }
 
     /// Suppliers of a partition, by address; none of one that is not there.
@@ -82,10 +89,14 @@ impl Ledger {
         Page::take(limit(query, StateKind::Withdrawals), asked.map(row))
     }
 
-    /// Tenants that were set or have something and that `sees` lets pass, by number.
+    /// Tenants that were set or have something, by number: all, or one alone.
     #[must_use]
-    pub fn tenant_rows(&self, query: &StateQuery, sees: impl Fn(TenantId) -> bool) -> Page<TenantRow> {
-        let rows = self.tenants().into_iter().map(|state| TenantRow {
+    pub fn tenant_rows(&self, query: &StateQuery, reader: Option<TenantId>) -> Page<TenantRow> {
+        let states = match reader {
+            None => self.tenants(),
+            Some(tenant) => self.tenant(tenant).into_iter().collect(),
+        };
+        let rows = states.into_iter().map(|state| TenantRow {
             quotas: state.quotas,
             locks: state.locks,
             ids: state.ids,
@@ -93,7 +104,7 @@ impl Ledger {
             advices: state.advices,
             reserved: [0; _],
         });
-        let asked = rows.filter(|row| row.quotas.tenant >= query.tenant && sees(row.quotas.tenant));
+        let asked = rows.filter(|row| row.quotas.tenant >= query.tenant);
         Page::take(limit(query, StateKind::Tenants), asked)
     }
 }

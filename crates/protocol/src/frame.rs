@@ -159,7 +159,7 @@ impl FrameHeader {
 }
 
 macro_rules! close_codes {
-    ($(#[$doc:meta] $name:ident = $value:literal, $text:literal;)*) => {
+    ($(#[$doc:meta] $name:ident = $value:literal, $text:literal, $meaning:literal;)*) => {
         /// Why a connection was closed: the application error code of QUIC's `CONNECTION_CLOSE`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
@@ -176,47 +176,53 @@ macro_rules! close_codes {
             pub const fn name(self) -> &'static str {
                 match self { $(CloseCode::$name => $text,)* }
             }
+
+            /// What it means, for people.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(CloseCode::$name => $meaning,)* }
+            }
         }
     };
 }
 
 close_codes! {
     /// Nothing is wrong.
-    Done = 0, "DONE";
+    Done = 0, "DONE", "nothing is wrong";
     /// The engine stops; come back.
-    Draining = 0x100, "DRAINING";
+    Draining = 0x100, "DRAINING", "the engine stops; come back";
     /// The first frame was not a hello, or its magic is wrong.
-    BadHello = 0x101, "BAD_HELLO";
+    BadHello = 0x101, "BAD_HELLO", "the first frame is no sound hello";
     /// No common protocol version.
-    UnknownVersion = 0x102, "UNKNOWN_VERSION";
+    UnknownVersion = 0x102, "UNKNOWN_VERSION", "no common protocol version";
     /// The hello names a tenant that the certificate does not.
-    TenantMismatch = 0x103, "TENANT_MISMATCH";
+    TenantMismatch = 0x103, "TENANT_MISMATCH", "the hello names a tenant that the certificate does not";
     /// A rollback token does not carry this engine's tag.
-    BadToken = 0x104, "BAD_TOKEN";
+    BadToken = 0x104, "BAD_TOKEN", "a rollback token is not of this engine";
     /// A rollback token proves that this engine's state is older than what it has acknowledged.
-    Fork = 0x105, "FORK";
+    Fork = 0x105, "FORK", "the engine runs on an old copy of its data";
     /// The certificate has no role or tenant, or has been revoked.
-    BadCertificate = 0x106, "BAD_CERTIFICATE";
+    BadCertificate = 0x106, "BAD_CERTIFICATE", "the certificate has no tenant or role, is expired or revoked, or its tenant is shut out";
     /// A frame is larger than allowed.
-    TooLarge = 0x110, "FRAME_TOO_LARGE";
+    TooLarge = 0x110, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     /// A stream ended inside a frame.
-    Truncated = 0x111, "FRAME_TRUNCATED";
+    Truncated = 0x111, "FRAME_TRUNCATED", "a stream ended inside a frame";
     /// An unknown frame kind, or a length that is not that of its items.
-    BadFrame = 0x112, "BAD_FRAME";
+    BadFrame = 0x112, "BAD_FRAME", "a frame that does not belong there";
     /// A reserved byte is not zero.
-    Padding = 0x113, "NON_ZERO_PADDING";
+    Padding = 0x113, "NON_ZERO_PADDING", "a reserved byte is not zero";
     /// A body is not a valid archive.
-    BadArchive = 0x114, "BAD_ARCHIVE";
+    BadArchive = 0x114, "BAD_ARCHIVE", "a body is not of its kind";
     /// An operation that does not exist, or that only the engine writes.
-    UnknownKind = 0x115, "UNKNOWN_OPERATION";
+    UnknownKind = 0x115, "UNKNOWN_OPERATION", "an operation that does not exist";
     /// A frame took too long to arrive.
-    FrameDeadline = 0x120, "FRAME_DEADLINE";
+    FrameDeadline = 0x120, "FRAME_DEADLINE", "a frame took too long to arrive";
     /// Replies were not read.
-    SlowReader = 0x121, "SLOW_READER";
+    SlowReader = 0x121, "SLOW_READER", "replies or records were not read";
     /// Too many requests unanswered, or too many connections.
-    TooMany = 0x122, "TOO_MANY";
+    TooMany = 0x122, "TOO_MANY", "too many streams, connections, readers or unanswered requests";
     /// The engine failed; nothing that was not answered is known to have happened.
-    Internal = 0x1ff, "INTERNAL";
+    Internal = 0x1ff, "INTERNAL", "the engine failed";
 }
 
 impl CloseCode {

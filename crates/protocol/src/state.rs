@@ -231,7 +231,8 @@ macro_rules! rows {
             }
 
             fn read(bytes: &[u8]) -> Option<Self> {
-                archive::read(bytes)
+                let row: Self = archive::read(bytes)?;
+                row.reserved.iter().all(|byte| *byte == 0).then_some(row)
             }
 
             fn after(&self, $query: StateQuery) -> Option<StateQuery> {
@@ -316,7 +317,7 @@ impl StateHead {
 /// Reads a page whose rows are of one kind.
 ///
 /// # Errors
-/// [`FrameError::Body`] if it is a page of another kind, or no page at all.
+/// As [`StateHead::from_slice`]; [`FrameError::Body`] also if it is a page of another kind, or no page at all.
 pub fn read_state_page<R: StateRow>(body: &[u8]) -> Result<(StateHead, alloc::vec::Vec<R>), FrameError> {
     let wrong = FrameError::Body(FrameKind::State);
     let (head, rows) = body.split_at_checked(STATE_HEAD_BYTES).ok_or(wrong)?;

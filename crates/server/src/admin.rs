@@ -114,13 +114,22 @@ type Series = (&'static str, &'static str, &'static str, fn(&ShardMetrics) -> &C
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 17] = [
+const SERIES: [Series; 19] = [
     ("surety_frames_total", "counter", "request frames executed", |m| &m.frames),
     ("surety_blocks_total", "counter", "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", "counter", "records written to the log", |m| &m.records),
     ("surety_connections_total", "counter", "connections accepted", |m| &m.connections),
     ("surety_connections_open", "gauge", "connections open", |m| &m.connections_open),
     ("surety_connections_refused_total", "counter", "connections refused", |m| &m.connections_refused),
+    ("surety_reloads_total", "counter", "times that the certificates were read again and taken", |m| {
+        &m.reloads
+    }),
+    (
+        "surety_reload_failures_total",
+        "counter",
+        "times that they were read again and stayed as they were",
+        |m| &m.reload_failures,
+    ),
     ("surety_closed_by_fault_total", "counter", "connections closed over a bad frame", |m| {
         &m.closed_by_fault
     }),

@@ -161,7 +161,12 @@ pub(crate) enum LinkMessage {
     /// A reader of the change stream.
     Subscribe { from: Seq, caller: Caller, frames: mpsc::Sender<TailFrame> },
     /// A question about the state.
-    State { query: StateQuery, kind: StateKind, caller: Caller, page: oneshot::Sender<Vec<u8>> },
+    State {
+        query: StateQuery,
+        kind: StateKind,
+        caller: Caller,
+        page: oneshot::Sender<Result<Vec<u8>, CloseCode>>,
+    },
 }
 
 /// A frame of the change stream, decoded.
@@ -339,7 +344,7 @@ impl StateSource for EmbeddedState {
             let (query, kind) = StateQuery::from_body(&query.to_bytes()).map_err(Closed::BadFrame)?;
             let (page, answer) = oneshot::channel();
             self.shared.tell(self.shard, LinkMessage::State { query, kind, caller: self.caller, page });
-            answer.await.map_err(|_| Closed::ByServer(CloseCode::Draining))
+            answer.await.unwrap_or(Err(CloseCode::Draining)).map_err(Closed::ByServer)
         })
     }
 }

@@ -16,6 +16,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use surety_protocol::{ALPN, sabotage};
+use x509_parser::oid_registry::OID_PKCS1_SHA1WITHRSA;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
 use crate::config::Limits;
@@ -192,10 +193,13 @@ fn revocations(
     path: &Path,
     authorities: &[CertificateDer<'static>],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    if !path.exists() || sabotage!("revocations-not-read") {
-        return Ok(Vec::new());
-    }
-    let bytes = read(path)?;
+    let bytes = match fs::read(path) {
+        // Absent, and not merely unreadable: that would let everybody in who was revoked.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(TlsError::File { path: path.to_owned(), reason: error.to_string() }),
+        Ok(_) if sabotage!("revocations-not-read") => return Ok(Vec::new()),
+        Ok(bytes) => bytes,
+    };
     let file_error = |reason: String| TlsError::File { path: path.to_owned(), reason };
     let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
@@ -206,21 +210,38 @@ fn revocations(
             "holds no revocation list (CRL) in PEM; remove it if nothing is revoked".to_owned(),
         ));
     }
-    // A list of another authority of the same name would make every handshake fail, one of another name would revoke nothing.
-    if lists.iter().any(|list| !authorities.iter().any(|authority| is_signed_by(list, authority))) {
-        return Err(file_error(format!(
-            "holds a revocation list that no authority of {CA_CERTIFICATE} has signed"
-        )));
-    }
+    judge_lists(&lists, authorities).map_err(|reason| file_error(reason.to_owned()))?;
     Ok(lists)
 }
 
-fn is_signed_by(list: &CertificateRevocationListDer<'_>, authority: &CertificateDer<'_>) -> bool {
-    let (Ok((_, list)), Ok((_, authority))) = (parse_x509_crl(list), parse_x509_certificate(authority))
-    else {
-        return false;
-    };
-    list.issuer() == authority.subject() && list.verify_signature(authority.public_key()).is_ok()
+/// TLS takes the first list whose issuer has the name of an authority, and fails every handshake if that authority has not signed
+/// it. So a list that does not fit is found here, where the lists before it can stay.
+fn judge_lists(
+    lists: &[CertificateRevocationListDer<'_>],
+    authorities: &[CertificateDer<'_>],
+) -> Result<(), &'static str> {
+    let mut issuers: Vec<Vec<u8>> = Vec::new();
+    for list in lists {
+        let (_, list) = parse_x509_crl(list).map_err(|_| "holds a revocation list that cannot be read")?;
+        let issuer = list.issuer().as_raw().to_vec();
+        if issuers.contains(&issuer) {
+            return Err("holds two revocation lists of one authority: keep the newest alone");
+        }
+        // TLS does not know it.
+        if list.signature_algorithm.algorithm == OID_PKCS1_SHA1WITHRSA {
+            return Err("holds a revocation list that is signed with SHA-1");
+        }
+        let named = authorities.iter().filter_map(|authority| parse_x509_certificate(authority).ok());
+        let mut named = named.filter(|(_, authority)| authority.subject().as_raw() == issuer).peekable();
+        if named.peek().is_none() {
+            return Err("holds a revocation list of none of the authorities in ca.pem");
+        }
+        if named.any(|(_, authority)| list.verify_signature(authority.public_key()).is_err()) {
+            return Err("holds a revocation list that an authority of its issuer's name has not signed");
+        }
+        issuers.push(issuer);
+    }
+    Ok(())
 }
 
 /// Signs stateless resets with a key that survives restarts.

@@ -166,10 +166,17 @@ async fn a_revoked_certificate_is_cut_off_and_the_others_are_not() {
     let other = DevelopmentPki::create(other.path()).unwrap();
     let stranger = other.client(TENANT, Roles::AUTHORIZER, "x").unwrap();
     let foreign = other.revocations(&[stranger]).unwrap();
-    for content in ["", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", &revoked, &foreign] {
+    let own = std::fs::read_to_string(&list).unwrap();
+    let twice = format!("{own}{own}");
+    let broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
+    for (index, content) in ["", broken, &revoked, &foreign, &twice].into_iter().enumerate() {
         std::fs::write(&list, content).unwrap();
         rig.running().reload();
+        while rig.metric("surety_reload_failures_total", 0).await <= index as u64 {
+            tokio::task::yield_now().await;
+        }
         good.ask(lock(0)).await.unwrap();
+        rig.authorizer(0).await.ask(lock(0)).await.expect("who is not revoked gets in");
         expect_tls_refusal(try_greet(&rig, client_config(&revoked), TENANT).await);
     }
     assert!(rig.pki().revocations(&["no certificate".to_owned()]).is_err());

@@ -3,12 +3,17 @@
 
 mod rig;
 
-use rig::{Raw, Rig, TENANT, id, lock, partition};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rig::{PATIENCE, Raw, Rig, TENANT, id, lock, partition};
 use server::Durability;
+use surety_client::{Client, Identity, Options};
 use surety_protocol::{
-    Address, Amount, CloseCode, Code, FrameKind, Kind, PartitionHandle, PartitionRow, Record, Roles, Seq,
-    ShardId, StakeBody, StateHead, StateKind, StateQuery, StateRow, SupplierRow, TenantId, TenantRow,
-    WithdrawalRow, read_state_page,
+    ActorId, Address, Amount, AssetId, Caller, CloseCode, Code, FrameKind, GrantBody, Kind, PartitionBody,
+    PartitionHandle, PartitionRow, Policy, Record, Rights, Roles, Seq, ShardId, StakeBody, StateHead,
+    StateKind, StateQuery, StateRow, SupplierRow, TenantId, TenantRow, Time, WithdrawalRow, long,
+    read_state_page,
 };
 
 fn asking(kind: StateKind) -> StateQuery {
@@ -65,7 +70,7 @@ async fn long_lists_come_in_pages_without_a_gap() {
     let mut admin = rig.operator("admin", 0).await;
     let policy =
         surety_protocol::Policy { unbonding: surety_protocol::Time::from_secs(3600), ..Default::default() };
-    admin.order(&surety_protocol::long::split(Kind::Policy, id(), partition(0), 0, &policy.to_bytes())).await;
+    admin.order(&long::split(Kind::Policy, id(), partition(0), 0, &policy.to_bytes())).await;
     let mut reader = rig.operator("reader", 0).await;
     let mut suppliers: Vec<SupplierRow> = Vec::new();
     let mut next = Some(StateQuery { limit: 4, ..asking(StateKind::Suppliers) });
@@ -105,6 +110,15 @@ async fn a_tenant_sees_what_it_has_rights_on_and_itself() {
     let (_, tenants) = page::<TenantRow>(&mut own, asking(StateKind::Tenants)).await;
     assert_eq!(tenants.iter().map(|row| row.quotas.tenant).collect::<Vec<_>>(), [TENANT]);
 
+    // Something of every kind is there to be hidden.
+    let mut admin = rig.operator("admin", 0).await;
+    let policy = Policy { unbonding: Time::from_secs(3600), ..Policy::default() };
+    admin.order(&long::split(Kind::Policy, id(), partition(0), 0, &policy.to_bytes())).await;
+    let body = StakeBody { supplier: Address([3; 20]), ..StakeBody::default() };
+    let withdraw = Record::new(Kind::Withdraw, id(), partition(0), Amount(5), &body);
+    rig.operator("settler", 0).await.ask(withdraw).await.unwrap();
+    assert_eq!(page::<WithdrawalRow>(&mut own, asking(StateKind::Withdrawals)).await.1.len(), 1);
+
     let identity = rig::identity(&rig, 99, Roles::READER);
     let mut stranger = Raw::connect(rig.address(0), &identity).await.unwrap();
     stranger.greet(TenantId(99), &[]).await.unwrap();
@@ -112,6 +126,56 @@ async fn a_tenant_sees_what_it_has_rights_on_and_itself() {
     assert!(page::<SupplierRow>(&mut stranger, asking(StateKind::Suppliers)).await.1.is_empty());
     assert!(page::<WithdrawalRow>(&mut stranger, asking(StateKind::Withdrawals)).await.1.is_empty());
     assert!(page::<TenantRow>(&mut stranger, asking(StateKind::Tenants)).await.1.is_empty());
+    // A right that is not that to read shows nothing; with it the partition is there, and gone when it is taken away.
+    for (rights, partitions) in [(Rights::AUTHORIZE, 0), (Rights::READ, 1), (Rights(0), 0)] {
+        let grant = GrantBody { tenant: TenantId(99), rights: rights.0, ..GrantBody::default() };
+        admin.order(&[Record::new(Kind::Grant, id(), partition(0), Amount::ZERO, &grant)]).await;
+        let (_, rows) = page::<PartitionRow>(&mut stranger, asking(StateKind::Partitions)).await;
+        assert_eq!(rows.len(), partitions, "{rights:?}");
+        let (_, rows) = page::<SupplierRow>(&mut stranger, asking(StateKind::Suppliers)).await;
+        assert_eq!(rows.len(), partitions, "{rights:?}");
+    }
+}
+
+/// The client's way, over both transports, with more partitions than a page holds.
+#[tokio::test]
+async fn the_client_reads_all_pages_over_either_transport() {
+    const PARTITIONS: u64 = 500;
+    let rig = Rig::start(1);
+    let mut admin = rig.operator("admin", 0).await;
+    let mut creates = Vec::new();
+    for number in 2..=PARTITIONS {
+        let mut onchain = [9; 32];
+        onchain[..8].copy_from_slice(&number.to_be_bytes());
+        let body = PartitionBody { onchain, asset: AssetId(1), ..PartitionBody::default() };
+        let place = PartitionHandle::new(ShardId(0), number);
+        creates.push(Record::new(Kind::PartitionCreate, id(), place, Amount::ZERO, &body));
+    }
+    admin.requests(&creates).await.unwrap();
+    admin.replies(creates.len()).await.unwrap();
+    let pem = rig.identity("reader");
+    let identity = Identity::from_pem(pem.as_bytes()).unwrap();
+    let caller = Caller { tenant: TenantId(0), roles: Roles::READER, actor: ActorId(1) };
+    let connector = Arc::new(rig.running().connector(caller));
+    let embedded = Client::over(connector, Options::default(), &[]).await.unwrap();
+    for client in [Client::connect(rig.address(0), identity).await.unwrap(), embedded] {
+        let query = StateQuery::new(ShardId(0), StateKind::Partitions);
+        let mut pages = client.state::<PartitionRow>(query).await.unwrap();
+        let mut sizes = Vec::new();
+        let mut handles = Vec::new();
+        while let Some(rows) = pages.next_page().await.unwrap() {
+            sizes.push(rows.len());
+            handles.extend(rows.iter().map(|row| row.partition.number()));
+        }
+        assert_eq!(sizes, [204, 204, 92]);
+        assert_eq!(handles, (1..=PARTITIONS).collect::<Vec<_>>());
+        let few = client.state::<PartitionRow>(StateQuery { limit: 205, ..query }).await.unwrap();
+        assert_eq!(few.all().await.unwrap().len(), 205, "the limit counts over all pages");
+        let last = PartitionHandle::new(ShardId(0), PARTITIONS);
+        assert_eq!(client.partition(last).await.unwrap().map(|row| row.partition), Some(last));
+        let behind = PartitionHandle::new(ShardId(0), PARTITIONS + 1);
+        assert_eq!(client.partition(behind).await.unwrap(), None);
+    }
 }
 
 #[tokio::test]
@@ -172,14 +236,14 @@ async fn readers_of_the_state_are_counted() {
     assert!(format!("{reset:?}").contains(&(CloseCode::TooMany as u32).to_string()), "{reset:?}");
     // When the first has ended there is room again.
     first.send.finish().unwrap();
-    let mut third = second.another_stream().await;
-    third.greet(TenantId(0), &[]).await.unwrap();
+    let began = Instant::now();
     loop {
+        let mut third = second.another_stream().await;
+        third.greet(TenantId(0), &[]).await.unwrap();
         third.frame(FrameKind::StateQuery, 1, &asking(StateKind::Partitions).to_bytes()).await.unwrap();
         if third.recv.read_exact(&mut byte).await.is_ok() {
             break;
         }
-        third = second.another_stream().await;
-        third.greet(TenantId(0), &[]).await.unwrap();
+        assert!(began.elapsed() < PATIENCE, "the first reader has gone");
     }
 }

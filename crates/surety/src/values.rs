@@ -61,6 +61,14 @@ pub(crate) fn span(text: &str) -> Result<Time, String> {
     number.checked_mul(nanos).map(Time).ok_or_else(wrong)
 }
 
+/// Reads a span of time that must not be 0.
+pub(crate) fn some_span(text: &str) -> Result<Time, String> {
+    match span(text)? {
+        Time::ZERO => Err(format!("`{text}` is no time at all")),
+        some => Ok(some),
+    }
+}
+
 /// Writes a span in the largest unit that divides it.
 pub(crate) fn span_text(span: Time) -> String {
     const UNITS: [(&str, u64); 7] = [

@@ -84,7 +84,7 @@ impl Ledger {
         if self.account(account).rights != Rights::default() {
             self.hash_out(self.grant_hash(account));
         }
-        self.accounts[account as usize].rights = Rights(body.rights);
+        self.set_rights(account, Rights(body.rights));
         if body.rights != 0 {
             self.hash_in(self.grant_hash(account));
         }

@@ -47,15 +47,25 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             }
         }
         LinkMessage::State { query, kind, caller, page } => {
-            // One that is not let in finds its channel closed.
-            if let Some(counted) = tail::count_reader(shard, caller.tenant) {
-                let shard = Rc::clone(shard);
-                threads::spawn_task(async move {
-                    let _counted = counted;
-                    // Whoever asked may have gone meanwhile.
-                    let _ = page.send(state::answer(&shard, caller, &query, kind).await);
-                });
-            }
+            let greeting = match shard.shared.life() {
+                Life::Draining | Life::Starting => Err(CloseCode::Draining),
+                Life::Serving | Life::Forked => greet(shard, caller).map_err(CloseCode::from),
+            };
+            let counted = greeting.and_then(|_| state::count_asker(shard, caller).ok_or(CloseCode::TooMany));
+            let shard = Rc::clone(shard);
+            threads::spawn_task(async move {
+                let mut page = page;
+                let answer = match counted {
+                    Err(code) => Err(code),
+                    Ok(_counted) => tokio::select! {
+                        biased;
+                        () = page.closed() => return,
+                        page = state::answer(&shard, caller, &query, kind) => Ok(page),
+                    },
+                };
+                // Whoever asked may have gone meanwhile.
+                let _ = page.send(answer);
+            });
         }
     }
 }

@@ -36,9 +36,9 @@ use rustls::server::danger::ClientCertVerifier;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
@@ -264,8 +264,10 @@ struct Shard {
     tenant_readers: Rc<TenantCounts>,
     /// Streams that have ended, and whose peer has not acknowledged all of them.
     delivering: Cell<usize>,
-    /// No page of the state before this moment.
-    state_rest: Cell<Instant>,
+    /// Whose turn it is to be told the state.
+    state_turn: Arc<Semaphore>,
+    /// Who asks for the state, of each tenant.
+    tenant_askers: Rc<TenantCounts>,
     /// Where the readers of the change stream are.
     cursors: Rc<Cursors>,
     keeper: Keeper,
@@ -319,7 +321,8 @@ impl Shard {
             tenant_connections: Rc::default(),
             tenant_readers: Rc::default(),
             delivering: Cell::new(0),
-            state_rest: Cell::new(Instant::now()),
+            state_turn: Arc::new(Semaphore::new(1)),
+            tenant_askers: Rc::default(),
             cursors: Rc::default(),
             keeper,
             keeping,
@@ -579,9 +582,13 @@ impl Shard {
                 self.reloads.update(|count| count + 1);
                 self.verifier.replace(Some(Arc::clone(&verifier)));
                 threads::spawn_task(Rc::clone(self).close_refused(verifier));
+                self.core.borrow().metrics().reloads.add(1);
                 tracing::info!(shard = self.id.0, "certificates were read again");
             }
-            Err(error) => tracing::error!(shard = self.id.0, "certificates stay as they were: {error}"),
+            Err(error) => {
+                self.core.borrow().metrics().reload_failures.add(1);
+                tracing::error!(shard = self.id.0, "certificates stay as they were: {error}");
+            }
         }
     }
 }

@@ -1,19 +1,28 @@
 //! Questions about the state, answered a page at a time from the shard's own ledger.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use ledger::{Ledger, Page};
-use surety_protocol::{
-    Caller, PartitionHandle, Seq, StateHead, StateKind, StateQuery, StateRow, TenantId, sabotage,
-};
-use tokio::time::{Instant, sleep_until};
+use ledger::Page;
+use surety_protocol::{Caller, PartitionHandle, Seq, StateHead, StateKind, StateQuery, StateRow, sabotage};
+use tokio::time::{Instant, sleep};
 
 use crate::shard::Shard;
 use crate::shard::tail;
+use crate::shard::tenants::Counted;
+use crate::threads;
 
-/// After a page the next one, whoever asks, waits for so many times as long as it took: such questions never take more than a
-/// tenth of the shard's time.
+/// After a page the next one, whoever asks, waits for so many times as long as it took to put together: that never takes more
+/// than a tenth of the shard's time.
 const REST: u32 = 9;
+
+/// Counts somebody who asks; none if there are as many as there may be, of the tenant or of all. As many may ask as may read
+/// the change stream, and neither takes the other's place.
+pub(super) fn count_asker(shard: &Shard, caller: Caller) -> Option<Counted> {
+    let limits = &shard.shared.limits;
+    let has_room = shard.tenant_askers.total() < limits.subscriptions;
+    has_room.then(|| shard.tenant_askers.take(caller.tenant, limits.subscriptions_tenant)).flatten()
+}
 
 /// The body of the frame that answers a question. It tells only what is logged, and as durable as a reply.
 pub(super) async fn answer(
@@ -22,14 +31,15 @@ pub(super) async fn answer(
     query: &StateQuery,
     kind: StateKind,
 ) -> Vec<u8> {
-    while let rest = shard.state_rest.get()
-        && rest > Instant::now()
-    {
-        sleep_until(rest).await;
-    }
+    // Who has asked first is answered first.
+    let turn = Arc::clone(&shard.state_turn).acquire_owned().await;
     let begun = Instant::now();
     let (page, seq) = read(shard, caller, query, kind);
-    shard.state_rest.set(Instant::now() + begun.elapsed() * REST);
+    let rest = begun.elapsed() * REST;
+    threads::spawn_task(async move {
+        sleep(rest).await;
+        drop(turn);
+    });
     shard.until(|core| core.marks().acked >= seq || sabotage!("state-told-before-it-is-logged")).await;
     page
 }
@@ -46,35 +56,18 @@ fn read(shard: &Shard, caller: Caller, query: &StateQuery, kind: StateKind) -> (
         ..StateHead::default()
     };
     let ledger = core.engine.ledger();
-    let sight = Sight { ledger, caller, sees_all: tail::sees_all(caller) };
+    let sees_all = tail::sees_all(caller) || sabotage!("another-tenants-state-shown");
+    let reader = (!sees_all).then_some(caller.tenant);
+    let sees = |partition: PartitionHandle| reader.is_none_or(|tenant| ledger.may_read(tenant, partition));
     let page = match kind {
-        StateKind::Partitions => encode(head, &ledger.partition_rows(query, |handle| sight.sees(handle))),
-        StateKind::Tenants => encode(head, &ledger.tenant_rows(query, |tenant| sight.sees_tenant(tenant))),
+        StateKind::Partitions => encode(head, &ledger.partition_rows(query, reader)),
+        StateKind::Tenants => encode(head, &ledger.tenant_rows(query, reader)),
         // A partition that is not for this reader looks as if it were not there.
-        _ if !sight.sees(query.partition) => head.to_bytes().to_vec(),
+        _ if !sees(query.partition) => head.to_bytes().to_vec(),
         StateKind::Suppliers => encode(head, &ledger.supplier_rows(query)),
         StateKind::Withdrawals => encode(head, &ledger.withdrawal_rows(query)),
     };
     (page, seq)
-}
-
-/// What a reader may see.
-struct Sight<'a> {
-    ledger: &'a Ledger,
-    caller: Caller,
-    sees_all: bool,
-}
-
-impl Sight<'_> {
-    fn sees(&self, partition: PartitionHandle) -> bool {
-        self.sees_all
-            || self.ledger.rights(partition, self.caller.tenant).0 != 0
-            || sabotage!("another-tenants-state-shown")
-    }
-
-    fn sees_tenant(&self, tenant: TenantId) -> bool {
-        self.sees_all || tenant == self.caller.tenant
-    }
 }
 
 fn encode<R: StateRow>(head: StateHead, page: &Page<R>) -> Vec<u8> {

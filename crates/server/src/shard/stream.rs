@@ -183,7 +183,25 @@ async fn questions(
     mut reader: Reader,
     first: Frame,
 ) -> Result<(), Stop> {
-    let Some(_counted) = count_reader(shard, peer, &mut send) else { return Ok(()) };
+    let Some(_counted) = let_in(shard, peer, &mut send, state::count_asker(shard, peer.caller)) else {
+        return Ok(());
+    };
+    let gone = send.stopped();
+    tokio::select! {
+        biased;
+        // Who has gone is not waited for, nor answered.
+        _ = gone => Ok(()),
+        outcome = answer_all(shard, peer, &mut send, &mut reader, first) => outcome,
+    }
+}
+
+async fn answer_all(
+    shard: &Rc<Shard>,
+    peer: &Peer,
+    send: &mut SendStream,
+    reader: &mut Reader,
+    first: Frame,
+) -> Result<(), Stop> {
     let mut next = Some(first);
     let mut number = 1;
     while let Some(frame) = next {
@@ -193,6 +211,10 @@ async fn questions(
         let (query, kind) = StateQuery::from_body(&frame.body)?;
         if query.shard != shard.id {
             return Err(FrameFault::WrongShard(query.shard).into());
+        }
+        // Nobody is owed an answer: reading changes nothing.
+        if shard.shared.life() != Life::Serving {
+            return Ok(());
         }
         let page = state::answer(shard, peer.caller, &query, kind).await;
         let records = page.len().saturating_sub(STATE_HEAD_BYTES) / RECORD_BYTES;
@@ -205,9 +227,8 @@ async fn questions(
     Ok(())
 }
 
-/// Counts a reader; a stream that is one too many is reset.
-fn count_reader(shard: &Shard, peer: &Peer, send: &mut SendStream) -> Option<Counted> {
-    let counted = tail::count_reader(shard, peer.caller.tenant);
+/// Resets the stream of a reader who is one too many.
+fn let_in(shard: &Shard, peer: &Peer, send: &mut SendStream, counted: Option<Counted>) -> Option<Counted> {
     if counted.is_none() {
         tracing::warn!(shard = shard.id.0, tenant = peer.caller.tenant.0, "too many readers");
         shard.core.borrow().metrics().connections_refused.add(1);
@@ -222,7 +243,8 @@ async fn subscribe(shard: &Rc<Shard>, peer: &Peer, mut send: SendStream, frame: 
     if subscribe.shard != shard.id {
         return Err(FrameFault::WrongShard(subscribe.shard).into());
     }
-    let Some(reader) = count_reader(shard, peer, &mut send) else { return Ok(()) };
+    let counted = tail::count_reader(shard, peer.caller.tenant);
+    let Some(reader) = let_in(shard, peer, &mut send, counted) else { return Ok(()) };
     let sink = StreamTail { send, number: 1 };
     tail::follow(Rc::clone(shard), peer.caller, subscribe.from, sink, reader).await;
     Ok(())

@@ -35,6 +35,13 @@ pub(super) fn check(check: &Check) -> Result<(), Failure> {
         for fault in &report.faults {
             writeln!(out, "  {} at {}:{}: {}", fault.id, fault.shard, fault.seq, fault.what)?;
         }
+        if report.cut_bytes > 0 {
+            writeln!(
+                out,
+                "  the last {} bytes are the write that a kill cut; they count as nothing",
+                report.cut_bytes
+            )?;
+        }
         if *removed > 0 {
             writeln!(out, "  {removed} are older than the log that is left")?;
         }

@@ -17,13 +17,13 @@ pub(super) struct Args {
     #[command(flatten)]
     engine: Engine,
     /// The 99th percentile of the latency that must not be passed
-    #[arg(long, value_name = "D", default_value = "10ms", value_parser = values::span)]
+    #[arg(long, value_name = "D", default_value = "10ms", value_parser = values::some_span)]
     p99: Time,
     /// The first rate that is tried, in payments a second
     #[arg(long, value_name = "R", default_value = "1000", value_parser = steady)]
     from: f64,
     /// How long each rate is tried
-    #[arg(long, value_name = "D", default_value = "5s", value_parser = values::span)]
+    #[arg(long, value_name = "D", default_value = "5s", value_parser = values::some_span)]
     duration: Time,
     /// How near to the knee the search ends, in per cent
     #[arg(long, value_name = "P", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=50))]
@@ -39,7 +39,7 @@ pub(super) struct Args {
 fn steady(text: &str) -> Result<f64, String> {
     match text.parse::<Rate>() {
         Ok(Rate::Steady(rate)) => Ok(rate),
-        _ => Err("not a number above 0".to_owned()),
+        _ => Err("not a number above 0 and at most 2000000".to_owned()),
     }
 }
 

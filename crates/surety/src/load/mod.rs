@@ -96,7 +96,7 @@ struct Load {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     in_flight: Option<u32>,
     /// How long
-    #[arg(long, value_name = "D", default_value = "10s", value_parser = values::span)]
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = values::some_span)]
     duration: Time,
     /// Append every reply received, 128 bytes each
     #[arg(long, value_name = "FILE")]
@@ -120,12 +120,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Compare(compare)) => compare::compare(compare),
         None => {
             let report = remote::runtime()?.block_on(load(&args.load))?;
-            let told = tell(&args.load, &report);
-            // The figures are out, whatever becomes of the page.
-            if let Some(page) = &args.load.report {
-                std::fs::write(page, report.to_html()).map_err(|error| unwritable(page, &error).told())?;
-            }
-            told
+            let page = args.load.report.as_ref();
+            let written = page.map_or(Ok(()), |page| {
+                std::fs::write(page, report.to_html())
+                    .map_err(|error| unwritable(Exit::Failure, page, &error))
+            });
+            // The figures are told, whatever becomes of the page; then the page's failure, unless the run's is worse.
+            tell(&args.load, &report, written.as_ref().err())?;
+            written.map_err(Failure::told)
         }
     }
 }
@@ -149,7 +151,7 @@ async fn load(load: &Load) -> Result<Report, Failure> {
     };
     // A page that cannot be written is told before the run, not after it.
     if let Some(page) = &load.report {
-        std::fs::write(page, "").map_err(|error| unwritable(page, &error))?;
+        std::fs::write(page, "").map_err(|error| unwritable(Exit::Usage, page, &error))?;
     }
     let (clients, mut options) = prepare(&load.engine, pace, load.duration).await?;
     options.in_flight_max = load.in_flight.map_or(options.in_flight_max, |in_flight| in_flight as usize);
@@ -158,8 +160,8 @@ async fn load(load: &Load) -> Result<Report, Failure> {
     loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))
 }
 
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Usage, format!("cannot write {}: {error}", path.display()))
+fn unwritable(exit: Exit, path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
 /// Connections, and the options of a run that ends early at the first interrupt.
@@ -200,10 +202,15 @@ fn load_failure(error: &LoadError) -> Failure {
     Failure::new(exit, error)
 }
 
-fn tell(load: &Load, report: &Report) -> Result<(), Failure> {
+fn tell(load: &Load, report: &Report, trouble: Option<&Failure>) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if load.json {
-        writeln!(out, "{}", with_version(serde_json::to_value(report).unwrap_or_default()))?;
+        let mut value = with_version(serde_json::to_value(report).unwrap_or_default());
+        if let Some(trouble) = trouble {
+            value["ok"] = json!(false);
+            value["error"] = json!(trouble.to_string());
+        }
+        writeln!(out, "{value}")?;
     } else {
         let Report { scenario, pace, durability, .. } = report;
         writeln!(out, "scenario {scenario}, pace {pace}, durability {durability}, {:.1} s", report.seconds)?;
