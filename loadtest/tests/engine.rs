@@ -104,7 +104,9 @@ async fn each_scenario_runs_and_each_reply_is_in_the_log() {
         assert!(report.ok, "{report:?}");
         assert_eq!(report.replied, report.approved, "{report:?}");
         assert_eq!((report.scenario.as_str(), report.durability.as_str()), (scenario, "os"));
-        assert_eq!((report.unsent, report.dropped, report.refused.len()), (0, 0, 0), "{report:?}");
+        assert_eq!((report.unsent, report.dropped), (0, 0), "{report:?}");
+        // On a busy machine the next of these small segments may come late: the engine says so, and nothing is executed.
+        assert!(report.refused.keys().all(|code| code == "OVERLOADED"), "{report:?}");
         assert!(report.p50_us > 0.0 && report.p99_us >= report.p50_us && report.max_us >= report.p999_us);
     }
     let acks = read_acks(&rig.acks()).unwrap().len() as u64;
