@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use surety_protocol::{Address, Seq, ShardId};
 
-use crate::hash::{Hash, keccak, keccak_enc};
+use crate::hash::{Hash, keccak_enc};
 use crate::leaf::LockId;
 use crate::tree::{PlainTree, plain_root};
 use crate::typed_data::Domain;
@@ -39,13 +39,21 @@ pub struct CertifiedLock {
     pub release_key: Address,
 }
 
+/// The statement as EIP-712 describes it.
+#[cfg(test)]
+const TYPE: &[u8] = b"Lock(bytes32 lockId,uint16 version,uint16 shard,uint64 seq,bytes32 partition,address payee,uint128 amount,uint64 deadline,address releaseKey)";
+/// The hash of that, which every statement begins with.
+const TYPE_HASH: Hash = [
+    0x59, 0x16, 0xc0, 0x70, 0xfb, 0x2b, 0xcf, 0xb5, 0x01, 0x6f, 0x33, 0xe5, 0xf6, 0xda, 0xb6, 0xfe, 0x55,
+    0x80, 0xdc, 0x81, 0x63, 0xe4, 0x84, 0x5d, 0x74, 0xb3, 0x61, 0x21, 0x4b, 0x6e, 0xc2, 0x02,
+];
+
 impl CertifiedLock {
     /// The EIP-712 hash of the statement, which is its leaf in the group.
     #[must_use]
     pub fn hash(&self) -> Hash {
-        const TYPE: &[u8] = b"Lock(bytes32 lockId,uint16 version,uint16 shard,uint64 seq,bytes32 partition,address payee,uint128 amount,uint64 deadline,address releaseKey)";
         keccak_enc!(
-            keccak(&[TYPE]),
+            TYPE_HASH,
             self.lock,
             self.version,
             self.shard.0,
@@ -127,5 +135,15 @@ impl Certificate {
     pub fn digest(&self, domain: &Domain) -> Option<Hash> {
         let is_short = self.path.len() <= LOCK_PATH_MAX;
         is_short.then(|| domain.lock_group_digest(&plain_root(&self.lock.hash(), &self.path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_types_hash_is_that_of_its_text() {
+        assert_eq!(TYPE_HASH, crate::hash::keccak(&[TYPE]));
     }
 }
