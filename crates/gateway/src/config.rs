@@ -26,7 +26,7 @@ pub struct LinkConfig {
 }
 
 /// The bounds of a link.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sockets at a time; more are closed at once.
     pub connections_max: usize,

@@ -203,7 +203,7 @@ impl Session {
             // The reply to an echo, or one that comes late: that something came is all that counts.
             return Ok(());
         }
-        let intent = match Intent::read(&message, self.desk.rules(), self.desk.now()) {
+        let intent = match Intent::read(&message, &self.desk.rules(), self.desk.now()) {
             Ok(intent) => intent,
             Err(refusal) => return self.refuse(&message, refusal).await,
         };

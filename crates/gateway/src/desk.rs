@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use iso8583::payment::{Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Step, Work};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use surety_client::Client;
 use surety_client::protocol::{Record, ShardId, Time};
 use tokio::sync::watch;
@@ -15,7 +15,7 @@ use crate::in_flight::{InFlight, Turn};
 /// What all sockets of a link share.
 pub(crate) struct Desk {
     client: Client,
-    rules: Rules,
+    rules: RwLock<Arc<Rules>>,
     originals: Mutex<Originals>,
     in_flight: Arc<InFlight>,
     /// Frames of the change stream that were read, by shard.
@@ -26,15 +26,20 @@ impl Desk {
     pub(crate) fn new(client: Client, rules: Rules, originals_max: usize) -> Self {
         let originals = Mutex::new(Originals::new(originals_max));
         let frames = watch::Sender::new(vec![0; usize::from(client.shards())]);
-        Self { client, rules, originals, in_flight: Arc::default(), frames }
+        Self { client, rules: RwLock::new(Arc::new(rules)), originals, in_flight: Arc::default(), frames }
     }
 
     pub(crate) const fn client(&self) -> &Client {
         &self.client
     }
 
-    pub(crate) const fn rules(&self) -> &Rules {
-        &self.rules
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.read().clone()
+    }
+
+    /// From the next message on.
+    pub(crate) fn set_rules(&self, rules: Rules) {
+        *self.rules.write() = Arc::new(rules);
     }
 
     /// The engine's time.
@@ -70,7 +75,7 @@ impl Desk {
         let Ok(known) = self.find(intent, deadline).await else {
             return Some(Outcome::refused(Refusal::NotAvailable));
         };
-        let (mut work, mut step) = Work::begin(intent, &self.rules, known);
+        let (mut work, mut step) = Work::begin(intent, &self.rules(), known);
         loop {
             match step {
                 Step::Done(outcome) => {

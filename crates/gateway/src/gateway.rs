@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use iso8583::payment::Currency;
 use surety_client::{Client, TailError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -15,13 +16,20 @@ use crate::desk::Desk;
 use crate::follow::follow;
 
 /// A running link.
-#[derive(Debug)]
 pub struct Gateway {
     address: SocketAddr,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
+    desk: Arc<Desk>,
+    config: Arc<LinkConfig>,
     /// They end with it.
     _followers: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").field("link", &self.config.name).field("address", &self.address).finish()
+    }
 }
 
 /// Why a link cannot be served.
@@ -40,6 +48,16 @@ pub enum StartError {
     Stream(#[from] TailError),
 }
 
+/// New settings change what only a new start can change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` cannot change while the link is served")]
+pub struct ReloadError(pub &'static str);
+
+/// True if no currency is worth something else than before.
+fn keeps_scales(old: &[Currency], new: &[Currency]) -> bool {
+    old.iter().all(|old| new.iter().all(|new| new.number != old.number || new.scale == old.scale))
+}
+
 impl Gateway {
     /// Learns what payments the engine has, then listens. The client's certificate says whose payments these are.
     ///
@@ -53,14 +71,40 @@ impl Gateway {
         let desk = Arc::new(Desk::new(client, config.rules.clone(), config.limits.originals_max));
         let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
-        let listener = tokio::spawn(accept(listener, desk, Arc::new(config), stopping));
-        Ok(Self { address, stop, listener, _followers: followers })
+        let config = Arc::new(config);
+        let listener = tokio::spawn(accept(listener, desk.clone(), config.clone(), stopping));
+        Ok(Self { address, stop, listener, desk, config, _followers: followers })
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Takes routes, merchants, currencies and marks from new settings, for the messages that come from now on.
+    ///
+    /// # Errors
+    /// If anything else differs, or what a currency is worth: nothing is taken then.
+    pub fn reload(&self, config: LinkConfig) -> Result<(), ReloadError> {
+        let (old, new) = (&self.config, &config);
+        let is_other = [
+            ("name", old.name != new.name),
+            ("listen", old.listen != new.listen),
+            ("header", old.header != new.header),
+            ("profile", old.profile != new.profile),
+            ("edition", old.rules.dialect != new.rules.dialect),
+            // Repeats and reversals of what was served before would be other messages.
+            ("id_key_file", old.rules.id_key != new.rules.id_key),
+            ("needs_sign_on", old.needs_sign_on != new.needs_sign_on),
+            ("limits", old.limits != new.limits),
+            ("currency", !keeps_scales(&self.desk.rules().currencies, &new.rules.currencies)),
+        ];
+        if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
+            return Err(ReloadError(key));
+        }
+        self.desk.set_rules(config.rules);
+        Ok(())
     }
 
     /// Takes no more messages, answers those that are being served, and closes every socket.

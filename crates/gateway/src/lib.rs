@@ -13,10 +13,12 @@ mod desk;
 mod follow;
 mod gateway;
 mod in_flight;
+mod settings;
 
 #[cfg(test)]
 #[path = "../../client/examples/stage/mod.rs"]
 mod stage;
 
 pub use config::{Limits, LinkConfig};
-pub use gateway::{Gateway, StartError};
+pub use gateway::{Gateway, ReloadError, StartError};
+pub use settings::SettingsError;

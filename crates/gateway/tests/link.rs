@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway::{Gateway, Limits, LinkConfig};
+use gateway::{Gateway, Limits, LinkConfig, ReloadError};
 use iso8583::payment::{Currency, IdKey, Mark, Route, Rules, Scale, sent_at};
 use iso8583::{Codec, Cut, Dialect, Draft, LengthHeader, Message, Mti, Profile};
 use server::Embedded;
@@ -254,21 +254,74 @@ async fn many_messages_of_a_socket_are_served_at_once() {
 }
 
 #[tokio::test]
-async fn glued_and_cut_segments_are_read_the_same() {
+async fn segments_may_be_cut_at_every_byte() {
     let front = Front::new(Limits::default()).await;
     let mut host = front.host().await;
     host.stream.set_nodelay(true).unwrap();
     let (sign_on, payment) = (front.network(1, "001"), front.payment(2, 100));
     let stream = [bytes("0800", &sign_on.1), bytes("0100", &payment), bytes("0101", &payment)].concat();
+    // Each byte by itself, then every cut in two, with the end of one message glued to the next.
     for byte in &stream {
         host.write(&[*byte]).await;
         tokio::task::yield_now().await;
     }
-    for expect in ["0810", "0110", "0110"] {
+    let expect = ["0810", "0110", "0110"];
+    for expect in expect {
         let reply = host.next().await.unwrap();
         assert_eq!((reply[&0].as_str(), reply[&39].as_str()), (expect, "00"));
     }
+    for cut in 1..stream.len() {
+        host.write(&stream[..cut]).await;
+        tokio::task::yield_now().await;
+        host.write(&stream[cut..]).await;
+        for expect in expect {
+            let reply = host.next().await.unwrap();
+            assert_eq!((reply[&0].as_str(), reply[&39].as_str()), (expect, "00"), "cut at {cut}");
+        }
+    }
     assert_eq!(front.free().await, STAKE - 100);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_never_reads_is_closed() {
+    let limits = Limits { write_within: Duration::from_millis(200), ..Limits::default() };
+    let front = Front::new(limits).await;
+    let host = front.host().await;
+    let (_, fields) = front.network(1, "301");
+    let echoes = bytes("0800", &fields).repeat(1000);
+    // Until the replies fill whatever lies between, and then until the socket is closed.
+    let (_reader, mut writer) = host.stream.into_split();
+    let flood = async { while writer.write_all(&echoes).await.is_ok() {} };
+    timeout(PATIENCE, flood).await.expect("the socket is closed");
+    // Another host is served meanwhile.
+    let mut other = front.signed_on().await;
+    assert_eq!(other.ask(&("0100", front.payment(2, 100))).await[&39], "00");
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn new_routes_are_taken_while_the_link_is_served() {
+    let front = Front::new(Limits::default()).await;
+    let mut host = front.signed_on().await;
+    let card = |trace| {
+        let mut fields = front.payment(trace, 100);
+        fields.insert(2, "5105105105105100".into());
+        ("0100", fields)
+    };
+    assert_eq!(host.ask(&card(2)).await[&39], "15");
+    let mut config = front.config.clone();
+    config.rules.routes[0].prefix = b"5".to_vec();
+    let with_key =
+        LinkConfig { rules: Rules { id_key: IdKey([6; 32]), ..config.rules.clone() }, ..config.clone() };
+    assert_eq!(front.gateway.reload(with_key), Err(ReloadError("id_key_file")));
+    let mut with_scale = config.clone();
+    with_scale.rules.currencies[0].scale.edge_decimals = 3;
+    assert_eq!(front.gateway.reload(with_scale), Err(ReloadError("currency")));
+    assert_eq!(host.ask(&card(3)).await[&39], "15", "nothing of what was refused");
+    front.gateway.reload(config).unwrap();
+    assert_eq!(host.ask(&card(4)).await[&39], "00");
+    assert_eq!(host.ask(&("0100", front.payment(5, 100))).await[&39], "15");
     front.stop().await;
 }
 

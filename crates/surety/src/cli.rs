@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{cert, ctl, demo, dump, exit, init, load, serve, settle, verify};
+use crate::{cert, ctl, demo, dump, exit, front, init, load, serve, settle, verify};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
 ///
@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Ctl(ctl::Args),
     Cert(cert::Args),
     Load(load::Args),
+    Gateway(front::Args),
     Settle(settle::Args),
     /// Prints completions for a shell
     ///
@@ -49,9 +50,12 @@ impl Command {
             Self::Load(args) => args.wants_json(),
             Self::Cert(args) => args.wants_json(),
             // They print a line of JSON for whatever happens, or none at all.
-            Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Settle(_) | Self::Completions { .. } => {
-                false
-            }
+            Self::Init(_)
+            | Self::Serve(_)
+            | Self::Dump(_)
+            | Self::Gateway(_)
+            | Self::Settle(_)
+            | Self::Completions { .. } => false,
         }
     }
 }

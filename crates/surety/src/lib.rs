@@ -13,6 +13,7 @@ mod demo;
 mod directory;
 mod dump;
 mod exit;
+mod front;
 mod init;
 mod load;
 mod logs;
@@ -55,6 +56,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ctl(args) => ctl::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Gateway(args) => front::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Completions { shell } => {
             cli::completions(shell);

@@ -5,6 +5,7 @@ mod certify;
 mod contract;
 mod ctl;
 mod demo;
+mod gateway;
 mod kill;
 mod load;
 mod process;

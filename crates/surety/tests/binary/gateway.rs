@@ -1,0 +1,317 @@
+//! `gateway run`: an acquirer's host, the process in front of the engine, and an engine that is killed in between.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use iso8583::payment::sent_at;
+use iso8583::{Codec, Cut, Dialect, Draft, FrameError, LengthHeader, Message, Mti, Profile};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::process::{Data, Engine, ctl, send, surety};
+
+const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::ASCII };
+const HEADER: LengthHeader = LengthHeader::Ascii4;
+/// A card that must not turn up in anything that the process writes.
+const CANARY: &str = "4929123456789012";
+const SUPPLIER: &str = "0x00000000000000000000000000000000000000aa";
+
+const LINK: &str = r#"
+name = "acme"
+listen = "127.0.0.1:0"
+header = "ascii4"
+edition = "1987"
+profile = "ascii"
+id_key_file = "acme.key"
+currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
+route = [{ prefix = "4", partitions = ["0:1"] }]
+# However long an engine takes to come back here.
+limits = { answer_ms = 100000, echo_ms = 200000 }
+"#;
+
+/// A file of settings beside its key.
+fn settings(directory: &Path, text: &str) -> PathBuf {
+    let file = directory.join("link.toml");
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(directory.join("acme.key"), "5a".repeat(32)).unwrap();
+    file
+}
+
+/// A running `surety gateway run`, and all that it writes.
+struct Front {
+    child: Child,
+    ready: Value,
+    logs: JoinHandle<String>,
+}
+
+impl Front {
+    fn start(data: &Data, config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
+            .args(["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()])
+            .env("SURETY_LOG", "trace")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let logs = std::thread::spawn(move || {
+            let mut logs = Vec::new();
+            stderr.read_to_end(&mut logs).unwrap();
+            String::from_utf8_lossy(&logs).into_owned()
+        });
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, ready: serde_json::from_str(&line).unwrap(), logs }
+    }
+
+    fn host(&self) -> Host {
+        let stream = TcpStream::connect(self.ready["listen"].as_str().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        Host { stream, read: Vec::new() }
+    }
+
+    /// Ends it at once, with all that it is doing.
+    fn kill(mut self) {
+        send(&self.child, Signal::KILL);
+        self.child.wait().unwrap();
+        self.logs.join().unwrap();
+    }
+
+    /// Asks it to end, and gives what it has written.
+    fn terminate(mut self) -> String {
+        send(&self.child, Signal::TERM);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        self.logs.join().unwrap()
+    }
+}
+
+/// An acquirer's host.
+struct Host {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Host {
+    fn send(&mut self, mti: &[u8; 4], fields: &[(u8, &str)]) {
+        let mut draft = Draft::new(CODEC.dialect);
+        draft.reset(Mti::from_digits(*mti).unwrap());
+        fields.iter().for_each(|(field, units)| draft.set(*field, units.as_bytes()));
+        let mut bytes = Vec::new();
+        let write = |out: &mut Vec<u8>| {
+            draft.encode(CODEC, out).unwrap();
+            Ok::<(), FrameError>(())
+        };
+        HEADER.write(&mut bytes, write).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// Type and field 39 of the next message.
+    fn answer(&mut self) -> (String, String) {
+        loop {
+            if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
+                let message = Message::parse(CODEC, bytes).unwrap();
+                let code = String::from_utf8(message.units(39).unwrap().collect()).unwrap();
+                let answer = (message.mti().to_string(), code);
+                self.read.drain(..used);
+                return answer;
+            }
+            let mut bytes = [0; 4096];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the socket is open");
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    #[track_caller]
+    fn expect(&mut self, mti: &str, code: &str) {
+        assert_eq!(self.answer(), (mti.to_owned(), code.to_owned()));
+    }
+
+    fn sign_on(&mut self) {
+        self.send(b"0800", &[(7, &sent()), (11, "1"), (70, "001")]);
+        self.expect("0810", "00");
+    }
+
+    fn pay(&mut self, mti: &[u8; 4], sent: &str, trace: &str) {
+        self.pay_with(mti, CANARY, sent, trace);
+    }
+
+    /// Takes a payment back.
+    fn reverse(&mut self, mti: &[u8; 4], sent: &str, trace: u32, of: u32) {
+        let (trace, reference) = (trace.to_string(), of.to_string());
+        let original = format!("0100{of:06}{sent}{:011}{:011}", 123_456, 0);
+        let fields = [
+            (2, CANARY),
+            (4, "2500"),
+            (7, sent),
+            (11, &trace),
+            (32, "123456"),
+            (37, &reference),
+            (39, "68"),
+            (41, "TERM0001"),
+            (49, "840"),
+            (90, &original),
+        ];
+        self.send(mti, &fields);
+    }
+
+    fn pay_with(&mut self, mti: &[u8; 4], card: &str, sent: &str, trace: &str) {
+        let fields = [
+            (2, card),
+            (3, "0"),
+            (4, "2500"),
+            (7, sent),
+            (11, trace),
+            (12, "120000"),
+            (13, "0101"),
+            (18, "5411"),
+            (22, "51"),
+            (25, "0"),
+            (32, "123456"),
+            (37, trace),
+            (41, "TERM0001"),
+            (42, "501"),
+            (49, "840"),
+        ];
+        self.send(mti, &fields);
+    }
+}
+
+fn sent() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    String::from_utf8(sent_at(surety_protocol::Time(now.try_into().unwrap())).to_vec()).unwrap()
+}
+
+#[test]
+fn an_acquirer_is_served_through_a_kill_of_the_engine() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let listen = engine.listen().to_owned();
+    let directory = tempfile::tempdir().unwrap();
+    let front = Front::start(&data, &settings(directory.path(), LINK));
+    assert_eq!((&front.ready["link"], &front.ready["tenant"]), (&"acme".into(), &1.into()));
+    let mut host = front.host();
+    host.sign_on();
+    let first = sent();
+    host.pay(b"0100", &first, "2");
+    host.expect("0110", "00");
+    engine.kill();
+    let second = sent();
+    host.pay(b"0100", &second, "3");
+    let engine = Engine::start_at(&data, "fsync", &listen, &[]);
+    host.expect("0110", "00");
+    // Each again, by another socket: what was approved is approved, and nothing is locked twice.
+    let mut other = front.host();
+    other.sign_on();
+    for (sent, trace) in [(&first, "2"), (&second, "3")] {
+        other.pay(b"0101", sent, trace);
+        other.expect("0110", "00");
+    }
+    // A message without its end.
+    other.stream.write_all(b"00200100F23844810").unwrap();
+    other.stream.write_all(b"8E08").unwrap();
+    other.stream.shutdown(std::net::Shutdown::Write).unwrap();
+    // Another prefix, while the link is served.
+    let fields = |host: &mut Host, trace: &str| host.pay_with(b"0100", "5105105105105100", &sent(), trace);
+    fields(&mut host, "10");
+    host.expect("0110", "15");
+    settings(directory.path(), &LINK.replace("\"4\"", "\"5\""));
+    send(&front.child, Signal::HUP);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    for trace in 11.. {
+        fields(&mut host, &trace.to_string());
+        match host.answer() {
+            (_, code) if code == "00" => break,
+            (_, code) => assert!(code == "15" && std::time::Instant::now() < until, "{code}"),
+        }
+    }
+    let shown = ctl(&data, &["partition", "show", "0:1"]);
+    let logs = front.terminate();
+    assert!(
+        logs.contains("acme") && !logs.contains(&CANARY[4..]) && !logs.contains("5105105105105100"),
+        "no card is written: {logs}"
+    );
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    let text = shown.to_string();
+    assert!(text.contains("\"75000000000000000000\""), "three locks of 25: {text}");
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+/// An engine with a partition that the tenant may use.
+fn engine(data: &Data) -> Engine {
+    let engine = Engine::start(data, "fsync");
+    ctl(data, &["partition", "create", "0:1"]);
+    ctl(data, &["policy", "set", "0:1", "life_default=1h"]);
+    ctl(data, &["tenant", "set", "1"]);
+    ctl(data, &["grant", "0:1", "1", "authorize,advise,read"]);
+    ctl(data, &["deposit", "0:1", "1e21", "--supplier", SUPPLIER, "--nonce", "1"]);
+    engine
+}
+
+#[test]
+fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
+    const PAYMENTS: u32 = 30;
+    const REVERSED: u32 = 10;
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path(), LINK);
+    let sent = sent();
+    let pay_all = |host: &mut Host, mti| (1..=PAYMENTS).for_each(|n| host.pay(mti, &sent, &n.to_string()));
+    let reverse_all =
+        |host: &mut Host, mti| (1..=REVERSED).for_each(|n| host.reverse(mti, &sent, 100 + n, n));
+    let open = || {
+        let front = Front::start(&data, &config);
+        let mut host = front.host();
+        host.sign_on();
+        (front, host)
+    };
+    // Killed with the first answer, the rest being under way; then again, among reversals.
+    let (front, mut host) = open();
+    pay_all(&mut host, b"0100");
+    host.expect("0110", "00");
+    front.kill();
+    let (front, mut host) = open();
+    pay_all(&mut host, b"0101");
+    reverse_all(&mut host, b"0420");
+    host.expect("0110", "00");
+    front.kill();
+    // The host repeats what was not answered, and all else too.
+    let (front, mut host) = open();
+    pay_all(&mut host, b"0101");
+    reverse_all(&mut host, b"0421");
+    for _ in 0..PAYMENTS + REVERSED {
+        assert_eq!(host.answer().1, "00");
+    }
+    let shown = ctl(&data, &["partition", "show", "0:1"]).to_string();
+    assert!(shown.contains("\"500000000000000000000\""), "twenty locks of 25: {shown}");
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
+fn a_link_that_cannot_be_served_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = settings(directory.path(), LINK);
+    let run = |config: &Path, more: &[&str]| {
+        let own = ["gateway", "run", "--config", config.to_str().unwrap()];
+        surety(&own.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    run(&config, &[]).fails(2, "which engine?");
+    run(Path::new("nowhere.toml"), &[]).fails(2, "nowhere.toml");
+    let wrong = settings(directory.path(), &LINK.replace("1987", "1986"));
+    run(&wrong, &[]).fails(2, "unknown variant");
+    let config = settings(directory.path(), LINK);
+    let data = Data::init(1);
+    run(&config, &["--data", data.path()]).exits(9);
+    let engine = Engine::start(&data, "os");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = LINK.replace("127.0.0.1:0", &holder.local_addr().unwrap().to_string());
+    run(&settings(directory.path(), &taken), &["--data", data.path()]).fails(7, "cannot listen");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
