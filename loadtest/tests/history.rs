@@ -2,13 +2,15 @@
 //! is a history of the money rules, that order respects real time, and the change stream tells the same.
 #![allow(clippy::unwrap_used)]
 
+mod port;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use server::{Config, Durability, Limits, Running, Server, pki_path};
+use server::{Config, Durability, Limits, Running, pki_path};
 use surety_client::{Client, DefiniteError, Draft, Identity, LockRef, LockRequest, Outcome, request};
 use surety_protocol::{
     Address, Amount, AssetId, Code, Id, Kind, MerchantId, PartitionHandle, Policy, Record, Reply, Rights,
@@ -91,7 +93,7 @@ struct Rig {
 
 impl Rig {
     fn serve(&mut self) -> Running {
-        let running = Server::start(Config {
+        let running = port::start(&Config {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], self.port))),
             durability: Durability::Os,
             segment_bytes: 1 << 20,
@@ -99,8 +101,7 @@ impl Rig {
             free_bytes_min: 0,
             limits: Limits { connections_per_s_address: 0, ..Limits::default() },
             ..Config::new(self.directory.path())
-        })
-        .unwrap();
+        });
         self.port = running.addresses()[0].port();
         running
     }

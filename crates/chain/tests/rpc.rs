@@ -155,8 +155,11 @@ fn a_node_that_lies_or_fails_is_told_from_a_chain_that_says_no() {
 #[test]
 fn a_node_that_stalls_floods_or_fails_costs_its_time_and_no_more() {
     let check = |act: Act| {
+        let is_silent = matches!(act, Act::Stall);
         let (url, asked) = node_that(vec![act]);
-        let node = JsonRpc::new(&url, Duration::from_millis(500)).with_answer_limit(1 << 20);
+        // Whoever says something may take longer over it on a busy machine than silence is waited for.
+        let patience = Duration::from_millis(if is_silent { 500 } else { 30_000 });
+        let node = JsonRpc::new(&url, patience).with_answer_limit(1 << 20);
         let got = node.ask("eth_chainId", &json!([])).unwrap_err();
         assert!(!format!("{got} {got:?} {node:?}").contains("secret"), "{got:?}");
         drop(node);

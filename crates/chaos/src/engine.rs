@@ -17,6 +17,9 @@ use crate::surety::Surety;
 
 /// A process that does nothing for so long has hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// How `serve` ends where somebody has its port, and how long it is tried again.
+const PORT_TAKEN: i32 = 7;
+const PORT_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a condition is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(1);
 
@@ -109,9 +112,15 @@ impl Serve {
 
     /// The same where nothing stands against it.
     pub(crate) fn start_well(&self, surety: &Surety) -> Result<Engine> {
-        match self.start(surety)? {
-            Started::Ready(engine) => Ok(engine),
-            Started::Ended(status) => bail!("serve ended with {status}: {}", self.last_words()),
+        let begun = Instant::now();
+        loop {
+            match self.start(surety)? {
+                Started::Ready(engine) => return Ok(engine),
+                // While an engine is away, the system may give its port to a client that dials it, until that gives up.
+                Started::Ended(status)
+                    if status.code() == Some(PORT_TAKEN) && begun.elapsed() < PORT_PATIENCE => {}
+                Started::Ended(status) => bail!("serve ended with {status}: {}", self.last_words()),
+            }
         }
     }
 

@@ -114,7 +114,8 @@ async fn there_are_so_many_readers_of_the_change_stream() {
 
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed_though_it_is_awake() {
-    let rig = Rig::start_with(1, |config| config.limits.frame = Duration::from_millis(200));
+    let mut rig = Rig::start(1);
+    rig.restart_with(|config| config.limits.frame = Duration::from_millis(200));
     let mut config = client_config(&rig.identity("authorizer"));
     let mut transport = quinn::TransportConfig::default();
     transport.keep_alive_interval(Some(Duration::from_millis(50)));

@@ -73,9 +73,10 @@ async fn a_rental_deposit_on_the_manual_rule() {
 /// watchtower shows within the challenge time that the transfer was no good, it counts as final.
 #[tokio::test]
 async fn a_bridge_transfer_on_the_timeout_rule() {
-    let challenge = Duration::from_millis(1_500);
+    // In earnest a day or a week. Long enough for the challenge below, also on a busy machine.
+    let challenge = Duration::from_secs(6);
     let optimistic =
-        Policy { release_rule: 2, settle_by: Time::from_millis(1_500), settle_by_action: 1, ..rules() };
+        Policy { release_rule: 2, settle_by: Time::from_secs(6), settle_by_action: 1, ..rules() };
     let engine = Engine::start(optimistic).await;
     assert_eq!(watch(1, "user").by_rule(optimistic.release_rule()), Err(WatchError::Timeout));
 
@@ -104,7 +105,7 @@ async fn a_bridge_transfer_on_the_timeout_rule() {
             }
         }
     };
-    let record = tokio::time::timeout(challenge + Duration::from_secs(20), settled).await.unwrap();
+    let record = tokio::time::timeout(challenge + Duration::from_secs(30), settled).await.unwrap();
     assert_eq!(record.code(), Some(Code::Approved));
     assert_eq!(engine.show(honest).await.end(), End::Final);
     assert_eq!(engine.send(honest.consume_capture(0)).await.code(), Code::AlreadySettled, "too late");

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ApplicationClose, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
@@ -12,7 +12,7 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use server::pki::DevelopmentPki;
-use server::{Config, Durability, Limits, Running, Server, StartError, pki_path};
+use server::{Config, Durability, Limits, Running, Server, StartError, StartFailure, pki_path};
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
     ALPN, Address, Amount, AssetId, CloseCode, Code, FrameHeader, FrameKind, GrantBody, Hello, HelloReply,
@@ -90,7 +90,7 @@ impl Rig {
         self.running = None;
         let mut config = self.config();
         change(&mut config);
-        self.running = Some(Server::start(config).unwrap());
+        self.running = Some(start_at_its_port(&config));
         if !std::mem::replace(&mut self.is_furnished, true) {
             // On a thread of its own, since the test may already be inside a runtime.
             std::thread::scope(|scope| scope.spawn(|| in_runtime(self.furnish())).join().unwrap());
@@ -178,6 +178,17 @@ impl Rig {
         let mut raw = Raw::connect(self.address(shard), &self.identity("authorizer")).await.unwrap();
         raw.greet(TENANT, &[]).await.unwrap();
         raw
+    }
+}
+
+/// Starts a server. While one is away, the system may give its port to a client that dials it, until that gives up.
+fn start_at_its_port(config: &Config) -> Running {
+    let begun = Instant::now();
+    loop {
+        match Server::start(config.clone()) {
+            Err(error) if error.failure() == StartFailure::PortTaken && begun.elapsed() < PATIENCE => {}
+            started => return started.unwrap(),
+        }
     }
 }
 

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// How `serve` ends where somebody has its port, and how long it is tried again.
+const PORT_TAKEN: i32 = 7;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a command that has ended leaves behind.
 #[derive(Debug)]
@@ -165,14 +170,20 @@ impl Engine {
             "1048576",
         ];
         let args: Vec<&str> = own.iter().chain(more).copied().collect();
-        let mut child = command(&args, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        stdout.read_line(&mut line).unwrap();
-        if line.is_empty() {
+        let begun = Instant::now();
+        let (mut child, line) = loop {
+            let mut child = spawn(&args);
+            let mut line = String::new();
+            let mut stdout = BufReader::new(child.stdout.take().unwrap());
+            stdout.read_line(&mut line).unwrap();
+            if !line.is_empty() {
+                break (child, line);
+            }
             let ended = Ended::from(child.wait_with_output().unwrap());
-            panic!("serve ended with {}: {}", ended.exit, ended.stderr);
-        }
+            // While an engine is away, the system may give its port to a client that dials it, until that gives up.
+            let may_pass = ended.exit == PORT_TAKEN && begun.elapsed() < PATIENCE;
+            assert!(may_pass, "serve ended with {}: {}", ended.exit, ended.stderr);
+        };
         // Logs must go somewhere, or the process stops when the pipe is full.
         let mut stderr = child.stderr.take().unwrap();
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::process::{Data, Engine, ctl, send, surety, surety_with};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 const WHOLE: u128 = 1_000_000_000_000_000_000;
 const DEPLOYER: [u8; 32] = [1; 32];
 const POSTER: [u8; 32] = [4; 32];
