@@ -5,6 +5,7 @@ mod clock;
 mod copy;
 mod oom;
 mod pause;
+mod wall;
 
 use anyhow::Result;
 use clap::Args;
@@ -30,7 +31,9 @@ pub(crate) fn run(surety: &Surety, settings: &Settings, report: &mut Report) -> 
     copy::run(surety, report)?;
     eprintln!("process: restored copy done, {} faults", report.faults());
     clock::run(surety, report)?;
-    eprintln!("process: shifted clock done, {} faults", report.faults());
+    eprintln!("process: shifted boot clock done, {} faults", report.faults());
+    wall::run(surety, report)?;
+    eprintln!("process: shifted wall clock done, {} faults", report.faults());
     oom::run(surety, report)?;
     eprintln!("process: out of memory done, {} faults", report.faults());
     Ok(())
