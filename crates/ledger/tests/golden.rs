@@ -14,11 +14,27 @@ use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::*;
 use world::*;
 
-/// State hash after the golden records of version 1.
-const STATE_HASH_1: u128 = 0x19ad_9c84_bfd9_28da_e149_9443_5255_1aec;
+/// A life whose records are kept.
+struct Life {
+    /// The name of their file.
+    file: &'static str,
+    /// Lives it again.
+    live: fn() -> World,
+    /// The state hash after the last record.
+    state_hash: u128,
+}
 
-fn path(version: u16) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/records-{version}.bin"))
+const LIVES: [Life; 2] = [
+    Life { file: "records-1.bin", live: golden_world, state_hash: 0x19ad_9c84_bfd9_28da_e149_9443_5255_1aec },
+    Life {
+        file: "lasting-1.bin",
+        live: lasting_world,
+        state_hash: 0xcd9d_b7e0_1a24_5beb_7cd8_acf5_5abf_4155,
+    },
+];
+
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file)
 }
 
 /// A life with every kind of record in it.
@@ -136,8 +152,38 @@ fn stake(world: &mut World) {
     world.send(&operate(Kind::Deficit, 40));
 }
 
-fn read(version: u16) -> Vec<Record> {
-    let bytes = std::fs::read(path(version)).unwrap();
+/// Ids that last, which the first golden records know nothing of.
+fn lasting_world() -> World {
+    let mut world = World::new();
+    let lasting = |ask: Ask| ask.flag(Flags::LASTING);
+    for ask in [
+        lock("a", 100),
+        lasting(on(Kind::Increase, "a", 150).version(1).named("raised")),
+        lasting(on(Kind::Decrease, "a", 120).named("lowered")),
+        lasting(on(Kind::Decrease, "a", 400).named("declined")),
+        lasting(advice("a", 130).finally().named("told")),
+        lasting(refund("a", 0, 20).named("refunded")),
+        lasting(reverse("a", 0).named("reversed")),
+        lock("b", 200),
+        lasting(release("b").named("released")),
+        lasting(release("early").named("released early")),
+        lock("early", 10),
+        lasting(lookup("burned").flag(Flags::BURN)),
+        lasting(lookup("burned and asked for").flag(Flags::BURN)),
+        lock("burned and asked for", 10),
+        lasting(on(Kind::Decrease, "nothing", 10).named("of nothing")),
+    ] {
+        world.send(&ask);
+    }
+    // By now whatever does not last is forgotten.
+    world.wait(300_000);
+    world.send(&lock("c", 30));
+    world.checkpoint();
+    world
+}
+
+fn read(file: &str) -> Vec<Record> {
+    let bytes = std::fs::read(path(file)).unwrap();
     let (records, rest) = bytes.as_chunks::<RECORD_BYTES>();
     assert!(rest.is_empty(), "whole records");
     records.iter().map(Record::from_bytes).collect()
@@ -145,31 +191,34 @@ fn read(version: u16) -> Vec<Record> {
 
 #[test]
 fn golden_records_replay_to_their_known_state() {
-    let records = read(1);
-    let replayed = replay(Ledger::new(config()), Seq(1), &records).unwrap();
-    assert_eq!(replayed.state_hash(), STATE_HASH_1, "{:#034x}", replayed.state_hash());
-    assert_eq!(replayed.verify(), Ok(()));
+    for life in LIVES {
+        let replayed = replay(Ledger::new(config()), Seq(1), &read(life.file)).unwrap();
+        assert_eq!(replayed.state_hash(), life.state_hash, "{}: {:#034x}", life.file, replayed.state_hash());
+        assert_eq!(replayed.verify(), Ok(()));
+    }
 }
 
 #[test]
 fn the_current_version_decides_the_golden_records() {
-    let mut world = golden_world();
-    let bytes: Vec<u8> = world.log.iter().flat_map(Record::to_bytes).collect();
-    if std::env::var_os("GOLDEN").is_some() {
-        std::fs::create_dir_all(path(1).parent().unwrap()).unwrap();
-        std::fs::write(path(1), bytes).unwrap();
+    for life in LIVES {
+        let mut world = (life.live)();
+        let bytes: Vec<u8> = world.log.iter().flat_map(Record::to_bytes).collect();
+        if std::env::var_os("GOLDEN").is_some() {
+            std::fs::create_dir_all(path(life.file).parent().unwrap()).unwrap();
+            std::fs::write(path(life.file), bytes).unwrap();
+        }
+        let golden = read(life.file);
+        for (index, (golden, decided)) in golden.iter().zip(&world.log).enumerate() {
+            assert_eq!(golden, decided, "{}, record {}", life.file, index + 1);
+        }
+        assert_eq!(golden.len(), world.log.len());
+        world.finish();
     }
-    let golden = read(1);
-    for (index, (golden, decided)) in golden.iter().zip(&world.log).enumerate() {
-        assert_eq!(golden, decided, "record {}", index + 1);
-    }
-    assert_eq!(golden.len(), world.log.len());
-    world.finish();
 }
 
 #[test]
 fn the_golden_records_are_of_every_kind() {
-    let golden = read(1);
+    let golden = read(LIVES[0].file);
     let missing: Vec<Kind> = Kind::ALL
         .iter()
         .copied()
