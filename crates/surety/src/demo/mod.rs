@@ -167,7 +167,7 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     world::build(&admin, &settler, lasting, &on_chain, &mut outcome.tally).await?;
     on_chain.supply()?;
     let mut carrier = on_chain.settler(connect("settler").await?).await?;
-    on_chain.credit(&mut carrier).await?;
+    on_chain.credit(&mut carrier, &admin).await?;
     world::PARTITIONS.iter().for_each(|(handle, _)| outcome.tally.supply(*handle, world::STAKE.0));
     out.line(
         "set up    1 tenant, 8 merchants, 3 partitions with policies, 1 price; 3 supplies, final on chain",

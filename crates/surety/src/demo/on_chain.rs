@@ -2,7 +2,7 @@
 //! out to merchants, and a certificate is enforced when the engine is gone. The fourth party of the money check reads it alone.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_sol_types::SolCall;
@@ -14,7 +14,7 @@ use chain::{
 use settlement::LockGroup;
 use settler::{CertificateFile, Config, Place, Published, Settler};
 use surety_client::Client;
-use surety_protocol::{Amount, EngineId, PartitionHandle, Seq};
+use surety_protocol::{Amount, EngineId, PartitionHandle};
 
 use super::account::{Account, Sums};
 use super::world::{MERCHANTS, PARTITIONS, RETAIL, STAKE, payee};
@@ -30,10 +30,12 @@ const DISPUTE_SECONDS: u32 = 120;
 const BEGAN_SECONDS_AGO: u64 = 2_000;
 /// Claims of one transaction.
 const CLAIMS_AT_ONCE: usize = 8;
-/// After so many turns nothing can be under way any more.
-const TURNS_MAX: usize = 600;
-/// How long to wait for the stream between two turns.
+/// After so many turns, each with a block, nothing can be under way any more.
+const TURNS_MAX: usize = 200;
+/// Between two looks into the stream.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long the stream may take to tell what the engine has.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const ETHER: u128 = 1_000_000_000_000_000_000;
 
@@ -140,34 +142,24 @@ impl OnChain {
     }
 
     /// Carries the supplies to the engine, once they are final.
-    pub(crate) async fn credit(&mut self, settler: &mut Settler) -> Result<(), Failure> {
+    pub(crate) async fn credit(&mut self, settler: &mut Settler, client: &Client) -> Result<(), Failure> {
         let credited = |settler: &Settler| {
             let netting = settler.sealer().netting();
             PARTITIONS
                 .iter()
                 .all(|(handle, _)| netting.money(*handle).is_some_and(|money| money.on_chain == STAKE.0))
         };
-        self.turn_until(settler, credited).await
+        self.turn_until(settler, client, credited).await
     }
 
     /// Carries everything that was consumed to the chain, and makes the certificate of the certified lock.
     pub(crate) async fn settle(&mut self, settler: &mut Settler, client: &Client) -> Result<(), Failure> {
-        // A burned id is recorded, and tells how far the engine has come.
-        let end = client.lookup(RETAIL, client.new_id(), true).await.map_err(failed)?.seq;
-        let position =
-            |settler: &Settler| settler.sealer().netting().positions().0.first().copied().unwrap_or(Seq(0));
-        while position(settler) < end {
-            settler.drain().map_err(failed)?;
-            if position(settler) < end {
-                settler.wait(PAUSE).await;
-            }
-        }
         let settled = |settler: &Settler| {
             let (sealed, _, booked) = settler.progress();
             let netting = settler.sealer().netting();
             sealed == booked && netting.partitions().all(|(_, money)| money.owed == 0)
         };
-        self.turn_until(settler, settled).await?;
+        self.turn_until(settler, client, settled).await?;
         self.certify(settler)
     }
 
@@ -261,15 +253,17 @@ impl OnChain {
     async fn turn_until(
         &mut self,
         settler: &mut Settler,
+        client: &Client,
         is_done: impl Fn(&Settler) -> bool,
     ) -> Result<(), Failure> {
         let mut last = Vec::new();
         for _ in 0..TURNS_MAX {
-            last = settler.turn(&mut self.chain).await.map_err(failed)?.notices;
+            // Blocks do not wait for the stream, nor does the chain's time: so the turn does.
+            read_all(settler, client).await?;
             if is_done(settler) {
                 return Ok(());
             }
-            settler.wait(PAUSE).await;
+            last = settler.turn(&mut self.chain).await.map_err(failed)?.notices;
             self.chain.mine_after(BLOCK_SECONDS);
         }
         let last: Vec<String> = last.iter().map(ToString::to_string).collect();
@@ -289,6 +283,24 @@ impl OnChain {
         let call = Call { from: Address::ZERO, to, input: call.abi_encode().into() };
         let output = self.chain.call(&call, At::Tag(Tag::Latest)).map_err(|error| error.to_string())?;
         C::abi_decode_returns(&output).map_err(|error| error.to_string())
+    }
+}
+
+/// Until the settler has read all that the engine has.
+async fn read_all(settler: &mut Settler, client: &Client) -> Result<(), Failure> {
+    // A burned id is recorded, and tells how far the engine has come.
+    let end = client.lookup(RETAIL, client.new_id(), true).await.map_err(failed)?.seq;
+    let begun = Instant::now();
+    loop {
+        settler.drain().map_err(failed)?;
+        let positions = &settler.sealer().netting().positions().0;
+        if positions.first().is_some_and(|position| *position >= end) {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(failed("the change stream does not tell what the engine has"));
+        }
+        settler.wait(PAUSE).await;
     }
 }
 
