@@ -45,11 +45,7 @@ async fn what_was_answered_is_there_after_every_kind_of_end() {
 
 #[tokio::test]
 async fn a_drain_answers_what_was_taken_says_goodbye_and_closes() {
-    let mut rig = Rig::start_with(2, |config| {
-        config.durability = Durability::Fsync;
-        // Its peer reads, so that it ends long before.
-        config.limits.drain = 2 * rig::PATIENCE;
-    });
+    let mut rig = Rig::start_with(2, |config| config.durability = Durability::Fsync);
     let mut raw = rig.authorizer(0).await;
     let records: Vec<Record> = (0..200).map(|i| lock(i % 2)).collect();
     for chunk in records.chunks(10) {
