@@ -75,10 +75,11 @@ enum Command {
     /// Checks the certificate of a lock, without asking the operator
     ///
     /// By itself: that it reads, whose signature it bears, and that its deadline is not past. With a node the contract is asked
-    /// whether it would take the certificate now. Exit code 0 if so; 1 if it is worth nothing or has been used; 3 if it is no
+    /// whether it would take the certificate now. Anybody can sign for a contract of his own, so say which is your network's: with
+    /// --contract or --signer, as the network has published it. Exit code 0 if so; 1 if it is worth nothing or has been used; 3 if it is no
     /// certificate; 4 if it is for another chain or contract; 9 if the node does not answer.
     ///
-    /// Example: surety cert verify certificate.json --rpc http://127.0.0.1:8545
+    /// Example: surety cert verify certificate.json --contract settlement.json --rpc http://127.0.0.1:8545
     #[command(after_help = exit::HELP)]
     Verify(cert_verify::Args),
 }

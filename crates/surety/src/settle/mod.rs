@@ -3,7 +3,7 @@
 mod certify;
 mod deploy;
 mod nodes;
-mod place;
+pub(crate) mod place;
 mod prices;
 mod run;
 mod watch;

@@ -23,7 +23,7 @@ pub(super) fn text(deployed: &Deployed) -> Value {
 }
 
 /// Reads the place out of it.
-pub(super) fn read(file: &Path) -> Result<Place, Failure> {
+pub(crate) fn read(file: &Path) -> Result<Place, Failure> {
     let wrong = |what: &str| {
         Failure::new(
             Exit::Usage,

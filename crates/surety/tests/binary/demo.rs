@@ -41,8 +41,22 @@ fn a_certificate_is_checked(place: &Data) {
     let path = file.to_str().unwrap();
     let told = surety(&["cert", "verify", path, "--json"]).exits(0).json();
     assert_eq!((told["ok"].as_bool(), told["amount"].as_str()), (Some(true), Some("250000000000000000000")));
+    assert_eq!(told["trusted"], false, "nobody has said whose signature it should be");
+    let text = surety(&["cert", "verify", path]).exits(0).stdout;
+    assert!(text.contains("NOT CHECKED"), "{text}");
     let signer = told["signer"].as_str().unwrap().to_owned();
-    surety(&["cert", "verify", path, "--signer", &signer]).exits(0);
+    let text = surety(&["cert", "verify", path, "--signer", &signer]).exits(0).stdout;
+    assert!(!text.contains("NOT CHECKED"), "{text}");
+    let elsewhere = place.file("elsewhere.json");
+    let contract = format!("0x{}", "17".repeat(20));
+    let hash = format!("0x{}", "00".repeat(32));
+    let place_of = format!(
+        "{{\"chain_id\":{},\"manager\":\"{contract}\",\"code_hash\":\"{hash}\",\"since_block\":0}}",
+        told["chain_id"]
+    );
+    std::fs::write(&elsewhere, place_of).unwrap();
+    surety(&["cert", "verify", path, "--contract", elsewhere.to_str().unwrap()])
+        .fails(4, "not for the contract");
     let payee = told["payee"].as_str().unwrap();
     surety(&["cert", "verify", path, "--signer", payee]).fails(1, "signed by");
     surety(&["cert", "verify", path, "--rpc", "http://127.0.0.1:9", "--json"]).fails(9, "127.0.0.1:9");
