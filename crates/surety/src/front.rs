@@ -13,6 +13,8 @@ use crate::remote::{self, Role};
 
 /// Serves acquirers in front of a running engine
 ///
+/// Not for real money yet: what is known to be wrong stands in VERIFICATION.md under "Not covered".
+///
 /// Example: surety gateway run --data DIR --config link.toml
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
