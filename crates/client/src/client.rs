@@ -252,6 +252,12 @@ impl Client {
         let _ = self.inner.closing.send(true);
     }
 
+    /// [`Client::close`], and the engine is told of it before this returns: for a process that is about to end.
+    pub async fn shutdown(&self) {
+        self.close();
+        self.connector().farewell().await;
+    }
+
     fn lane(&self, request: &Record) -> Result<Arc<Lane>, SubmitError> {
         let shard = request.partition.shard();
         let lanes = self.inner.lanes.read();

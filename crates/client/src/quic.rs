@@ -31,6 +31,8 @@ const SEND_WINDOW: u64 = 2 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(4);
 /// Keeps an idle connection from being given up.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_millis(20);
 /// The round trip to assume before one was measured: a lost first packet is sent again after three of them.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
@@ -83,6 +85,8 @@ struct Known {
     ports: Vec<u16>,
     /// Live connections by shard.
     connections: Vec<Option<quinn::Connection>>,
+    /// Those with connections, live or about to end.
+    endpoints: Vec<Endpoint>,
 }
 
 /// The transport settings of a client: the limits of an engine's, mirrored.
@@ -182,7 +186,11 @@ impl QuicConnector {
         let connecting = endpoint
             .connect_with(self.config.clone(), remote, &self.server_name)
             .map_err(|_| OpenError::BadAddress)?;
-        // The connection keeps the endpoint and its socket alive.
+        {
+            let endpoints = &mut self.known.lock().endpoints;
+            endpoints.retain(|endpoint| endpoint.open_connections() > 0);
+            endpoints.push(endpoint);
+        }
         Ok(connecting.await.map_err(closed_by)?)
     }
 
@@ -269,6 +277,17 @@ impl Connector for QuicConnector {
             opened.send.write_all(&frame).await.map_err(write_closed)?;
             let Opened { send, reader, connection, .. } = opened;
             Ok(Box::new(QuicTail { reader, _send: send, _connection: connection }) as Box<dyn TailSource>)
+        })
+    }
+
+    fn farewell(&self) -> BoxFuture<'_, ()> {
+        let endpoints = std::mem::take(&mut self.known.lock().endpoints);
+        Box::pin(async move {
+            for endpoint in endpoints {
+                endpoint.close(VarInt::from_u32(CloseCode::Done as u32), b"done");
+                // The close leaves at once; that the engine has heard it is not worth more of a wait.
+                let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+            }
         })
     }
 

@@ -38,6 +38,12 @@ pub trait Connector: Send + Sync + 'static {
         shard: ShardId,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>>;
+
+    /// Closes what is open and tells the engine so, as far as that can be done at once. A process that merely ends leaves an
+    /// engine waiting for it.
+    fn farewell(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// An open link to one shard. Dropping both halves closes it.

@@ -1,6 +1,6 @@
 //! `surety init`: makes a data directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 use server::{InitError, InitOptions};
@@ -42,10 +42,30 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let data = args.data.display();
     let Args { shards, segment_bytes, id_window, .. } = *args;
     let options = InitOptions { shards, segment_bytes, id_window };
+    check_space(&args.data, u64::from(shards).saturating_mul(segment_bytes))?;
     let metadata = server::init_with(&args.data, &options).map_err(|error| failure(&error))?;
     println!("engine {} with {} shard(s) in {data}", metadata.engine, metadata.shards);
     println!("next: surety serve --data {data}");
     Ok(())
+}
+
+/// Refuses to fill a disk. What cannot be learned is left to the attempt itself.
+fn check_space(data: &Path, wanted: u64) -> Result<(), Failure> {
+    let mut place = data.parent().unwrap_or(data);
+    if place.as_os_str().is_empty() {
+        place = Path::new(".");
+    }
+    match rustix::fs::statvfs(place) {
+        Ok(stat) if stat.f_bavail.saturating_mul(stat.f_frsize) < wanted => Err(Failure::new(
+            Exit::Failure,
+            format!(
+                "no data directory was made: its segments take {wanted} bytes, and {} are free on {}",
+                stat.f_bavail.saturating_mul(stat.f_frsize),
+                place.display()
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the length of a segment.

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ledger::Totals;
 use surety_client::{
-    Client, ConnectError, Identity, Options, QuicOptions, StateError, SubmitError, TailBatch,
+    Client, ConnectError, Identity, Options, QuicOptions, StateError, SubmitError, TailBatch, TailError,
 };
 use surety_protocol::{
     Code, HelloReply, Id, PartitionHandle, Record, Reply, Seq, ShardId, StateQuery, StateRow, Time,
@@ -55,6 +56,21 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(Exit::Failure, format!("no runtime: {error}")))
 }
 
+/// Every client of this process.
+static CLIENTS: Mutex<Vec<Client>> = Mutex::new(Vec::new());
+
+/// Runs a command to its end, then tells every engine that this process is about to go: it would wait for it otherwise.
+pub(crate) fn run<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    runtime()?.block_on(async {
+        let outcome = command.await;
+        let clients = std::mem::take(&mut *CLIENTS.lock().unwrap_or_else(PoisonError::into_inner));
+        for client in clients {
+            client.shutdown().await;
+        }
+        outcome
+    })
+}
+
 /// The wall clock.
 pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -87,7 +103,10 @@ pub(crate) fn identity(file: &Path) -> Result<Identity, Failure> {
 /// Connects a client.
 pub(crate) async fn connect(address: SocketAddr, file: &Path) -> Result<Client, Failure> {
     let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity(file)?) };
-    Client::connect_with(quic, Options::default()).await.map_err(|error| connect_failure(address, &error))
+    let client = Client::connect_with(quic, Options::default()).await;
+    let client = client.map_err(|error| connect_failure(address, &error))?;
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+    Ok(client)
 }
 
 fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {
@@ -146,21 +165,32 @@ impl Session {
         Ok(*link.hello())
     }
 
-    /// Reads a shard's change stream from `from` up to what is acknowledged now. `take` gets consecutive records and
+    /// Reads a shard's change stream from `from`, or the oldest that is left, up to what is acknowledged now. `take` gets consecutive records and
     /// says whether it wants more.
     pub(crate) async fn read(
         &self,
         shard: ShardId,
-        from: Seq,
+        from: Option<Seq>,
         mut take: impl FnMut(&TailBatch<'_>) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let until = self.hello(shard).await?.acked;
-        let mut tail = self.client.tail(shard, from);
-        if until < from {
+        let first = from.unwrap_or(Seq(1));
+        let mut tail = self.client.tail(shard, first);
+        if until < first {
             return Ok(());
         }
         loop {
-            let batch = tail.next_batch().await.map_err(|error| Failure::new(Exit::Failure, error))?;
+            let batch = match tail.next_batch().await {
+                Ok(batch) => batch,
+                Err(TailError::Lost { oldest, .. }) if from.is_none() => {
+                    eprintln!(
+                        "the log of shard {shard} begins at seq {oldest}: what came before is no longer kept"
+                    );
+                    tail = self.client.tail(shard, oldest);
+                    continue;
+                }
+                Err(error) => return Err(Failure::new(Exit::Failure, error)),
+            };
             let goes_on = take(&batch)?;
             if !goes_on || batch.through >= until {
                 return Ok(());

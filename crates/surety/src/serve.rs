@@ -236,7 +236,31 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     if let Some(span) = limits.frame {
         config.limits.frame = duration(span.0);
     }
+    check_reserve(&config)?;
     Ok(config)
+}
+
+/// Refuses to take more memory at the start than there is: the system would end whoever has most of it, at any later time.
+fn check_reserve(config: &Config) -> Result<(), Failure> {
+    // A lock, its place in the index and what else grows with it.
+    const BYTES_PER_LOCK: u64 = 256;
+    let wanted = (config.limits.reserve_locks as u64).saturating_mul(BYTES_PER_LOCK);
+    match memory_available() {
+        Some(available) if wanted > available => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "limits.reserve_locks takes {wanted} bytes for each shard, and {available} are available"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that a program may still take, as the kernel estimates them.
+fn memory_available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 /// Everything that is in force, defaults included.

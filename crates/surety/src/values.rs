@@ -129,6 +129,12 @@ pub(crate) fn id(text: &str) -> Result<Id, String> {
     Id::parse(text).ok_or_else(|| format!("`{text}` is not a UUID"))
 }
 
+/// Reads an address that is not zero.
+pub(crate) fn somebody(text: &str) -> Result<Address, String> {
+    let address = address(text)?;
+    if address == Address::default() { Err("nobody has the address zero".to_owned()) } else { Ok(address) }
+}
+
 /// Reads a 20-byte address in hexadecimal.
 pub(crate) fn address(text: &str) -> Result<Address, String> {
     hex::<20>(text).map(Address).ok_or_else(|| format!("`{text}` is not an address; write 0x and 40 digits"))

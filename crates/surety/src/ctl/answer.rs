@@ -17,6 +17,8 @@ pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Fail
     if json {
         let value = json!({
             "ok": refused.is_none(),
+            "exit": if refused.is_some() { Exit::Declined as u8 } else { Exit::Done as u8 },
+            "error": refused.map(|reply| format!("the engine answered {}: {}", reply.code(), advice(reply))),
             "code": refused.or(replies.first()).map(|reply| reply.code().name()),
             "replies": replies.iter().map(reply_json).collect::<Vec<_>>(),
         });

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 use surety_protocol::{
-    Address, Amount, GrantBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Reply, Rights,
-    ShardId, StateKind, StateQuery, TenantBody, TenantId, TenantRow,
+    ActorId, Address, Amount, GrantBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Reply,
+    Rights, ShardId, StateKind, StateQuery, TenantBody, TenantId, TenantRow,
 };
 
 use super::{Target, answer};
@@ -15,6 +15,8 @@ use crate::values;
 #[derive(Debug, Subcommand)]
 pub(crate) enum TenantCommand {
     /// Makes a tenant, or sets its quotas, on every shard; the quotas hold per shard
+    ///
+    /// What is not named stays as it is; a new tenant gets the defaults.
     ///
     /// Example: surety ctl --data DIR tenant set 7 --locks-max 1000000
     #[command(after_help = exit::HELP)]
@@ -31,27 +33,66 @@ pub(crate) enum TenantCommand {
 pub(crate) struct Tenant {
     /// Which
     tenant: u32,
-    /// Locks kept, open and finished
-    #[arg(long, default_value_t = 16_000_000, value_name = "N")]
-    locks_max: u64,
-    /// Ids remembered
-    #[arg(long, default_value_t = 16_000_000, value_name = "N")]
-    ids_max: u64,
-    /// Tombstones remembered
-    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-    tombstones_max: u64,
-    /// Advices and reversals remembered
-    #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-    advices_max: u64,
-    /// Requests per second; 0 is no limit
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    rate_per_s: u32,
-    /// Unanswered requests; 0 is no limit
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    in_flight_max: u32,
+    /// Locks kept, open and finished [default: 16000000]
+    #[arg(long, value_name = "N")]
+    locks_max: Option<u64>,
+    /// Ids remembered [default: 16000000]
+    #[arg(long, value_name = "N")]
+    ids_max: Option<u64>,
+    /// Tombstones remembered [default: 1000000]
+    #[arg(long, value_name = "N")]
+    tombstones_max: Option<u64>,
+    /// Advices and reversals remembered [default: 1000000]
+    #[arg(long, value_name = "N")]
+    advices_max: Option<u64>,
+    /// Requests per second; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N")]
+    rate_per_s: Option<u32>,
+    /// Unanswered requests; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N")]
+    in_flight_max: Option<u32>,
     /// Shuts the tenant out
     #[arg(long)]
     disabled: bool,
+    /// Lets a tenant in again that was shut out
+    #[arg(long, conflicts_with = "disabled")]
+    enabled: bool,
+}
+
+impl Tenant {
+    /// The quotas of a shard with what is named set.
+    fn over(&self, present: TenantBody) -> TenantBody {
+        TenantBody {
+            tenant: TenantId(self.tenant),
+            actor: present.actor,
+            locks_max: self.locks_max.unwrap_or(present.locks_max),
+            ids_max: self.ids_max.unwrap_or(present.ids_max),
+            tombstones_max: self.tombstones_max.unwrap_or(present.tombstones_max),
+            advices_max: self.advices_max.unwrap_or(present.advices_max),
+            rate_per_s: self.rate_per_s.unwrap_or(present.rate_per_s),
+            in_flight_max: self.in_flight_max.unwrap_or(present.in_flight_max),
+            enabled: if self.disabled {
+                0
+            } else if self.enabled {
+                1
+            } else {
+                present.enabled
+            },
+            ..TenantBody::default()
+        }
+    }
+}
+
+/// The quotas of a tenant that nobody has set.
+fn new_tenant() -> TenantBody {
+    TenantBody {
+        locks_max: 16_000_000,
+        ids_max: 16_000_000,
+        tombstones_max: 1_000_000,
+        advices_max: 1_000_000,
+        enabled: 1,
+        ..TenantBody::default()
+    }
 }
 
 /// Rights.
@@ -76,7 +117,7 @@ pub(crate) struct Merchant {
     #[arg(long, value_name = "N")]
     tenant: u32,
     /// Who is paid on chain
-    #[arg(long, value_parser = values::address, value_name = "ADDRESS")]
+    #[arg(long, value_parser = values::somebody, value_name = "ADDRESS")]
     payee: Address,
     /// Whose signature releases certified locks; without it the payee's
     #[arg(long, value_parser = values::address, value_name = "ADDRESS")]
@@ -91,19 +132,23 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
     match command {
         TenantCommand::Set(tenant) => {
             let session = Session::open(target, Role::Admin).await?;
-            let body = TenantBody {
-                tenant: TenantId(tenant.tenant),
-                locks_max: tenant.locks_max,
-                ids_max: tenant.ids_max,
-                tombstones_max: tenant.tombstones_max,
-                advices_max: tenant.advices_max,
-                rate_per_s: tenant.rate_per_s,
-                in_flight_max: tenant.in_flight_max,
-                enabled: u8::from(!tenant.disabled),
-                ..TenantBody::default()
-            };
-            let make = |place, id| Record::new(Kind::TenantSet, id, place, Amount::ZERO, &body);
-            let replies = everywhere(&session, make).await?;
+            let mut replies = Vec::new();
+            for shard in (0..session.shards()).map(ShardId) {
+                let number = TenantId(tenant.tenant);
+                let query =
+                    StateQuery { tenant: number, limit: 1, ..StateQuery::new(shard, StateKind::Tenants) };
+                let rows: Vec<TenantRow> = session.rows(query).await?;
+                // One that was never set has nothing but its number.
+                let was_set = |row: &&TenantRow| {
+                    let bare = TenantBody { tenant: number, ..TenantBody::default() };
+                    row.quotas.tenant == number && row.quotas != bare
+                };
+                let present = rows.iter().find(was_set).map_or_else(new_tenant, |row| row.quotas);
+                let body = TenantBody { actor: ActorId(0), ..tenant.over(present) };
+                let place = PartitionHandle::new(shard, 0);
+                let record = Record::new(Kind::TenantSet, session.id(), place, Amount::ZERO, &body);
+                replies.push(session.ask(record).await?);
+            }
             answer::tell(json, &format!("tenant {} is set", tenant.tenant), &replies)
         }
         TenantCommand::List => list(&Session::open(target, Role::Reader).await?, json).await,
@@ -130,9 +175,11 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
                 "tombstones_max": quotas.tombstones_max,
                 "advices": state.advices,
                 "advices_max": quotas.advices_max,
+                "rate_per_s": quotas.rate_per_s,
+                "in_flight_max": quotas.in_flight_max,
             }));
             lines.push(format!(
-                "shard {shard}  tenant {}{}  locks {}/{}  ids {}/{}  tombstones {}/{}  advices {}/{}",
+                "shard {shard}  tenant {}{}  locks {}/{}  ids {}/{}  tombstones {}/{}  advices {}/{}{}",
                 quotas.tenant,
                 if quotas.enabled == 1 { "" } else { " SHUT OUT" },
                 state.locks,
@@ -143,6 +190,7 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
                 quotas.tombstones_max,
                 state.advices,
                 quotas.advices_max,
+                limits(&quotas),
             ));
         }
     }
@@ -150,6 +198,17 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
         lines.push("no tenants; `surety ctl tenant set 7` makes one".to_owned());
     }
     answer::show(json, &json!({ "ok": true, "tenants": values }), &lines)
+}
+
+/// The limits that are set.
+fn limits(quotas: &TenantBody) -> String {
+    let mut text = String::new();
+    for (name, limit) in [("requests/s", quotas.rate_per_s), ("in flight", quotas.in_flight_max)] {
+        if limit > 0 {
+            text.push_str(&format!("  {name} {limit}"));
+        }
+    }
+    text
 }
 
 /// `grant`.

@@ -126,8 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         // The engine is down when this is needed.
         return status::clock(command, &args.target, args.json);
     }
-    let runtime = crate::remote::runtime()?;
-    runtime.block_on(execute(args))
+    crate::remote::run(execute(args))
 }
 
 async fn execute(args: &Args) -> Result<(), Failure> {

@@ -43,9 +43,9 @@ pub(crate) struct Query {
     /// Which shard
     #[arg(long, default_value_t = 0, value_name = "I")]
     shard: u16,
-    /// The first seq wanted
-    #[arg(long, default_value_t = 1, value_name = "SEQ")]
-    from: u64,
+    /// The first seq wanted; without it the oldest that is left
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
     /// At most so many records
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
@@ -96,7 +96,7 @@ pub(crate) async fn query(session: &Session, query: &Query, json: bool) -> Resul
     let mut count = 0;
     let limit = query.limit.unwrap_or(u64::MAX);
     session
-        .read(shard, Seq(query.from.max(1)), |batch| {
+        .read(shard, query.from.map(Seq), |batch| {
             for (index, record) in batch.records.iter().enumerate() {
                 if count == limit {
                     return Ok(false);

@@ -50,7 +50,7 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
         from: args.from,
         precision: f64::from(args.precision) / 100.0,
     };
-    let knee = remote::runtime()?.block_on(async {
+    let knee = remote::run(async {
         let pace = Pace::Poisson { rate: Rate::Steady(args.from) };
         let (clients, mut options) = prepare(&args.engine, pace, args.duration).await?;
         options.shows_progress = false;

@@ -41,9 +41,10 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Finds the record of every reply in a closed data directory and compares every field, each exactly once
+    /// Finds the record of every reply in a closed data directory, exactly once, and compares what the record holds
     ///
-    /// Exit code 0: nothing is lost. 1: something is missing, different or doubled.
+    /// What a reply says of the moment alone (what is free, what remains of the lock, its version) is in no record. Exit code 0:
+    /// nothing is lost. 1: something is missing, different, doubled, or older than the log that is left.
     ///
     /// Example: surety load check --acks acks.bin --data DIR --json
     #[command(after_help = exit::HELP)]
@@ -119,7 +120,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::FindKnee(search)) => knee::find(search),
         Some(Command::Compare(compare)) => compare::compare(compare),
         None => {
-            let report = remote::runtime()?.block_on(load(&args.load))?;
+            let report = remote::run(load(&args.load))?;
             let page = args.load.report.as_ref();
             let written = page.map_or(Ok(()), |page| {
                 std::fs::write(page, report.to_html())

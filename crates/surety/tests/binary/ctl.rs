@@ -54,6 +54,21 @@ fn an_operator_can_run_an_engine() {
     ctl(&data, &["tenant", "set", "7", "--locks-max", "1000"]);
     let tenants = ctl(&data, &["tenant", "list"]);
     assert_eq!(tenants["tenants"][0]["locks_max"], 1000);
+    // What is not named stays, above all that somebody is shut out.
+    ctl(&data, &["tenant", "set", "8", "--locks-max", "5", "--rate-per-s", "10", "--disabled"]);
+    ctl(&data, &["tenant", "set", "8", "--in-flight-max", "20"]);
+    let of = |tenants: &serde_json::Value, number: u64| {
+        let all = tenants["tenants"].as_array().unwrap().clone();
+        all.into_iter().find(|row| row["tenant"] == number).unwrap()
+    };
+    let shut = of(&ctl(&data, &["tenant", "list"]), 8);
+    assert_eq!(
+        (&shut["locks_max"], &shut["rate_per_s"], &shut["in_flight_max"], &shut["enabled"]),
+        (&5.into(), &10.into(), &20.into(), &false.into())
+    );
+    ctl(&data, &["tenant", "set", "8", "--enabled"]);
+    let let_in = of(&ctl(&data, &["tenant", "list"]), 8);
+    assert_eq!((&let_in["locks_max"], &let_in["enabled"]), (&5.into(), &true.into()));
     ctl(&data, &["grant", "0:1", "7", "authorize,read"]);
     ctl(&data, &["merchant", "9", "--tenant", "7", "--payee", PAYEE]);
     let price = ctl(&data, &["price", "set", "4000", "--asset", "1", "--quote", "840"]);
@@ -113,5 +128,13 @@ fn declines_and_wrong_targets_have_their_exit_codes() {
     assert!(value["error"].as_str().is_some_and(|error| error.contains(engine.listen())), "{value}");
     ctl(&data, &["status"]);
     run(&["clock", "accept"]).fails(5, "in use");
+    run(&["merchant", "9", "--tenant", "7", "--payee", &format!("0x{}", "00".repeat(20))])
+        .fails(2, "nobody has the address zero");
+    // The clients above have gone, and said so: nobody is waited for.
+    let begun = std::time::Instant::now();
     assert_eq!(engine.terminate(Signal::TERM), 0);
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(4),
+        "the drain waited for clients that have ended"
+    );
 }
