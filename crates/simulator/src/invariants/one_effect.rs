@@ -1,4 +1,7 @@
-//! One effect for each tenant, partition and id: the log never holds the same request twice.
+//! One effect for each tenant, partition, id and life of that id: the log never holds the same request twice.
+//!
+//! An id that lasts (an advice's, a reversal's, one with the flag) is another than the same number without: the one may be
+//! forgotten while the other is still good.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +13,7 @@ const NAME: &str = "one effect per id";
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct OneEffect {
-    seen: BTreeMap<(TenantId, PartitionHandle, Id), Seq>,
+    seen: BTreeMap<(TenantId, PartitionHandle, Id, bool), Seq>,
 }
 
 impl OneEffect {
@@ -25,7 +28,8 @@ impl OneEffect {
             matches!(kind, Kind::TenantSet | Kind::MerchantSet | Kind::Price | Kind::PartitionCreate);
         let home =
             if is_shards { PartitionHandle::new(record.partition.shard(), 0) } else { record.partition };
-        let before = self.seen.insert((record.tenant, home, record.id), seq);
+        let lasts = matches!(kind, Kind::Advice | Kind::Reverse) || record.flags().are_lasting(kind);
+        let before = self.seen.insert((record.tenant, home, record.id, lasts), seq);
         hold(NAME, before.is_none(), || format!("{seq} repeats {before:?}: {record:?}"))
     }
 }
