@@ -29,7 +29,7 @@ const LIVES: [Life; 2] = [
     Life {
         file: "lasting-1.bin",
         live: lasting_world,
-        state_hash: 0xcd9d_b7e0_1a24_5beb_7cd8_acf5_5abf_4155,
+        state_hash: 0x7d32_4d69_2483_3f05_d135_efd9_fd53_6c44,
     },
 ];
 

@@ -431,7 +431,7 @@ fn a_lasting_id_is_good_for_seven_days_and_names_its_lock() {
     // A burn is lasting too, and may come late.
     let late = lookup("never came").flag(Flags::BURN);
     world.send(&advice("b", 130).finally().flag(Flags::LASTING).named("told"));
-    let ids = [world.id("lower"), world.id("short"), world.id("never came")];
+    let ids = [world.record(&lower).id, world.id("short"), world.id("never came")];
     world.wait(500_000);
     assert_eq!(world.send(&short).code(), Code::StaleId);
     assert_eq!(world.send(&late).seq, Seq(0), "an ordinary burn is too late");
@@ -452,6 +452,25 @@ fn a_lasting_id_is_good_for_seven_days_and_names_its_lock() {
     world.wait(24 * 3600 * 1000);
     assert_eq!(world.send(&lower).code(), Code::StaleId);
     assert_eq!(world.send(&late).code(), Code::NotFound);
+    world.finish();
+}
+
+/// What was forgotten must not come back under a longer window: an ordinary id never lasts, and one that lasts is never ordinary.
+#[test]
+fn what_was_forgotten_is_not_executed_again_by_a_mark() {
+    let mut world = World::new();
+    world.send(&lock("a", 100));
+    let take = capture("a", 30).named("taken");
+    let mut record = world.record(&take);
+    assert_eq!(world.send(&take).code(), Code::Approved);
+    world.wait(200_000);
+    assert_eq!(world.send(&take).code(), Code::StaleId);
+    let by = caller(T1);
+    record.flags |= Flags::LASTING.0;
+    assert_eq!(world.execute(&by, vec![record]).1[0].code(), Code::Malformed, "an ordinary id with the mark");
+    record.id = record.id.lasting();
+    record.flags &= !Flags::LASTING.0;
+    assert_eq!(world.execute(&by, vec![record]).1[0].code(), Code::Malformed, "a lasting id without it");
     world.finish();
 }
 

@@ -105,7 +105,20 @@ impl Id {
         (self.0 >> 76) & 0xf == 7 && (self.0 >> 62) & 0b11 == 0b10
     }
 
-    /// The moment inside a UUIDv7, to the millisecond.
+    /// The same id as one that lasts: of version 8 (RFC 9562, section 5.8) and otherwise alike. Ids that are remembered for longer than
+    /// others must be told from them, or what was forgotten under the one could be executed again under the other.
+    #[must_use]
+    pub const fn lasting(self) -> Self {
+        Self(self.0 & !(0xf << 76) | 0x8 << 76)
+    }
+
+    /// True if version and variant are those of an id that lasts.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        (self.0 >> 76) & 0xf == 8 && (self.0 >> 62) & 0b11 == 0b10
+    }
+
+    /// The moment inside an id, to the millisecond.
     #[must_use]
     pub const fn time(self) -> Time {
         Time(((self.0 >> 80) as u64).saturating_mul(1_000_000))
@@ -255,7 +268,11 @@ mod tests {
         {
             assert_eq!(Id::parse(bad), None, "{bad}");
         }
-        assert!(!Id(0).is_uuid_v7());
+        assert!(!Id(0).is_uuid_v7() && !Id(0).is_lasting());
+        let lasting = id.lasting();
+        assert!(lasting.is_lasting() && !lasting.is_uuid_v7() && !id.is_lasting());
+        assert_eq!((lasting.time(), lasting.lasting()), (at, lasting));
+        assert_eq!(lasting.0 ^ id.0, 0xf << 76, "nothing else has changed");
     }
 
     #[test]

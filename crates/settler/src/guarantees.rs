@@ -102,7 +102,7 @@ impl Settler {
         let body = ChangeBody { lock: lock.id, ..ChangeBody::default() };
         let draft = Draft::new(kind, lock.partition, Amount(amount), &body).tenant(lock.tenant);
         let known = self.sealer.netting().onchain_of(lock.partition).is_some();
-        if !known || !lock.id.is_uuid_v7() {
+        if !known || !(lock.id.is_uuid_v7() || lock.id.is_lasting()) {
             return Ok(Code::UnknownLock);
         }
         // A certificate may name whatever it likes: what the engine does not even admit is answered as well.

@@ -83,13 +83,15 @@ pub(crate) enum Part {
 }
 
 /// The id of a part of the work for the message with this id, of the message's own time. The number tells parts of a kind apart: it
-/// is that of a place or an attempt, or the id of the lock that it is about. The first lock has the message's own id.
+/// is that of a place or an attempt, or the id of the lock that it is about. The first lock has the message's own id. Whatever changes
+/// a lock may come late, and lasts.
 pub(crate) fn part(key: &[u8; 32], message: Id, part: Part, number: u128) -> Id {
     if part == Part::Lock && number == 0 {
         return message;
     }
     let pieces: [&[u8]; 3] = [&message.0.to_be_bytes(), &[part as u8], &number.to_be_bytes()];
-    Id::from_parts(message.time(), hash(key, b"part   ", &pieces))
+    let id = Id::from_parts(message.time(), hash(key, b"part   ", &pieces));
+    if matches!(part, Part::Lock | Part::Lookup) { id } else { id.lasting() }
 }
 
 /// Pieces of fixed lengths, so that no two inputs look the same.
@@ -143,7 +145,8 @@ mod tests {
         assert_eq!(id(Part::Lock, 0), message);
         let ids = [id(Part::Lock, 1), id(Part::Lock, 2), id(Part::Advice, 0), id(Part::Reverse, 0), message];
         for (at, one) in ids.iter().enumerate() {
-            assert!(one.is_uuid_v7() && one.time() == NOW);
+            assert_eq!((one.is_lasting(), one.time()), (at == 2 || at == 3, NOW));
+            assert!(one.is_lasting() != one.is_uuid_v7());
             assert!(!ids[..at].contains(one));
         }
         let handle = Handle::new(&KEY, 123, *b"TERM0001", *b"REF000000001");

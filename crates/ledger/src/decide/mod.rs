@@ -687,11 +687,13 @@ fn is_sound(kind: Kind, record: &Record) -> bool {
         return false;
     }
     if let Some(lock) = lock_named(kind, record)
-        && (!lock.is_uuid_v7() || lock == record.id && kind != Kind::Lookup)
+        && (!(lock.is_uuid_v7() || lock.is_lasting()) || lock == record.id && kind != Kind::Lookup)
     {
         return false;
     }
-    (kind == Kind::Lookup || record.id.is_uuid_v7())
+    let id = record.id;
+    let is_own = if record.flags().are_lasting(kind) { id.is_lasting() } else { id.is_uuid_v7() };
+    (kind == Kind::Lookup || is_own || sabotage!("lasting-under-an-ordinary-id"))
         && (!is_for_shard(kind) || record.partition.number() == 0)
 }
 

@@ -355,7 +355,13 @@ impl World {
     }
 
     pub fn record(&mut self, ask: &Ask) -> Record {
-        let id = self.id(ask.name);
+        let mut id = self.id(ask.name);
+        if ask.flags.are_lasting(ask.kind) && ask.kind != Kind::Lookup {
+            id = id.lasting();
+            if !ask.name.is_empty() {
+                self.names.insert(ask.name, id);
+            }
+        }
         let amount = Amount(ask.amount);
         let mut record = match ask.kind {
             Kind::Lock => {

@@ -1,7 +1,4 @@
-//! One effect for each tenant, partition, id and life of that id: the log never holds the same request twice.
-//!
-//! An id that lasts (an advice's, a reversal's, one with the flag) is another than the same number without: the one may be
-//! forgotten while the other is still good.
+//! One effect for each tenant, partition and id: the log never holds the same request twice.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +10,7 @@ const NAME: &str = "one effect per id";
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct OneEffect {
-    seen: BTreeMap<(TenantId, PartitionHandle, Id, bool), Seq>,
+    seen: BTreeMap<(TenantId, PartitionHandle, Id), Seq>,
 }
 
 impl OneEffect {
@@ -28,8 +25,7 @@ impl OneEffect {
             matches!(kind, Kind::TenantSet | Kind::MerchantSet | Kind::Price | Kind::PartitionCreate);
         let home =
             if is_shards { PartitionHandle::new(record.partition.shard(), 0) } else { record.partition };
-        let lasts = matches!(kind, Kind::Advice | Kind::Reverse) || record.flags().are_lasting(kind);
-        let before = self.seen.insert((record.tenant, home, record.id, lasts), seq);
+        let before = self.seen.insert((record.tenant, home, record.id), seq);
         hold(NAME, before.is_none(), || format!("{seq} repeats {before:?}: {record:?}"))
     }
 }

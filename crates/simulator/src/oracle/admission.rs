@@ -77,12 +77,16 @@ fn makes_sense(kind: Kind, record: &Record) -> bool {
         return false;
     }
     if let Some(lock) = named(record)
-        && (!lock.is_uuid_v7() || lock == record.id && kind != Kind::Lookup)
+        && (!(lock.is_uuid_v7() || lock.is_lasting()) || lock == record.id && kind != Kind::Lookup)
     {
         return false;
     }
-    (kind == Kind::Lookup || record.id.is_uuid_v7())
-        && (!is_for_shard(kind) || record.partition.number() == 0)
+    // What is good for seven days has ids that no ordinary request may have.
+    let fits = match record.flags().are_lasting(kind) {
+        true => record.id.is_lasting(),
+        false => record.id.is_uuid_v7(),
+    };
+    (kind == Kind::Lookup || fits) && (!is_for_shard(kind) || record.partition.number() == 0)
 }
 
 impl Oracle {

@@ -191,6 +191,8 @@ pub const BUGS: &[Bug] = &[
         ("server", "quotas", "a_tenant_has_so_many_connections")),
     bug(("another-tenants-records-shown", "a tenant reads its own records"),
         ("server", "tail", "a_tenant_sees_its_own_records_only")),
+    bug(("lasting-under-an-ordinary-id", "what was forgotten is not executed again"),
+        ("ledger", "idempotency", "what_was_forgotten_is_not_executed_again_by_a_mark")),
     bug(("another-tenants-state-shown", "a tenant sees the partitions on which it has rights"),
         ("server", "state", "a_tenant_sees_what_it_has_rights_on_and_itself")),
     bug(("state-told-before-it-is-logged", "the state is told as durably as replies are"),

@@ -188,7 +188,7 @@ impl Traffic<'_> {
         let body = ChangeBody { lock, ..ChangeBody::default() };
         let burn = self.random.chance(1, 2);
         let id = self.id();
-        let flags = if burn { Flags::BURN | lasting_by(id) } else { Flags(0) };
+        let flags = if burn { Flags::BURN | may_last(id).1 } else { Flags(0) };
         Record::new(Kind::Lookup, id, partition, Amount(0), &body).with_flags(flags)
     }
 
@@ -197,6 +197,11 @@ impl Traffic<'_> {
         let mut record = if self.random.chance(1, 2) { self.lock() } else { self.change(Kind::Capture) };
         if let Some(head) = self.client.sent.back().and_then(|operation| operation.first()) {
             record.id = head.id;
+            // Mostly the mark that goes with the id: what is malformed conflicts with nothing.
+            if self.random.chance(9, 10) {
+                record.flags &= !Flags::LASTING.0;
+                record.flags |= if record.id.is_lasting() { Flags::LASTING.0 } else { 0 };
+            }
         }
         vec![record]
     }
@@ -289,7 +294,7 @@ impl Traffic<'_> {
     }
 }
 
-/// Every fifth id lasts, without a draw of its own: seeds that have found something stay what they are.
-const fn lasting_by(id: Id) -> Flags {
-    if id.0.is_multiple_of(5) { Flags::LASTING } else { Flags(0) }
+/// Every fifth id lasts, without a draw of its own.
+const fn may_last(id: Id) -> (Id, Flags) {
+    if id.0.is_multiple_of(5) { (id.lasting(), Flags::LASTING) } else { (id, Flags(0)) }
 }

@@ -102,8 +102,10 @@ impl Traffic<'_> {
             version,
             ..ChangeBody::default()
         };
-        let id = self.id();
-        Record::new(kind, id, partition, Amount(amount), &body).with_flags(flags | super::lasting_by(id))
+        let (id, mark) = super::may_last(self.id());
+        // The mark may mean nothing to the kind, which then has an ordinary id.
+        let id = if mark.are_lasting(kind) { id } else { self.id() };
+        Record::new(kind, id, partition, Amount(amount), &body).with_flags(flags | mark)
     }
 
     pub(super) fn capture_index(&mut self, kind: Kind) -> u16 {
