@@ -239,7 +239,7 @@ impl Bench {
     /// Percentiles at a steady rate of frames of 16 locks, from the moment at which each was to be sent.
     ///
     /// # Errors
-    /// If a lock is not approved.
+    /// If a lock is not approved, or the engine ends the connection: it does so with who falls behind with its replies.
     pub fn at_rate(&self, core: usize, per_s: f64, lasting: Duration) -> anyhow::Result<Latency> {
         const FRAME: usize = 16;
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
@@ -266,6 +266,8 @@ impl Bench {
                             sender.push_record(&template);
                         }
                         sender.flush().await?;
+                        // Behind its schedule it would not wait for anything: the replies must be read all the same.
+                        tokio::task::yield_now().await;
                     }
                     anyhow::Ok(sender)
                 })

@@ -59,6 +59,7 @@ enum Part {
 /// How much is measured.
 #[derive(Clone, Copy)]
 struct Scale {
+    is_quick: bool,
     repeat: usize,
     rounds: u32,
     lasting: Duration,
@@ -77,11 +78,16 @@ fn main() -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&options.directory)
         .with_context(|| format!("cannot create {}", options.directory.display()))?;
-    let mut run =
-        Run { scale, directory: options.directory.clone(), figures: Map::new(), spreads: Vec::new() };
+    let mut run = Run {
+        scale,
+        directory: options.directory.clone(),
+        figures: Map::new(),
+        spreads: Vec::new(),
+        failed: Vec::new(),
+    };
     eprintln!("{}, {} repetitions", loadtest::machine::describe(), scale.repeat);
     let busy_before = loadtest::machine::busy_by_others();
-    run.measure(&options)?;
+    run.measure(&options);
     let busy = busy_before.max(loadtest::machine::busy_by_others());
     let spread_max = run.spreads.iter().fold(0.0_f64, |max, spread| max.max(*spread));
     // Others on the cores, or floors that move by themselves: the ratios then say little.
@@ -103,6 +109,7 @@ fn main() -> anyhow::Result<()> {
     if options.json {
         println!("{}", Value::Object(run.figures));
     }
+    ensure!(run.failed.is_empty(), "not measured: {}", run.failed.join("; "));
     Ok(())
 }
 
@@ -110,6 +117,7 @@ impl Scale {
     fn of(options: &Options) -> Self {
         if options.quick {
             return Self {
+                is_quick: true,
                 repeat: 1,
                 rounds: 300,
                 lasting: Duration::from_millis(200),
@@ -120,6 +128,7 @@ impl Scale {
             };
         }
         Self {
+            is_quick: false,
             repeat: options.repeat.max(1),
             rounds: 10_000,
             lasting: Duration::from_secs(2),
@@ -137,48 +146,45 @@ struct Run {
     figures: Map<String, Value>,
     /// How far the repetitions of each floor lie apart.
     spreads: Vec<f64>,
+    /// Steps that could not be measured, and why.
+    failed: Vec<String>,
 }
 
 impl Run {
-    fn measure(&mut self, options: &Options) -> anyhow::Result<()> {
-        self.step(options, &["latency", "connections"], Self::latencies)?;
-        self.step(options, &["rate", "ledger", "snapshots"], Self::rates)?;
-        self.step(options, &["connections"], Self::connections)?;
-        self.step(options, &["hot"], Self::hot_partition)?;
-        self.step(options, &["ledger"], Self::ledger)?;
-        self.step(options, &["replay"], Self::replay)?;
-        self.step(options, &["snapshots"], Self::snapshots)?;
-        self.memory(options)
+    fn measure(&mut self, options: &Options) {
+        self.step(options, &["latency", "connections"], Self::latencies);
+        self.step(options, &["rate", "ledger", "snapshots"], Self::rates);
+        self.step(options, &["connections"], Self::connections);
+        self.step(options, &["hot"], Self::hot_partition);
+        self.step(options, &["ledger"], Self::ledger);
+        self.step(options, &["replay"], Self::replay);
+        self.step(options, &["snapshots"], Self::snapshots);
+        self.step(options, &["memory"], Self::memory);
     }
 
-    fn memory(&mut self, options: &Options) -> anyhow::Result<()> {
-        if options.only.as_deref().is_some_and(|only| only != "memory") {
-            return Ok(());
-        }
-        eprintln!("memory");
+    fn memory(&mut self) -> anyhow::Result<()> {
         for (part, key) in [
             (Part::BytesPerLock, "bytes_per_open_lock"),
             (Part::BytesPerId, "bytes_per_id"),
             (Part::Idle, "idle_mib"),
         ] {
-            let figure = in_own_process(part, options)?;
+            let figure = in_own_process(part, &self.directory, self.scale.is_quick)?;
             self.put(key, json!(round(figure)));
         }
         Ok(())
     }
 
     /// Runs a step, if it is wanted; its first name is its own, the others are those of steps that build on it.
-    fn step(
-        &mut self,
-        options: &Options,
-        names: &[&str],
-        step: fn(&mut Self) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    fn step(&mut self, options: &Options, names: &[&str], step: fn(&mut Self) -> anyhow::Result<()>) {
         if options.only.as_ref().is_some_and(|only| !names.contains(&only.as_str())) {
-            return Ok(());
+            return;
         }
         eprintln!("{}", names[0]);
-        step(self).with_context(|| format!("measuring {}", names[0]))
+        // What the other steps take minutes for is not thrown away with it.
+        if let Err(error) = step(self) {
+            eprintln!("{} could not be measured: {error:#}", names[0]);
+            self.failed.push(format!("{}: {error:#}", names[0]));
+        }
     }
 
     fn put(&mut self, key: &str, value: Value) {
@@ -386,7 +392,9 @@ fn knee(bench: &Bench, most: f64, lasting: Duration) -> anyhow::Result<f64> {
     let idle = bench.at_rate(CLIENT_CORE, tenth, lasting)?.p50_us;
     for tenths in 2..=10_u8 {
         let rate = tenth * f64::from(tenths);
-        if bench.at_rate(CLIENT_CORE, rate, lasting)?.p50_us > 3.0 * idle {
+        // A client that cannot read as fast as it sends is past the knee, and the engine ends it.
+        let is_past = bench.at_rate(CLIENT_CORE, rate, lasting).map_or(true, |at| at.p50_us > 3.0 * idle);
+        if is_past {
             return Ok(rate - tenth);
         }
     }
@@ -413,11 +421,11 @@ fn measure_part(part: Part, scale: &Scale, directory: &Path) -> anyhow::Result<f
     }
 }
 
-fn in_own_process(part: Part, options: &Options) -> anyhow::Result<f64> {
+fn in_own_process(part: Part, directory: &Path, is_quick: bool) -> anyhow::Result<f64> {
     let name = part.to_possible_value().context("a part has a name")?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--part").arg(name.get_name()).arg("--directory").arg(&options.directory);
-    if options.quick {
+    command.arg("--part").arg(name.get_name()).arg("--directory").arg(directory);
+    if is_quick {
         command.arg("--quick");
     }
     let output = command.output()?;
