@@ -113,7 +113,8 @@ impl Certifier {
         &self.positions
     }
 
-    /// Reads what the stream has, and signs what that states. Says of which locks there is a new certificate.
+    /// Reads what the stream has, and signs what that states. Says of which locks there is a new certificate: whoever keeps
+    /// certificates elsewhere does so before the next [`Certifier::save`], since what is before a checkpoint is not read again.
     ///
     /// # Errors
     /// [`SettlerError`]; what was stated and not signed is stated again after a restart.
@@ -128,10 +129,13 @@ impl Certifier {
         }
         let made = stated.iter().map(|statement| statement.lock).collect();
         self.sign(stated)?;
-        if self.saved.elapsed() >= self.config.checkpoint_every {
-            self.save()?;
-        }
         Ok(made)
+    }
+
+    /// True if it is time for [`Certifier::save`].
+    #[must_use]
+    pub fn is_save_due(&self) -> bool {
+        self.saved.elapsed() >= self.config.checkpoint_every
     }
 
     /// Waits until the stream has something, or for so long.

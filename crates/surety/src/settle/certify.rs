@@ -1,5 +1,6 @@
 //! `surety settle certify`.
 
+use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,9 @@ async fn certify(args: &Args) -> Result<(), Failure> {
         if let Some(out) = &args.out {
             leave(out, &shelf, &made)?;
         }
+        if certifier.is_save_due() {
+            certifier.save().map_err(|error| failure(&error))?;
+        }
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -96,13 +100,18 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
     client.await.map_err(|error| unreachable(&error))
 }
 
-/// Each file is there whole, or not at all.
+/// Each file is there whole, or not at all, and outlives a power cut before the checkpoint that passes it by.
 fn leave(out: &Path, shelf: &Shelf, made: &[LockId]) -> Result<(), Failure> {
     for lock in made {
-        let Some(file) = shelf.certificate(lock) else { continue };
-        let temporary = out.join(format!("{}.tmp", file.lock_id()));
-        std::fs::write(&temporary, format!("{:#}\n", file.to_json()))?;
-        std::fs::rename(temporary, out.join(format!("{}.json", file.lock_id())))?;
+        let Some(certificate) = shelf.certificate(lock) else { continue };
+        let temporary = out.join(format!("{}.tmp", certificate.lock_id()));
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{:#}", certificate.to_json())?;
+        file.sync_all()?;
+        std::fs::rename(temporary, out.join(format!("{}.json", certificate.lock_id())))?;
+    }
+    if !made.is_empty() {
+        File::open(out)?.sync_all()?;
     }
     Ok(())
 }
