@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use ruint::aliases::U256;
 use surety_protocol::{
     Address, AssetId, ChangeBody, Flags, Kind, LockBody, MerchantBody, MerchantId, PartitionBody,
-    PartitionHandle, PriceBody, QuoteId, Record, Seq, ShardId, TenantId, Time,
+    PartitionHandle, PriceBody, QuoteId, Record, ReleaseGroup, Seq, ShardId, TenantId, Time, long,
 };
 
 use crate::bytes::{Reader, Truncated, Writer};
@@ -18,7 +18,7 @@ use crate::leaf::LockId;
 /// One whole of a collateral in base units: prices are for this much.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// A merchant, as the directory of its shard has it.
 pub(crate) type MerchantName = (ShardId, TenantId, MerchantId);
@@ -53,6 +53,26 @@ pub(crate) struct Kept {
     pub(crate) consumed: u128,
     /// The part of it that a batch has credited.
     pub(crate) credited: u128,
+    /// What its merchant has let go of by signature, if anything.
+    pub(crate) released: Option<Released>,
+}
+
+/// Where the stream has the signature by which a merchant has let go of a certified lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The head record of the release group.
+    pub seq: Seq,
+    /// Of this version of the lock and all before it.
+    pub version: u32,
+    /// What the merchant says is still owed, in base units.
+    pub still_owed: u128,
+}
+
+/// A release group whose continuations are still to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Begun {
+    seq: Seq,
+    records: Vec<Record>,
 }
 
 /// Directories, prices and certified locks. Enough by itself to make certificates from the stream.
@@ -64,6 +84,8 @@ pub struct Book {
     pub(crate) certified: BTreeMap<LockId, Kept>,
     /// Time of the last record of each shard.
     times: BTreeMap<ShardId, Time>,
+    /// A reader may stop anywhere, also within a long record.
+    begun: BTreeMap<ShardId, Begun>,
 }
 
 impl Book {
@@ -71,7 +93,11 @@ impl Book {
     ///
     /// Only locks of merchants whose payee the directory knows are certified: nobody else could be paid.
     pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
-        let kind = record.kind().filter(|kind| *kind != Kind::Continuation)?;
+        let kind = record.kind()?;
+        if kind == Kind::Continuation {
+            self.go_on(shard, record);
+            return None;
+        }
         let time = self.times.entry(shard).or_default();
         *time = record.time.max(*time);
         if !record.code().is_some_and(surety_protocol::Code::is_success) {
@@ -96,6 +122,9 @@ impl Book {
                 if let Some(kept) = self.kept_mut(record) {
                     kept.value = if kept.quote == QuoteId(0) { 0 } else { record.amount.0 };
                 }
+            }
+            Kind::ReleaseGroup => {
+                self.begun.insert(shard, Begun { seq, records: alloc::vec![*record] });
             }
             Kind::GuaranteeCalled => self.kept_mut(record)?.is_called = true,
             Kind::GuaranteeDismissed | Kind::GuaranteePaid => self.kept_mut(record)?.is_called = false,
@@ -192,6 +221,7 @@ impl Book {
             is_called: false,
             consumed: 0,
             credited: 0,
+            released: None,
         };
         self.certified.insert(lock, kept);
         Some(newest)
@@ -218,6 +248,28 @@ impl Book {
         Some(kept.newest)
     }
 
+    /// Takes the next part of a release group; the last one tells which locks it is about. The engine has checked the
+    /// signature before it wrote the group down.
+    fn go_on(&mut self, shard: ShardId, part: &Record) {
+        let Some(begun) = self.begun.get_mut(&shard) else { return };
+        begun.records.push(*part);
+        let Some(head) = begun.records.first().copied() else { return };
+        if begun.records.len() <= head.continuations() {
+            return;
+        }
+        let Some(Begun { seq, records }) = self.begun.remove(&shard) else { return };
+        let payload = long::join(&records).unwrap_or_default();
+        let Ok(group) = ReleaseGroup::from_bytes(&payload) else { return };
+        for entry in group.entries {
+            let lock = LockId { tenant: head.tenant, partition: head.partition, id: entry.lock };
+            let Some(kept) = self.certified.get_mut(&lock) else { continue };
+            let released = Released { seq, version: entry.version, still_owed: entry.still_owed.0 };
+            if kept.released.is_none_or(|known| known.says_less_than(&released)) {
+                kept.released = Some(released);
+            }
+        }
+    }
+
     fn kept_mut(&mut self, record: &Record) -> Option<&mut Kept> {
         let ChangeBody { lock, .. } = record.body();
         self.certified.get_mut(&LockId { tenant: record.tenant, partition: record.partition, id: lock })
@@ -230,6 +282,14 @@ impl Book {
             return 0;
         }
         u128::try_from(U256::from(value) * U256::from(WHOLE) / U256::from(price)).unwrap_or(u128::MAX)
+    }
+}
+
+impl Released {
+    /// The newest version counts, and of that what leaves the least owed.
+    fn says_less_than(&self, other: &Self) -> bool {
+        (other.version, core::cmp::Reverse(other.still_owed))
+            > (self.version, core::cmp::Reverse(self.still_owed))
     }
 }
 
@@ -253,6 +313,10 @@ impl Book {
         to.map(&self.times, |to, shard, time| {
             to.u16(shard.0).u64(time.0);
         });
+        to.map(&self.begun, |to, shard, begun| {
+            to.u16(shard.0).u64(begun.seq.0);
+            to.list(begun.records.iter(), |to, record| _ = to.raw(&record.to_bytes()));
+        });
     }
 
     pub(crate) fn read_from(from: &mut Reader<'_>) -> Result<Self, Truncated> {
@@ -271,6 +335,11 @@ impl Book {
             })?,
             certified: from.map(|from| Kept::read(from).map(|kept| (kept.newest.lock, kept)))?,
             times: from.map(|from| Ok((ShardId(from.u16()?), Time(from.u64()?))))?,
+            begun: from.map(|from| {
+                let (shard, seq) = (ShardId(from.u16()?), Seq(from.u64()?));
+                let records = from.list(|from| from.array().map(|bytes| Record::from_bytes(&bytes)))?;
+                Ok((shard, Begun { seq, records }))
+            })?,
         })
     }
 }
@@ -282,6 +351,8 @@ impl Kept {
         to.raw(&lock.partition).raw(&lock.payee.0).u128(lock.amount).u64(lock.deadline_secs);
         to.raw(&lock.release_key.0).u64(self.deadline.0).u128(self.value).u16(self.quote.0);
         to.u8(u8::from(self.is_called)).u128(self.consumed).u128(self.credited);
+        let released = self.released.unwrap_or(Released { seq: Seq(0), version: 0, still_owed: 0 });
+        to.u64(released.seq.0).u32(released.version).u128(released.still_owed);
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
@@ -304,6 +375,11 @@ impl Kept {
             is_called: from.u8()? != 0,
             consumed: from.u128()?,
             credited: from.u128()?,
+            released: {
+                let released =
+                    Released { seq: Seq(from.u64()?), version: from.u32()?, still_owed: from.u128()? };
+                (released.seq != Seq(0)).then_some(released)
+            },
         })
     }
 }

@@ -24,13 +24,13 @@ mod trees;
 mod typed_data;
 
 pub use batch::{Batch, Positions, Roots};
-pub use book::Book;
+pub use book::{Book, Released};
 pub use certificate::{Certificate, CertifiedLock, GroupSize, LOCK_GROUP_MAX, LOCK_PATH_MAX, LockGroup};
 pub use data::{BatchData, DataError};
 pub use hash::{Hash, NO_HASH, Word, keccak};
 pub use leaf::{ConsumedLeaf, LockId, PartitionLeaf, PayeeLeaf, Sums, SupplierLeaf, loss_reference};
 pub use money::Money;
-pub use netting::{Netting, NettingConfig, NettingError};
+pub use netting::{Answers, Netting, NettingConfig, NettingError};
 pub use release::{release_leaf, release_node, release_root};
 pub use sealer::{Sealed, Sealer, SnapshotError};
 pub use tree::{Node, PlainTree, SumNode, SumTree, Tree, plain_root, sum_root};

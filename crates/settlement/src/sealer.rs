@@ -13,7 +13,7 @@ use crate::netting::{Netting, NettingConfig, NettingError};
 use crate::trees::Trees;
 use crate::typed_data::Domain;
 
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// A batch and all that belongs to it. The same positions and limit always give the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -296,6 +296,53 @@ fn busy() -> World {
 }
 
 #[test]
+fn what_a_merchant_has_let_go_of_is_known_wherever_a_reader_stops() {
+    let mut world = World::new();
+    world.send(&lock("a", 300).flag(Flags::CERTIFIED));
+    world.send(&lock("b", 200).flag(Flags::CERTIFIED));
+    world.send(&release("a"));
+    world.send(&release("b"));
+    let first = Seq(world.log.len() as u64 + 1);
+    assert_eq!(world.release_group(RELEASE_KEY, &[("a", 100, 2), ("b", 0, 2)]).code(), Code::Approved);
+    let second = Seq(world.log.len() as u64 + 1);
+    assert_eq!(world.release_group(RELEASE_KEY, &[("a", 40, 3)]).code(), Code::Approved);
+    // A statement that says less than one before it is none.
+    world.release_group(RELEASE_KEY, &[("a", 90, 3)]);
+    for stop in first.0 - 1..=world.log.len() as u64 {
+        let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+        follow(&mut sealer, SHARD, &world.log[..usize::try_from(stop).unwrap()]);
+        let mut sealer = Sealer::restore(CONFIG, &sealer.snapshot()).unwrap();
+        follow(&mut sealer, SHARD, &world.log);
+        let mut released = |name| {
+            let lock = LockId { tenant: T1, partition: P1, id: world.id(name) };
+            sealer.netting().answers(&lock).unwrap().released
+        };
+        assert_eq!(
+            released("a"),
+            Some(Released { seq: second, version: 3, still_owed: 40 }),
+            "stop at {stop}"
+        );
+        assert_eq!(released("b"), Some(Released { seq: first, version: 2, still_owed: 0 }), "stop at {stop}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_booked_twice_is_acknowledged_once() {
+    let mut world = World::new();
+    let mut book = |reference| {
+        let body = ControlBody { reference, ..ControlBody::default() };
+        let record = Record::new(Kind::Deficit, world.fresh_id(), P1, Amount(10), &body);
+        assert_eq!(world.execute(&operator(), vec![record]).1[0].code(), Code::Approved);
+        let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+        follow(&mut sealer, SHARD, &world.log);
+        let mut restored = Sealer::restore(CONFIG, &sealer.snapshot()).unwrap();
+        compare(&world, &restored);
+        restored.seal(u128::MAX).unwrap().batch.guaranteed_ack
+    };
+    assert_eq!([book(7), book(7), book(0), book(8)], [10, 10, 10, 20]);
+}
+
+#[test]
 fn the_interleaving_of_shards_does_not_matter() {
     let world = busy();
     let logs = [world.log.clone(), elsewhere(&world.log)];

@@ -13,7 +13,7 @@ use crate::settler::Settler;
 /// How often what the engine has declined is tried again.
 const RETRY: Time = Time::from_secs(10);
 
-/// What the engine did not take a moment ago, by its number on chain.
+/// What the engine, or the contract, did not take a moment ago, by its number on chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PutOff {
     /// A supply.
@@ -22,6 +22,8 @@ pub(crate) enum PutOff {
     Exit(u64),
     /// The booking of a guarantee.
     Paid(settlement::Hash),
+    /// The answer to a call, by the lock's name on chain.
+    Answer,
 }
 
 impl Settler {

@@ -132,6 +132,12 @@ impl Contract<'_> {
         }
     }
 
+    /// What is owed for a lock that was called and waits; else 0.
+    pub(crate) fn owed_for_call(&self, lock: B256, at: At) -> Result<u128, BackendError> {
+        let info = self.ask(Manager::calledInfoCall { lockId: lock }, at)?;
+        if info.state == 1 { narrow(info.owed) } else { Ok(0) }
+    }
+
     /// Which rule refuses a batch, if one does.
     pub(crate) fn refusal(
         &self,

@@ -1,5 +1,6 @@
 //! Why a settler cannot go on, and what somebody should know while it does.
 
+use alloy_primitives::{B256, Bytes};
 use chain::{BackendError, KeyError, SendError};
 use settlement::life::{Alarm, Halt, LogError};
 use settlement::{DataError, NettingError, SnapshotError};
@@ -68,6 +69,9 @@ pub enum SettlerError {
     /// The contract is not where it should be.
     #[error("chain, contract or its code are not those that were given")]
     WrongChain,
+    /// Calls were to be answered with the poster's key.
+    #[error("the key that answers calls is the poster's: each would take the other's nonces")]
+    PosterAnswers,
     /// The settler has stopped, and somebody has to look.
     #[error("halted: {0}")]
     Halted(Halt),
@@ -153,6 +157,22 @@ pub enum Notice {
     /// frozen until somebody has looked.
     #[error("{} was paid for a guarantee that the engine does not know: the partition is frozen", .0.amount)]
     PaidForNoLock(PaidOnChain),
+    /// A call was answered: so much of it is still owed.
+    #[error("the call of lock {lock} was answered: {owed} of it is owed")]
+    CallAnswered {
+        /// The lock's name on chain.
+        lock: B256,
+        /// In base units.
+        owed: u128,
+    },
+    /// Less is owed for a called lock than it was called for, and the contract has not been told.
+    #[error("the call of lock {lock} can be answered and is not: {why}")]
+    CallNotAnswered {
+        /// The lock's name on chain.
+        lock: B256,
+        /// Why not.
+        why: NotAnswered,
+    },
     /// A guarantee that was paid is not booked yet. Batches that do not acknowledge it are soon refused.
     #[error("a guarantee of {} that was paid is not booked: {code:?}", paid.amount)]
     GuaranteeNotBooked {
@@ -161,6 +181,29 @@ pub enum Notice {
         /// What the engine answers.
         code: Code,
     },
+}
+
+/// Why a call is not answered. It is tried again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnswered {
+    /// The settler was given none.
+    #[error("there is no key to answer with")]
+    NoKey,
+    /// No batch that is on chain lists what was credited.
+    #[error("the batch that proves it is not on chain yet")]
+    NotProvable,
+    /// The engine has dropped the log that has the merchant's signature.
+    #[error("the engine no longer has the merchant's release")]
+    ReleaseGone,
+    /// The contract does not take the answer.
+    #[error("the contract refuses the answer with {0}")]
+    Refused(Bytes),
+    /// Blocks are dearer than anything is ever paid.
+    #[error("gas is too dear")]
+    TooDear,
+    /// The node does not take the transaction.
+    #[error("{0}")]
+    NotTaken(SendError),
 }
 
 /// Why a supply waits.

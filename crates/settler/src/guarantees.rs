@@ -32,7 +32,9 @@ impl Settler {
                 }
                 _ => Code::Approved,
             };
-            if !matches!(code, Code::Approved | Code::GuaranteeCalled) {
+            // What ended otherwise than by the chain is answered there.
+            let can_be_answered = lock.is_some_and(|lock| self.least(&lock).is_some());
+            if !matches!(code, Code::Approved | Code::GuaranteeCalled) && !can_be_answered {
                 self.notices.push(Notice::UnknownGuarantee { lock: B256::from(name).to_string(), code });
             }
             self.scan.touched.remove(&name);

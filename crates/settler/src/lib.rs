@@ -7,6 +7,7 @@
 #![doc = include_str!("../FORMAT.md")]
 #![forbid(unsafe_code)]
 
+mod answer;
 mod certificate;
 mod certifier;
 mod chain_facts;
@@ -39,7 +40,7 @@ pub use codec::Damaged;
 pub use config::Config;
 pub use contract::{Place, batch_of};
 pub use deploy::{DeployFailure, Deployed, Token, deploy};
-pub use error::{NotCredited, Notice, SettlerError};
+pub use error::{NotAnswered, NotCredited, Notice, SettlerError};
 pub use journal::{Head, Journal, JournalError, LOG_FILE, Scan};
 pub use note::{Note, NoteError};
 pub use points::{Point, Witness};

@@ -58,6 +58,7 @@ pub(crate) async fn open(
         domain,
         client,
         poster,
+        answerer: None,
         journal,
         log: replayed.log,
         sealer,

@@ -10,6 +10,7 @@ use storage::DirectoryLock;
 use surety_client::Client;
 use surety_protocol::{PartitionHandle, Record, Seq, ShardId, Time, Token, sabotage};
 
+use crate::answer::Answerer;
 use crate::chain_facts::PutOff;
 use crate::config::Config;
 use crate::contract::Contract;
@@ -37,6 +38,8 @@ pub struct Settler {
     pub(crate) domain: Domain,
     pub(crate) client: Client,
     pub(crate) poster: Box<dyn DigestSigner + Send>,
+    /// Answers calls; without one that is somebody else's work.
+    pub(crate) answerer: Option<Answerer>,
     pub(crate) journal: Journal,
     pub(crate) log: Log,
     pub(crate) sealer: Sealer,
@@ -156,6 +159,9 @@ impl Settler {
             let facts_of = if sabotage!("credited-before-final") { sight.newest } else { sight.finalized };
             if let Some((block, head)) = facts_of {
                 self.carry_facts(chain, block, &head).await?;
+            }
+            if let Some((block, head)) = sight.newest {
+                self.answer_calls(chain, block, &head).await?;
             }
             self.send_caps(sight.view.latest.seq).await?;
         }

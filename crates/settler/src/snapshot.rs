@@ -13,7 +13,7 @@ use crate::journal::sync_directory;
 use crate::scan::Scan;
 
 const MAGIC: &[u8; 8] = b"SURETYSS";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const PREFIX: &str = "snapshot-";
 const TEMPORARY: &str = "snapshot.tmp";
 /// How many are kept.

@@ -4,13 +4,16 @@
 mod world;
 
 use alloy_primitives::B256;
-use chain::LoggedEvent;
 use chain::bindings::Manager;
+use chain::{At, Backend, DigestSigner, LoggedEvent, Tag};
 use settlement::{Domain, LockId};
-use settler::{Config, Notice, Report, Settler};
+use settler::{Config, NotAnswered, Notice, Report, Settler, SettlerError};
 use surety_client::request;
 use surety_protocol::{Amount, Code, ControlBody, Kind, Policy, Time};
-use world::{ALICE, Liar, MERCHANT_KEY, PARTITION, STRANGER, TENANT, TOKENS, World, address, done, on_chain};
+use world::{
+    ALICE, ANSWERER, Liar, MERCHANT_KEY, PARTITION, STRANGER, TENANT, TOKENS, World, address, done, key,
+    on_chain,
+};
 
 async fn supplied() -> (World, Settler, Domain) {
     let mut world = World::new().await;
@@ -42,13 +45,7 @@ async fn a_called_guarantee_stops_the_lock_and_is_booked_when_it_is_paid() {
     let statement = settler.sealer().netting().certified(&name).unwrap();
     // What is locked is proven, so that as much can be guaranteed.
     world.settle_all(&mut settler).await;
-    let published = world.published(None);
-    let call = Manager::provePartitionCall {
-        batch: settler::batch_of(&published.batch),
-        parts: published.join(),
-        leaf: published.partition(world.onchain(1)).unwrap(),
-    };
-    world.manage(STRANGER, call);
+    world.prove_partition();
     let domain = *settler.domain();
     world.call_lock(&statement, &domain);
     for _ in 0..8 {
@@ -224,4 +221,98 @@ async fn who_leaves_asks_only_for_what_does_not_wait_to_leave_already() {
     assert_eq!(asked.len(), 2);
     assert_eq!((asked[1].amount.0, asked[1].code()), (units - units / 4, Some(Code::Queued)));
     assert_eq!(settler.sealer().netting().units_to_ask(PARTITION, address(ALICE)), 0);
+}
+
+/// A lock of which some was paid by batches that are on chain, and then it is called.
+async fn paid_and_called(world: &mut World, settler: &mut Settler, paid: u128) -> settlement::CertifiedLock {
+    let statement = world.stated_lock(settler, 200 * TOKENS).await;
+    world.consume(statement.lock.id, paid).await;
+    world.settle_all(settler).await;
+    let domain = *settler.domain();
+    world.call_lock(&statement, &domain);
+    assert_eq!(world.called(&statement), (1, 200 * TOKENS));
+    statement
+}
+
+fn settle_called(lock: &settlement::CertifiedLock) -> Manager::settleGuaranteeCall {
+    Manager::settleGuaranteeCall { lockId: settlement::Word::word(&lock.lock).into() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_credited_is_not_paid_again_by_a_call() {
+    let (mut world, settler, _) = supplied().await;
+    drop(settler);
+    let mut settler = world.answering_settler().await;
+    let statement = paid_and_called(&mut world, &mut settler, 200 * TOKENS).await;
+    let is_told = |_: &World, _: &Settler, report: &Report| {
+        report.notices.iter().any(|notice| matches!(notice, Notice::CallAnswered { owed: 0, .. }))
+    };
+    world.settle_until(&mut settler, is_told).await.unwrap();
+    // A kill right after: the answer is in the pool, and the next settler need not know of it.
+    drop(settler);
+    let mut settler = world.answering_settler().await;
+    pass_finality(&mut world, &mut settler).await;
+    assert_eq!(world.called(&statement), (2, 0), "dismissed");
+    assert_eq!(world.chain.nonce(key(ANSWERER).address(), At::Tag(Tag::Latest)), Ok(1), "once");
+    world.settle_all(&mut settler).await;
+    world.claim(world.batches_on_chain());
+    assert!(world.simulate(settle_called(&statement)).is_err());
+    assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_was_not_credited_is_paid_by_a_call() {
+    let (mut world, settler, _) = supplied().await;
+    drop(settler);
+    let mut settler = world.answering_settler().await;
+    let statement = paid_and_called(&mut world, &mut settler, 120 * TOKENS).await;
+    let is_reduced = |world: &World, _: &Settler, _: &Report| world.called(&statement) == (1, 80 * TOKENS);
+    world.settle_until(&mut settler, is_reduced).await.unwrap();
+    pass_finality(&mut world, &mut settler).await;
+    world.settle_all(&mut settler).await;
+    world.prove_partition();
+    world.claim(world.batches_on_chain());
+    world.pay_called(&statement);
+    assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS, "the whole lock, once");
+    world.settle_until_credited(&mut settler, 800 * TOKENS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merchant_who_has_let_go_is_not_paid_for_it() {
+    let (mut world, settler, domain) = supplied().await;
+    drop(settler);
+    world.restart_engine().await;
+    let mut settler = world.answering_settler().await;
+    let statement = world.stated_lock(&mut settler, 200 * TOKENS).await;
+    let release = surety_client::LockRef::new(PARTITION, statement.lock.id).release();
+    done(world.authorizer.send(release).await.unwrap());
+    done(world.let_go(&statement, 0, &domain).await);
+    world.read_all(&mut settler).await;
+    // What is known of a release outlives the process that has read it.
+    world.settle_all(&mut settler).await;
+    drop(settler);
+    world.call_lock(&statement, &domain);
+    let mut settler = world.answering_settler().await;
+    let is_dismissed = |world: &World, _: &Settler, _: &Report| world.called(&statement) == (2, 0);
+    world.settle_until(&mut settler, is_dismissed).await.unwrap();
+    world.chain.mine_after(200);
+    assert!(world.simulate(settle_called(&statement)).is_err());
+    assert_eq!(world.purse(MERCHANT_KEY), 0);
+    assert_eq!(on_chain(&settler), 1000 * TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_nobody_may_answer_is_told() {
+    let (mut world, mut settler, _) = supplied().await;
+    paid_and_called(&mut world, &mut settler, 200 * TOKENS).await;
+    let mut told = Vec::new();
+    let is_told = |_: &World, _: &Settler, report: &Report| {
+        told.extend(report.notices.clone());
+        told.iter().any(|notice| matches!(notice, Notice::CallNotAnswered { why: NotAnswered::NoKey, .. }))
+    };
+    world.settle_until(&mut settler, is_told).await.unwrap();
+    let is_unknown = |notice: &Notice| matches!(notice, Notice::UnknownGuarantee { .. });
+    assert!(!told.iter().any(is_unknown), "the engine knows the lock: {told:?}");
+    let poster = settler.answer_with(Box::new(key(world::POSTER)));
+    assert!(matches!(poster, Err(SettlerError::PosterAnswers)));
 }

@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 
 use surety_protocol::{
     Address, Code, ConsumeBody, ControlBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Seq,
-    ShardId, StakeBody, TenantId, Time,
+    ShardId, StakeBody, TenantId, Time, sabotage,
 };
 
 use crate::batch::Positions;
-use crate::book::Book;
+use crate::book::{Book, Released};
 use crate::certificate::CertifiedLock;
 use crate::hash::Hash;
 use crate::leaf::LockId;
@@ -58,6 +58,17 @@ pub enum NettingError {
     /// The quantities would be negative, overflow, or break the identity.
     #[error("seq {1} of partition {0} does not add up")]
     Unbalanced(PartitionHandle, Seq),
+}
+
+/// Why less than its certificate states is owed for a lock, or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers {
+    /// What the newest certificate states, in base units.
+    pub stated: u128,
+    /// What batches have credited for the lock.
+    pub credited: u128,
+    /// What its merchant has let go of.
+    pub released: Option<Released>,
 }
 
 /// A partition.
@@ -114,6 +125,8 @@ pub struct Netting {
     fresh: BTreeSet<PayeeKey>,
     changed_partitions: BTreeSet<PartitionHandle>,
     changed_suppliers: BTreeSet<PayeeKey>,
+    /// What was paid on chain for no lock of ours and is booked, by reference.
+    losses: BTreeSet<(PartitionHandle, u128)>,
 }
 
 impl Netting {
@@ -134,6 +147,7 @@ impl Netting {
             fresh: BTreeSet::new(),
             changed_partitions: BTreeSet::new(),
             changed_suppliers: BTreeSet::new(),
+            losses: BTreeSet::new(),
         }
     }
 
@@ -215,6 +229,13 @@ impl Netting {
         self.book.certified.get(lock).map(|kept| kept.newest)
     }
 
+    /// What can be said to a call of a certified lock that can still be called.
+    #[must_use]
+    pub fn answers(&self, lock: &LockId) -> Option<Answers> {
+        let kept = self.book.certified.get(lock)?;
+        Some(Answers { stated: kept.newest.amount, credited: kept.credited, released: kept.released })
+    }
+
     /// Takes the next synced record of a shard. Returns what is to be certified, if the record made or changed a certified lock.
     ///
     /// # Errors
@@ -292,9 +313,12 @@ impl Netting {
                 self.pay_out(record).ok_or(NettingError::Unbalanced(handle, seq))?;
             }
             Kind::GuaranteePaid => partition.guaranteed += record.amount.0,
-            // Paid on chain for no lock of ours; see `loss_reference`.
+            // Paid on chain for no lock of ours, once, however often it is booked; see `loss_reference`.
             Kind::Deficit if record.body::<ControlBody>().reference != 0 => {
-                partition.guaranteed += record.amount.0;
+                let is_new = self.losses.insert((handle, record.body::<ControlBody>().reference));
+                if is_new || sabotage!("loss-acknowledged-twice") {
+                    partition.guaranteed += record.amount.0;
+                }
             }
             _ => {}
         }

@@ -34,6 +34,7 @@ impl Netting {
             to.list(set.iter(), write_key);
         }
         to.list(self.changed_partitions.iter(), |to, handle| _ = to.u64(handle.0));
+        to.list(self.losses.iter(), |to, (handle, reference)| _ = to.u64(handle.0).u128(*reference));
     }
 
     pub(crate) fn read_from(config: NettingConfig, from: &mut Reader<'_>) -> Result<Self, Truncated> {
@@ -67,6 +68,10 @@ impl Netting {
             changed_suppliers: read_keys(from)?,
             changed_partitions: from
                 .list(|from| from.u64().map(PartitionHandle))?
+                .into_iter()
+                .collect::<BTreeSet<_>>(),
+            losses: from
+                .list(|from| Ok::<_, Truncated>((PartitionHandle(from.u64()?), from.u128()?)))?
                 .into_iter()
                 .collect::<BTreeSet<_>>(),
         })

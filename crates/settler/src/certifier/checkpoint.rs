@@ -12,7 +12,7 @@ use crate::codec::{Damaged, Put, Take};
 use crate::journal::sync_directory;
 
 const MAGIC: &[u8; 8] = b"SURETYSB";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FILE: &str = "book";
 
 /// How far the stream was read, and what it has come to.

@@ -23,7 +23,8 @@ use settler::{Config, Place, Published, Report, Settler, SettlerError};
 use surety_client::{Client, Draft, LockRef, LockRequest, Options, request};
 use surety_protocol::{
     ActorId, Address, Amount, AssetId, Caller, Code, Id, Kind, MerchantBody, MerchantId, PartitionHandle,
-    Policy as Rules, Record, ReleaseEntry, Reply, Rights, Roles, Seq, ShardId, TenantBody, TenantId, Time,
+    Policy as Rules, Record, ReleaseEntry, ReleaseGroup, Reply, Rights, Roles, Seq, ShardId, TenantBody,
+    TenantId, Time, long,
 };
 use tempfile::TempDir;
 
@@ -43,6 +44,7 @@ pub const POSTER: u8 = 4;
 pub const SIGNER: u8 = 5;
 pub const MERCHANT_KEY: u8 = 6;
 pub const ALICE: u8 = 7;
+pub const ANSWERER: u8 = 8;
 pub const STRANGER: u8 = 9;
 
 pub fn key(seed: u8) -> LocalKey {
@@ -72,7 +74,7 @@ impl World {
     pub async fn with(terms: Terms) -> Self {
         let data = tempfile::tempdir().unwrap();
         server::init(data.path(), 1, 1 << 20).unwrap();
-        let engine = start(&data);
+        let engine = start(&data, None);
         let admin = client(&engine, TenantId(0), Roles::ADMIN).await;
         let authorizer = client(&engine, TENANT, Roles::AUTHORIZER).await;
         let mut chain = DevChain::new(DevConfig { time: seconds() - 1000, ..DevConfig::default() });
@@ -233,9 +235,16 @@ impl World {
         Settler::open(config, client, Box::new(key(POSTER))).await
     }
 
+    /// A settler that answers calls.
+    pub async fn answering_settler(&self) -> Settler {
+        let mut settler = self.settler().await;
+        settler.answer_with(Box::new(key(ANSWERER))).unwrap();
+        settler
+    }
+
     pub async fn restart_engine(&mut self) {
         self.engine.take().unwrap().shutdown();
-        let engine = start(&self.data);
+        let engine = start(&self.data, Some(&self.place));
         self.admin = client(&engine, TenantId(0), Roles::ADMIN).await;
         self.authorizer = client(&engine, TENANT, Roles::AUTHORIZER).await;
         self.engine = Some(engine);
@@ -289,24 +298,34 @@ impl World {
         self.manage(STRANGER, Manager::callGuaranteeCall { lock, path, signature });
     }
 
+    /// The merchant lets go of a released lock, but for what is still owed, and the engine is told.
+    pub async fn let_go(&self, lock: &CertifiedLock, still_owed: u128, domain: &Domain) -> Reply {
+        // The release before it has raised the lock's version.
+        let lock = CertifiedLock { version: lock.version + 1, ..*lock };
+        let (entry, root, signature) = signed_release(&lock, still_owed, domain);
+        let group = ReleaseGroup { key: lock.release_key, root, signature, entries: vec![entry] };
+        let id = self.authorizer.new_id();
+        let records = long::split(Kind::ReleaseGroup, id, PARTITION, MERCHANT.0, &group.to_bytes());
+        self.authorizer.submit_long(&records).await.unwrap()
+    }
+
+    /// What the contract says of a called lock: its state and what is owed.
+    pub fn called(&self, lock: &CertifiedLock) -> (u8, u128) {
+        let lock_id = settlement::Word::word(&lock.lock).into();
+        let info = self.ask(Manager::calledInfoCall { lockId: lock_id });
+        (info.state, info.owed.to())
+    }
+
     /// The merchant lets go of all of a called lock.
     pub fn dismiss(&mut self, lock: &CertifiedLock, domain: &Domain) {
-        let entry = ReleaseEntry {
-            lock: lock.lock.id,
-            still_owed: Amount::ZERO,
-            version: u32::from(lock.version),
-            index: 0,
-            path: Vec::new(),
-        };
-        let root = settlement::release_root(lock.lock.tenant, lock.lock.partition, &entry);
-        let digest = B256::from(domain.release_group_digest(&root));
+        let (entry, _, signature) = signed_release(lock, 0, domain);
         let call = Manager::dismissGuaranteeCall {
             lockId: settlement::Word::word(&lock.lock).into(),
             version: entry.version,
             stillOwed: 0,
             index: U256::ZERO,
             path: Vec::new(),
-            signature: key(MERCHANT_KEY).sign(&digest).unwrap().to_vec().into(),
+            signature: signature.to_vec().into(),
         };
         self.manage(STRANGER, call);
     }
@@ -412,6 +431,17 @@ impl World {
         published
     }
 
+    /// Tells the contract what the partition has locked by the newest batch that it knows: so much can be guaranteed.
+    pub fn prove_partition(&mut self) {
+        let published = self.published(Some(self.batches_on_chain()));
+        let call = Manager::provePartitionCall {
+            batch: settler::batch_of(&published.batch),
+            parts: published.join(),
+            leaf: published.partition(self.onchain(1)).unwrap(),
+        };
+        self.manage(STRANGER, call);
+    }
+
     /// The merchant takes what it was credited.
     pub fn claim(&mut self, batch: u64) -> Receipt {
         self.chain.mine_after(3700);
@@ -420,6 +450,24 @@ impl World {
         let leaf = published.credit(self.onchain(1), address(MERCHANT_KEY)).unwrap();
         self.manage(STRANGER, Manager::claimCall { leaf, rest: published.roots.rest().into() })
     }
+}
+
+/// The only leaf of a tree that the merchant has signed.
+fn signed_release(
+    lock: &CertifiedLock,
+    still_owed: u128,
+    domain: &Domain,
+) -> (ReleaseEntry, [u8; 32], [u8; 65]) {
+    let entry = ReleaseEntry {
+        lock: lock.lock.id,
+        still_owed: Amount(still_owed),
+        version: u32::from(lock.version),
+        index: 0,
+        path: Vec::new(),
+    };
+    let root = settlement::release_root(lock.lock.tenant, lock.lock.partition, &entry);
+    let digest = B256::from(domain.release_group_digest(&root));
+    (entry, root, key(MERCHANT_KEY).sign(&digest).unwrap())
 }
 
 pub fn on_chain(settler: &Settler) -> u128 {
@@ -439,8 +487,11 @@ pub fn assert_code(reply: &Reply, code: Code) {
     assert_eq!(reply.code(), code);
 }
 
-fn start(data: &TempDir) -> Embedded {
+/// The engine, which knows the contract that merchants sign releases for once there is one.
+fn start(data: &TempDir, place: Option<&Place>) -> Embedded {
     let config = server::Config {
+        chain_id: place.map_or(0, |place| place.chain_id),
+        contract: place.map_or_else(Address::default, |place| Address(place.manager.into_array())),
         durability: Durability::Fsync,
         segment_bytes: 1 << 20,
         pin_threads: false,

@@ -19,6 +19,8 @@ use crate::exit::{self, Exit, Failure};
 
 /// Where the poster's key is read from.
 const POSTER_KEY: &str = "SURETY_POSTER_KEY";
+/// Where the key that answers calls is read from, if there is one.
+const ANSWERER_KEY: &str = "SURETY_ANSWERER_KEY";
 /// Where the key that signs certificates is read from.
 const SIGNER_KEY: &str = "SURETY_SIGNER_KEY";
 /// Where the deployer's key is read from.
@@ -48,6 +50,9 @@ enum Command {
     ///
     /// Prints one JSON line when it begins, and one for whatever happens. A halt ends it with exit code 1, now and at every
     /// start until `surety settle resume`.
+    ///
+    /// With a second key in SURETY_ANSWERER_KEY, which needs ether for gas, it answers certificates that are called although the
+    /// merchant was credited or has let go. Without one it only tells of them, and they are paid a second time.
     ///
     /// Example: surety settle run --dir settler --contract settlement.json --rpc http://127.0.0.1:8545 --data DIR
     #[command(after_help = exit::HELP)]
@@ -168,6 +173,7 @@ fn failure(error: &SettlerError) -> Failure {
         | SettlerError::Netting(_) => Exit::Corrupt,
         SettlerError::Foreign | SettlerError::WrongChain | SettlerError::NotPoster => Exit::Foreign,
         SettlerError::Lock(storage::LockError::Busy { .. }) => Exit::InUse,
+        SettlerError::PosterAnswers => Exit::Usage,
         SettlerError::Engine(_) | SettlerError::Chain(_) => Exit::Unreachable,
         _ => Exit::Failure,
     };

@@ -14,7 +14,7 @@ use settler::{Config, Report, Settler, SettlerError};
 use surety_client::{Client, Options, QuicConnector, QuicOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{POSTER_KEY, failure, key, node, place};
+use super::{ANSWERER_KEY, POSTER_KEY, failure, key, node, place};
 use crate::ctl::Target;
 use crate::exit::{Exit, Failure};
 use crate::remote::{self, Role};
@@ -117,7 +117,12 @@ async fn open(args: &Args) -> Result<Settler, Failure> {
     let tokens = Settler::tokens(&args.dir).map_err(|error| failure(&error))?;
     let client = Client::over(Arc::new(connector), Options::default(), &tokens);
     let client = client.await.map_err(|error| unreachable(&error))?;
-    Settler::open(config, client, Box::new(poster)).await.map_err(|error| failure(&error))
+    let mut settler =
+        Settler::open(config, client, Box::new(poster)).await.map_err(|error| failure(&error))?;
+    if std::env::var_os(ANSWERER_KEY).is_some() {
+        settler.answer_with(Box::new(key(ANSWERER_KEY)?)).map_err(|error| failure(&error))?;
+    }
+    Ok(settler)
 }
 
 fn show(settler: &Settler, report: &Report) -> Result<(), Failure> {
