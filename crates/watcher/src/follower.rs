@@ -78,10 +78,16 @@ impl Follower {
         self.blocks.get(usize::try_from(number.checked_sub(oldest)?).ok()?)
     }
 
-    /// What reading can go on after: the kept block with this number, or whatever is nearest to it and known.
+    /// What reading can go on after: the kept block with this number, or else the one before all that are kept, which the first
+    /// of them names. Never a kept block with a higher number: somebody may still have to read it.
     pub(crate) fn base_at(&self, number: u64) -> Option<Base> {
-        let kept = self.block(number).or_else(|| self.blocks.front().filter(|_| self.base.is_none()));
-        kept.map(|kept| Base { at: kept.block.at, clock_s: kept.clock_s }).or(self.base)
+        let kept = self.block(number).map(|kept| Base { at: kept.block.at, clock_s: kept.clock_s });
+        let before_all = || {
+            let first = &self.blocks.front()?.block;
+            let at = BlockRef { number: first.at.number.checked_sub(1)?, hash: first.parent };
+            Some(Base { at, clock_s: 0 })
+        };
+        kept.or(self.base).or_else(before_all)
     }
 
     /// The newest block, which may be the base.

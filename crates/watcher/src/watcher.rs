@@ -237,7 +237,12 @@ impl<S: Source> Watcher<S> {
                 Some(watch) => match self.with_account(watch).await? {
                     Ok(Some(watch)) => self.watch(watch)?.map_err(|error| error.to_string()),
                     Ok(None) => Err("no address of this chain".to_owned()),
-                    // It stays where it is until the node can be asked.
+                    // It stays where it is until both nodes agree, and holds up nobody else.
+                    Err(trouble @ SourceError::AccountDisagreement(_)) => {
+                        turn.trouble = Some(trouble);
+                        continue;
+                    }
+                    // Or until the node can be asked.
                     Err(trouble) => {
                         turn.trouble = Some(trouble);
                         return Ok(());

@@ -367,3 +367,39 @@ fn a_restart_keeps_the_look_back_and_counts_nothing_twice() {
     let events = read_all(&mut track);
     assert_eq!(events, [Event::Decided { key: alice.key, verdict: Verdict::Settle, paid: 70 }]);
 }
+
+#[test]
+fn a_restart_reads_a_first_block_that_nobody_had_read() {
+    let blocks: Vec<_> = {
+        let mut parent = B256::repeat_byte(7);
+        let block_of = |number| {
+            let paid: &[(&str, u128)] = if number == 5 { &[("alice", 100)] } else { &[] };
+            let block = block(number, "main", parent, paid);
+            parent = block.at.hash;
+            block
+        };
+        (5..30).map(block_of).collect()
+    };
+    let alice = Watch { deadline_s: time_of(1_000), confirmations: 6, ..watch(1, "alice") };
+    for stop in 1..8 {
+        let mut track = Track::new();
+        track.add(alice.clone()).unwrap();
+        track.begin(5);
+        let mut events = Vec::new();
+        for block in &blocks[..stop] {
+            events.extend(track.offer(block.clone()).unwrap());
+        }
+        let progress = track.progress().unwrap();
+        let mut again = Track::new();
+        again.add(alice.clone()).unwrap();
+        again.resume(&progress);
+        if !events.is_empty() {
+            again.mark_decided(alice.key, Verdict::Settle);
+        }
+        while let Some(block) = blocks.get(usize::try_from(again.wanted().unwrap() - 5).unwrap()) {
+            events.extend(again.offer(block.clone()).unwrap());
+        }
+        let settled = Event::Decided { key: alice.key, verdict: Verdict::Settle, paid: 100 };
+        assert_eq!(events, [settled], "stopped after {stop}");
+    }
+}

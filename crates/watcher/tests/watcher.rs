@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use support::engine::{COLLATERAL, Engine, TENANT, rules};
-use support::{ASSET, Scripted, account, time_of};
+use support::{ASSET, Forgetful, Scripted, account, time_of};
 use surety_client::LockRef;
 use surety_protocol::{Code, End, PartitionHandle, ShardId, TenantId};
 use watcher::source::{SecondOpinion, SourceError};
@@ -186,6 +186,27 @@ async fn a_node_that_stalls_lies_or_disagrees_decides_nothing() {
     let turn = watcher.turn().await.unwrap();
     assert_eq!(turn.delivered.len(), 1);
     assert_eq!(engine.show(lock).await.end(), End::Settled);
+}
+
+#[tokio::test]
+async fn an_address_about_which_two_nodes_disagree_is_not_refused_for_good() {
+    let (engine, chain) = (Engine::start(rules()).await, Scripted::new());
+    let directory = tempfile::tempdir().unwrap();
+    let config = || Config { directory: directory.path().to_owned(), asset: ASSET, from_block: None };
+    let lock = engine.lock(100, &[100]).await;
+    spool::leave(directory.path(), &watch(lock, "alice")).unwrap();
+    let pair = SecondOpinion::new(chain.clone(), Forgetful(chain.clone()));
+    let mut watcher = Watcher::open(config(), pair, engine.settler.clone()).unwrap();
+    for _ in 0..2 {
+        let trouble = SourceError::AccountDisagreement("alice".to_owned());
+        assert_eq!(watcher.turn().await.unwrap().trouble, Some(trouble));
+        assert_eq!(watcher.open_watches(), 0);
+    }
+    drop(watcher);
+    let pair = SecondOpinion::new(chain.clone(), chain.clone());
+    let mut watcher = Watcher::open(config(), pair, engine.settler.clone()).unwrap();
+    assert_eq!(watcher.turn().await.unwrap().trouble, None);
+    assert_eq!(watcher.open_watches(), 1, "it has waited in the spool");
 }
 
 #[tokio::test]

@@ -60,6 +60,9 @@ pub enum SourceError {
     /// Two nodes say different things.
     #[error("the two nodes disagree about block {0}")]
     Disagreement(u64),
+    /// Two nodes do not agree on what an address is: one of them is not the chain's, or is mad.
+    #[error("the two nodes disagree about the address {0}")]
+    AccountDisagreement(String),
 }
 
 impl From<RpcError> for SourceError {
@@ -105,7 +108,7 @@ impl<First: Source, Second: Source> Source for SecondOpinion<First, Second> {
 
     fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
         let (first, second) = (self.first.account(account)?, self.second.account(account)?);
-        Ok(first.filter(|first| Some(first) == second.as_ref()))
+        if first == second { Ok(first) } else { Err(SourceError::AccountDisagreement(account.to_string())) }
     }
 }
 

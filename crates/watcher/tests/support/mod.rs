@@ -114,3 +114,24 @@ impl Source for Scripted {
         self.answer(|_| is_name.then(|| account.clone()))
     }
 }
+
+/// A node that takes no name for an address of its chain.
+pub struct Forgetful(pub Scripted);
+
+impl Source for Forgetful {
+    fn check(&self) -> Result<(), SourceError> {
+        self.0.check()
+    }
+
+    fn height(&self) -> Result<u64, SourceError> {
+        self.0.height()
+    }
+
+    fn block(&self, number: u64) -> Result<Option<SeenBlock>, SourceError> {
+        self.0.block(number)
+    }
+
+    fn account(&self, _: &Account) -> Result<Option<Account>, SourceError> {
+        Ok(None)
+    }
+}
