@@ -1,5 +1,7 @@
 //! Rules about manifests and the lock file.
 
+use std::collections::BTreeSet;
+
 use toml::{Table, Value};
 
 use crate::Finding;
@@ -171,6 +173,54 @@ pub fn lock_is_sound(lock: &Table) -> Vec<Finding> {
     findings
 }
 
+/// The lock file of the fuzz targets, a workspace of their own, is of the members as they are and of the versions that ship:
+/// otherwise the first fuzz run changes it, and what is fuzzed is not what runs.
+#[must_use]
+pub fn fuzz_lock_is_in_step(fuzz: &Table, lock: &Table, members: &[Table]) -> Vec<Finding> {
+    let path = "fuzz/Cargo.lock";
+    let mut findings = Vec::new();
+    for package in packages(fuzz) {
+        let (name, version) = (text_of(package, "name"), text_of(package, "version"));
+        let mut shipped = packages(lock).filter(|shipped| text_of(shipped, "name") == name).peekable();
+        if shipped.peek().is_some() && !shipped.any(|shipped| text_of(shipped, "version") == version) {
+            findings.push(Finding::of(path, format!("{name} {version} is not in Cargo.lock")));
+        }
+        let is_it =
+            |member: &&Table| member.get("package").is_some_and(|member| text_of(member, "name") == name);
+        if let Some(member) = members.iter().find(is_it)
+            && locked_dependencies(package) != declared_dependencies(member)
+        {
+            findings
+                .push(Finding::of(path, format!("{name} has other dependencies now: build a fuzz target")));
+        }
+    }
+    findings
+}
+
+fn packages(lock: &Table) -> impl Iterator<Item = &Value> {
+    lock.get("package").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text_of<'a>(table: &'a Value, key: &str) -> &'a str {
+    table.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Names alone: a version follows where there are several.
+fn locked_dependencies(package: &Value) -> BTreeSet<&str> {
+    let dependencies = package.get("dependencies").and_then(Value::as_array);
+    let names = dependencies.into_iter().flatten().filter_map(Value::as_str);
+    names.filter_map(|dependency| dependency.split(' ').next()).collect()
+}
+
+/// Of every platform; those of tests alone are not locked elsewhere.
+fn declared_dependencies(member: &Table) -> BTreeSet<&str> {
+    let platforms = member.get("target").and_then(Value::as_table).into_iter().flatten();
+    let tables = platforms.filter_map(|(_, platform)| platform.as_table()).chain([member]);
+    let sections =
+        tables.flat_map(|table| ["dependencies", "build-dependencies"].map(|section| table.get(section)));
+    sections.flatten().filter_map(Value::as_table).flat_map(Table::keys).map(String::as_str).collect()
+}
+
 /// The three numbers of a version.
 fn numbers(version: &str) -> [u64; 3] {
     let mut parts = version.split(['.', '-', '+']).map(|part| part.parse().unwrap_or(0));
@@ -272,5 +322,28 @@ mod tests {
         check(&lock_is_sound(&lock("a", "1.0.0-rc.1", registry)), 1);
         check(&lock_is_sound(&lock("a", "1.0.0+b-1", registry)), 0);
         check(&lock_is_sound(&"[[package]]\nname = \"ours\"\nversion = \"0.1.0\"\n".parse().unwrap()), 0);
+    }
+
+    #[test]
+    fn fuzz_locks() {
+        let lock = |a: &str, dependencies: &str| -> Table {
+            let ours = format!(
+                "[[package]]\nname = \"wal\"\nversion = \"0.1.0\"\ndependencies = [{dependencies}]\n"
+            );
+            format!("{ours}[[package]]\nname = \"a\"\nversion = \"{a}\"\n").parse().unwrap()
+        };
+        let wal: Table = "[package]\nname = \"wal\"\n[dependencies]\na = {}\n[dev-dependencies]\nb = {}\n\
+                          [target.'cfg(loom)'.dependencies]\nc = {}\n"
+            .parse()
+            .unwrap();
+        let shipped = lock("1.0.0", "\"a\", \"b\", \"c\"");
+        let check = |fuzz: &Table, expect| {
+            check(&fuzz_lock_is_in_step(fuzz, &shipped, core::slice::from_ref(&wal)), expect);
+        };
+        check(&lock("1.0.0", "\"a 1.0.0\", \"c\""), 0);
+        check(&lock("1.0.1", "\"a\", \"c\""), 1);
+        check(&lock("1.0.0", "\"a\""), 1);
+        check(&lock("1.0.0", "\"a\", \"c\", \"d\""), 1);
+        check(&"[[package]]\nname = \"libfuzzer-sys\"\nversion = \"0.4.0\"\n".parse().unwrap(), 0);
     }
 }

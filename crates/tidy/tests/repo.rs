@@ -107,6 +107,14 @@ fn the_lock_file_keeps_the_floors() {
 }
 
 #[test]
+fn what_is_fuzzed_is_what_runs() {
+    let repository = Repository::here();
+    let members: Vec<Table> = repository.manifests().map(|file| file.text.parse().unwrap()).collect();
+    let (fuzz, lock) = (parse(&repository, "fuzz/Cargo.lock"), parse(&repository, "Cargo.lock"));
+    expect_none(manifests::fuzz_lock_is_in_step(&fuzz, &lock, &members));
+}
+
+#[test]
 fn workspace_dependencies_are_used() {
     let repository = Repository::here();
     let members: Vec<Table> = repository.manifests().map(|file| file.text.parse().unwrap()).collect();
