@@ -73,13 +73,16 @@ mod tests {
         check(3, 20, true);
         check(1, 9, false);
         check(1, 10, true);
+        // An engine that knows nothing of its past can prove nothing.
+        let token = Token::sign(&[0; 32], EngineId(1), ShardId(0), Epoch(9), Seq(9));
+        assert!(!Epochs::default().prove_fork(&token, Seq(0)));
     }
 
     #[test]
     fn the_text_is_read_back_and_nonsense_is_not() {
         assert_eq!(Epochs::parse(&epochs().to_text()), Some(epochs()));
         assert_eq!(Epochs::parse(""), Some(Epochs::default()));
-        for bad in ["1", "1 x\n", "2 1\n1 1\n", "1 5\n2 4\n", "1 1\n1 1\n"] {
+        for bad in ["1", "1 x\n", "x 1\n", "2 1\n1 1\n", "1 5\n2 4\n", "1 1\n1 1\n"] {
             assert_eq!(Epochs::parse(bad), None, "{bad}");
         }
     }

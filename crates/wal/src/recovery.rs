@@ -159,7 +159,8 @@ pub struct Recovery {
     place: Place,
     place_bytes: u64,
     last: Option<Header>,
-    tail: Option<Tail>,
+    /// The last block and what lies behind it, once the verdict is given.
+    end: Option<(Header, Tail)>,
 }
 
 /// A log that was read to its end, to be opened.
@@ -229,7 +230,7 @@ impl Recovery {
             segments: core::mem::take(&mut segments),
             guard,
             last: None,
-            tail: None,
+            end: None,
         };
         recovery.place_bytes = storage.len(recovery.place.file_name())?;
         recovery.adopt_place(storage)?;
@@ -262,9 +263,11 @@ impl Recovery {
     /// # Errors
     /// As [`Recovery::next_block`].
     pub fn finish<S: Storage>(mut self, storage: &S) -> Result<Recovered, RecoverError<S::Error>> {
-        while self.advance(storage)?.is_some() {}
-        let (Some(last), Some(tail)) = (self.last, self.tail.take()) else {
-            return Err(self.rot(Rot::FirstBlock));
+        let (last, tail) = loop {
+            if let Some(end) = self.end.take() {
+                break end;
+            }
+            self.advance(storage)?;
         };
         Ok(Recovered {
             identity: self.identity,
@@ -309,18 +312,14 @@ impl Recovery {
 
     /// Accepts the next block into the buffer, or gives the verdict on the tail.
     fn advance<S: Storage>(&mut self, storage: &S) -> Result<Option<Header>, RecoverError<S::Error>> {
-        if self.tail.is_some() {
+        if self.end.is_some() {
             return Ok(None);
         }
-        let in_flight = match self.read_here(storage, self.place, self.place_bytes)? {
+        match self.read_here(storage, self.place, self.place_bytes)? {
             Found::Sound(header) => return self.accept(header).map(Some),
-            Found::Damaged(header) => Some(header),
-            Found::Nothing(_) | Found::End => None,
-        };
-        if in_flight.is_none() && self.roll(storage)? {
-            return self.advance(storage);
+            Found::Nothing(_) | Found::End if self.roll(storage)? => return self.advance(storage),
+            Found::Damaged(_) | Found::Nothing(_) | Found::End => self.judge(storage)?,
         }
-        self.judge(storage, in_flight)?;
         Ok(None)
     }
 
@@ -380,11 +379,7 @@ impl Recovery {
     }
 
     /// Decides about what lies behind the last good block.
-    fn judge<S: Storage>(
-        &mut self,
-        storage: &S,
-        in_flight: Option<Header>,
-    ) -> Result<(), RecoverError<S::Error>> {
+    fn judge<S: Storage>(&mut self, storage: &S) -> Result<(), RecoverError<S::Error>> {
         let Some(last) = self.last else { return Err(self.rot(Rot::FirstBlock)) };
         let later = self.segments.partition_point(|first| *first <= self.place.file);
         let search = verdict::Search {
@@ -393,7 +388,6 @@ impl Recovery {
             place_bytes: self.place_bytes,
             later: &self.segments[later..],
             durability: last.durability,
-            in_flight,
         };
         let tail = search.run(storage, &mut self.reader)?;
         let number = self.place.number;
@@ -403,7 +397,7 @@ impl Recovery {
         if self.place.seq <= self.anchor.seq {
             return Err(self.rot(Rot::BeforeAnchor(self.anchor.seq)));
         }
-        self.tail = Some(tail);
+        self.end = Some((last, tail));
         Ok(())
     }
 

@@ -43,8 +43,6 @@ pub(crate) struct Search<'a> {
     pub(crate) place_bytes: u64,
     pub(crate) later: &'a [Seq],
     pub(crate) durability: Durability,
-    /// The header of the damaged block in place, if it is sound.
-    pub(crate) in_flight: Option<Header>,
 }
 
 /// What was found from a place to the end of its file.
@@ -166,7 +164,7 @@ impl Search<'_> {
         }
         // If nothing is left here and the next segment begins later, a whole segment is gone.
         let first_later = self.later.first().copied();
-        if is_clean_so_far && first_later == Some(file) && file > place.seq && self.in_flight.is_none() {
+        if is_clean_so_far && first_later == Some(file) && file > place.seq {
             return Err(self.gap(file));
         }
         let proof = FileName::Segment { first_seq: file };

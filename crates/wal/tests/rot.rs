@@ -9,7 +9,10 @@ use wal::{
     Anchor, Block, CreateError, FileName, GuardEntry, Header, Identity, Kind, RecoverError, Recovery, Rot,
     Storage,
 };
-use world::{FSYNC, GUARDED, IDENTITY, OS, Options, Random, Refusal, Replay, World, replay, replay_from};
+use world::{
+    FSYNC, GUARDED, IDENTITY, OS, Options, Random, Refusal, Replay, World, replay, replay_from,
+    rewrite_header,
+};
 
 const FIRST: FileName = FileName::Segment { first_seq: Seq(1) };
 
@@ -177,6 +180,22 @@ fn lost_swapped_doubled_and_recycled_blocks_are_refused() {
     }
 }
 
+/// A disk may write a block that was acked a second time, behind the log: that proves nothing, and is no record to lose.
+#[test]
+fn a_doubled_block_behind_the_log_is_a_torn_tail_without_records() {
+    let mut world = World::new(FSYNC);
+    world.block(3);
+    world.block(3);
+    let (_, end) = last_block(&mut world.disk);
+    for doubled in [8192, 12_288] {
+        let mut disk = world.disk.clone();
+        disk.bytes_mut(FIRST).copy_within(doubled..doubled + 4096, end + 4096);
+        let replay = replay(&mut disk).unwrap();
+        let torn = replay.recovered.torn().unwrap();
+        assert_eq!((replay.last_seq, torn.first_seq, torn.last_seq), (Seq(6), Seq(7), None), "{doubled}");
+    }
+}
+
 /// Neighbours that a disk has swapped: the only proof of a block may then stand at the end of the block that it proves.
 #[test]
 fn a_header_in_its_neighbours_place_still_proves_what_it_says() {
@@ -302,7 +321,7 @@ fn blocks_of_another_engine_inside_our_files_are_refused() {
     let mut world = World::new(FSYNC);
     world.block(1);
     world.block(1);
-    rewrite_header(&mut world.disk, 8192, |bytes| bytes[16] ^= 1);
+    rewrite_header(&mut world.disk, FIRST, 8192, |bytes| bytes[16] ^= 1);
     assert!(matches!(replay(&mut world.disk), Err(RecoverError::ForeignEngine { offset: 8192, .. })));
 }
 
@@ -314,7 +333,7 @@ fn a_newer_format_is_refused_wherever_it_is_met() {
         world.block(1);
         let page = world.disk.bytes(FIRST).unwrap()[4096..8192].to_vec();
         world.disk.bytes_mut(FIRST)[16_384..20_480].copy_from_slice(&page);
-        rewrite_header(&mut world.disk, offset, |bytes| bytes[8] = 2);
+        rewrite_header(&mut world.disk, FIRST, offset, |bytes| bytes[8] = 2);
         let refusal = replay(&mut world.disk).unwrap_err();
         assert!(matches!(refusal, RecoverError::Newer { version: 2, .. }), "{offset}: {refusal}");
     }
@@ -328,7 +347,7 @@ fn a_sound_block_that_does_not_continue_the_log_is_refused() {
     {
         let mut world = World::new(FSYNC);
         world.block(1);
-        rewrite_header(&mut world.disk, 8192, |bytes| bytes[at] += 16);
+        rewrite_header(&mut world.disk, FIRST, 8192, |bytes| bytes[at] += 16);
         let result = replay(&mut world.disk);
         assert!(is_refused(&result), "{what}: {result:?}");
     }
@@ -341,7 +360,7 @@ fn a_start_block_that_does_not_raise_the_epoch_is_refused() {
     let mut world = World::start(world.disk, FSYNC).unwrap();
     assert_eq!(replay(&mut world.disk).unwrap().recovered.epoch(), Epoch(3));
     // The start block of epoch 3 stands behind three others.
-    rewrite_header(&mut world.disk, 3 * 4096, |bytes| bytes[32] = 2);
+    rewrite_header(&mut world.disk, FIRST, 3 * 4096, |bytes| bytes[32] = 2);
     let result = replay(&mut world.disk);
     assert!(is_refused(&result), "{result:?}");
 }
@@ -463,14 +482,6 @@ fn a_file_cut_short_is_refused_or_a_torn_tail() {
     }
 }
 
-/// Changes a header and makes its checksum hold again.
-fn rewrite_header(disk: &mut MemoryStorage, offset: usize, change: impl Fn(&mut [u8])) {
-    let header = &mut disk.bytes_mut(FIRST)[offset..offset + 256];
-    change(header);
-    let crc = crc32c::crc32c(&header[..252]);
-    header[252..].copy_from_slice(&crc.to_le_bytes());
-}
-
 #[test]
 fn a_block_of_an_earlier_epoch_behind_the_log_proves_nothing() {
     for (epoch, is_proof) in [(1, false), (2, true), (3, true)] {
@@ -479,7 +490,7 @@ fn a_block_of_an_earlier_epoch_behind_the_log_proves_nothing() {
         let page = world.disk.bytes(FIRST).unwrap()[8192..12_288].to_vec();
         world.disk.bytes_mut(FIRST)[16_384..20_480].copy_from_slice(&page);
         // It claims first seq 33, number 35, and that both were durable before it.
-        rewrite_header(&mut world.disk, 16_384, |bytes| {
+        rewrite_header(&mut world.disk, FIRST, 16_384, |bytes| {
             bytes[32] = epoch;
             for at in [56, 64, 80, 88] {
                 bytes[at] += 32;

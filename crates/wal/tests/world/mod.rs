@@ -7,8 +7,8 @@ use surety_protocol::{EngineId, Seq, ShardId, Time};
 pub(crate) use wal::Options;
 use wal::memory::{MemoryError, MemoryStorage};
 use wal::{
-    Anchor, ChainHash, CreateError, Durability, Header, Identity, Kind, Log, OpenError, RecordBytes,
-    RecoverError, Recovered, Recovery, Write, create,
+    Anchor, ChainHash, CreateError, Durability, FileName, Header, Identity, Kind, Log, OpenError,
+    RecordBytes, RecoverError, Recovered, Recovery, Write, create,
 };
 
 pub(crate) const IDENTITY: Identity =
@@ -170,6 +170,19 @@ impl World {
         }
         self.log.on_synced(mark);
     }
+}
+
+/// Changes a header and makes its checksum hold again.
+pub(crate) fn rewrite_header(
+    disk: &mut MemoryStorage,
+    file: FileName,
+    offset: usize,
+    change: impl Fn(&mut [u8]),
+) {
+    let header = &mut disk.bytes_mut(file)[offset..offset + 256];
+    change(header);
+    let crc = crc32c::crc32c(&header[..252]);
+    header[252..].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// A small, seeded source of numbers.
