@@ -53,9 +53,14 @@ pub enum StartError {
 #[error("`{0}` cannot change while the link is served")]
 pub struct ReloadError(pub &'static str);
 
-/// True if no currency is worth something else than before.
-fn keeps_scales(old: &[Currency], new: &[Currency]) -> bool {
-    old.iter().all(|old| new.iter().all(|new| new.number != old.number || new.scale == old.scale))
+/// True if every currency is still taken, and is worth the same. One that was left out could come back as something else, and what was
+/// paid in it could not be taken back meanwhile.
+fn keeps_currencies(old: &[Currency], new: &[Currency]) -> bool {
+    let is_kept = |old: &Currency| {
+        let mut same = new.iter().filter(|new| new.number == old.number).peekable();
+        same.peek().is_some() && same.all(|new| new.scale == old.scale)
+    };
+    old.iter().all(is_kept)
 }
 
 impl Gateway {
@@ -82,12 +87,16 @@ impl Gateway {
         self.address
     }
 
-    /// Takes routes, merchants, currencies and marks from new settings, for the messages that come from now on.
+    /// Takes routes, merchants, more currencies and the mark of parts from new settings, for the messages that come from now on.
+    /// Cards that are led elsewhere are still looked for where they led, until the link is started anew: then the settings have to say it
+    /// (`former`).
     ///
     /// # Errors
-    /// If anything else differs, or what a currency is worth: nothing is taken then.
+    /// If anything else differs, if a currency is left out or worth something else, or if cards would have led to more partitions than
+    /// can be looked in: nothing is taken then.
     pub fn reload(&self, config: LinkConfig) -> Result<(), ReloadError> {
         let (old, new) = (&self.config, &config);
+        let served = self.desk.rules();
         let is_other = [
             ("name", old.name != new.name),
             ("listen", old.listen != new.listen),
@@ -96,14 +105,16 @@ impl Gateway {
             ("edition", old.rules.dialect != new.rules.dialect),
             // Repeats and reversals of what was served before would be other messages.
             ("id_key_file", old.rules.id_key != new.rules.id_key),
+            // A repeat of an increase would be another payment.
+            ("increase_mark", old.rules.increase != new.rules.increase),
             ("needs_sign_on", old.needs_sign_on != new.needs_sign_on),
             ("limits", old.limits != new.limits),
-            ("currency", !keeps_scales(&self.desk.rules().currencies, &new.rules.currencies)),
+            ("currency", !keeps_currencies(&served.currencies, &new.rules.currencies)),
         ];
         if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
             return Err(ReloadError(key));
         }
-        self.desk.set_rules(config.rules);
+        self.desk.set_rules(config.rules.following(&served).ok_or(ReloadError("route"))?);
         Ok(())
     }
 

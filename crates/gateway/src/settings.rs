@@ -34,7 +34,7 @@ pub enum SettingsError {
     #[error("`{0}` is no partition: write shard:number")]
     Partition(String),
     /// A route without partitions, or with more than can be tried.
-    #[error("route `{0}`: one to {ROUTE_MAX} partitions")]
+    #[error("route `{0}`: one to {ROUTE_MAX} partitions, and at most {ROUTE_MAX} former ones")]
     Route(String),
     /// The prefix of a route is not of digits.
     #[error("route `{0}`: a prefix is of digits")]
@@ -129,6 +129,8 @@ struct CurrencySettings {
 struct RouteSettings {
     prefix: String,
     partitions: Vec<String>,
+    #[serde(default)]
+    former: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -211,11 +213,16 @@ impl RouteSettings {
         if !self.prefix.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(SettingsError::Prefix(self.prefix));
         }
-        if self.partitions.is_empty() || self.partitions.len() > ROUTE_MAX {
+        let is_empty = self.partitions.is_empty() && self.former.is_empty();
+        if is_empty || self.partitions.len() > ROUTE_MAX || self.former.len() > ROUTE_MAX {
             return Err(SettingsError::Route(self.prefix));
         }
-        let partitions = self.partitions.into_iter().map(partition).collect::<Result<_, _>>()?;
-        Ok(Route { prefix: self.prefix.into_bytes(), partitions })
+        let all = |names: Vec<String>| names.into_iter().map(partition).collect::<Result<_, _>>();
+        Ok(Route {
+            prefix: self.prefix.into_bytes(),
+            partitions: all(self.partitions)?,
+            former: all(self.former)?,
+        })
     }
 }
 
@@ -306,7 +313,11 @@ profile = "ascii_raw"
 id_key_file = "acme.key"
 needs_sign_on = false
 currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
-route = [{ prefix = "4", partitions = ["0:1", "1:2"] }, { prefix = "", partitions = ["0:3"] }]
+route = [
+    { prefix = "4", partitions = ["0:1", "1:2"], former = ["0:4"] },
+    { prefix = "", partitions = ["0:3"] },
+    { prefix = "9", partitions = [], former = ["0:5"] },
+]
 merchants = { SHOP = 501 }
 partial_mark = { field = 48, at = 2, unit = "P" }
 limits = { in_flight = 16, echo_ms = 500 }
@@ -330,6 +341,9 @@ limits = { in_flight = 16, echo_ms = 500 }
         let expect = [PartitionHandle::new(ShardId(0), 1), PartitionHandle::new(ShardId(1), 2)];
         assert_eq!(routed.as_slice(), expect);
         assert_eq!(config.rules.route(b"5".iter().copied()).unwrap().as_slice().len(), 1);
+        assert_eq!(config.rules.route(b"9".iter().copied()), None);
+        let former = [b"4", b"5", b"9"].map(|card| config.rules.former(card.iter().copied()));
+        assert_eq!(former.map(|former| former.into_iter().map(|of| of.0).sum::<u64>()), [4, 0, 5]);
         assert_eq!(config.rules.merchant(*b"SHOP           "), Some(MerchantId(501)));
         assert_eq!((config.rules.partial.field, config.rules.increase.field), (48, 60));
         assert_eq!((config.limits.in_flight_max, config.limits.echo_after.as_millis()), (16, 500));
@@ -356,6 +370,7 @@ limits = { in_flight = 16, echo_ms = 500 }
         check("\"0:3\"", "\"3\"", "`3` is no partition");
         check("\"0:3\"", "\"0:0\"", "`0:0` is no partition");
         check("[\"0:3\"]", "[]", "one to 4");
+        check("[\"0:4\"]", "[\"0:4\", \"0:4\", \"0:4\", \"0:4\", \"0:4\"]", "one to 4");
         check("prefix = \"4\"", "prefix = \"x\"", "of digits");
         check("SHOP", "SHOPSHOPSHOPSHOP", "at most 15");
         check("\"P\"", "\"PP\"", "one printable character");

@@ -102,7 +102,7 @@ fn rules(partition: PartitionHandle) -> Rules {
         dialect: Dialect::V1987,
         id_key: IdKey([5; 32]),
         currencies: vec![Currency { number: 840, scale: Scale { asset_decimals: 2, edge_decimals: 2 } }],
-        routes: vec![Route { prefix: b"4".to_vec(), partitions: vec![partition] }],
+        routes: vec![Route { prefix: b"4".to_vec(), partitions: vec![partition], former: Vec::new() }],
         merchants: BTreeMap::new(),
         partial: Mark { field: 60, at: 0, unit: b'1' },
         increase: Mark { field: 60, at: 1, unit: b'1' },
@@ -310,6 +310,8 @@ async fn new_routes_are_taken_while_the_link_is_served() {
         ("0100", fields)
     };
     assert_eq!(host.ask(&card(2)).await[&39], "15");
+    let before = front.payment(6, 100);
+    assert_eq!(host.ask(&("0100", before.clone())).await[&39], "00");
     let mut config = front.config.clone();
     config.rules.routes[0].prefix = b"5".to_vec();
     let with_key =
@@ -318,10 +320,24 @@ async fn new_routes_are_taken_while_the_link_is_served() {
     let mut with_scale = config.clone();
     with_scale.rules.currencies[0].scale.edge_decimals = 3;
     assert_eq!(front.gateway.reload(with_scale), Err(ReloadError("currency")));
+    let mut without_currency = config.clone();
+    without_currency.rules.currencies[0].number = 978;
+    assert_eq!(front.gateway.reload(without_currency), Err(ReloadError("currency")));
+    let mut with_mark = config.clone();
+    with_mark.rules.increase.at = 2;
+    assert_eq!(front.gateway.reload(with_mark), Err(ReloadError("increase_mark")));
     assert_eq!(host.ask(&card(3)).await[&39], "15", "nothing of what was refused");
     front.gateway.reload(config).unwrap();
     assert_eq!(host.ask(&card(4)).await[&39], "00");
     assert_eq!(host.ask(&("0100", front.payment(5, 100))).await[&39], "15");
+    assert_eq!(front.free().await, STAKE - 200);
+    // What was paid while the card led there, by field 90 alone.
+    let mut reversal = front.payment(7, 100);
+    reversal.remove(&37);
+    reversal.insert(39, "68".into());
+    reversal.insert(90, format!("0100{:06}{}{:011}{:011}", 6, before[&7], 123_456, 0));
+    assert_eq!(host.ask(&("0400", reversal)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 100);
     front.stop().await;
 }
 

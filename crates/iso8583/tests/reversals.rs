@@ -82,6 +82,60 @@ fn parts_of_a_sale_go_back_down_to_what_stays() {
 }
 
 #[test]
+fn a_part_of_what_was_settled_or_consumed_is_not_said_to_be_back() {
+    for kind in [Kind::Settle, Kind::Consume] {
+        let mut link = Link::new();
+        link.check("0200", &payment(1, 100), "00");
+        link.end_capture(kind);
+        let money = link.money();
+        let part = |trace| with(reversal("0200", trace, 1, 100), 95, &stays(60));
+        link.check("0400", &part(2), "12");
+        link.check("0401", &part(2), "12");
+        link.check("0420", &part(3), "00");
+        assert!(link.outcome.unwrap().is_unmatched);
+        link.check("0400", &reversal("0200", 4, 1, 100), "12");
+        // A part that went back in time stands.
+        link.check("0200", &payment(5, 100), "00");
+        let [free, ..] = link.money();
+        let part = with(reversal("0200", 6, 5, 100), 95, &stays(60));
+        link.check("0400", &part, "00");
+        link.end_capture(kind);
+        link.check("0401", &part, "00");
+        link.check("0400", &with(reversal("0200", 7, 5, 100), 95, &stays(30)), "12");
+        let back = if kind == Kind::Settle { 100 } else { 40 };
+        assert_eq!((link.money()[0], link.money()[2]), (free + back, 0), "{money:?}");
+        link.world.finish();
+    }
+}
+
+#[test]
+fn what_may_have_been_made_and_forgotten_is_not_said_to_be_back() {
+    let mut link = Link::new();
+    link.check("0200", &payment(1, 100), "00");
+    link.end_capture(Kind::Settle);
+    // One that overtook its request, while that could still come.
+    link.check("0400", &reversal("0100", 3, 2, 100), "00");
+    let days = 500;
+    link.world.wait(10 * MINUTE_MS);
+    link.check("0401", &reversal("0100", 3, 2, 100), "00");
+    // Too late to tell: never sent, or made and forgotten.
+    for (trace, of, named) in [(5, 4, "0100"), (6, 4, "0200"), (7, 4, "0120")] {
+        let back = reversal(named, trace, of, 100);
+        link.check("0400", &back, "25");
+        link.check("0401", &back, "25");
+        link.check("0420", &with(back.clone(), 11, &format!("{:06}", trace + 100)), "00");
+        assert!(link.outcome.unwrap().is_unmatched);
+    }
+    link.world.wait(days * 24 * 60 * MINUTE_MS);
+    let now = String::from_utf8(iso8583::payment::sent_at(link.world.now).to_vec()).unwrap();
+    let back = with(reversal("0200", 8, 1, 100), 7, &now);
+    link.check("0400", &back, "25");
+    link.check("0400", &with(back.clone(), 95, &stays(60)), "94");
+    assert_eq!(link.money(), [1000, 0, 0, 0]);
+    link.world.finish();
+}
+
+#[test]
 fn parts_of_a_completion_go_back_down_to_what_stays() {
     let mut link = Link::new();
     link.check("0100", &payment(1, 100), "00");

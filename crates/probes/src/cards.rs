@@ -163,6 +163,7 @@ fn rules(dialect: Dialect) -> Rules {
     let route = |prefix: &[u8], partitions: &[u64]| Route {
         prefix: prefix.to_vec(),
         partitions: partitions.iter().map(|handle| PartitionHandle(*handle)).collect(),
+        former: vec![PartitionHandle(7)],
     };
     Rules {
         dialect,

@@ -11,11 +11,12 @@ use crate::{Dialect, Draft, Message};
 const ECHOED: &[u8] =
     &[2, 3, 4, 7, 11, 12, 13, 15, 24, 28, 32, 33, 37, 41, 42, 49, 50, 66, 70, 90, 95, 100, 102, 103];
 
-/// Drafts the reply to a message that was served. False if the message wants none.
+/// Drafts the reply to a message that was served. False if the message wants none, or its outcome is not known.
 pub fn answer(message: &Message<'_>, intent: &Intent, outcome: &Outcome, draft: &mut Draft) -> bool {
     let row = match outcome.verdict {
         Verdict::Code(code) => edge_code(code),
         Verdict::Refused(refusal) => refusal.edge_code(),
+        Verdict::Unknown => return false,
     };
     if !begin(message, &row, draft) {
         return false;

@@ -78,7 +78,7 @@ pub(crate) enum Part {
     Release = 8,
     /// The so-manieth attempt at taking an increase back.
     Lower = 9,
-    /// Spent to remember that a reversal named its original by a wrong type.
+    /// Spent to remember that a reversal did not find its original.
     Mistaken = 10,
 }
 

@@ -23,6 +23,8 @@ pub struct Intent {
     pub original: Option<Original>,
     /// Where it leads. Empty if it names no card: then what it refers to has to be known.
     pub partitions: Partitions,
+    /// Where it led before. Empty if it can only make a lock.
+    pub former: Partitions,
     /// In base units; zero where nothing is asked for.
     pub amount: Amount,
     /// How amounts of its currency are written.
@@ -258,6 +260,7 @@ impl Fields<'_, '_> {
             handle: self.handle()?,
             original: None,
             partitions: self.partitions()?,
+            former: self.former(),
             amount: self.amount(4, Rounding::Up)?,
             scale,
             merchant,
@@ -324,12 +327,24 @@ impl Fields<'_, '_> {
             }
         }
         if let Some(card) = self.message.units(2) {
-            return self.rules.route(card).ok_or(Refusal::NoRoute);
+            let route = self.rules.route(card);
+            let led_before = !self.former().as_slice().is_empty();
+            return route.or(led_before.then_some(Partitions::default())).ok_or(Refusal::NoRoute);
         }
+        if self.is_follower() { Ok(Partitions::default()) } else { Err(Refusal::Missing(2)) }
+    }
+
+    /// Where the card led before, for what follows a payment. An account names its partition for good.
+    fn former(&self) -> Partitions {
+        let has_account = self.message.has(102) || self.message.has(103);
+        let card = self.message.units(2).filter(|_| self.is_follower() && !has_account);
+        card.map_or(Partitions::default(), |card| self.rules.former(card))
+    }
+
+    /// True for what is about a payment that there is.
+    fn is_follower(&self) -> bool {
         let mti = self.message.mti();
-        let is_follower =
-            mti.class == Class::Reversal || (mti.class, mti.function) == (Class::Financial, Function::Advice);
-        if is_follower { Ok(Partitions::default()) } else { Err(Refusal::Missing(2)) }
+        mti.class == Class::Reversal || (mti.class, mti.function) == (Class::Financial, Function::Advice)
     }
 
     /// The message that field 90 names. Of the 1993 edition field 56 tells no time of sending, so field 37 has to do.
@@ -417,6 +432,7 @@ impl Fields<'_, '_> {
             handle: None,
             original: None,
             partitions: Partitions::default(),
+            former: Partitions::default(),
             amount: Amount::ZERO,
             scale: Scale { asset_decimals: 0, edge_decimals: 0 },
             merchant: MerchantId(0),

@@ -73,6 +73,8 @@ pub struct Route {
     pub prefix: Vec<u8>,
     /// The partition, and those that are tried when it declines, in order; of more than [`ROUTE_MAX`] the first.
     pub partitions: Vec<PartitionHandle>,
+    /// Where such cards led before, of more than [`ROUTE_MAX`] the first: payments that were made there are looked for, none is made.
+    pub former: Vec<PartitionHandle>,
 }
 
 /// One character of one field that says yes.
@@ -150,18 +152,71 @@ impl Partitions {
     pub fn as_slice(&self) -> &[PartitionHandle] {
         &self.list[..self.count]
     }
+
+    /// True if the partition is among them.
+    #[must_use]
+    pub fn has(&self, partition: PartitionHandle) -> bool {
+        self.as_slice().contains(&partition)
+    }
+}
+
+impl IntoIterator for Partitions {
+    type Item = PartitionHandle;
+    type IntoIter = core::iter::Take<core::array::IntoIter<PartitionHandle, ROUTE_MAX>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.list.into_iter().take(self.count)
+    }
 }
 
 impl Rules {
     /// Where a card or token leads: the longest prefix decides.
     #[must_use]
     pub fn route(&self, card: impl Iterator<Item = u8> + Clone) -> Option<Partitions> {
+        let route = self.find(card)?;
+        Some(Partitions::new(&route.partitions)).filter(|partitions| partitions.count > 0)
+    }
+
+    /// Where it led before.
+    #[must_use]
+    pub fn former(&self, card: impl Iterator<Item = u8> + Clone) -> Partitions {
+        self.find(card).map_or(Partitions::default(), |route| Partitions::new(&route.former))
+    }
+
+    /// These rules as those that come after others: what cards are not led to any more is where they led before. None if that is more
+    /// than can be looked in.
+    #[must_use]
+    pub fn following(mut self, old: &Self) -> Option<Self> {
+        for route in &old.routes {
+            if self.routes.iter().all(|new| new.prefix != route.prefix) {
+                let new = self.find(route.prefix.iter().copied());
+                let (partitions, former) =
+                    new.map_or_else(Default::default, |new| (new.partitions.clone(), new.former.clone()));
+                self.routes.push(Route { prefix: route.prefix.clone(), partitions, former });
+            }
+        }
+        for route in &mut self.routes {
+            let Some(before) = old.find(route.prefix.iter().copied()) else { continue };
+            // Ids of locks tell how manieth their partition was on the route: one that has changed its place has moved.
+            let has_moved =
+                |(at, partition): &(usize, &PartitionHandle)| route.partitions.get(*at) != Some(*partition);
+            let moved =
+                before.partitions.iter().enumerate().filter(has_moved).map(|(_, partition)| partition);
+            for partition in moved.chain(&before.former) {
+                if !route.former.contains(partition) {
+                    route.former.push(*partition);
+                }
+            }
+        }
+        self.routes.iter().all(|route| route.former.len() <= ROUTE_MAX).then_some(self)
+    }
+
+    fn find(&self, card: impl Iterator<Item = u8> + Clone) -> Option<&Route> {
         let fits = |route: &&Route| {
             let mut card = card.clone();
             route.prefix.iter().all(|digit| card.next() == Some(*digit))
         };
-        let route = self.routes.iter().filter(fits).max_by_key(|route| route.prefix.len())?;
-        Some(Partitions::new(&route.partitions)).filter(|partitions| partitions.count > 0)
+        self.routes.iter().filter(fits).max_by_key(|route| route.prefix.len())
     }
 
     /// The merchant of field 42: as the table says, or its number with blanks and zeros around it.
@@ -206,5 +261,50 @@ mod tests {
             let base = fine.to_base(minor, Rounding::Up).unwrap();
             assert_eq!(fine.to_minor(base), Some(minor));
         }
+    }
+
+    #[test]
+    fn where_cards_led_before_is_not_forgotten() {
+        let rules = |routes: &[(&str, &[u64])]| {
+            let handles = |partitions: &[u64]| partitions.iter().map(|of| PartitionHandle(*of)).collect();
+            let route = |(prefix, partitions): &(&str, &[u64])| Route {
+                prefix: prefix.as_bytes().to_vec(),
+                partitions: handles(partitions),
+                former: Vec::new(),
+            };
+            Rules {
+                dialect: Dialect::V1987,
+                id_key: IdKey([0; 32]),
+                currencies: Vec::new(),
+                routes: routes.iter().map(route).collect(),
+                merchants: BTreeMap::new(),
+                partial: Mark { field: 60, at: 0, unit: b'1' },
+                increase: Mark { field: 60, at: 1, unit: b'1' },
+            }
+        };
+        let check = |rules: &Rules, card: &str, now: &[u64], before: &[u64]| {
+            let numbers = |of: Partitions| of.into_iter().map(|of| of.0).collect::<Vec<_>>();
+            let now_led = rules.route(card.bytes()).map(numbers).unwrap_or_default();
+            assert_eq!((&now_led[..], &numbers(rules.former(card.bytes()))[..]), (now, before), "{card}");
+        };
+        let old = rules(&[("4", &[1]), ("41", &[2, 3]), ("5", &[4])]);
+        check(&rules(&[("4", &[1]), ("5", &[4])]).following(&old).unwrap(), "42", &[1], &[]);
+        // Moved, split, put in another order, taken away.
+        let new =
+            rules(&[("4", &[1, 5]), ("41", &[3, 2]), ("42", &[6]), ("6", &[1])]).following(&old).unwrap();
+        check(&new, "43", &[1, 5], &[]);
+        check(&new, "41", &[3, 2], &[2, 3]);
+        check(&new, "42", &[6], &[1]);
+        check(&new, "5", &[], &[4]);
+        check(&new, "6", &[1], &[]);
+        // Once more, and back again.
+        let newer = rules(&[("4", &[7])]).following(&new).unwrap();
+        check(&newer, "43", &[7], &[1, 5]);
+        check(&newer, "41", &[7], &[3, 2]);
+        check(&newer, "42", &[7], &[6, 1]);
+        check(&newer, "5", &[], &[4]);
+        assert!(rules(&[("4", &[8, 9])]).following(&newer).is_some());
+        let newest = rules(&[("4", &[8, 9])]).following(&newer).unwrap();
+        assert!(rules(&[("4", &[10])]).following(&newest).is_none(), "five to look in");
     }
 }

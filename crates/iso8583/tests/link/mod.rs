@@ -10,7 +10,9 @@ use iso8583::payment::{
     Currency, IdKey, Intent, Mark, Originals, Outcome, Route, Rules, Scale, Step, Work, answer, refuse,
 };
 use iso8583::{Codec, Dialect, Draft, Message, Mti, Profile};
-use surety_protocol::{Kind, Rights};
+use surety_protocol::{
+    ActorId, Amount, Caller, ChangeBody, Code, ConsumeBody, Kind, Record, Reply, Rights, Roles,
+};
 use world::{MERCHANT, P1, P2, T1, World};
 
 /// When every world begins, as field 7 says it: 2023-11-14 22:13:20.
@@ -33,8 +35,11 @@ pub struct Link {
 pub type Fields = BTreeMap<u8, String>;
 
 pub fn rules(dialect: Dialect) -> Rules {
-    let route =
-        |prefix: &[u8], partitions: &[_]| Route { prefix: prefix.to_vec(), partitions: partitions.to_vec() };
+    let route = |prefix: &[u8], partitions: &[_]| Route {
+        prefix: prefix.to_vec(),
+        partitions: partitions.to_vec(),
+        former: Vec::new(),
+    };
     Rules {
         dialect,
         id_key: IdKey([9; 32]),
@@ -99,19 +104,44 @@ impl Link {
     pub fn serve(&mut self, intent: &Intent) -> Outcome {
         let known = intent.handle.and_then(|handle| self.originals.find(handle));
         let (mut work, mut step) = Work::begin(intent, &self.rules, known);
-        for _ in 0..40 {
+        for _ in 0..80 {
             match step {
                 Step::Done(outcome) => return outcome,
-                Step::Send(record) => {
-                    assert!(record.check().is_ok_and(|kind| record.is_well_formed(kind)), "{record:?}");
-                    let logged = self.world.log.len();
-                    let reply = self.world.execute(&world::caller(T1), vec![record]).1.remove(0);
-                    self.world.log[logged..].iter().for_each(|record| self.originals.observe(record));
-                    step = work.on_reply(&reply);
-                }
+                Step::Send(record) => step = work.on_reply(&self.execute(record)),
             }
         }
         panic!("{intent:?} never ends");
+    }
+
+    /// What a message means.
+    pub fn intent(&self, mti: &str, fields: &Fields) -> Intent {
+        let bytes = self.bytes(mti, fields);
+        let message = Message::parse(self.codec, &bytes).unwrap();
+        Intent::read(&message, &self.rules, self.world.now).unwrap()
+    }
+
+    /// Executes a request of the work for a message.
+    pub fn execute(&mut self, record: Record) -> Reply {
+        assert!(record.check().is_ok_and(|kind| record.is_well_formed(kind)), "{record:?}");
+        let logged = self.world.log.len();
+        let reply = self.world.execute(&world::caller(T1), vec![record]).1.remove(0);
+        self.world.log[logged..].iter().for_each(|record| self.originals.observe(record));
+        reply
+    }
+
+    /// Settles or consumes the first capture of the lock that the last message was about.
+    pub fn end_capture(&mut self, kind: Kind) {
+        let place = self.outcome.unwrap().place.unwrap();
+        let id = self.world.fresh_id();
+        let record = if kind == Kind::Settle {
+            let body = ChangeBody { lock: place.lock, ..ChangeBody::default() };
+            Record::new(kind, id, place.partition, Amount::ZERO, &body)
+        } else {
+            let body = ConsumeBody { lock: place.lock, ..ConsumeBody::default() };
+            Record::new(kind, id, place.partition, Amount::ZERO, &body)
+        };
+        let settler = Caller { tenant: T1, roles: Roles::SETTLER, actor: ActorId(1) };
+        assert_eq!(self.world.execute(&settler, vec![record]).1[0].code(), Code::Approved);
     }
 
     /// Sends a message and checks field 39 of its reply.

@@ -36,7 +36,8 @@ const fn bug(
     Bug { name, breaks, package, target, test }
 }
 
-/// All of them: log, recovery, snapshots, the reply gate, time, idempotency, tenancy, money, settlement, files, server, client.
+/// All of them: log, recovery, snapshots, the reply gate, time, idempotency, tenancy, money, settlement, files, server, client,
+/// acquirers' messages.
 #[rustfmt::skip]
 pub const BUGS: &[Bug] = &[
     // The log.
@@ -239,4 +240,9 @@ pub const BUGS: &[Bug] = &[
         ("surety-client", "routing", "only_a_lock_that_stands_is_a_guarantee")),
     bug(("another-history-followed", "a change stream never changes its history"),
         ("surety-client", "tail", "an_epoch_that_was_left_behind_is_another_history")),
+    // Acquirers' messages.
+    bug(("later-places-left-open", "what was taken back is not locked elsewhere afterwards"),
+        ("iso8583", "places", "a_reversal_spends_the_places_that_a_declined_lock_may_still_come_to")),
+    bug(("completed-increase-locks-again", "a payment is held once"),
+        ("iso8583", "completions", "a_completion_that_names_an_increase_completes_the_lock_that_it_raised")),
 ];

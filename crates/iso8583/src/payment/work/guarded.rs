@@ -66,12 +66,17 @@ impl Work {
                 self.look_up_capture(Stage::FindState { attempt }, lock, capture, Flags(0))
             }
             Code::VersionConflict => self.find_attempt(attempt + 1),
+            // An earlier sending may have made it: that is for another sending to find out.
+            code if self.guarded == Guarded::Increase && is_not_now(code) => Step::Done(Outcome::UNKNOWN),
             code => self.changed(code),
         }
     }
 
     pub(super) fn on_find_state(&mut self, attempt: u8, reply: &Reply) -> Step {
         let code = reply.code();
+        if self.guarded == Guarded::Increase && is_not_now(code) {
+            return Step::Done(Outcome::UNKNOWN);
+        }
         if code.class() == CodeClass::Admission {
             return self.changed(if code == Code::NotFound { Code::UnknownLock } else { code });
         }
@@ -112,7 +117,8 @@ impl Work {
             return self.changed(Code::NotOpen);
         }
         if open <= stays {
-            return match (stays, state.approved) {
+            // Settling and consuming take all that is open; a part that is still there has only been given back before.
+            return match (open, state.approved) {
                 (0, Amount::ZERO) => self.changed(Code::AlreadyReleased),
                 (0, _) => self.changed(Code::UseRefund),
                 _ => self.changed(Code::Approved),

@@ -7,6 +7,8 @@
 mod complete;
 mod guarded;
 mod lock;
+mod outcome;
+mod places;
 mod reverse;
 mod search;
 
@@ -14,114 +16,44 @@ use alloc::vec::Vec;
 
 use surety_protocol::{
     ALL_CAPTURES, Amount, Body, ChangeBody, Code, CodeClass, End, Flags, Id, Kind, PartitionHandle, Record,
-    Reply,
+    Reply, sabotage,
 };
 
 use self::guarded::Guarded;
+pub use self::outcome::{Outcome, Place, Step, Verdict};
+use self::places::Target;
 use self::search::Suspect;
 use super::codes::Refusal;
 use super::ids::{Part, part};
 use super::intent::{Ask, Intent, Named};
-use super::rules::{ROUTE_MAX, Rules};
+use super::rules::{IdKey, ROUTE_MAX, Rules};
 use crate::Function;
-
-/// Where a lock is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Its partition.
-    pub partition: PartitionHandle,
-    /// Its id.
-    pub lock: Id,
-}
-
-/// What is to be done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Step {
-    /// Send this, and come back with its reply.
-    Send(Record),
-    /// Answer.
-    Done(Outcome),
-}
-
-/// How a message ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What is answered.
-    pub verdict: Verdict,
-    /// What was approved, in base units.
-    pub approved: Amount,
-    /// What was told and could not be covered.
-    pub exposure: Amount,
-    /// The lock that it is about.
-    pub place: Option<Place>,
-    /// A notice was taken that moved nothing, since what it refers to was not found or had moved on. Worth a line in a log.
-    pub is_unmatched: bool,
-}
-
-/// An engine's answer, or this end's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The engine's.
-    Code(Code),
-    /// Refused without asking.
-    Refused(Refusal),
-}
-
-impl Outcome {
-    pub(crate) const fn of(code: Code) -> Self {
-        Self {
-            verdict: Verdict::Code(code),
-            approved: Amount::ZERO,
-            exposure: Amount::ZERO,
-            place: None,
-            is_unmatched: false,
-        }
-    }
-
-    /// A refusal.
-    #[must_use]
-    pub const fn refused(refusal: Refusal) -> Self {
-        Self { verdict: Verdict::Refused(refusal), ..Self::of(Code::None) }
-    }
-
-    /// True if the message is answered as done.
-    #[must_use]
-    pub const fn is_success(&self) -> bool {
-        matches!(self.verdict, Verdict::Code(code) if code.is_success())
-    }
-
-    const fn at(self, place: Place) -> Self {
-        Self { place: Some(place), ..self }
-    }
-
-    const fn of_amount(self, approved: Amount) -> Self {
-        Self { approved, ..self }
-    }
-}
 
 /// A message being served.
 #[derive(Clone, Debug)]
 pub struct Work {
     intent: Intent,
-    key: [u8; 32],
+    key: IdKey,
     /// Where the payment's lock is, by its reference.
     known: Option<Place>,
-    places: [Place; ROUTE_MAX],
-    count: usize,
-    /// Which of the places is being asked.
+    target: Target,
+    /// Which of the target's places is being asked.
     at: usize,
     /// Where the present request goes: one of the places, or what was found.
     place: Place,
     stage: Stage,
     /// What the primary place has declined with.
     declined: Option<Code>,
+    /// The first place that has neither made nor declined the lock to be taken back.
+    undecided: Option<usize>,
     /// The change that waits for the lock's version.
     guarded: Guarded,
     /// What a reversal takes back is found.
     is_found: bool,
-    /// Nothing is what field 90 calls it, but something else has the same numbers.
+    /// Nothing is what field 90 calls it, but something else has the same numbers, or nobody can tell any more.
     is_mistaken: bool,
+    /// The lock to be taken back may have been made and forgotten.
+    is_lost: bool,
     /// What the original may have been, where it is no lock.
     suspects: Vec<Suspect>,
     lookups: u128,
@@ -139,9 +71,13 @@ enum Stage {
     /// Of the look-up of a lock that is to be completed.
     Find,
     /// Of the look-up of the advice that made a lock, of which so much is captured.
-    FindAdvice { captured: Amount },
+    FindAdvice { captured: Amount, is_exposed: bool },
     /// Of the look-up of this message's own advice, of a lock of which so much is captured.
     FindOwn { captured: Amount },
+    /// Of the look-up of an increase that a completion may name.
+    FindRaised { nth: usize },
+    /// Of the look-up of the notice before a completion that is to be taken back.
+    FindBefore,
     /// Of the look-up of an attempt at a guarded change.
     FindAttempt { attempt: u8 },
     /// Of the look-up of the lock that a guarded change is about.
@@ -167,17 +103,18 @@ impl Work {
     pub fn begin(intent: &Intent, rules: &Rules, known: Option<Place>) -> (Self, Step) {
         let mut work = Self {
             intent: intent.clone(),
-            key: rules.id_key.0,
+            key: rules.id_key,
             known,
-            places: [Place::default(); ROUTE_MAX],
-            count: 0,
+            target: Target::Nowhere,
             at: 0,
             place: Place::default(),
             stage: Stage::Lock,
             declined: None,
+            undecided: None,
             guarded: Guarded::Increase,
             is_found: false,
             is_mistaken: false,
+            is_lost: false,
             suspects: Vec::new(),
             lookups: 0,
         };
@@ -199,8 +136,10 @@ impl Work {
             Stage::Advice => self.on_advice(reply),
             Stage::FindTold => self.on_find_told(reply),
             Stage::Find => self.on_find(reply),
-            Stage::FindAdvice { captured } => self.on_find_advice(captured, reply),
+            Stage::FindAdvice { captured, is_exposed } => self.on_find_advice(captured, is_exposed, reply),
             Stage::FindOwn { captured } => self.on_find_own(captured, reply),
+            Stage::FindRaised { nth } => self.on_find_raised(nth, reply),
+            Stage::FindBefore => self.on_find_before(reply),
             Stage::FindAttempt { attempt } => self.on_find_attempt(attempt, reply),
             Stage::FindState { attempt } => self.on_find_state(attempt, reply),
             Stage::Attempt { attempt } => self.on_attempt(attempt, reply),
@@ -213,62 +152,9 @@ impl Work {
         }
     }
 
-    /// The places that a message may be about: where its original must have been sent by the route of the card, or where
-    /// the payment is known to be. What is known counts only if it cannot be another payment under a reference that was
-    /// used twice: a repeat must never be led to another partition than the message before it.
-    fn find_places(&mut self) {
-        let message = match (self.intent.ask, self.intent.original) {
-            (Ask::Authorize { .. } | Ask::Sale { .. } | Ask::StandIn, _) => Some(self.intent.id),
-            (_, original) => original.map(|original| original.id()),
-        };
-        let is_meant = |known: &Place| message.is_none_or(|message| self.is_lock_of(message, known.lock));
-        if let Some(known) = self.known.filter(is_meant) {
-            self.settle_on(known);
-        } else if message.is_some() || self.intent.ask == Ask::Complete {
-            self.follow_route(message.unwrap_or(self.intent.id));
-        }
-    }
-
-    fn follow_route(&mut self, message: Id) {
-        let route = self.intent.partitions;
-        self.count = route.as_slice().len();
-        for (number, partition) in route.as_slice().iter().enumerate() {
-            self.places[number] = Place { partition: *partition, lock: self.lock_of(message, number) };
-        }
-        self.go_to(0);
-    }
-
-    /// There is one place, and this is it.
-    fn settle_on(&mut self, place: Place) {
-        (self.places[0], self.count) = (place, 1);
-        self.go_to(0);
-    }
-
-    fn go_to(&mut self, at: usize) {
-        (self.at, self.place) = (at, self.places[at]);
-    }
-
-    /// Goes to the next place, if there is one.
-    fn go_on(&mut self) -> bool {
-        let is_more = self.at + 1 < self.count;
-        if is_more {
-            self.go_to(self.at + 1);
-        }
-        is_more
-    }
-
-    /// The lock that a message makes in the so-manieth partition of its route.
-    fn lock_of(&self, message: Id, number: usize) -> Id {
-        part(&self.key, message, Part::Lock, number as u128)
-    }
-
-    fn is_lock_of(&self, message: Id, lock: Id) -> bool {
-        (0..ROUTE_MAX).any(|number| self.lock_of(message, number) == lock)
-    }
-
     /// The id of a part of the work.
     fn part(&self, what: Part, number: u128) -> Id {
-        part(&self.key, self.intent.id, what, number)
+        part(&self.key.0, self.intent.id, what, number)
     }
 
     fn send<B: Body>(&mut self, stage: Stage, kind: Kind, id: Id, amount: Amount, body: &B) -> Record {

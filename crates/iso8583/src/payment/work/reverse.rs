@@ -6,7 +6,9 @@ impl Work {
     pub(super) fn begin_reversal(&mut self) -> Step {
         match self.named() {
             Some(Named::Completion) => self.search(),
-            _ if self.count == 0 => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+            _ if self.target == Target::Nowhere || self.place_at(0).is_none() => {
+                self.reversed(Verdict::Refused(Refusal::OriginalUnknown))
+            }
             _ => self.find_lock(),
         }
     }
@@ -49,15 +51,24 @@ impl Work {
         }
         if end == End::Declined {
             self.declined = Some(code);
+        } else if self.at < self.route_len() {
+            self.undecided.get_or_insert(self.at);
         }
         if self.go_on() {
             return self.find_lock();
         }
-        match (self.declined, self.named()) {
+        let undecided = self.undecided.filter(|_| !sabotage!("later-places-left-open"));
+        match (self.declined, self.named(), undecided) {
             // A stand-in's payment is told where it is declined.
-            (None, _) | (_, Some(Named::StandIn)) => self.search(),
-            _ if self.stays() > Amount::ZERO => self.reversed(Verdict::Code(Code::NotOpen)),
-            _ => self.reversed(Verdict::Code(Code::Approved)),
+            (None, _, _) | (_, Some(Named::StandIn), _) => self.search(),
+            (_, _, None) if self.stays() > Amount::ZERO => self.reversed(Verdict::Code(Code::NotOpen)),
+            (_, _, None) => self.reversed(Verdict::Code(Code::Approved)),
+            // Declined in one place, it may be on its way to the next. Of a part nothing can be spent.
+            _ if self.stays() > Amount::ZERO => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
+            (_, _, Some(at)) => {
+                self.go_to(at);
+                self.release()
+            }
         }
     }
 
@@ -93,8 +104,11 @@ impl Work {
         }
         match (end, self.named()) {
             // Another place can get the lock only where this one has declined it, or can take it no more.
-            (End::Declined | End::None, _) if self.go_on() => self.release(),
-            (End::Declined | End::None | End::Tombstone, _) => self.spend(0),
+            (End::Declined | End::None, _) => {
+                self.is_lost |= end == End::None;
+                if self.at + 1 < self.route_len() && self.go_on() { self.release() } else { self.lose() }
+            }
+            (End::Tombstone, _) => self.spend(0),
             (_, Some(Named::Sale)) if is_captured(end) => self.reverse(0),
             (End::Exposed, Some(Named::StandIn)) => self.reverse(0),
             // Of a payment without any other name: all that it has come to.
@@ -108,6 +122,16 @@ impl Work {
             }
             _ => self.reversed(Verdict::Code(Code::Approved)),
         }
+    }
+
+    /// No place holds the lock. Where it is too late to be made, it may have been, and be forgotten since: that is remembered as not
+    /// found, so that a repeat, which finds the releases, is answered the same.
+    fn lose(&mut self) -> Step {
+        if !self.is_lost || self.is_mistaken {
+            return self.spend(0);
+        }
+        self.is_mistaken = true;
+        self.mark()
     }
 
     /// How often was the payment captured? Which of several captures is meant, nothing tells.
@@ -159,6 +183,7 @@ impl Work {
     pub(super) fn reversed(&self, verdict: Verdict) -> Step {
         let is_final = match verdict {
             Verdict::Refused(_) => true,
+            Verdict::Unknown => false,
             Verdict::Code(code) => code.class() == CodeClass::Decline || code == Code::StaleId,
         };
         let outcome = match verdict {

@@ -16,7 +16,7 @@ pub(super) struct Suspect {
 enum What {
     /// Something else than field 90 calls it, with the same numbers: another message, which nobody has asked to take back.
     Another,
-    /// This reversal's own mark that it named its original by a wrong type.
+    /// This reversal's own mark that its original was not found: by a wrong type, or too late to tell.
     Mistaken,
     /// This reversal's own release of a lock that had not come.
     Released,
@@ -46,13 +46,13 @@ impl Work {
         let marks = self.everywhere().take(1).map(|partition| Place { partition, lock: mark });
         list.extend(marks.map(|place| Suspect { what: What::Mistaken, place }));
         if original.named != Named::Completion {
-            let released = |place: &Place| Place { lock: self.released(*place), ..*place };
-            let places = self.places[..self.count].iter().map(released);
-            list.extend(places.map(|place| Suspect { what: What::Released, place }));
+            let places = (0..self.route_len()).filter_map(|at| self.place_at(at));
+            let released = places.map(|place| Place { lock: self.released(place), ..place });
+            list.extend(released.map(|place| Suspect { what: What::Released, place }));
         }
         let mut add = |what, named: Named, part_of: Part| {
             let message = original.were_it(named).id();
-            let id = part(&self.key, message, part_of, 0);
+            let id = part(&self.key.0, message, part_of, 0);
             list.extend(
                 self.everywhere().map(|partition| Suspect { what, place: Place { partition, lock: id } }),
             );
@@ -64,18 +64,18 @@ impl Work {
             Named::Completion => add(What::Completion, Named::Completion, Part::Advice),
         }
         for named in Named::ALL.into_iter().filter(|named| *named != original.named) {
-            let part_of = if named == Named::Completion { Part::Advice } else { Part::Lock };
-            add(What::Another, named, part_of);
+            match named {
+                Named::Completion => add(What::Another, named, Part::Advice),
+                Named::Authorization => add(What::Another, named, Part::Increase),
+                Named::StandIn | Named::Sale => {}
+            }
+        }
+        let others = Named::ALL.into_iter().filter(|named| !matches!(*named, Named::Completion));
+        for named in others.filter(|named| *named != original.named) {
+            let places = self.places_of(original.were_it(named).id());
+            list.extend(places.map(|place| Suspect { what: What::Another, place }));
         }
         list
-    }
-
-    /// Every partition where the payment may be.
-    fn everywhere(&self) -> impl Iterator<Item = PartitionHandle> + use<> {
-        let known = self.known.map(|known| known.partition);
-        let route = self.intent.partitions;
-        let others = (0..route.as_slice().len()).map(move |at| route.as_slice()[at]);
-        known.into_iter().chain(others.filter(move |partition| Some(*partition) != known))
     }
 
     fn look_at(&mut self, nth: usize, burn: bool) -> Step {
@@ -91,6 +91,7 @@ impl Work {
             _ if code.class() == CodeClass::Admission && code != Code::NotFound => {
                 self.reversed(Verdict::Code(code))
             }
+            What::Mistaken if burn && self.is_lost => self.spend(0),
             What::Mistaken if burn => self.leave(),
             What::Mistaken if code == Code::Burned => {
                 self.is_mistaken = true;
@@ -121,11 +122,11 @@ impl Work {
             // What was told could not be covered, or it would have been found.
             What::Told => self.reversed(Verdict::Code(Code::Approved)),
             What::Completion => {
-                // All of it became exposure: there is nothing to give back.
-                if reply.capture == ALL_CAPTURES || reply.remaining == Amount::ZERO {
-                    return self.reversed(Verdict::Code(Code::UnknownCapture));
+                let place = Place { lock: Id(reply.remaining.0), ..suspect.place };
+                if reply.capture == ALL_CAPTURES {
+                    return self.find_before(place);
                 }
-                self.find(Place { lock: Id(reply.remaining.0), ..suspect.place });
+                self.find(place);
                 self.take_back(reply.capture, Some(reply.approved.0.saturating_add(reply.extra.0)))
             }
             What::Increase(_) => {
@@ -139,6 +140,27 @@ impl Work {
         }
     }
 
+    /// The completion has captured nothing itself. What it completed may have been captured by the notice that made the lock.
+    fn find_before(&mut self, place: Place) -> Step {
+        self.settle_on(place);
+        let advice = part(&self.key.0, place.lock, Part::Advice, 0);
+        self.look_up(Stage::FindBefore, advice, Flags(0))
+    }
+
+    pub(super) fn on_find_before(&mut self, reply: &Reply) -> Step {
+        let code = reply.code();
+        if code.class() == CodeClass::Admission && code != Code::NotFound {
+            return self.reversed(Verdict::Code(code));
+        }
+        let has_captured = code.is_success() && reply.capture != ALL_CAPTURES;
+        if !has_captured || Id(reply.remaining.0) != self.place.lock {
+            // All of it became exposure, or is another completion's: there is nothing to give back.
+            return self.reversed(Verdict::Code(Code::UnknownCapture));
+        }
+        self.is_found = true;
+        self.take_back(reply.capture, None)
+    }
+
     fn find(&mut self, place: Place) {
         self.is_found = true;
         self.settle_on(place);
@@ -146,7 +168,7 @@ impl Work {
 
     fn part_of_original(&self, what: Part, number: u128) -> Id {
         let message = self.intent.original.map_or(self.intent.id, |original| original.id());
-        part(&self.key, message, what, number)
+        part(&self.key.0, message, what, number)
     }
 
     fn look_further(&mut self, nth: usize, burn: bool) -> Step {
@@ -159,9 +181,20 @@ impl Work {
         }
         match (burn, self.is_mistaken) {
             (true, _) => self.spend(nth + 1),
-            (false, true) => self.look_at(0, true),
+            (false, true) => self.mark(),
             (false, false) => self.leave(),
         }
+    }
+
+    /// Remembers that the original was not found.
+    pub(super) fn mark(&mut self) -> Step {
+        if self.suspects.is_empty() {
+            self.suspects = self.list();
+        }
+        if self.suspects.is_empty() {
+            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
+        }
+        self.look_at(0, true)
     }
 
     /// Nothing has it. A release leaves a tombstone where its lock would be first.
