@@ -89,6 +89,12 @@ impl Place {
         self.file < self.seq
     }
 
+    /// True if the start block of another run could be read again, here or in the next segment.
+    pub(crate) fn takes_a_start(&self) -> bool {
+        let next = self.rolled();
+        format::are_in_range(Epoch(self.epoch.0 + 1), next.segment, self.number, self.seq)
+    }
+
     /// True if a block with this header goes exactly here.
     pub(crate) fn is_continued_by(&self, header: &Header) -> bool {
         let epoch_fits = match header.kind {

@@ -254,6 +254,8 @@ impl RawHeader {
     }
 }
 
+const NUMBER_END: u64 = u64::MAX / 2;
+
 /// What holds for every header, wherever it stands.
 fn is_plausible(header: &Header) -> bool {
     let records = header.records as usize;
@@ -261,18 +263,20 @@ fn is_plausible(header: &Header) -> bool {
         Kind::Data => (1..=BLOCK_RECORDS_MAX).contains(&records),
         Kind::Start | Kind::Seal => records == 0,
     };
-    // Sums with the largest block stay far below overflow.
-    let in_range = |value: u64| value < u64::MAX / 2;
     count_fits
-        && header.epoch.0 < u32::MAX / 2
-        && (1..u64::MAX / 2).contains(&header.first_seq.0)
+        && are_in_range(header.epoch, header.segment, header.number, header.first_seq)
         && header.offset.is_multiple_of(PAGE_BYTES)
-        && in_range(header.offset)
-        && in_range(header.segment)
-        && header.number >= 1
-        && in_range(header.number)
+        && header.offset < NUMBER_END
         && header.durable_upto < header.first_seq
         && header.durable_block < header.number
+}
+
+/// True for numbers that a header may hold: sums with the largest block stay far below overflow.
+pub(crate) fn are_in_range(epoch: Epoch, segment: u64, number: u64, first_seq: Seq) -> bool {
+    epoch.0 < u32::MAX / 2
+        && segment < NUMBER_END
+        && (1..NUMBER_END).contains(&number)
+        && (1..NUMBER_END).contains(&first_seq.0)
 }
 
 const fn kind_code(kind: Kind) -> u8 {

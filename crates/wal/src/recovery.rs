@@ -64,6 +64,9 @@ pub enum Rot {
     /// The log ends before the record that a snapshot already includes.
     #[error("the log ends before seq {0}, which a snapshot includes")]
     BeforeAnchor(Seq),
+    /// The last block's numbers are the highest that a header holds. No engine comes so far.
+    #[error("its numbers are the highest there are, so that no start could follow")]
+    NoNextStart,
     /// The log has another history than the snapshot was made from.
     #[error("the chain hash differs from the snapshot's")]
     AnchorChain,
@@ -396,6 +399,9 @@ impl Recovery {
         }
         if self.place.seq <= self.anchor.seq {
             return Err(self.rot(Rot::BeforeAnchor(self.anchor.seq)));
+        }
+        if !self.place.takes_a_start() {
+            return Err(self.rot(Rot::NoNextStart));
         }
         self.end = Some((last, tail));
         Ok(())

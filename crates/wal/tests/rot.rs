@@ -196,6 +196,73 @@ fn a_doubled_block_behind_the_log_is_a_torn_tail_without_records() {
     }
 }
 
+#[test]
+fn a_header_of_another_log_behind_the_end_proves_nothing() {
+    let mut world = World::new(FSYNC);
+    world.block(3);
+    world.block(3);
+    world.disk.bytes_mut(FIRST).copy_within(12_288..16_384, 20_480);
+    // It says that everything up to block 1,000,000 was durable, but of another engine's log.
+    rewrite_header(&mut world.disk, FIRST, 20_480, |bytes| {
+        bytes[16] ^= 1;
+        bytes[58] = 16;
+        bytes[90] = 15;
+    });
+    let replay = replay(&mut world.disk).unwrap();
+    assert_eq!((replay.last_seq, replay.recovered.torn().unwrap().last_seq), (Seq(6), None));
+    rewrite_header(&mut world.disk, FIRST, 20_480, |bytes| bytes[16] ^= 1);
+    let refusal = world::replay(&mut world.disk).unwrap_err();
+    assert!(matches!(refusal, RecoverError::Rot { reason: Rot::LaterBlock { .. }, .. }), "{refusal}");
+}
+
+#[test]
+fn a_header_that_claims_to_be_the_next_block_of_another_history_is_refused() {
+    let mut world = World::new(FSYNC);
+    world.block(3);
+    world.block(3);
+    let next = *replay(&mut world.disk).unwrap().recovered.last_block();
+    world.disk.bytes_mut(FIRST).copy_within(12_288..16_384, 20_480);
+    rewrite_header(&mut world.disk, FIRST, 20_480, |bytes| bytes[56] += 1);
+    let refusal = replay(&mut world.disk).unwrap_err();
+    let number = next.number + 1;
+    assert!(
+        matches!(refusal, RecoverError::Rot { reason: Rot::LaterBlock { number: found, .. }, .. } if found == number),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn damage_at_the_border_of_two_segments_is_proved_by_what_follows() {
+    let mut world = World::new(FSYNC);
+    for records in [1000, 900, 1500, 20, 20] {
+        world.block(records);
+    }
+    let second = FileName::Segment { first_seq: Seq(1901) };
+    assert!(world.disk.bytes(second).is_some());
+    let check = |change: &dyn Fn(&mut MemoryStorage), seq: u64| {
+        let mut disk = world.disk.clone();
+        change(&mut disk);
+        let refusal = replay(&mut disk).unwrap_err();
+        let RecoverError::Rot { seq: found, reason: Rot::LaterBlock { file, .. }, .. } = refusal else {
+            panic!("{refusal}")
+        };
+        assert_eq!((found, file), (Seq(seq), second));
+    };
+    // The first block of a segment is lost, and the next one stands behind it.
+    check(&|disk| disk.bytes_mut(second)[..4096].fill(0), 1901);
+    check(&|disk| disk.flip(second, 10, 1), 1901);
+    // The last block of the segment before is torn, and still the log went on.
+    let last = replay(&mut world.disk.clone())
+        .unwrap()
+        .headers
+        .iter()
+        .rfind(|header| header.segment == 1)
+        .unwrap()
+        .offset;
+    let last = usize::try_from(last).unwrap();
+    check(&|disk| disk.flip(FIRST, last + 300, 1), 1001);
+}
+
 /// Neighbours that a disk has swapped: the only proof of a block may then stand at the end of the block that it proves.
 #[test]
 fn a_header_in_its_neighbours_place_still_proves_what_it_says() {
@@ -363,6 +430,27 @@ fn a_start_block_that_does_not_raise_the_epoch_is_refused() {
     rewrite_header(&mut world.disk, FIRST, 3 * 4096, |bytes| bytes[32] = 2);
     let result = replay(&mut world.disk);
     assert!(is_refused(&result), "{result:?}");
+}
+
+/// What recovery lets pass, the next recovery must be able to read: a start block with a higher epoch comes behind it.
+#[test]
+fn an_epoch_that_no_start_could_raise_is_refused() {
+    let highest = (1 << 31) - 2;
+    for (epoch, is_last) in [(highest, true), (highest - 1, false)] {
+        let mut world = World::new(FSYNC);
+        rewrite_header(&mut world.disk, FIRST, 4096, |bytes| {
+            bytes[32..36].copy_from_slice(&u32::to_le_bytes(epoch));
+        });
+        let result = replay(&mut world.disk);
+        if is_last {
+            let refusal = result.unwrap_err();
+            assert!(matches!(refusal, RecoverError::Rot { reason: Rot::NoNextStart, .. }), "{refusal}");
+            continue;
+        }
+        let mut disk = World::start(world.disk, FSYNC).unwrap().disk;
+        let refusal = replay(&mut disk).unwrap_err();
+        assert!(matches!(refusal, RecoverError::Rot { reason: Rot::NoNextStart, .. }), "{refusal}");
+    }
 }
 
 #[test]

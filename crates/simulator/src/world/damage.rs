@@ -223,7 +223,8 @@ fn branch_of(error: &RecoverError<MemoryError>) -> Option<Branch> {
             Rot::BeyondWindow { .. } => Branch::RefusedBeyondWindow,
             Rot::FirstBlock => Branch::RefusedFirstBlock,
             Rot::BeforeAnchor(_) => Branch::RefusedBeforeAnchor,
-            Rot::AnchorChain => return None,
+            // No world damages a snapshot's chain, or runs long enough for the other.
+            Rot::AnchorChain | Rot::NoNextStart => return None,
         },
         _ => return None,
     })
