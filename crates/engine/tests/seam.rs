@@ -4,7 +4,7 @@
 mod rig;
 
 use engine::{Config, Durability};
-use rig::{AUTHORIZER, OPERATOR, START, World, config, open};
+use rig::{AUTHORIZER, OPERATOR, START, TENANT, World, config, open};
 use surety_protocol::limits::{BLOCK_RECORDS_MAX, DUE_RECORDS_PER_TURN_MAX};
 use surety_protocol::{
     Amount, AssetId, Caller, Code, ControlBody, Flags, Kind, LockBody, MerchantId, PartitionBody,
@@ -278,6 +278,26 @@ fn a_log_that_is_never_drained_gets_its_state_hash_inside_a_block() {
     let in_log = logged(&world).iter().filter(|record| record.kind() == Some(Kind::Checkpoint)).count();
     assert!(in_log >= hashes.len());
     assert_eq!(hashes[1..], [2 * checkpoint_records], "after twice the usual number of records");
+}
+
+#[test]
+fn hints_change_nothing() {
+    let mut plain = World::new(Durability::Fsync);
+    let mut hinted = World::new(Durability::Fsync);
+    hinted.engine.reserve(0);
+    hinted.engine.reserve(1000);
+    for count in [3, 40] {
+        let mut requests: Vec<Record> = (0..count).map(|_| plain.lock(1)).collect();
+        requests[0].tenant = TENANT;
+        let bytes: Vec<_> = requests.iter().map(Record::to_bytes).collect();
+        hinted.engine.warm(&AUTHORIZER, &bytes);
+        for world in [&mut plain, &mut hinted] {
+            requests.iter().for_each(|request| world.ask(&AUTHORIZER, &[*request]));
+            world.settle();
+        }
+    }
+    assert_eq!(hinted.replies, plain.replies);
+    assert_eq!(hinted.engine.ledger().state_hash(), plain.engine.ledger().state_hash());
 }
 
 #[test]

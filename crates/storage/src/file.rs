@@ -157,7 +157,8 @@ impl FileStorage {
         let buffered =
             open(OFlags::empty()).map_err(|source| self.error(Operation::Open, name, 0, source))?;
         let holds_blocks = matches!(name, FileName::Segment { .. } | FileName::Guard);
-        if self.mode == IoMode::Sync || self.is_read_only || !holds_blocks {
+        // Read-only storages are of this mode, too.
+        if self.mode == IoMode::Sync || !holds_blocks {
             return Ok(Handles { buffered, direct: None });
         }
         let direct = open(OFlags::DIRECT | OFlags::DSYNC).map_err(|source| {

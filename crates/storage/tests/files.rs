@@ -214,10 +214,14 @@ fn direct_writes_of_odd_buffers_go_the_other_way() {
     page.as_mut_bytes().fill(7);
     storage.write_synced(SEGMENT, 4096, page.as_bytes()).unwrap();
     storage.write_synced(SEGMENT, 100, &page.as_bytes()[1..50]).unwrap();
+    // Only the length is odd, then only the place in memory.
+    storage.write_synced(SEGMENT, 16_384, &page.as_bytes()[..50]).unwrap();
+    storage.write_synced(SEGMENT, 20_480, &page.as_bytes()[1..4097]).unwrap();
     storage.sync(SEGMENT).unwrap();
-    let mut read = vec![0; 16_384];
+    let mut read = vec![0; 32_768];
     storage.read_at(SEGMENT, 0, &mut read).unwrap();
-    let expected = |at: usize| if (100..149).contains(&at) || (4096..12_288).contains(&at) { 7 } else { 0 };
+    let written = [100..149, 4096..12_288, 16_384..16_434, 20_480..24_576];
+    let expected = |at: usize| u8::from(written.iter().any(|range| range.contains(&at))) * 7;
     assert!(read.iter().enumerate().all(|(at, byte)| *byte == expected(at)));
 }
 

@@ -100,6 +100,15 @@ fn metadata_that_cannot_be_read_is_told_from_metadata_that_makes_no_sense() {
 }
 
 #[test]
+fn nothing_is_created_beside_the_files_of_others() {
+    let parent = directory();
+    fs::write(parent.path().join("file"), "here").unwrap();
+    let error = DataDirectory::create(parent.path(), METADATA, options()).unwrap_err();
+    assert!(matches!(error, CreateDirectoryError::Exists(_)), "{error}");
+    assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn nothing_is_created_below_a_file() {
     let parent = directory();
     let file = parent.path().join("file");

@@ -330,7 +330,7 @@ impl SnapshotReader {
         if self.summary.is_some() {
             return Ok(false);
         }
-        if self.offset + FOOTER_BYTES as u64 >= self.file_bytes {
+        if self.offset + FOOTER_BYTES as u64 == self.file_bytes {
             self.read_footer(storage)?;
             return Ok(false);
         }
@@ -359,9 +359,6 @@ impl SnapshotReader {
 
     fn read_footer<S: Storage>(&mut self, storage: &S) -> Result<(), SnapshotError<S::Error>> {
         let mut raw = RawFooter::new_zeroed();
-        if self.offset + FOOTER_BYTES as u64 != self.file_bytes {
-            return Err(self.damaged(SnapshotPart::Footer));
-        }
         storage.read_at(self.file, self.offset, raw.as_mut_bytes())?;
         let expected = RawFooter::write(self.blocks, self.entries, self.file_bytes, raw.hash);
         if raw.as_bytes() != expected.as_bytes() {

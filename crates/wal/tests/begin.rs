@@ -6,7 +6,7 @@ mod world;
 use surety_protocol::{EngineId, Seq, ShardId};
 use wal::memory::MemoryStorage;
 use wal::{Anchor, FileName, GuardEntry, Identity, RecoverError, Recovery, Rot, TailError, TailReader};
-use world::{FSYNC, GUARDED, IDENTITY, Refusal, World, replay, replay_from, rewrite_header};
+use world::{FSYNC, GUARDED, IDENTITY, Options, Refusal, World, replay, replay_from, rewrite_header};
 
 const SECOND: FileName = FileName::Segment { first_seq: Seq(2001) };
 
@@ -51,6 +51,40 @@ fn a_segment_behind_an_anchor_without_a_whole_page_is_refused() {
         });
         assert!(matches!(short, RecoverError::Rot { file: SECOND, reason: Rot::FirstBlock, .. }), "{short}");
     }
+}
+
+#[test]
+fn the_end_of_a_log_stays_its_end() {
+    let mut world = World::new(FSYNC);
+    world.block(5);
+    let mut recovery = Recovery::begin(&mut world.disk, IDENTITY, Anchor::GENESIS).unwrap();
+    while recovery.next_block(&world.disk).unwrap().is_some() {}
+    assert!(recovery.next_block(&world.disk).unwrap().is_none());
+    assert_eq!(recovery.finish(&world.disk).unwrap().next_seq(), Seq(6));
+}
+
+#[test]
+fn a_reserve_whose_making_was_cut_short_is_removed() {
+    let mut world = World::new(FSYNC);
+    let (whole, short) = (FileName::Reserve { number: 8 }, FileName::Reserve { number: 9 });
+    world.disk.insert(whole, vec![0; 256 * 1024]);
+    world.disk.insert(short, vec![0; 255 * 1024]);
+    let world = World::start(world.disk, FSYNC).unwrap();
+    assert!(world.disk.bytes(whole).is_some() && world.disk.bytes(short).is_none());
+    // Numbers are not used twice, so that a name which comes back is no other file.
+    assert_eq!(world.log.wants_reserve(), Some(FileName::Reserve { number: 10 }));
+}
+
+#[test]
+#[should_panic(expected = "a segment holds the largest block")]
+fn a_segment_shorter_than_a_block_is_a_mistake_of_the_caller() {
+    World::new(Options { segment_bytes: 128 * 1024, ..FSYNC });
+}
+
+#[test]
+#[should_panic(expected = "a segment holds the largest block")]
+fn a_segment_that_ends_within_a_page_is_a_mistake_of_the_caller() {
+    World::new(Options { segment_bytes: 256 * 1024 + 512, ..FSYNC });
 }
 
 #[test]
@@ -108,6 +142,18 @@ fn a_reader_that_begins_with_a_damaged_or_foreign_segment_is_told_of_rot() {
         let error = reader.next_block(&world.disk, world.log.synced_seq()).unwrap_err();
         assert!(matches!(error, TailError::Rot { file: SECOND, offset: 0, seq: Seq(2001) }), "{at}: {error}");
     }
+}
+
+#[test]
+fn a_reader_waits_for_the_whole_block_and_is_told_if_the_first_does_not_hold() {
+    let mut world = World::new(FSYNC);
+    world.block(10);
+    let mut reader = TailReader::new(IDENTITY, Seq(1));
+    assert!(reader.next_block(&world.disk, Seq(9)).unwrap().is_none());
+    assert_eq!(reader.next_block(&world.disk, Seq(10)).unwrap().unwrap().header.last_seq(), Seq(10));
+    world.disk.flip(FileName::Segment { first_seq: Seq(1) }, 40, 1);
+    let error = TailReader::new(IDENTITY, Seq(1)).next_block(&world.disk, Seq(10)).unwrap_err();
+    assert!(matches!(error, TailError::Rot { offset: 0, seq: Seq(1), .. }), "{error}");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn in_os_mode_acks_run_ahead_of_syncs() {
     world.block(3);
     world.block(4);
     assert_eq!((world.log.acked_seq(), world.log.synced_seq()), (Seq(7), Seq(0)));
+    assert!(world.log.poll_seal(Time(9)).is_none(), "a seal says that all before it is synced");
     world.sync();
     assert_eq!((world.log.acked_seq(), world.log.synced_seq()), (Seq(7), Seq(7)));
     world.block(5);

@@ -81,6 +81,51 @@ fn every_flipped_byte_is_found() {
     }
 }
 
+/// What is wrong although every checksum holds: a program wrote it so, or somebody did.
+#[test]
+fn what_makes_no_sense_under_sound_checksums_is_refused() {
+    let mut disk = MemoryStorage::new();
+    write(&mut disk, &[100, 0, 7]).unwrap();
+    let seal = |bytes: &mut [u8]| {
+        let at = bytes.len() - 4;
+        let crc = crc32c::crc32c(&bytes[..at]);
+        bytes[at..].copy_from_slice(&crc.to_le_bytes());
+    };
+    let check = |change: &dyn Fn(&mut [u8]), expect: SnapshotPart| {
+        let mut disk = disk.clone();
+        change(disk.bytes_mut(NAME));
+        let error = verify_snapshot(&mut disk, NAME, IDENTITY).unwrap_err();
+        assert!(
+            matches!(error, SnapshotError::Damaged { part, .. } if part == expect),
+            "{expect:?}: {error}"
+        );
+    };
+    let block = |bytes: &mut [u8], at: usize, value: u8| {
+        bytes[256 + at] = value;
+        seal(&mut bytes[256..280]);
+    };
+    check(&|bytes| block(bytes, 4, 2), SnapshotPart::Block(1));
+    for entries in [0, 2, 4] {
+        check(&|bytes| block(bytes, 8, entries), SnapshotPart::Block(1));
+    }
+    // Longer than what is left of the file, and than any block.
+    check(&|bytes| block(bytes, 13, 1), SnapshotPart::Block(1));
+    check(&|bytes| block(bytes, 15, 1), SnapshotPart::Block(1));
+    let header = |bytes: &mut [u8]| {
+        bytes[60] = 1;
+        seal(&mut bytes[..256]);
+    };
+    check(&header, SnapshotPart::Header);
+    let entry = |bytes: &mut [u8]| {
+        bytes[290] ^= 1;
+        let length = usize::from(bytes[268]);
+        let crc = crc32c::crc32c(&bytes[280..280 + length]);
+        bytes[272..276].copy_from_slice(&crc.to_le_bytes());
+        seal(&mut bytes[256..280]);
+    };
+    check(&entry, SnapshotPart::Hash);
+}
+
 #[test]
 fn a_snapshot_of_another_engine_or_program_is_refused() {
     let mut disk = MemoryStorage::new();
