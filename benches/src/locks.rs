@@ -33,7 +33,7 @@ pub struct Setting {
     pub durability: Durability,
     /// How the log is written.
     pub io: IoMode,
-    /// Records between two snapshots; 0 for the default.
+    /// Records between two snapshots.
     pub snapshot_records: u64,
     /// Partitions with collateral.
     pub partitions: u64,
@@ -42,14 +42,15 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// Snapshots as usual, 1,000 partitions, memory for the locks of a whole run: growth is paid once in a server's life, and
-    /// a run of seconds would be little else.
+    /// No snapshots, 1,000 partitions, memory for the locks of a whole run: growth is paid once in a server's life, and a run of
+    /// seconds would be little else. Snapshots fall into such a run or not, as chance has it, and what they cost has a row of its
+    /// own.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
         Self {
             durability,
             io: IoMode::Direct,
-            snapshot_records: 0,
+            snapshot_records: u64::MAX / 2,
             partitions: 1_000,
             reserve_locks: 1 << 23,
         }
@@ -70,9 +71,7 @@ impl Bench {
         config.durability = setting.durability;
         config.io = Some(setting.io);
         config.limits.reserve_locks = setting.reserve_locks;
-        if setting.snapshot_records > 0 {
-            config.snapshot_records = setting.snapshot_records;
-        }
+        config.snapshot_records = setting.snapshot_records;
         // The one shard is pinned to the first core, its helpers are not.
         let running = Server::start(config)?;
         let address = running.addresses()[0];

@@ -341,8 +341,7 @@ impl Run {
     /// p99 at half of the knee, with and without a snapshot always in the making.
     fn snapshots(&mut self) -> anyhow::Result<()> {
         let lasting = self.scale.lasting;
-        let without =
-            self.bench(Setting { snapshot_records: u64::MAX / 2, ..Setting::new(Durability::Os) })?;
+        let without = self.bench(Setting::new(Durability::Os))?;
         let with = self.bench(Setting { snapshot_records: 1, ..Setting::new(Durability::Os) })?;
         let knee = knee(&without, self.figure("lock_os_batched_per_s")?, lasting)?;
         self.put("steady_knee_per_s", json!(round(knee)));

@@ -3,9 +3,10 @@
 use std::io::{BufWriter, Write};
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
+use surety_protocol::limits::AMOUNT_MAX;
 use surety_protocol::{
-    Amount, ChangeBody, Code, ConsumeBody, Id, Kind, PartitionHandle, Record, Seq, ShardId, TenantId,
+    Amount, ChangeBody, Code, ConsumeBody, Id, Kind, PartitionHandle, Record, Reply, Seq, ShardId, TenantId,
 };
 
 use super::answer;
@@ -75,10 +76,28 @@ pub(crate) async fn lock(session: &Session, command: &LockCommand, json: bool) -
     if !reply.code().is_recorded() || reply.code() == Code::NotFound {
         return answer::tell(json, "", &[reply]);
     }
-    let mut value = reply_json(&reply);
+    let (value, lines) = found(lock.id, &reply);
+    answer::show(json, &value, &lines)
+}
+
+/// A lock, or what a request with an id that lasts has changed: then the look-up tells which lock that is, where a lock has what
+/// remains of it. No amount is as large as an id.
+fn found(id: Id, reply: &Reply) -> (Value, Vec<String>) {
+    let mut value = reply_json(reply);
     value["ok"] = json!(true);
-    let lines = [
-        format!("lock       {}", lock.id),
+    if reply.remaining.0 > AMOUNT_MAX {
+        let lock = Id(reply.remaining.0);
+        value["lock"] = json!(lock.to_string());
+        value["remaining"] = Value::Null;
+        let lines = vec![
+            format!("change     {id} ({})", reply.code()),
+            format!("of lock    {lock}"),
+            format!("as of      {}", values::moment_text(reply.time)),
+        ];
+        return (value, lines);
+    }
+    let lines = vec![
+        format!("lock       {id}"),
         format!("state      {} ({})", reply.end(), reply.code()),
         format!("total      {}", reply.approved),
         format!("remaining  {}", reply.remaining),
@@ -86,7 +105,7 @@ pub(crate) async fn lock(session: &Session, command: &LockCommand, json: bool) -
         format!("version    {}", reply.version),
         format!("as of      {}", values::moment_text(reply.time)),
     ];
-    answer::show(json, &value, &lines)
+    (value, lines)
 }
 
 /// `query`.
@@ -133,5 +152,22 @@ fn lock_of(record: &Record, kind: Kind) -> Option<Id> {
         Kind::Consume | Kind::AutoConsume => Some(record.body::<ConsumeBody>().lock),
         _ if kind.changes_a_lock() => Some(record.body::<ChangeBody>().lock),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_not_shown_as_a_lock_with_an_id_for_an_amount() {
+        let (change, lock) =
+            (Id(0x0190_a1b2_c3d4_8000_8000_0000_0000_0001), Id(0x0190_a1b2_c3d4_7000_8000_0000_0000_0002));
+        let (value, lines) = found(lock, &Reply { remaining: Amount(AMOUNT_MAX), ..Reply::default() });
+        assert_eq!((&value["remaining"], &value["lock"]), (&json!(AMOUNT_MAX.to_string()), &Value::Null));
+        assert!(lines[0].starts_with("lock "));
+        let (value, lines) = found(change, &Reply { remaining: Amount(lock.0), ..Reply::default() });
+        assert_eq!((&value["remaining"], &value["lock"]), (&Value::Null, &json!(lock.to_string())));
+        assert_eq!(lines[1], format!("of lock    {lock}"));
     }
 }
