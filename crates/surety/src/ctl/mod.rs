@@ -83,6 +83,11 @@ enum Command {
     /// Example: surety ctl --data DIR withdraw 0:1 1e20 --supplier 0x00000000000000000000000000000000000000aa
     #[command(after_help = exit::HELP)]
     Withdraw(money::Withdraw),
+    /// Losses: what the chain lacks, and value that advices have exposed
+    ///
+    /// Example: surety ctl --data DIR loss cover 0:1 5e18
+    #[command(subcommand, after_help = exit::HELP)]
+    Loss(money::LossCommand),
     /// Locks
     ///
     /// Example: surety ctl --data DIR lock show 0:1 0190a1b2-c3d4-7000-8000-000000000001 --tenant 7
@@ -147,6 +152,7 @@ async fn execute(args: &Args) -> Result<(), Failure> {
         Command::Price(command) => money::price(&open(Role::Settler).await?, command, json).await,
         Command::Deposit(command) => money::deposit(&open(Role::Settler).await?, command, json).await,
         Command::Withdraw(command) => money::withdraw(&open(Role::Settler).await?, command, json).await,
+        Command::Loss(command) => money::loss(&open(Role::Admin).await?, command, json).await,
         Command::Lock(command) => query::lock(&open(Role::Settler).await?, command, json).await,
         Command::Supplier(command) => partition::suppliers(&open(Role::Reader).await?, command, json).await,
         Command::Tenant(command) => directory_of::tenant(&args.target, command, json).await,

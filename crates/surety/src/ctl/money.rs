@@ -1,8 +1,9 @@
-//! `surety ctl price`, `deposit` and `withdraw`: what the settler says, said by hand.
+//! `surety ctl price`, `deposit`, `withdraw` and `loss`: what the settler says, said by hand, and what nobody else can say.
 
 use clap::{Args, Subcommand};
 use surety_protocol::{
-    Address, Amount, AssetId, Kind, PartitionHandle, PriceBody, QuoteId, Record, ShardId, StakeBody,
+    Address, Amount, AssetId, ControlBody, Kind, PartitionHandle, PriceBody, QuoteId, Record, ShardId,
+    StakeBody,
 };
 
 use super::answer;
@@ -69,6 +70,38 @@ pub(crate) struct Withdraw {
     supplier: Address,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum LossCommand {
+    /// The chain holds less than is owed: free collateral bears it, the rest waits for the next deposits
+    ///
+    /// Suppliers lose it, each by the units that it has. The partition is frozen until `surety ctl partition unfreeze`.
+    ///
+    /// Example: surety ctl --data DIR loss deficit 0:1 5e18
+    #[command(after_help = exit::HELP)]
+    Deficit(Loss),
+    /// Exposure was made good from outside: it is no longer open
+    ///
+    /// Example: surety ctl --data DIR loss cover 0:1 5e18
+    #[command(after_help = exit::HELP)]
+    Cover(Loss),
+    /// Exposure is given up: nobody makes it good
+    ///
+    /// Example: surety ctl --data DIR loss write-off 0:1 5e18
+    #[command(after_help = exit::HELP)]
+    WriteOff(Loss),
+}
+
+/// How much, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Loss {
+    /// Of which partition: shard:number
+    #[arg(value_parser = values::partition)]
+    partition: PartitionHandle,
+    /// Base units
+    #[arg(value_parser = values::amount)]
+    amount: Amount,
+}
+
 /// `price set`.
 pub(crate) async fn price(session: &Session, command: &PriceCommand, json: bool) -> Result<(), Failure> {
     let PriceCommand::Set(price) = command;
@@ -105,4 +138,16 @@ pub(crate) async fn withdraw(session: &Session, command: &Withdraw, json: bool) 
         _ => format!("{} paid for {} units", reply.approved, reply.extra),
     };
     answer::tell(json, &done, &[reply])
+}
+
+/// `loss`.
+pub(crate) async fn loss(session: &Session, command: &LossCommand, json: bool) -> Result<(), Failure> {
+    let (kind, Loss { partition, amount }, done) = match command {
+        LossCommand::Deficit(loss) => (Kind::Deficit, loss, "missing in"),
+        LossCommand::Cover(loss) => (Kind::Cover, loss, "of exposure made good in"),
+        LossCommand::WriteOff(loss) => (Kind::WriteOff, loss, "of exposure given up in"),
+    };
+    let record = Record::new(kind, session.id(), *partition, *amount, &ControlBody::default());
+    let reply = session.ask(record).await?;
+    answer::tell(json, &format!("{amount} {done} {partition}"), &[reply])
 }

@@ -41,6 +41,18 @@ fn an_operator_can_run_an_engine() {
         (&shown["collateral"], &shown["free"]),
         (&"1000000000000000000000".into(), &shown["collateral"])
     );
+    // What the chain lacks is borne by what is free, and comes with the next deposit.
+    ctl(&data, &["loss", "deficit", "0:1", "1e20"]);
+    let shown = ctl(&data, &["partition", "show", "0:1"]);
+    assert_eq!((&shown["free"], &shown["collateral"]), (&"900000000000000000000".into(), &shown["free"]));
+    assert_eq!(shown["frozen"], true, "until somebody has looked");
+    ctl(&data, &["partition", "unfreeze", "0:1"]);
+    ctl(&data, &["deposit", "0:1", "1e20", "--supplier", SUPPLIER, "--nonce", "2"]);
+    // No advice has exposed anything that could be made good or given up.
+    for command in ["cover", "write-off"] {
+        let none = surety(&["ctl", "--data", data.path(), "loss", command, "0:1", "5"]);
+        none.fails(10, "INSUFFICIENT");
+    }
     let supplier = ctl(&data, &["supplier", "0:1"]);
     assert_eq!(supplier["suppliers"][0]["supplier"], SUPPLIER);
     let units = supplier["suppliers"][0]["units"].as_str().unwrap();
