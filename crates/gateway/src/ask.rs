@@ -19,19 +19,13 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
     let now = Instant::now();
     let sending_until = now + deadline.saturating_duration_since(now) * 3 / 4;
     let mut pause = PAUSE_MIN;
-    let mut not_now = None;
-    while let Ok(answer) = timeout_at(sending_until, client.submit(request)).await {
-        not_now = match answer {
-            Ok(reply) => return Some(reply),
-            Err(SubmitError::NotExecuted { why, .. }) => {
-                let refusal = refused(&request, why);
-                if !may_be_different_later(refusal.code()) {
-                    return Some(refusal);
-                }
-                Some(refusal)
-            }
-            Err(SubmitError::Unknown { .. }) => None,
-        };
+    let mut sendings = Sendings { request, not_now: None, is_open: false };
+    loop {
+        // What is given up on has left.
+        let answer = timeout_at(sending_until, client.submit(request)).await;
+        if let Some(reply) = sendings.note(answer.ok()) {
+            return Some(reply);
+        }
         if Instant::now() + pause >= sending_until {
             break;
         }
@@ -41,8 +35,47 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
     if matches!(request.kind(), Some(Kind::Lock | Kind::Increase)) {
         return timeout_at(deadline, make_sure(client, request)).await.ok().flatten();
     }
-    // All else comes again, and then gets the answer that it has now or would have had.
-    not_now
+    sendings.result()
+}
+
+/// What the sendings of a request have come to.
+struct Sendings {
+    request: Record,
+    /// The last refusal.
+    not_now: Option<Reply>,
+    /// One of them may have been executed, or still be.
+    is_open: bool,
+}
+
+impl Sendings {
+    /// Takes the answer to a sending, or that there was none. Its reply, if it is definite.
+    fn note(&mut self, answer: Option<Result<Reply, SubmitError>>) -> Option<Reply> {
+        match answer {
+            Some(Ok(reply)) => return Some(reply),
+            Some(Err(SubmitError::NotExecuted { why, .. })) => {
+                let refusal = refused(&self.request, why);
+                // Any refusal but one of the request's own bytes speaks of its sending alone.
+                let is_definite = if self.is_open {
+                    matches!(refusal.code(), Code::Malformed | Code::TooLarge | Code::IdConflict)
+                } else {
+                    !may_be_different_later(refusal.code())
+                };
+                if is_definite {
+                    return Some(refusal);
+                }
+                self.not_now = Some(refusal);
+            }
+            Some(Err(SubmitError::Unknown { .. })) | None => self.is_open = true,
+        }
+        None
+    }
+
+    /// "Not now" if that is true of every sending: it comes again, and then gets the answer that it has now or would have had. A
+    /// look-up has moved nothing whatever became of it.
+    fn result(self) -> Option<Reply> {
+        let is_look_up = self.request.kind() == Some(Kind::Lookup);
+        self.not_now.filter(|_| is_look_up || !self.is_open)
+    }
 }
 
 /// Makes sure of a request that takes collateral: it is burned if it was not executed, and then "not now" is the truth. If
@@ -106,10 +139,37 @@ mod tests {
 
     use server::Embedded;
     use surety_client::Options;
-    use surety_client::protocol::{ActorId, Caller, LockBody, Roles, TenantId};
+    use surety_client::protocol::{ActorId, Caller, Id, LockBody, PartitionHandle, Roles, TenantId, Time};
 
     use super::*;
     use crate::stage;
+
+    #[test]
+    fn not_now_is_said_only_of_what_was_never_open() {
+        const LOST: Option<Result<Reply, SubmitError>> = None;
+        let refused = |code| {
+            let why = NotExecuted::Refused { code, time: Time(0) };
+            Some(Err(SubmitError::NotExecuted { id: Id(1), why }))
+        };
+        let (busy, no_right, conflict) =
+            (refused(Code::Overloaded), refused(Code::NoRight), refused(Code::IdConflict));
+        let check = |kind: Kind, answers: &[Option<Result<Reply, SubmitError>>], expect: Option<Code>| {
+            let body = ChangeBody::default();
+            let request = Record::new(kind, Id(1), PartitionHandle(1), Amount(1), &body);
+            let mut sendings = Sendings { request, not_now: None, is_open: false };
+            let definite = answers.iter().find_map(|answer| sendings.note(*answer));
+            let reply = definite.or_else(|| sendings.result());
+            assert_eq!(reply.map(|reply| reply.code()), expect, "{kind:?} {answers:?}");
+        };
+        check(Kind::Release, &[busy, busy], Some(Code::Overloaded));
+        check(Kind::Release, &[busy, LOST], None);
+        check(Kind::Advice, &[LOST, busy], None);
+        check(Kind::Advice, &[LOST, busy, no_right], None);
+        check(Kind::Advice, &[busy, no_right, LOST], Some(Code::NoRight));
+        check(Kind::Advice, &[LOST, conflict], Some(Code::IdConflict));
+        check(Kind::Lookup, &[LOST, busy], Some(Code::Overloaded));
+        check(Kind::Lookup, &[LOST], None);
+    }
 
     #[tokio::test]
     async fn what_stands_under_an_id_is_not_taken_for_the_request() {

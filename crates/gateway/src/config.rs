@@ -36,8 +36,12 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Broken messages of a socket; past it the socket is closed.
     pub broken_max: u32,
-    /// Payments whose locks are remembered by the acquirer's reference.
+    /// Payments whose locks are remembered by the acquirer's reference. Past it, messages that nothing but an unknown reference names
+    /// are refused (25): it may be one that was forgotten.
     pub originals_max: usize,
+    /// Reversals of what nobody knows that are taken in seven days. Each leaves marks that count against the tenant's quota of advices;
+    /// past it they are answered "not now" (91).
+    pub unknown_max: u64,
     /// How long the requests for a message may take. After that it is not answered.
     pub answer_within: Duration,
     /// How long a message may take from its first byte to its last; after that its socket is closed.
@@ -58,6 +62,7 @@ impl Default for Limits {
             message_bytes_max: 8 * 1024,
             broken_max: 100,
             originals_max: 1_000_000,
+            unknown_max: 100_000,
             answer_within: Duration::from_secs(20),
             frame_within: Duration::from_secs(10),
             sign_on_within: Duration::from_secs(30),

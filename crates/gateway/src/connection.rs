@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         is_signed_on: !config.needs_sign_on,
         awaits_echo: false,
         began: None,
-        opened: Instant::now(),
+        signed_off: Instant::now(),
         broken: 0,
         echoes: 0,
         outbox,
@@ -148,7 +148,8 @@ struct Session {
     awaits_echo: bool,
     /// When the first bytes of a message came whose last are missing.
     began: Option<Instant>,
-    opened: Instant,
+    /// Since when nobody is signed on, where nobody is.
+    signed_off: Instant,
     broken: u32,
     /// Echoes that were asked for: their trace numbers.
     echoes: u64,
@@ -189,7 +190,7 @@ impl Session {
         let limits = &self.config.limits;
         let silent = Some((Instant::now() + limits.echo_after, End::Silent));
         let slow = self.began.map(|began| (began + limits.frame_within, End::Slow));
-        let late = (!self.is_signed_on).then(|| (self.opened + limits.sign_on_within, End::NotSignedOn));
+        let late = (!self.is_signed_on).then(|| (self.signed_off + limits.sign_on_within, End::NotSignedOn));
         let first = [silent, slow, late].into_iter().flatten().min_by_key(|(until, _)| *until);
         first.unwrap_or((Instant::now(), End::Silent))
     }
@@ -241,8 +242,10 @@ impl Session {
     ) -> Result<(), End> {
         match network {
             Network::SignOn => self.is_signed_on = true,
-            Network::SignOff => self.is_signed_on = !self.config.needs_sign_on,
-            Network::Echo => {}
+            Network::SignOff if self.is_signed_on && self.config.needs_sign_on => {
+                (self.is_signed_on, self.signed_off) = (false, Instant::now());
+            }
+            Network::SignOff | Network::Echo => {}
             // There are no keys and no business days here yet.
             Network::KeyChange | Network::Cutover => return self.refuse(message, Refusal::Unsupported).await,
         }

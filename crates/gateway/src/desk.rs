@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use iso8583::payment::{Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Step, Work};
+use iso8583::payment::{Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Step, Verdict, Work};
 use parking_lot::{Mutex, RwLock};
 use surety_client::Client;
-use surety_client::protocol::{Record, ShardId, Time};
-use tokio::sync::watch;
+use surety_client::protocol::{Record, Time};
 use tokio::time::{Instant, timeout_at};
 
+use crate::abreast::Abreast;
 use crate::ask::ask;
+use crate::config::Limits;
 use crate::in_flight::{InFlight, Turn};
+use crate::marks::Marks;
 
 /// What all sockets of a link share.
 pub(crate) struct Desk {
@@ -18,15 +20,20 @@ pub(crate) struct Desk {
     rules: RwLock<Arc<Rules>>,
     originals: Mutex<Originals>,
     in_flight: Arc<InFlight>,
-    /// Frames of the change stream that were read, by shard.
-    frames: watch::Sender<Vec<u64>>,
+    abreast: Abreast,
+    marks: Mutex<Marks>,
 }
 
 impl Desk {
-    pub(crate) fn new(client: Client, rules: Rules, originals_max: usize) -> Self {
-        let originals = Mutex::new(Originals::new(originals_max));
-        let frames = watch::Sender::new(vec![0; usize::from(client.shards())]);
-        Self { client, rules: RwLock::new(Arc::new(rules)), originals, in_flight: Arc::default(), frames }
+    pub(crate) fn new(client: Client, rules: Rules, limits: &Limits) -> Self {
+        Self {
+            rules: RwLock::new(Arc::new(rules)),
+            originals: Mutex::new(Originals::new(limits.originals_max)),
+            in_flight: Arc::default(),
+            abreast: Abreast::new(client.shards()),
+            marks: Mutex::new(Marks::new(limits.unknown_max)),
+            client,
+        }
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -53,11 +60,14 @@ impl Desk {
         records.iter().for_each(|record| originals.observe(record));
     }
 
-    /// A frame of a shard's change stream was read.
-    pub(crate) fn heard(&self, shard: ShardId) {
-        self.frames.send_modify(|frames| {
-            frames.iter_mut().skip(usize::from(shard.0)).take(1).for_each(|count| *count += 1);
-        });
+    /// Some of what the change stream has told is lost.
+    pub(crate) fn forget(&self) {
+        self.originals.lock().forget();
+    }
+
+    /// How far the change stream has been read.
+    pub(crate) const fn abreast(&self) -> &Abreast {
+        &self.abreast
     }
 
     /// The message's place behind those that it is about: taken at once, in the order in which messages are read.
@@ -72,17 +82,25 @@ impl Desk {
 
     async fn work(&self, intent: &Intent, mut turn: Turn, deadline: Instant) -> Option<Outcome> {
         turn.come().await;
-        let Ok(known) = self.find(intent, deadline).await else {
-            return Some(Outcome::refused(Refusal::NotAvailable));
+        let known = match self.find(intent, deadline).await {
+            Ok(known) => known,
+            Err(refusal) => return Some(Outcome::refused(refusal)),
         };
         let (mut work, mut step) = Work::begin(intent, &self.rules(), known);
+        let mut may_spend = false;
         loop {
             match step {
                 Step::Done(outcome) => {
                     self.note(intent.handle, &outcome);
-                    return Some(outcome);
+                    return Some(outcome).filter(|outcome| outcome.verdict != Verdict::Unknown);
                 }
                 Step::Send(request) => {
+                    if work.is_spending() && !may_spend {
+                        may_spend = self.marks.lock().take(self.now());
+                        if !may_spend {
+                            return Some(Outcome::refused(Refusal::NotAvailable));
+                        }
+                    }
                     let reply = ask(&self.client, request, deadline).await?;
                     step = work.on_reply(&reply);
                 }
@@ -90,24 +108,26 @@ impl Desk {
         }
     }
 
-    /// Where the payment's lock is. An unknown reference that a message leans on is believed to be unknown only once the
-    /// change stream has come up to now: of two frames the second was sent after the message came.
-    async fn find(&self, intent: &Intent, deadline: Instant) -> Result<Option<Place>, NotCurrent> {
+    /// Where the payment's lock is. An unknown reference that a message leans on is believed to be unknown only once the change stream
+    /// has been read up to now; and not by a table that has forgotten some, if nothing else names the payment.
+    async fn find(&self, intent: &Intent, deadline: Instant) -> Result<Option<Place>, Refusal> {
         let Some(handle) = intent.handle else { return Ok(None) };
-        let find = || self.originals.lock().find(handle);
-        let known = find();
+        let known = self.originals.lock().find(handle);
         if known.is_some() || !intent.leans_on_reference() {
             return Ok(known);
         }
-        let mut frames = self.frames.subscribe();
-        let before = frames.borrow_and_update().clone();
-        let is_current = |now: &Vec<u64>| now.iter().zip(&before).all(|(now, before)| *now >= before + 2);
         // Half the time is left for the rest.
         let now = Instant::now();
         let until = now + deadline.saturating_duration_since(now) / 2;
-        match timeout_at(until, frames.wait_for(is_current)).await {
-            Ok(Ok(_)) => Ok(find()),
-            _ => Err(NotCurrent),
+        if !matches!(timeout_at(until, self.abreast.catch_up(&self.client)).await, Ok(Ok(()))) {
+            return Err(Refusal::NotAvailable);
+        }
+        let originals = self.originals.lock();
+        match originals.find(handle) {
+            None if originals.has_forgotten() && intent.is_named_by_reference_alone() => {
+                Err(Refusal::OriginalUnknown)
+            }
+            known => Ok(known),
         }
     }
 
@@ -118,6 +138,3 @@ impl Desk {
         }
     }
 }
-
-/// The change stream does not come.
-struct NotCurrent;

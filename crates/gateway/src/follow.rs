@@ -30,11 +30,12 @@ pub(crate) async fn follow(desk: &Arc<Desk>) -> Result<JoinSet<()>, TailError> {
 async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError> {
     let mut tail = desk.client().tail(shard, Seq(1));
     loop {
-        match next(desk, &mut tail).await {
+        match next(desk, shard, &mut tail).await {
             Ok(through) if through >= until => return Ok(tail),
             // Frames without records come in between too: of others' records nothing is told but that there were some.
             Ok(_) => {}
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
+                desk.forget();
                 tail = desk.client().tail(shard, oldest);
             }
             Err(error) => return Err(error),
@@ -42,20 +43,22 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
     }
 }
 
-async fn next(desk: &Desk, tail: &mut Tail) -> Result<Seq, TailError> {
+async fn next(desk: &Desk, shard: ShardId, tail: &mut Tail) -> Result<Seq, TailError> {
     let batch = tail.next_batch().await?;
     desk.observe(batch.records);
-    Ok(batch.through)
+    let through = batch.through;
+    desk.abreast().heard(shard, through);
+    Ok(through)
 }
 
 async fn keep(desk: Arc<Desk>, shard: ShardId, mut tail: Tail) {
     loop {
-        let from = match next(&desk, &mut tail).await {
-            Ok(_) => {
-                desk.heard(shard);
-                continue;
+        let from = match next(&desk, shard, &mut tail).await {
+            Ok(_) => continue,
+            Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
+                desk.forget();
+                oldest
             }
-            Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => oldest,
             Err(error) => {
                 tracing::warn!(%shard, %error, "the change stream is not read");
                 sleep(PAUSE).await;

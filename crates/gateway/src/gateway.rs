@@ -73,7 +73,7 @@ impl Gateway {
         let listen = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let desk = Arc::new(Desk::new(client, config.rules.clone(), config.limits.originals_max));
+        let desk = Arc::new(Desk::new(client, config.rules.clone(), &config.limits));
         let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
         let config = Arc::new(config);

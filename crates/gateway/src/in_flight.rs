@@ -2,14 +2,14 @@
 //!
 //! A repeat waits for the message before it, a reversal for what it names, and a completion for its stand-in's notice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use iso8583::payment::{Handle, Intent};
 use parking_lot::Mutex;
 use surety_protocol::Id;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// What messages have in common that are about each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,17 +20,13 @@ enum Key {
     Payment(Handle),
 }
 
-/// One that is served, or waits: its sender is dropped when it is done.
-#[derive(Debug)]
-struct Place {
-    number: u64,
-    done: watch::Receiver<()>,
-}
+/// Those that are about one thing, by number: the first is served, or waits for its turn elsewhere.
+type Queue = BTreeMap<u64, Arc<Notify>>;
 
 /// The messages that are being served, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    places: Mutex<HashMap<Key, Vec<Place>>>,
+    queues: Mutex<HashMap<Key, Queue>>,
     next: AtomicU64,
 }
 
@@ -39,8 +35,8 @@ pub(crate) struct Turn {
     in_flight: Arc<InFlight>,
     number: u64,
     keys: Vec<Key>,
-    before: Vec<watch::Receiver<()>>,
-    _done: watch::Sender<()>,
+    /// Told when it may have become the first of a queue.
+    moved_up: Arc<Notify>,
 }
 
 impl InFlight {
@@ -55,39 +51,42 @@ impl InFlight {
     }
 
     fn take(self: &Arc<Self>, keys: Vec<Key>) -> Turn {
-        let (sender, done) = watch::channel(());
+        let moved_up = Arc::new(Notify::new());
+        let mut queues = self.queues.lock();
+        // Under the lock: numbers are in the order of the queues.
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut before = Vec::new();
-        let mut places = self.places.lock();
         for key in &keys {
-            let queue = places.entry(*key).or_default();
-            before.extend(queue.iter().map(|place| place.done.clone()));
-            queue.push(Place { number, done: done.clone() });
+            queues.entry(*key).or_default().insert(number, moved_up.clone());
         }
-        drop(places);
-        Turn { in_flight: self.clone(), number, keys, before, _done: sender }
+        drop(queues);
+        Turn { in_flight: self.clone(), number, keys, moved_up }
     }
 }
 
 impl Turn {
     /// Waits until everything that came before is done.
     pub(crate) async fn come(&mut self) {
-        for before in &mut self.before {
-            // Nothing is ever sent: it ends when the sender is gone.
-            let _ = before.changed().await;
+        while !self.is_first() {
+            self.moved_up.notified().await;
         }
-        self.before.clear();
+    }
+
+    fn is_first(&self) -> bool {
+        let queues = self.in_flight.queues.lock();
+        let first = |key| queues.get(key).and_then(Queue::first_key_value);
+        self.keys.iter().all(|key| first(key).is_none_or(|(number, _)| *number == self.number))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut places = self.in_flight.places.lock();
+        let mut queues = self.in_flight.queues.lock();
         for key in &self.keys {
-            let Some(queue) = places.get_mut(key) else { continue };
-            queue.retain(|place| place.number != self.number);
-            if queue.is_empty() {
-                places.remove(key);
+            let Some(queue) = queues.get_mut(key) else { continue };
+            queue.remove(&self.number);
+            match queue.first_key_value() {
+                Some((_, next)) => next.notify_one(),
+                None => drop(queues.remove(key)),
             }
         }
     }
@@ -122,6 +121,28 @@ mod tests {
         drop(first);
         assert!(has_come(&mut third).await);
         drop((third, other));
-        assert!(in_flight.places.lock().is_empty());
+        assert!(in_flight.queues.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn thousands_about_one_thing_are_served_in_order() {
+        let in_flight = Arc::new(InFlight::default());
+        let payment = Key::Payment(Handle(5));
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let tasks: Vec<_> = (0..5000_u64)
+            .map(|at| {
+                let mut turn = in_flight.take(vec![Key::Message(Id(at.into())), payment]);
+                let served = served.clone();
+                tokio::spawn(async move {
+                    turn.come().await;
+                    served.lock().push(at);
+                })
+            })
+            .collect();
+        for task in tasks {
+            assert!(task.await.is_ok());
+        }
+        assert!(served.lock().iter().copied().eq(0..5000));
+        assert!(in_flight.queues.lock().is_empty());
     }
 }

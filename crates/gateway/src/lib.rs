@@ -6,6 +6,7 @@
 //! it back, and both are safe.
 #![forbid(unsafe_code)]
 
+mod abreast;
 mod ask;
 mod config;
 mod connection;
@@ -13,6 +14,7 @@ mod desk;
 mod follow;
 mod gateway;
 mod in_flight;
+mod marks;
 mod settings;
 
 #[cfg(test)]

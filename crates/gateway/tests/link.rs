@@ -85,6 +85,14 @@ impl Front {
         payment(&self.sent(), trace, amount)
     }
 
+    /// A reversal of an authorization.
+    fn reversal(&self, trace: u32, of: u32, original: &Fields) -> (&'static str, Fields) {
+        let mut fields = self.payment(trace, 100);
+        fields.extend([(37, original[&37].clone()), (39, "68".into())]);
+        fields.insert(90, format!("0100{of:06}{}{:011}{:011}", original[&7], 123_456, 0));
+        ("0400", fields)
+    }
+
     /// What is free, as a look-up of nothing tells.
     async fn free(&self) -> u128 {
         let unknown = Id::from_parts(Time(0), 1);
@@ -505,4 +513,73 @@ async fn slow_messages_and_late_sign_ons_end_the_socket() {
     let front = Front::new(late).await;
     assert_eq!(front.host().await.next().await, None);
     front.stop().await;
+}
+
+#[tokio::test]
+async fn a_reference_that_may_be_forgotten_is_not_taken_for_an_unknown_one() {
+    let limits = Limits { originals_max: 1, answer_within: PATIENCE, ..Limits::default() };
+    let front = Front::new(limits).await;
+    let mut host = front.signed_on().await;
+    let completion = |trace, of: &Fields| {
+        let mut completion = front.payment(trace, 70);
+        completion.extend([(37, of[&37].clone()), (38, "ABC123".into())]);
+        completion
+    };
+    // Nothing is forgotten yet: a forced sale of a payment that there is not.
+    let forced = front.payment(1, 30);
+    assert_eq!(host.ask(&("0220", completion(2, &forced))).await[&39], "00");
+    let (first, second) = (front.payment(3, 100), front.payment(4, 100));
+    assert_eq!(host.ask(&("0100", first.clone())).await[&39], "00");
+    assert_eq!(host.ask(&("0100", second.clone())).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 70 - 200);
+    // A sale of its own would hold the first one twice.
+    let mut of_first = completion(5, &first);
+    assert_eq!(host.ask(&("0220", of_first.clone())).await[&39], "25");
+    assert_eq!(front.free().await, STAKE - 70 - 200);
+    of_first.insert(90, format!("0100{:06}{}{:011}{:011}", 3, first[&7], 123_456, 0));
+    assert_eq!(host.ask(&("0221", of_first)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 70 - 70 - 100);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn reversals_of_what_never_was_are_bounded() {
+    let front = Front::new(Limits { unknown_max: 1, answer_within: PATIENCE, ..Limits::default() }).await;
+    let mut host = front.signed_on().await;
+    let (first, second, third) = (front.payment(2, 100), front.payment(3, 100), front.payment(4, 100));
+    assert_eq!(host.ask(&front.reversal(12, 2, &first)).await[&39], "00");
+    assert_eq!(host.ask(&front.reversal(12, 2, &first)).await[&39], "00", "a repeat leaves nothing new");
+    assert_eq!(host.ask(&("0100", first)).await[&39], "94");
+    let early = front.reversal(13, 3, &second);
+    assert_eq!(host.ask(&early).await[&39], "91");
+    // Nothing was spent, so what comes is executed, and is taken back when the reversal comes again.
+    assert_eq!(host.ask(&("0100", second)).await[&39], "00");
+    assert_eq!(front.free().await, STAKE - 100);
+    assert_eq!(host.ask(&early).await[&39], "00");
+    assert_eq!(host.ask(&("0100", third.clone())).await[&39], "00");
+    assert_eq!(host.ask(&front.reversal(14, 4, &third)).await[&39], "00", "what is known is not counted");
+    assert_eq!(front.free().await, STAKE);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_has_signed_off_may_take_its_time_again() {
+    // A busy machine may need longer for the echo than the shortest of these spans.
+    for millis in [300, 3_000, 15_000] {
+        let sign_on_within = Duration::from_millis(millis);
+        let front = Front::new(Limits { sign_on_within, ..Limits::default() }).await;
+        let mut host = front.signed_on().await;
+        tokio::time::sleep(sign_on_within).await;
+        assert_eq!(host.ask(&front.network(2, "002")).await[&39], "00");
+        let _ = host.stream.write_all(&bytes("0800", &front.network(3, "301").1)).await;
+        let echo = host.next().await;
+        if echo.is_some() {
+            assert_eq!(host.next().await, None, "but not for ever");
+        }
+        front.stop().await;
+        if echo.is_some() {
+            return;
+        }
+    }
+    panic!("closed as soon as it signed off");
 }

@@ -365,7 +365,7 @@ fn a_broken_message_is_answered_with_what_could_be_read() {
 
 /// One message of a conversation about a few payments.
 fn message() -> impl Strategy<Value = (&'static str, &'static str, Fields)> {
-    (0..14_u8, 1..7_u32, 1..400_u32, 1000..9999_u32).prop_map(|(kind, of, amount, trace)| {
+    (0..17_u8, 1..7_u32, 1..400_u32, 1000..9999_u32).prop_map(|(kind, of, amount, trace)| {
         let card = [CARD, WIDE_CARD, OTHER_CARD][of as usize % 3];
         // Of each payment one sale, one completion and one increase that others can name.
         let (sale, completed, raised) = (100 + of, 200 + of, 300 + of);
@@ -389,6 +389,10 @@ fn message() -> impl Strategy<Value = (&'static str, &'static str, Fields)> {
             }
             11 => ("0420", "0421", of_payment(reversal("0100", trace, raised, of * 20))),
             12 => ("0420", "0421", reversal("0120", trace, of, amount)),
+            // One that names the increase, its reversal, and one that names the authorization by a wrong type.
+            13 => ("0220", "0221", of_payment(completion("0100", 400 + of, raised, of * 30))),
+            14 => ("0420", "0421", of_payment(reversal("0220", trace, 400 + of, of * 30))),
+            15 => ("0420", "0421", reversal("0200", trace, of, amount)),
             _ => ("0100", "0101", with(of_payment(payment(raised, of * 20)), 60, "01")),
         };
         (mti, repeat, with(fields, 2, card))

@@ -75,7 +75,9 @@ fn parts_of_a_sale_go_back_down_to_what_stays() {
     link.check("0400", &reversal("0200", 7, 1, 100), "00");
     link.check("0401", &reversal("0200", 7, 1, 100), "00");
     assert_eq!(link.money(), [1000, 0, 0, 0]);
-    link.check("0401", &part(4, 30), "00");
+    link.check("0421", &part(4, 30), "00");
+    // New ones find nothing open, and nothing tells why.
+    link.check("0400", &part(4, 30), "12");
     link.check("0400", &reversal("0200", 8, 1, 100), "12");
     assert_eq!(link.money(), [1000, 0, 0, 0]);
     link.world.finish();
@@ -130,7 +132,7 @@ fn what_may_have_been_made_and_forgotten_is_not_said_to_be_back() {
     let now = String::from_utf8(iso8583::payment::sent_at(link.world.now).to_vec()).unwrap();
     let back = with(reversal("0200", 8, 1, 100), 7, &now);
     link.check("0400", &back, "25");
-    link.check("0400", &with(back.clone(), 95, &stays(60)), "94");
+    link.check("0400", &with(with(back, 11, "000009"), 95, &stays(60)), "25");
     assert_eq!(link.money(), [1000, 0, 0, 0]);
     link.world.finish();
 }
@@ -390,7 +392,9 @@ fn a_look_up_that_is_refused_is_no_answer() {
 }
 
 #[test]
-fn rules_are_printed_without_their_secret() {
-    let text = format!("{:?}", rules(Dialect::V1987));
-    assert!(text.contains("IdKey") && !text.contains("9, 9"), "{text}");
+fn rules_and_work_are_printed_without_their_secret() {
+    let by_hand = ByHand::new("0100", &payment(1, 100));
+    for text in [format!("{:?}", rules(Dialect::V1987)), format!("{:?}", by_hand.work)] {
+        assert!(text.contains("IdKey") && !text.contains("9, 9"), "{text}");
+    }
 }

@@ -188,12 +188,28 @@ impl Intent {
 }
 
 impl Intent {
-    /// True if the message means another thing where its reference (field 37) is not known: what the table of references does
-    /// not tell is then not told by anything else.
+    /// True if the message may mean another thing where its reference (field 37) is not known. A sale, or what a stand-in has told, is
+    /// where its card leads; but what field 90 calls an authorization may have raised a lock, which is anywhere, and a completion
+    /// may have gone where its reference led.
     #[must_use]
     pub fn leans_on_reference(&self) -> bool {
-        let follows = matches!(self.ask, Ask::Complete | Ask::Increase | Ask::Reverse { .. });
-        follows && (self.original.is_none() || self.partitions.as_slice().is_empty())
+        let original = self.original.map(|original| original.named);
+        let is_routed = matches!(original, Some(Named::Sale | Named::StandIn));
+        self.follows() && (!is_routed || self.leads_nowhere())
+    }
+
+    /// True if nothing but its reference tells which payment it is about.
+    #[must_use]
+    pub fn is_named_by_reference_alone(&self) -> bool {
+        self.follows() && (self.original.is_none() || self.leads_nowhere())
+    }
+
+    fn follows(&self) -> bool {
+        matches!(self.ask, Ask::Complete | Ask::Increase | Ask::Reverse { .. })
+    }
+
+    fn leads_nowhere(&self) -> bool {
+        self.partitions.as_slice().is_empty() && self.former.as_slice().is_empty()
     }
 }
 

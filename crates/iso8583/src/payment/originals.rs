@@ -8,25 +8,30 @@ use super::ids::Handle;
 use super::work::Place;
 
 /// The locks of the last payments, by their handles. Every lock and every advice carries its handle, so that the table can be made again from
-/// the change stream. Past its bound the oldest are forgotten; then the message's field 90 has to name the original.
+/// the change stream. Past its bound the oldest are forgotten; then the message's field 90 has to name the original. That something was
+/// forgotten is remembered: a reference that is not found may then be one of a lock that there is.
 #[derive(Clone, Debug)]
 pub struct Originals {
     places: BTreeMap<Handle, Place>,
     order: VecDeque<Handle>,
     max: usize,
+    has_forgotten: bool,
 }
 
 impl Originals {
     /// An empty table of at most so many.
     #[must_use]
     pub const fn new(max: usize) -> Self {
-        Self { places: BTreeMap::new(), order: VecDeque::new(), max }
+        Self { places: BTreeMap::new(), order: VecDeque::new(), max, has_forgotten: false }
     }
 
     /// Notes where a payment's lock is. The first under a handle stays: a repeat has to find what the message before it found,
     /// also where a reference is used twice.
     pub fn note(&mut self, handle: Handle, place: Place) {
-        if self.max == 0 || self.places.contains_key(&handle) {
+        if self.max == 0 {
+            return self.forget();
+        }
+        if self.places.contains_key(&handle) {
             return;
         }
         self.places.insert(handle, place);
@@ -35,7 +40,19 @@ impl Originals {
             && let Some(oldest) = self.order.pop_front()
         {
             self.places.remove(&oldest);
+            self.forget();
         }
+    }
+
+    /// Some payments were not noted, or are not any more.
+    pub const fn forget(&mut self) {
+        self.has_forgotten = true;
+    }
+
+    /// True if a reference that is not found may be one of a payment all the same.
+    #[must_use]
+    pub const fn has_forgotten(&self) -> bool {
+        self.has_forgotten
     }
 
     /// Notes what a record of the change stream tells: a lock that a message or an advice has made or used.
@@ -73,15 +90,19 @@ mod tests {
     #[test]
     fn the_first_counts_and_the_oldest_are_forgotten() {
         let mut originals = Originals::new(2);
+        originals.note(Handle(1), place(1));
+        originals.note(Handle(2), place(2));
+        assert!(!originals.has_forgotten());
         (1..=3).for_each(|n| originals.note(Handle(n), place(n)));
         assert_eq!([1, 2, 3].map(|n| originals.find(Handle(n)).is_some()), [false, true, true]);
+        assert!(originals.has_forgotten());
         originals.note(Handle(2), place(9));
         assert_eq!(originals.find(Handle(2)), Some(place(2)));
         originals.note(Handle(1), place(1));
         assert_eq!([1, 2, 3].map(|n| originals.find(Handle(n)).is_some()), [true, false, true]);
         let mut none = Originals::new(0);
         none.note(Handle(1), place(1));
-        assert_eq!(none.find(Handle(1)), None);
+        assert_eq!((none.find(Handle(1)), none.has_forgotten()), (None, true));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub struct Work {
     is_mistaken: bool,
     /// The lock to be taken back may have been made and forgotten.
     is_lost: bool,
+    /// Nothing is known of what is to be taken back.
+    is_spending: bool,
     /// What the original may have been, where it is no lock.
     suspects: Vec<Suspect>,
     lookups: u128,
@@ -115,6 +117,7 @@ impl Work {
             is_found: false,
             is_mistaken: false,
             is_lost: false,
+            is_spending: false,
             suspects: Vec::new(),
             lookups: 0,
         };
@@ -150,6 +153,13 @@ impl Work {
             Stage::Reverse { capture } => self.on_reverse(capture, reply),
             Stage::Search { nth, burn } => self.on_search(nth, burn, reply),
         }
+    }
+
+    /// True once nothing is known of what is to be taken back: the requests from here on leave marks of it, so that it will never be
+    /// executed. Not of a repeat, whose marks are there.
+    #[must_use]
+    pub const fn is_spending(&self) -> bool {
+        self.is_spending
     }
 
     /// The id of a part of the work.

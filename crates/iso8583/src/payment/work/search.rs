@@ -101,8 +101,8 @@ impl Work {
                 // Nobody can tell any more.
                 self.reversed(Verdict::Refused(Refusal::OriginalUnknown))
             }
-            // Spent by this reversal, when it came first: what else it was to spend then is spent by now.
-            _ if code == Code::Burned && !burn && suspect.what != What::Another => self.spend(0),
+            // Spent by another reversal, or one of a completion by this one: it will not be executed, but a lock may have been.
+            _ if code == Code::Burned && !burn && suspect.what != What::Another => self.leave(),
             _ if code == Code::NotFound || code == Code::Burned => self.look_further(nth, burn),
             // A repeat is answered as before, whatever has come since.
             What::Released => self.spend(0),
@@ -175,15 +175,11 @@ impl Work {
         if !burn && nth + 1 < self.suspects.len() {
             return self.look_at(nth + 1, false);
         }
-        // Of a part nothing can be spent: the rest of it is to be executed.
-        if self.stays() > Amount::ZERO {
-            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
+        if burn {
+            return self.spend(nth + 1);
         }
-        match (burn, self.is_mistaken) {
-            (true, _) => self.spend(nth + 1),
-            (false, true) => self.mark(),
-            (false, false) => self.leave(),
-        }
+        self.is_spending |= self.is_mistaken || self.named() == Some(Named::Completion);
+        if self.is_mistaken && self.stays() == Amount::ZERO { self.mark() } else { self.leave() }
     }
 
     /// Remembers that the original was not found.
@@ -199,9 +195,14 @@ impl Work {
 
     /// Nothing has it. A release leaves a tombstone where its lock would be first.
     fn leave(&mut self) -> Step {
+        // Of a part nothing can be spent: the rest of it is to be executed.
+        if self.stays() > Amount::ZERO {
+            return self.reversed(Verdict::Refused(Refusal::OriginalUnknown));
+        }
         if self.named() == Some(Named::Completion) {
             return self.spend(0);
         }
+        self.is_spending = true;
         self.go_to(0);
         self.release()
     }
