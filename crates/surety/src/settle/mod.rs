@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use chain::{LocalKey, RpcChain};
 use clap::{Args as ClapArgs, Subcommand};
-use settler::{Journal, JournalError, Note, Published, SettlerError};
+use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError};
 
 use crate::exit::{self, Exit, Failure};
 
@@ -120,7 +120,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// A directory that a settler has written to, before anything is locked or made in it.
+fn check_is_settlers(dir: &std::path::Path) -> Result<(), Failure> {
+    if dir.join(LOG_FILE).exists() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Foreign, format!("no settler's log in {}: is this its --dir?", dir.display())))
+}
+
 fn proofs(dir: &std::path::Path, batch: Option<u64>, out: &std::path::Path) -> Result<(), Failure> {
+    check_is_settlers(dir)?;
     let published = Published::read(dir, batch).map_err(|error| failure(&error))?;
     let published = published
         .ok_or_else(|| Failure::new(Exit::Failure, format!("{} has sealed no such batch", dir.display())))?;
@@ -140,10 +149,11 @@ fn proofs(dir: &std::path::Path, batch: Option<u64>, out: &std::path::Path) -> R
 }
 
 fn resume(dir: &std::path::Path) -> Result<(), Failure> {
+    check_is_settlers(dir)?;
     let _lock = storage::DirectoryLock::acquire(dir).map_err(|error| failure(&error.into()))?;
     let opened = Journal::open(dir).map_err(|error| failure(&error.into()))?;
     let (mut journal, scan) = opened
-        .ok_or_else(|| Failure::new(Exit::Foreign, format!("no settler's log in {}", dir.display())))?;
+        .ok_or_else(|| Failure::new(Exit::Foreign, format!("{} is empty", dir.join(LOG_FILE).display())))?;
     let Some(Note::Life(settlement::life::Entry::Halted(halt))) = scan.notes.last() else {
         return Err(Failure::new(Exit::Failure, "it has not halted"));
     };

@@ -43,7 +43,9 @@ fn wrong_use_of_the_settler_is_told() {
         data.path(),
     ];
     surety_with(&run, &[("SURETY_POSTER_KEY", "12")]).fails(2, "manager");
-    surety(&["settle", "proofs", "--dir", dir, "--out", dir]).fails(1, "no such batch");
+    surety(&["settle", "proofs", "--dir", dir, "--out", dir]).fails(4, "no settler's log");
+    surety(&["settle", "resume", "--dir", dir]).fails(4, "no settler's log");
+    assert!(!std::path::Path::new(dir).exists(), "nothing is made");
     std::fs::create_dir_all(dir).unwrap();
     surety(&["settle", "resume", "--dir", dir]).fails(4, "no settler's log");
     let address = Address::ZERO.to_string();
