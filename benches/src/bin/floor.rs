@@ -16,7 +16,8 @@ use benches::{floor, ledger_rate, machine};
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value, json};
 use server::Durability;
-use surety_protocol::{Roles, TenantId};
+use surety_client::transport::Closed;
+use surety_protocol::{CloseCode, Roles, TenantId};
 
 #[global_allocator]
 static ALLOCATOR: memory::LargePages<mimalloc::MiMalloc> = memory::LargePages(mimalloc::MiMalloc);
@@ -391,13 +392,21 @@ fn knee(bench: &Bench, most: f64, lasting: Duration) -> anyhow::Result<f64> {
     let idle = bench.at_rate(CLIENT_CORE, tenth, lasting)?.p50_us;
     for tenths in 2..=10_u8 {
         let rate = tenth * f64::from(tenths);
-        // A client that cannot read as fast as it sends is past the knee, and the engine ends it.
-        let is_past = bench.at_rate(CLIENT_CORE, rate, lasting).map_or(true, |at| at.p50_us > 3.0 * idle);
+        let is_past = match bench.at_rate(CLIENT_CORE, rate, lasting) {
+            Ok(at) => at.p50_us > 3.0 * idle,
+            // A client that cannot read as fast as it sends is past the knee, and the engine ends it.
+            Err(error) if is_slow_reader(&error) => true,
+            Err(error) => return Err(error),
+        };
         if is_past {
             return Ok(rate - tenth);
         }
     }
     Ok(most)
+}
+
+fn is_slow_reader(error: &anyhow::Error) -> bool {
+    error.downcast_ref() == Some(&Closed::ByServer(CloseCode::SlowReader))
 }
 
 fn echo_configs(bench: &Bench) -> anyhow::Result<(quinn::ServerConfig, quinn::ClientConfig)> {

@@ -207,15 +207,29 @@ impl Client {
             .unwrap_or(Err(SubmitError::NotExecuted { id: head.id, why: NotExecuted::NotOneOperation }))
     }
 
-    /// Looks an id up in a partition. With `burn`, an id that is not found is spent: whatever still comes under it is
-    /// declined. A reply `NOT_FOUND` is definite only then.
+    /// Looks an id up in a partition. With `burn`, an id that is not found is spent, for as long as its version lasts: whatever
+    /// still comes under it is declined. A reply `NOT_FOUND` is definite only then.
     ///
     /// # Errors
     /// As [`Client::submit`]; they speak of the look-up.
     pub async fn lookup(&self, partition: PartitionHandle, id: Id, burn: bool) -> Result<Reply, SubmitError> {
+        let flags = match (burn, id.is_lasting()) {
+            (false, _) => Flags(0),
+            (true, false) => Flags::BURN,
+            (true, true) => Flags::BURN.with(Flags::LASTING),
+        };
+        self.lookup_with(partition, id, flags).await
+    }
+
+    pub(crate) async fn lookup_with(
+        &self,
+        partition: PartitionHandle,
+        id: Id,
+        flags: Flags,
+    ) -> Result<Reply, SubmitError> {
         let body = ChangeBody { lock: id, ..ChangeBody::default() };
         let request = Record::new(Kind::Lookup, self.new_id(), partition, Amount::ZERO, &body);
-        self.submit(if burn { request.with_flags(Flags::BURN) } else { request }).await
+        self.submit(request.with_flags(flags)).await
     }
 
     /// Opens a link of its own to a shard, without ids, retries and waiting of its own: for packed load.

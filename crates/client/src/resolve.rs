@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use surety_protocol::{Code, CodeClass, Id, PartitionHandle, Record, Reply, Seq, sabotage};
+use surety_protocol::{Code, CodeClass, Flags, Id, Kind, PartitionHandle, Record, Reply, Seq, sabotage};
 
 use crate::client::Client;
 use crate::error::{NotExecuted, ResolveError, SubmitError, Unknown};
@@ -45,15 +45,27 @@ impl Outcome {
 
 impl Client {
     /// Makes the outcome of an id definite: looks it up with burn until that is answered, for at most the deadline of
-    /// [`crate::Options`]. An id that the engine does not know is spent by this. It decides whatever may have sent the id.
+    /// [`crate::Options`]. An id that the engine does not know is spent by this. It decides whatever may have sent the id, but for
+    /// an advice or a reversal under an id of version 7, which may still come when an ordinary burn is forgotten: for these use
+    /// [`Client::submit_definite`].
     ///
     /// # Errors
     /// [`ResolveError::NoAnswer`] if no look-up was answered or admitted (an admission code speaks of the look-up, not of the
     /// id), [`ResolveError::Forgotten`] if the id is older than engines remember.
     pub async fn resolve(&self, partition: PartitionHandle, id: Id) -> Result<Outcome, ResolveError> {
+        self.resolve_as(partition, id, id.is_lasting()).await
+    }
+
+    async fn resolve_as(
+        &self,
+        partition: PartitionHandle,
+        id: Id,
+        is_lasting: bool,
+    ) -> Result<Outcome, ResolveError> {
+        let flags = if is_lasting { Flags::BURN.with(Flags::LASTING) } else { Flags::BURN };
         let started = tokio::time::Instant::now();
         for failures in 1_u32.. {
-            match self.lookup(partition, id, true).await {
+            match self.lookup_with(partition, id, flags).await {
                 Ok(reply) => return read_lookup(partition, id, reply),
                 Err(error) => {
                     let pause =
@@ -93,7 +105,11 @@ impl Client {
             Err(error @ SubmitError::NotExecuted { .. }) => return Err(DefiniteError::NotExecuted(error)),
             Err(SubmitError::Unknown { .. }) => {}
         }
-        self.resolve(request.partition, request.id).await.map_err(DefiniteError::Unresolved)
+        // What may come for days is burned for days.
+        let kind = request.kind();
+        let is_lasting = request.id.is_lasting() || matches!(kind, Some(Kind::Advice | Kind::Reverse));
+        let outcome = self.resolve_as(request.partition, request.id, is_lasting).await;
+        outcome.map_err(DefiniteError::Unresolved)
     }
 }
 

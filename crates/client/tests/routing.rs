@@ -28,6 +28,8 @@ struct Model {
     random: u64,
     /// Faults in 256 frames.
     faults: u64,
+    /// The ids that were burned, and which of them for days.
+    burns: Vec<(Id, bool)>,
     /// Burns are not recorded: the ids are too old.
     is_late: bool,
     /// New requests whose ids are of an earlier time are refused.
@@ -100,6 +102,7 @@ impl Model {
         }
         let burned = reply(&Record { id: wanted, ..*request }, Code::Burned);
         self.decided.insert((request.partition, wanted), burned);
+        self.burns.push((wanted, request.flags().has(Flags::LASTING)));
         Reply { seq: Seq(1), ..found_nothing }
     }
 
@@ -366,6 +369,38 @@ async fn a_request_that_was_executed_before_is_found_behind_an_admission_code() 
         model.lock().refusals = vec![Code::StorageLow];
         assert!(matches!(client.submit_definite(other).await, Ok(Outcome::Burned(_))));
     }
+}
+
+/// What may come for days is burned for days: an ordinary burn is forgotten before.
+#[tokio::test(start_paused = true)]
+async fn what_lasts_is_burned_for_as_long_as_it_lasts() {
+    let (stage, peer) = Stage::new(Options::default()).await;
+    let client = stage.client.clone();
+    let model = Arc::new(Mutex::new(Model::default()));
+    model.lock().free.insert(partitions()[0], 1);
+    tokio::spawn(serve(stage, peer, model.clone()));
+    let change = |kind, id, flags| {
+        let body = ChangeBody { lock: Id(9), ..ChangeBody::default() };
+        Record::new(kind, id, partitions()[0], Amount(1), &body).with_flags(flags)
+    };
+    let (lasting, none) = (id(2).lasting(), Flags(0));
+    let requests = [
+        (change(Kind::Capture, id(1), none), false),
+        (change(Kind::Capture, lasting, Flags::LASTING), true),
+        (change(Kind::Advice, id(3), none), true),
+        (change(Kind::Reverse, id(4), none), true),
+        (change(Kind::Release, id(5), none), false),
+    ];
+    for (request, _) in &requests {
+        model.lock().refusals = vec![Code::StorageLow];
+        assert!(matches!(client.submit_definite(*request).await, Ok(Outcome::Burned(_))), "{request:?}");
+    }
+    let (by_id, by_lookup) = (id(6).lasting(), id(7).lasting());
+    assert!(matches!(client.resolve(partitions()[0], by_id).await, Ok(Outcome::Burned(_))));
+    client.lookup(partitions()[0], by_lookup, true).await.unwrap();
+    let mut expected: Vec<_> = requests.iter().map(|(request, lasts)| (request.id, *lasts)).collect();
+    expected.extend([(by_id, true), (by_lookup, true)]);
+    assert_eq!(model.lock().burns, expected);
 }
 
 #[tokio::test(start_paused = true)]

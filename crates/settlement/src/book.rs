@@ -248,8 +248,8 @@ impl Book {
         Some(kept.newest)
     }
 
-    /// Takes the next part of a release group; the last one tells which locks it is about. The engine has checked the
-    /// signature before it wrote the group down.
+    /// Takes the next part of a release group; the last one tells which locks it is about. The engine has checked that the key of
+    /// the group has signed it, but a group may name locks of others, which the engine passes over.
     fn go_on(&mut self, shard: ShardId, part: &Record) {
         let Some(begun) = self.begun.get_mut(&shard) else { return };
         begun.records.push(*part);
@@ -263,8 +263,12 @@ impl Book {
         for entry in group.entries {
             let lock = LockId { tenant: head.tenant, partition: head.partition, id: entry.lock };
             let Some(kept) = self.certified.get_mut(&lock) else { continue };
+            if group.key != kept.newest.release_key {
+                continue;
+            }
+            let version = u32::from(kept.newest.version);
             let released = Released { seq, version: entry.version, still_owed: entry.still_owed.0 };
-            if kept.released.is_none_or(|known| known.says_less_than(&released)) {
+            if kept.released.is_none_or(|known| known.serves(version) < released.serves(version)) {
                 kept.released = Some(released);
             }
         }
@@ -286,10 +290,10 @@ impl Book {
 }
 
 impl Released {
-    /// The newest version counts, and of that what leaves the least owed.
-    fn says_less_than(&self, other: &Self) -> bool {
-        (other.version, core::cmp::Reverse(other.still_owed))
-            > (self.version, core::cmp::Reverse(self.still_owed))
+    /// How well it answers a call of the newest certificate, which has this version: it must be of that version or a later one, and
+    /// leave as little owed as can be.
+    fn serves(&self, version: u32) -> (bool, core::cmp::Reverse<u128>) {
+        (self.version >= version, core::cmp::Reverse(self.still_owed))
     }
 }
 

@@ -327,6 +327,29 @@ fn what_a_merchant_has_let_go_of_is_known_wherever_a_reader_stops() {
 }
 
 #[test]
+fn a_group_of_another_key_lets_nothing_go() {
+    let mut world = World::new();
+    world.send(&lock("a", 300).flag(Flags::CERTIFIED));
+    world.send(&release("a"));
+    let genuine = Seq(world.log.len() as u64 + 1);
+    assert_eq!(world.release_group(RELEASE_KEY, &[("a", 0, 2)]).code(), Code::Approved);
+    // The ledger passes over the locks of others in a group of which it takes something.
+    let lock = LockId { tenant: T1, partition: P1, id: world.id("a") };
+    let entry =
+        ReleaseEntry { lock: lock.id, still_owed: Amount(0), version: u32::MAX, index: 0, path: Vec::new() };
+    let group =
+        ReleaseGroup { key: Address([1; 20]), root: [1; 32], signature: [2; 65], entries: vec![entry] };
+    let id = world.fresh_id();
+    let mut records = long::split(Kind::ReleaseGroup, id, P1, MERCHANT.0, &group.to_bytes());
+    records[0].tenant = T1;
+    records[0].code = Code::Partial as u8;
+    let mut sealer = Sealer::new(CONFIG, &DOMAIN);
+    follow(&mut sealer, SHARD, &[&world.log[..], &records].concat());
+    let released = sealer.netting().answers(&lock).unwrap().released;
+    assert_eq!(released, Some(Released { seq: genuine, version: 2, still_owed: 0 }));
+}
+
+#[test]
 fn a_loss_that_is_booked_twice_is_acknowledged_once() {
     let mut world = World::new();
     let mut book = |reference| {

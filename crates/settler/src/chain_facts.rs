@@ -47,16 +47,19 @@ impl Settler {
             }
             self.scan = scan;
         }
-        // What the engine did not take is tried again now and then: each time is a record of its log.
+        self.tell_calls(chain, at).await?;
+        self.book_guarantees().await?;
+        self.credit_supplies().await?;
+        self.answer_exits().await
+    }
+
+    /// What was not taken is tried again now and then: each time may be a record of the engine's log.
+    pub(crate) fn forget_what_was_put_off(&mut self) {
         let now = self.client.now();
         if now >= self.retry_due {
             self.put_off.clear();
             self.retry_due = now.plus(RETRY);
         }
-        self.tell_calls(chain, at).await?;
-        self.book_guarantees().await?;
-        self.credit_supplies().await?;
-        self.answer_exits().await
     }
 
     /// Two accounts of the same: the events, and the contract's own numbers. A node that leaves an event out, makes one up or

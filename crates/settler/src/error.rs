@@ -157,14 +157,17 @@ pub enum Notice {
     /// frozen until somebody has looked.
     #[error("{} was paid for a guarantee that the engine does not know: the partition is frozen", .0.amount)]
     PaidForNoLock(PaidOnChain),
-    /// A call was answered: so much of it is still owed.
-    #[error("the call of lock {lock} was answered: {owed} of it is owed")]
-    CallAnswered {
+    /// An answer to a call was handed to a node.
+    #[error("an answer to the call of lock {lock} was sent, after which {owed} is owed for it")]
+    AnswerSent {
         /// The lock's name on chain.
         lock: B256,
         /// In base units.
         owed: u128,
     },
+    /// Calls could not be looked at.
+    #[error("calls are not answered: {0}")]
+    AnswersHeldUp(String),
     /// Less is owed for a called lock than it was called for, and the contract has not been told.
     #[error("the call of lock {lock} can be answered and is not: {why}")]
     CallNotAnswered {
@@ -192,6 +195,9 @@ pub enum NotAnswered {
     /// No batch that is on chain lists what was credited.
     #[error("the batch that proves it is not on chain yet")]
     NotProvable,
+    /// The engine does not tell the merchant's signature again.
+    #[error("the engine does not answer")]
+    EngineSilent,
     /// The engine has dropped the log that has the merchant's signature.
     #[error("the engine no longer has the merchant's release")]
     ReleaseGone,

@@ -33,7 +33,10 @@ impl Settler {
                 _ => Code::Approved,
             };
             // What ended otherwise than by the chain is answered there.
-            let can_be_answered = lock.is_some_and(|lock| self.least(&lock).is_some());
+            let call = self.scan.calls.get(&name);
+            let can_be_answered = lock
+                .zip(call)
+                .is_some_and(|(lock, call)| self.least(&lock, call).is_some_and(|least| least < call.owed));
             if !matches!(code, Code::Approved | Code::GuaranteeCalled) && !can_be_answered {
                 self.notices.push(Notice::UnknownGuarantee { lock: B256::from(name).to_string(), code });
             }

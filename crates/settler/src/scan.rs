@@ -49,6 +49,9 @@ pub struct PaidOnChain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenCall {
     pub(crate) partition: Hash,
+    /// What the certificate that was called states.
+    pub(crate) amount: u128,
+    /// What of it is owed after answers.
     pub(crate) owed: u128,
 }
 
@@ -141,7 +144,8 @@ impl Scan {
 
     /// A later version takes the place of an earlier one.
     fn call(&mut self, event: &GuaranteeCalled) -> Result<(), BackendError> {
-        let call = OpenCall { partition: event.partition.0, owed: narrow(event.amount)? };
+        let amount = narrow(event.amount)?;
+        let call = OpenCall { partition: event.partition.0, amount, owed: amount };
         self.calls.insert(event.lockId.0, call);
         self.touched.insert(event.lockId.0);
         Ok(())
@@ -169,7 +173,7 @@ impl Scan {
         to.list(self.exits_asked.iter(), |to, (partition, nonce)| _ = to.raw(partition).u64(*nonce));
         to.list(self.guaranteed.iter(), |to, (partition, amount)| _ = to.raw(partition).u128(*amount));
         to.list(self.calls.iter(), |to, (lock, call)| {
-            to.raw(lock).raw(&call.partition).u128(call.owed);
+            to.raw(lock).raw(&call.partition).u128(call.amount).u128(call.owed);
         });
         to.list(self.touched.iter(), |to, lock| _ = to.raw(lock));
         to.list(self.paid.iter(), |to, paid| {
@@ -194,7 +198,7 @@ impl Scan {
             guaranteed: from.list(|from| Ok((from.array()?, from.u128()?)))?,
             calls: from.list(|from| {
                 let lock = from.array()?;
-                Ok((lock, OpenCall { partition: from.array()?, owed: from.u128()? }))
+                Ok((lock, OpenCall { partition: from.array()?, amount: from.u128()?, owed: from.u128()? }))
             })?,
             touched: from.list(Take::array)?,
             paid: from.list(|from| {

@@ -143,6 +143,7 @@ impl Settler {
     /// [`SettlerError`]; if it may pass, the next turn tries again.
     pub async fn turn(&mut self, chain: &mut dyn Backend) -> Result<Report, SettlerError> {
         self.notices.clear();
+        self.forget_what_was_put_off();
         self.drain()?;
         let Some(sight) = self.look(chain)? else {
             self.notices.push(Notice::NoContract);
@@ -153,15 +154,16 @@ impl Settler {
         if let Some(alarm) = decision.alarm {
             self.notices.push(Notice::Batch(alarm));
         }
+        // First: what is credited is proven without the engine, and time runs.
+        if let Some((block, head)) = sight.newest.filter(|_| self.log.halt().is_none()) {
+            self.answer_calls(chain, block, &head).await?;
+        }
         self.act(chain, &decision.action).await?;
         if self.log.halt().is_none() {
             self.come_abreast().await?;
             let facts_of = if sabotage!("credited-before-final") { sight.newest } else { sight.finalized };
             if let Some((block, head)) = facts_of {
                 self.carry_facts(chain, block, &head).await?;
-            }
-            if let Some((block, head)) = sight.newest {
-                self.answer_calls(chain, block, &head).await?;
             }
             self.send_caps(sight.view.latest.seq).await?;
         }

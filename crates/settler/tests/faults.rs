@@ -370,7 +370,7 @@ async fn a_node_that_lies_about_supplies_credits_nothing() {
         let mut was_told = false;
         for _ in 0..12 {
             world.chain.mine_after(12);
-            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false };
+            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false, swallows: 0 };
             match settler.turn(&mut liar).await {
                 Ok(report) => {
                     was_told |=
@@ -389,7 +389,7 @@ async fn a_node_that_lies_about_supplies_credits_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_stalls_is_asked_again() {
     let (mut world, mut settler) = owing().await;
-    let mut deaf = Liar { chain: &mut world.chain, alter: |_| {}, is_deaf: true };
+    let mut deaf = Liar { chain: &mut world.chain, alter: |_| {}, is_deaf: true, swallows: 0 };
     let error = settler.turn(&mut deaf).await.unwrap_err();
     assert!(error.may_pass(), "{error}");
     finish(world, settler).await;

@@ -183,7 +183,7 @@ async fn a_node_that_hides_what_was_asked_or_paid_is_noticed() {
         let mut was_told = false;
         for _ in 0..8 {
             world.chain.mine_after(12);
-            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false };
+            let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false, swallows: 0 };
             let report = settler.turn(&mut liar).await.unwrap();
             was_told |= report.notices.iter().any(|told| matches!(told, Notice::ChainDisagrees { .. }));
         }
@@ -245,7 +245,7 @@ async fn what_was_credited_is_not_paid_again_by_a_call() {
     let mut settler = world.answering_settler().await;
     let statement = paid_and_called(&mut world, &mut settler, 200 * TOKENS).await;
     let is_told = |_: &World, _: &Settler, report: &Report| {
-        report.notices.iter().any(|notice| matches!(notice, Notice::CallAnswered { owed: 0, .. }))
+        report.notices.iter().any(|notice| matches!(notice, Notice::AnswerSent { owed: 0, .. }))
     };
     world.settle_until(&mut settler, is_told).await.unwrap();
     // A kill right after: the answer is in the pool, and the next settler need not know of it.
@@ -275,6 +275,36 @@ async fn only_what_was_not_credited_is_paid_by_a_call() {
     world.pay_called(&statement);
     assert_eq!(world.purse(MERCHANT_KEY), 200 * TOKENS, "the whole lock, once");
     world.settle_until_credited(&mut settler, 800 * TOKENS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_a_node_loses_are_sent_again_and_each_call_has_its_own() {
+    let (mut world, settler, domain) = supplied().await;
+    drop(settler);
+    let mut settler = world.answering_settler().await;
+    let mut statements = Vec::new();
+    for _ in 0..3 {
+        let statement = world.stated_lock(&mut settler, 50 * TOKENS).await;
+        world.consume(statement.lock.id, 50 * TOKENS).await;
+        statements.push(statement);
+    }
+    world.settle_all(&mut settler).await;
+    for statement in &statements {
+        world.call_lock(statement, &domain);
+    }
+    let mut swallows = 4;
+    for _ in 0..world::TURNS {
+        let mut node = Liar { chain: &mut world.chain, alter: |_| {}, is_deaf: false, swallows };
+        settler.turn(&mut node).await.unwrap();
+        swallows = node.swallows;
+        world.chain.mine_after(12);
+        if statements.iter().all(|statement| world.called(statement) == (2, 0)) {
+            break;
+        }
+    }
+    assert_eq!(swallows, 0);
+    assert!(statements.iter().all(|statement| world.called(statement) == (2, 0)));
+    assert_eq!(world.chain.nonce(key(ANSWERER).address(), At::Tag(Tag::Latest)), Ok(3), "one for each");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -60,12 +60,10 @@ pub enum NettingError {
     Unbalanced(PartitionHandle, Seq),
 }
 
-/// Why less than its certificate states is owed for a lock, or nothing.
+/// Why less than a certificate states is owed for a lock, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answers {
-    /// What the newest certificate states, in base units.
-    pub stated: u128,
-    /// What batches have credited for the lock.
+    /// What batches have credited for the lock, in base units.
     pub credited: u128,
     /// What its merchant has let go of.
     pub released: Option<Released>,
@@ -233,7 +231,7 @@ impl Netting {
     #[must_use]
     pub fn answers(&self, lock: &LockId) -> Option<Answers> {
         let kept = self.book.certified.get(lock)?;
-        Some(Answers { stated: kept.newest.amount, credited: kept.credited, released: kept.released })
+        Some(Answers { credited: kept.credited, released: kept.released })
     }
 
     /// Takes the next synced record of a shard. Returns what is to be certified, if the record made or changed a certified lock.

@@ -41,7 +41,10 @@ impl Checkpoint {
             Ok(bytes) => Self::from_bytes(&bytes).map(Some).map_err(|Damaged| {
                 std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
-                    format!("{} is damaged: take it away, and the stream is read anew", path.display()),
+                    format!(
+                        "{} is damaged or of another version than {VERSION}: take it away, and the stream is read anew",
+                        path.display()
+                    ),
                 )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -14,7 +14,8 @@ use alloy_sol_types::SolCall;
 use chain::bindings::{Amp, Manager, Swappable};
 use chain::{
     At, Backend, BackendError, Block, Call, CallError, Deployment, DevChain, DevConfig, DigestSigner,
-    LocalKey, LogFilter, LoggedEvent, Receipt, SendError, Setup, Tag, Terms, deploy_all, send_and_mine,
+    LocalKey, LogFilter, LoggedEvent, Receipt, SendError, Setup, SignedTransaction, Tag, Terms, deploy_all,
+    send_and_mine,
 };
 use server::{Durability, Embedded};
 use settlement::life::{DataPolicy, FeePolicy, FlushPolicy, Policy};
@@ -539,6 +540,8 @@ pub struct Liar<'a> {
     pub chain: &'a mut chain::DevChain,
     pub alter: fn(&mut Vec<LoggedEvent>),
     pub is_deaf: bool,
+    /// So many transactions of the answerer are taken and thrown away.
+    pub swallows: usize,
 }
 
 impl Backend for Liar<'_> {
@@ -561,6 +564,11 @@ impl Backend for Liar<'_> {
         self.chain.call(call, at)
     }
     fn send(&mut self, raw: &[u8]) -> Result<B256, SendError> {
+        let is_answer = SignedTransaction::from_bytes(raw).unwrap().sender == key(ANSWERER).address();
+        if is_answer && self.swallows > 0 {
+            self.swallows -= 1;
+            return Ok(keccak256(raw));
+        }
         self.chain.send(raw)
     }
     fn receipt(&self, transaction: B256) -> Result<Option<Receipt>, BackendError> {

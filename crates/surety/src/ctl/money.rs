@@ -74,7 +74,8 @@ pub(crate) struct Withdraw {
 pub(crate) enum LossCommand {
     /// The chain holds less than is owed: free collateral bears it, the rest waits for the next deposits
     ///
-    /// Suppliers lose it, each by the units that it has. The partition is frozen until `surety ctl partition unfreeze`.
+    /// Suppliers lose it, each by the units that it has. The partition is frozen until `surety ctl partition unfreeze`. If no answer
+    /// came, look with `surety ctl query --kind deficit` before you repeat it: twice is twice.
     ///
     /// Example: surety ctl --data DIR loss deficit 0:1 5e18
     #[command(after_help = exit::HELP)]

@@ -60,6 +60,10 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     };
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out)?;
+        // What is in it outlives a power cut only if it does itself.
+        if let Some(parent) = out.canonicalize()?.parent() {
+            File::open(parent)?.sync_all()?;
+        }
     }
     let client = connect(args).await?;
     let mut certifier = Certifier::open(config, client, Box::new(signer)).map_err(|error| failure(&error))?;
