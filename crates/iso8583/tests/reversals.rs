@@ -223,6 +223,20 @@ fn what_was_taken_back_first_is_never_executed_however_late_it_comes() {
 }
 
 #[test]
+fn an_authorization_is_spent_also_where_its_completion_was_first() {
+    let mut link = Link::new();
+    link.check("0420", &with(reversal("0220", 3, 2, 100), 37, "REF000000001"), "00");
+    // It has burned the increase that it might have named, and tells nothing.
+    link.check("0220", &completion("0100", 2, 1, 100), "00");
+    assert!(link.outcome.unwrap().is_unmatched);
+    link.check("0400", &reversal("0100", 4, 1, 100), "00");
+    link.check("0100", &payment(1, 100), "94");
+    link.check("0401", &reversal("0100", 4, 1, 100), "00");
+    assert_eq!(link.money(), [1000, 0, 0, 0]);
+    link.world.finish();
+}
+
+#[test]
 fn an_increase_is_taken_back_or_never_made() {
     let mut link = Link::new();
     link.check("0100", &payment(1, 100), "00");
