@@ -250,3 +250,62 @@ fn a_snapshot_of_any_moment_replays_the_rest() {
         assert_eq!(replayed.state_hash(), world.ledger.state_hash(), "from {seq}");
     }
 }
+
+#[test]
+fn a_tenants_admin_keeps_its_own_merchants_and_nothing_else() {
+    let mut world = World::new();
+    let admin = Caller { roles: Roles::ADMIN | Roles::SETTLER, ..caller(T1) };
+    let shard = PartitionHandle::new(SHARD, 0);
+    let ask = |world: &mut World, by: &Caller, kind, place, tenant, body: &dyn Fn(Record) -> Record| {
+        let record = Record::new(kind, world.fresh_id(), place, Amount(5), &ControlBody::default());
+        world.execute(by, vec![Record { tenant, ..body(record) }]).1[0].code()
+    };
+    let plain = |record: Record| record;
+    let merchant = |mut record: Record| {
+        record.amount = Amount(0);
+        record.set_body(&MerchantBody { merchant: MerchantId(50), enabled: 1, ..MerchantBody::default() });
+        record
+    };
+    let own = TenantId(0);
+    assert_eq!(ask(&mut world, &admin, Kind::MerchantSet, shard, own, &merchant), Code::Approved);
+    // Not in another's name, not on another shard, not without the role, not as whoever merely locks.
+    assert_eq!(ask(&mut world, &admin, Kind::MerchantSet, shard, T2, &merchant), Code::NoRight);
+    let elsewhere = PartitionHandle::new(ShardId(SHARD.0 + 1), 0);
+    assert_eq!(ask(&mut world, &admin, Kind::MerchantSet, elsewhere, own, &merchant), Code::UnknownPartition);
+    let settler = Caller { roles: Roles::SETTLER, ..admin };
+    for by in [settler, caller(T1)] {
+        assert_eq!(ask(&mut world, &by, Kind::MerchantSet, shard, own, &merchant), Code::NoRight);
+    }
+    // What is the operator's stays the operator's, on partitions that are there and on others.
+    let operators = Kind::ALL.iter().filter(|kind| {
+        matches!(kind.origin(), Origin::Admin | Origin::Chain)
+            && **kind != Kind::MerchantSet
+            && !kind.is_long()
+    });
+    for kind in operators {
+        for place in [shard, P1, PartitionHandle::new(SHARD, 999)] {
+            assert_eq!(ask(&mut world, &admin, *kind, place, own, &plain), Code::NoRight, "{kind:?}");
+        }
+    }
+    // The operator itself needs a partition that is there, or the shard, as the kind has it.
+    assert_eq!(ask(&mut world, &operator(), Kind::Deficit, shard, own, &plain), Code::UnknownPartition);
+    let unknown = PartitionHandle::new(SHARD, 999);
+    assert_eq!(ask(&mut world, &operator(), Kind::Deficit, unknown, own, &plain), Code::UnknownPartition);
+    // A tenant that is shut out keeps nothing.
+    let body = TenantBody { tenant: T1, enabled: 0, ..TenantBody::default() };
+    world.operate_with(Kind::TenantSet, shard, &body);
+    assert_eq!(ask(&mut world, &admin, Kind::MerchantSet, shard, own, &merchant), Code::NoRight);
+}
+
+#[test]
+fn who_only_reads_looks_up_and_burns_nothing() {
+    let mut world = World::new();
+    world.send(&lock("a", 100));
+    let reader = Caller { roles: Roles::READER, ..caller(T1) };
+    let body = ChangeBody { lock: world.id("a"), ..ChangeBody::default() };
+    let mut look = |flags| {
+        let record = Record::new(Kind::Lookup, world.fresh_id(), P1, Amount(0), &body).with_flags(flags);
+        world.execute(&reader, vec![record]).1[0].code()
+    };
+    assert_eq!((look(Flags(0)), look(Flags::BURN)), (Code::Approved, Code::NoRight));
+}
