@@ -59,29 +59,23 @@ impl Abreast {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may stop")]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use server::Embedded;
-    use surety_client::Options;
-    use surety_client::protocol::{ActorId, Amount, Caller, Code, Kind, LockBody, Record, Roles, TenantId};
+    use surety_client::protocol::{Amount, Code, Kind, LockBody, Record, Roles, TenantId};
     use tokio::time::timeout;
 
     use super::*;
+    use crate::ask::tests::connect;
     use crate::stage;
 
     #[tokio::test]
     async fn what_was_read_before_is_not_up_to_now() {
         let directory = stage::directory().unwrap();
         let engine = Embedded::start(stage::config(directory.path())).unwrap();
-        let connect = |tenant, roles| {
-            let caller = Caller { tenant, roles, actor: ActorId(1) };
-            let connector = Arc::new(engine.connector(caller));
-            async { Client::over(connector, Options::default(), &[]).await.unwrap() }
-        };
-        let operator = connect(TenantId(0), Roles::ADMIN).await;
+        let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
         let partition = stage::stake(&operator, &[1000]).await.unwrap()[0];
-        let client = connect(stage::TENANT, Roles::AUTHORIZER).await;
+        let client = connect(&engine, stage::TENANT, Roles::AUTHORIZER).await;
         let abreast = Abreast::new(client.shards());
         let is_up_to_now =
             async || timeout(Duration::from_millis(200), abreast.catch_up(&client)).await.is_ok();

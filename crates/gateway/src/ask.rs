@@ -134,7 +134,7 @@ const fn may_be_different_later(code: Code) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may stop")]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use server::Embedded;
@@ -171,18 +171,19 @@ mod tests {
         check(Kind::Lookup, &[LOST], None);
     }
 
+    /// A client of an engine in this process.
+    pub(crate) async fn connect(engine: &Embedded, tenant: TenantId, roles: Roles) -> Client {
+        let caller = Caller { tenant, roles, actor: ActorId(1) };
+        Client::over(Arc::new(engine.connector(caller)), Options::default(), &[]).await.unwrap()
+    }
+
     #[tokio::test]
     async fn what_stands_under_an_id_is_not_taken_for_the_request() {
         let directory = stage::directory().unwrap();
         let engine = Embedded::start(stage::config(directory.path())).unwrap();
-        let connect = |tenant, roles| {
-            let caller = Caller { tenant, roles, actor: ActorId(1) };
-            let connector = Arc::new(engine.connector(caller));
-            async { Client::over(connector, Options::default(), &[]).await.unwrap() }
-        };
-        let operator = connect(TenantId(0), Roles::ADMIN).await;
+        let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
         let partition = stage::stake(&operator, &[1000]).await.unwrap()[0];
-        let client = connect(stage::TENANT, Roles::AUTHORIZER).await;
+        let client = connect(&engine, stage::TENANT, Roles::AUTHORIZER).await;
         let lock = |id, amount| Record::new(Kind::Lock, id, partition, Amount(amount), &LockBody::default());
         let id = client.new_id();
         assert_eq!(client.submit(lock(id, 100)).await.unwrap().code(), Code::Approved);

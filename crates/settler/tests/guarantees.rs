@@ -24,6 +24,13 @@ async fn supplied() -> (World, Settler, Domain) {
     (world, settler, domain)
 }
 
+/// The same, and it answers calls.
+async fn answering() -> (World, Settler, Domain) {
+    let (world, mut settler, domain) = supplied().await;
+    settler.answer_with(Box::new(key(ANSWERER))).unwrap();
+    (world, settler, domain)
+}
+
 async fn pass_finality(world: &mut World, settler: &mut Settler) {
     for _ in 0..8 {
         world.chain.mine_after(12);
@@ -240,9 +247,7 @@ fn settle_called(lock: &settlement::CertifiedLock) -> Manager::settleGuaranteeCa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_credited_is_not_paid_again_by_a_call() {
-    let (mut world, settler, _) = supplied().await;
-    drop(settler);
-    let mut settler = world.answering_settler().await;
+    let (mut world, mut settler, _) = answering().await;
     let statement = paid_and_called(&mut world, &mut settler, 200 * TOKENS).await;
     let is_told = |_: &World, _: &Settler, report: &Report| {
         report.notices.iter().any(|notice| matches!(notice, Notice::AnswerSent { owed: 0, .. }))
@@ -262,9 +267,7 @@ async fn what_was_credited_is_not_paid_again_by_a_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_was_not_credited_is_paid_by_a_call() {
-    let (mut world, settler, _) = supplied().await;
-    drop(settler);
-    let mut settler = world.answering_settler().await;
+    let (mut world, mut settler, _) = answering().await;
     let statement = paid_and_called(&mut world, &mut settler, 120 * TOKENS).await;
     let is_reduced = |world: &World, _: &Settler, _: &Report| world.called(&statement) == (1, 80 * TOKENS);
     world.settle_until(&mut settler, is_reduced).await.unwrap();
@@ -279,9 +282,7 @@ async fn only_what_was_not_credited_is_paid_by_a_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_a_node_loses_are_sent_again_and_each_call_has_its_own() {
-    let (mut world, settler, domain) = supplied().await;
-    drop(settler);
-    let mut settler = world.answering_settler().await;
+    let (mut world, mut settler, domain) = answering().await;
     let mut statements = Vec::new();
     for _ in 0..3 {
         let statement = world.stated_lock(&mut settler, 50 * TOKENS).await;
