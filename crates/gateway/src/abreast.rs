@@ -30,12 +30,17 @@ impl Abreast {
     /// Waits until everything has been read that any reply may have spoken of before this was called. How many frames have come since
     /// says nothing: they may have been sent before.
     pub(crate) async fn catch_up(&self, client: &Client) -> Result<(), OpenError> {
-        let acked = self.acked(client, Instant::now()).await?;
+        let acked = self.acked_by_now(client).await?;
         let is_read =
             |through: &Vec<Seq>| through.iter().zip(&acked).all(|(through, acked)| through >= acked);
         // The sender lives as long as this does.
         let _ = self.through.subscribe().wait_for(is_read).await;
         Ok(())
+    }
+
+    /// Of each shard the last seq that any reply may have spoken of before this was called.
+    pub(crate) async fn acked_by_now(&self, client: &Client) -> Result<Vec<Seq>, OpenError> {
+        self.acked(client, Instant::now()).await
     }
 
     /// How far the engine was at some moment since: one question serves all that wait meanwhile.

@@ -1,6 +1,7 @@
 //! What a link is, and its limits.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use iso8583::payment::Rules;
@@ -21,6 +22,9 @@ pub struct LinkConfig {
     pub rules: Rules,
     /// A host has to sign on before its payments are served.
     pub needs_sign_on: bool,
+    /// Where totals are kept. With it, business days end with cutovers (0800, 201); without it they are those of the calendar in UTC, and
+    /// totals reach back as far as the engine's records do.
+    pub book_file: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use iso8583::payment::{Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Step, Verdict, Work};
+use iso8583::Message;
+use iso8583::payment::{
+    Day, Figures, Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Statement, Step, Verdict, Work,
+};
 use parking_lot::{Mutex, RwLock};
-use surety_client::Client;
-use surety_client::protocol::{Record, Time};
+use surety_client::protocol::{Seq, ShardId, Time};
+use surety_client::{Client, TailBatch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::abreast::Abreast;
 use crate::ask::ask;
-use crate::config::Limits;
+use crate::book_file::BookError;
+use crate::books::Books;
+use crate::config::LinkConfig;
 use crate::in_flight::{InFlight, Turn};
 use crate::marks::Marks;
 
@@ -22,18 +27,21 @@ pub(crate) struct Desk {
     in_flight: Arc<InFlight>,
     abreast: Abreast,
     marks: Mutex<Marks>,
+    books: Arc<Books>,
 }
 
 impl Desk {
-    pub(crate) fn new(client: Client, rules: Rules, limits: &Limits) -> Self {
-        Self {
-            rules: RwLock::new(Arc::new(rules)),
-            originals: Mutex::new(Originals::new(limits.originals_max)),
+    pub(crate) fn new(client: Client, config: &LinkConfig) -> Result<Self, BookError> {
+        let (engine, shards, now) = (client.hello().engine, client.shards(), client.now());
+        Ok(Self {
+            rules: RwLock::new(Arc::new(config.rules.clone())),
+            originals: Mutex::new(Originals::new(config.limits.originals_max)),
             in_flight: Arc::default(),
-            abreast: Abreast::new(client.shards()),
-            marks: Mutex::new(Marks::new(limits.unknown_max)),
+            abreast: Abreast::new(shards),
+            marks: Mutex::new(Marks::new(config.limits.unknown_max)),
+            books: Arc::new(Books::open(config.book_file.clone(), engine, shards, now)?),
             client,
-        }
+        })
     }
 
     pub(crate) const fn client(&self) -> &Client {
@@ -54,15 +62,23 @@ impl Desk {
         self.client.now()
     }
 
-    /// Learns from the change stream where payments are.
-    pub(crate) fn observe(&self, records: &[Record]) {
+    /// Learns from the change stream where payments are, and what they come to.
+    pub(crate) fn observe(&self, shard: ShardId, batch: &TailBatch<'_>) {
         let mut originals = self.originals.lock();
-        records.iter().for_each(|record| originals.observe(record));
+        batch.records.iter().for_each(|record| originals.observe(record));
+        drop(originals);
+        self.books.observe(shard, batch);
     }
 
-    /// Some of what the change stream has told is lost.
-    pub(crate) fn forget(&self) {
+    /// All that the change stream would have told before this is lost.
+    pub(crate) fn forget(&self, shard: ShardId, oldest: Seq) {
         self.originals.lock().forget();
+        self.books.forget(shard, oldest);
+    }
+
+    /// What payments come to.
+    pub(crate) const fn books(&self) -> &Arc<Books> {
+        &self.books
     }
 
     /// How far the change stream has been read.
@@ -128,6 +144,32 @@ impl Desk {
                 Err(Refusal::OriginalUnknown)
             }
             known => Ok(known),
+        }
+    }
+
+    /// Our figures for an acquirer's statement: all that any reply has spoken of is in them.
+    pub(crate) async fn figures(
+        &self,
+        statement: &Statement,
+        deadline: Instant,
+    ) -> Result<((Day, u16), Figures), Refusal> {
+        match timeout_at(deadline, self.abreast.catch_up(&self.client)).await {
+            Ok(Ok(())) => self.books.figures(statement, &self.rules(), self.now()),
+            _ => Err(Refusal::NotAvailable),
+        }
+    }
+
+    /// Ends the business day, and gives the one that begins.
+    pub(crate) async fn cut_over(
+        &self,
+        message: &Message<'_>,
+        intent: &Intent,
+        deadline: Instant,
+    ) -> Result<Day, Refusal> {
+        let day = Day::settlement(message, self.now())?;
+        match timeout_at(deadline, self.abreast.acked_by_now(&self.client)).await {
+            Ok(Ok(acked)) => self.books.cut(intent.id, day, acked, self.now()).await,
+            _ => Err(Refusal::NotAvailable),
         }
     }
 

@@ -10,20 +10,34 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::desk::Desk;
+use crate::gateway::StartError;
 
 /// Before a stream that was refused is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two savings of the book.
+const BOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Reads every shard up to what it has acknowledged by now, and follows it until the tasks are dropped.
-pub(crate) async fn follow(desk: &Arc<Desk>) -> Result<JoinSet<()>, TailError> {
+/// Reads every shard up to what it has acknowledged by now, and follows it until the tasks are dropped. So does whatever keeps the book of
+/// totals.
+pub(crate) async fn follow(desk: &Arc<Desk>) -> Result<JoinSet<()>, StartError> {
     let mut followers = JoinSet::new();
     for shard in (0..desk.client().shards()).map(ShardId) {
         let link = desk.client().packed(shard).await;
         let until = link.map_err(|error| TailError::Refused { shard, error })?.hello().acked;
+        desk.books().check(shard, until)?;
         let tail = read(desk, shard, until).await?;
         followers.spawn(keep(desk.clone(), shard, tail));
     }
+    followers.spawn(keep_book(desk.clone()));
     Ok(followers)
+}
+
+/// Writes the book from time to time, so that a new start has less to read, and has it where retention has taken the records.
+async fn keep_book(desk: Arc<Desk>) {
+    loop {
+        sleep(BOOK_EVERY).await;
+        desk.books().save().await;
+    }
 }
 
 /// From the oldest record that retention has left.
@@ -35,7 +49,7 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
             // Frames without records come in between too: of others' records nothing is told but that there were some.
             Ok(_) => {}
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
-                desk.forget();
+                desk.forget(shard, oldest);
                 tail = desk.client().tail(shard, oldest);
             }
             Err(error) => return Err(error),
@@ -45,8 +59,8 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
 
 async fn next(desk: &Desk, shard: ShardId, tail: &mut Tail) -> Result<Seq, TailError> {
     let batch = tail.next_batch().await?;
-    desk.observe(batch.records);
     let through = batch.through;
+    desk.observe(shard, &batch);
     desk.abreast().heard(shard, through);
     Ok(through)
 }
@@ -56,7 +70,7 @@ async fn keep(desk: Arc<Desk>, shard: ShardId, mut tail: Tail) {
         let from = match next(&desk, shard, &mut tail).await {
             Ok(_) => continue,
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
-                desk.forget();
+                desk.forget(shard, oldest);
                 oldest
             }
             Err(error) => {

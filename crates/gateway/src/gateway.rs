@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::book_file::BookError;
 use crate::config::LinkConfig;
 use crate::connection;
 use crate::desk::Desk;
@@ -46,6 +47,9 @@ pub enum StartError {
     /// What payments there are cannot be learned.
     #[error("cannot read the change stream: {0}")]
     Stream(#[from] TailError),
+    /// The book of totals cannot be used.
+    #[error(transparent)]
+    Book(#[from] BookError),
 }
 
 /// New settings change what only a new start can change.
@@ -73,7 +77,7 @@ impl Gateway {
         let listen = |error| StartError::Listen { address, error };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let desk = Arc::new(Desk::new(client, config.rules.clone(), &config.limits));
+        let desk = Arc::new(Desk::new(client, &config)?);
         let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
         let config = Arc::new(config);
@@ -107,6 +111,7 @@ impl Gateway {
             ("id_key_file", old.rules.id_key != new.rules.id_key),
             // A repeat of an increase would be another payment.
             ("increase_mark", old.rules.increase != new.rules.increase),
+            ("book_file", old.book_file != new.book_file),
             ("needs_sign_on", old.needs_sign_on != new.needs_sign_on),
             ("limits", old.limits != new.limits),
             ("currency", !keeps_currencies(&served.currencies, &new.rules.currencies)),
@@ -122,6 +127,7 @@ impl Gateway {
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.listener.await;
+        self.desk.books().save().await;
     }
 }
 

@@ -8,6 +8,9 @@
 
 mod abreast;
 mod ask;
+mod book;
+mod book_file;
+mod books;
 mod config;
 mod connection;
 mod desk;
@@ -15,12 +18,15 @@ mod follow;
 mod gateway;
 mod in_flight;
 mod marks;
+mod reply;
+mod session;
 mod settings;
 
 #[cfg(test)]
 #[path = "../../client/examples/stage/mod.rs"]
 mod stage;
 
+pub use book_file::BookError;
 pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, ReloadError, StartError};
 pub use settings::SettingsError;

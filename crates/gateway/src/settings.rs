@@ -33,6 +33,9 @@ pub enum SettingsError {
     /// A partition is not written as shard:number.
     #[error("`{0}` is no partition: write shard:number")]
     Partition(String),
+    /// A partition is of two currencies.
+    #[error("partition `{0}` is of two currencies")]
+    HeldTwice(String),
     /// A route without partitions, or with more than can be tried.
     #[error("route `{0}`: one to {ROUTE_MAX} partitions, and at most {ROUTE_MAX} former ones")]
     Route(String),
@@ -58,7 +61,9 @@ impl LinkConfig {
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         let settings: Settings = toml::from_str(&read(file)?)?;
         let key = read(&file.with_file_name(&settings.id_key_file))?;
-        settings.into_config(key.trim())
+        let config = settings.into_config(key.trim())?;
+        let beside = |path: PathBuf| file.with_file_name(path);
+        Ok(Self { book_file: config.book_file.map(beside), ..config })
     }
 }
 
@@ -78,6 +83,8 @@ struct Settings {
     id_key_file: PathBuf,
     #[serde(default = "yes")]
     needs_sign_on: bool,
+    /// Beside the settings.
+    book_file: Option<PathBuf>,
     currency: Vec<CurrencySettings>,
     #[serde(default)]
     route: Vec<RouteSettings>,
@@ -122,6 +129,9 @@ struct CurrencySettings {
     number: u16,
     asset_decimals: u8,
     edge_decimals: u8,
+    /// Partitions of this currency; those that no currency names are of the first.
+    #[serde(default)]
+    partitions: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -176,7 +186,9 @@ impl Settings {
             number: of.number,
             scale: Scale { asset_decimals: of.asset_decimals, edge_decimals: of.edge_decimals },
         };
+        let held_in = held_in(&self.currency)?;
         let rules = Rules {
+            held_in,
             dialect: match self.edition {
                 Edition::V1987 => Dialect::V1987,
                 Edition::V1993 => Dialect::V1993,
@@ -204,6 +216,7 @@ impl Settings {
             },
             rules,
             needs_sign_on: self.needs_sign_on,
+            book_file: self.book_file,
             limits: self.limits.into_limits()?,
         })
     }
@@ -283,6 +296,18 @@ fn key_of(hex: &str) -> Option<[u8; 32]> {
     Some(key)
 }
 
+fn held_in(currencies: &[CurrencySettings]) -> Result<BTreeMap<PartitionHandle, u16>, SettingsError> {
+    let mut held_in = BTreeMap::new();
+    for currency in currencies {
+        for name in &currency.partitions {
+            if held_in.insert(partition(name.clone())?, currency.number).is_some() {
+                return Err(SettingsError::HeldTwice(name.clone()));
+            }
+        }
+    }
+    Ok(held_in)
+}
+
 fn partition(text: String) -> Result<PartitionHandle, SettingsError> {
     let parsed = text.split_once(':').and_then(|(shard, number)| {
         let number = number.parse::<u64>().ok().filter(|number| (1..1 << 48).contains(number))?;
@@ -314,7 +339,11 @@ edition = "1993"
 profile = "ascii_raw"
 id_key_file = "acme.key"
 needs_sign_on = false
-currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
+book_file = "acme.book"
+currency = [
+    { number = 840, asset_decimals = 18, edge_decimals = 2 },
+    { number = 978, asset_decimals = 18, edge_decimals = 2, partitions = ["0:3"] },
+]
 route = [
     { prefix = "4", partitions = ["0:1", "1:2"], former = ["0:4"] },
     { prefix = "", partitions = ["0:3"] },
@@ -349,6 +378,9 @@ limits = { in_flight = 16, echo_ms = 500 }
         assert_eq!(config.rules.merchant(*b"SHOP           "), Some(MerchantId(501)));
         assert_eq!((config.rules.partial.field, config.rules.increase.field), (48, 60));
         assert_eq!((config.limits.in_flight_max, config.limits.echo_after.as_millis()), (16, 500));
+        let held_in = |number| config.rules.held_in(PartitionHandle::new(ShardId(0), number));
+        assert_eq!((held_in(3), held_in(4)), (Some(978), Some(840)));
+        assert!(config.book_file.unwrap().ends_with("acme.book"));
         assert_eq!(config.limits.connections_max, Limits::default().connections_max);
     }
 
@@ -369,13 +401,18 @@ limits = { in_flight = 16, echo_ms = 500 }
         };
         check("name =", "nam =", "unknown field");
         check("\"1993\"", "\"2003\"", "unknown variant");
-        check("\"0:3\"", "\"3\"", "`3` is no partition");
-        check("\"0:3\"", "\"0:0\"", "`0:0` is no partition");
-        check("[\"0:3\"]", "[]", "one to 4");
+        check("\"0:3\"] }", "\"3\"] }", "`3` is no partition");
+        check("\"1:2\"", "\"0:0\"", "`0:0` is no partition");
+        check("[\"0:3\"] },\n    { prefix = \"9\"", "[] },\n    { prefix = \"9\"", "one to 4");
         check("[\"0:4\"]", "[\"0:4\", \"0:4\", \"0:4\", \"0:4\", \"0:4\"]", "one to 4");
         check("prefix = \"4\"", "prefix = \"x\"", "of digits");
         check("SHOP", "SHOPSHOPSHOPSHOP", "at most 15");
         check("\"P\"", "\"PP\"", "one printable character");
+        check(
+            "edge_decimals = 2 },\n    { n",
+            "edge_decimals = 2, partitions = [\"0:3\"] }, { n",
+            "of two currencies",
+        );
         check("in_flight = 16", "in_flight = 0", "limits.in_flight is 0");
         assert!(matches!(load(WHOLE, "0f"), Err(SettingsError::Key)));
         assert!(matches!(load(WHOLE, &"0g".repeat(32)), Err(SettingsError::Key)));

@@ -1,8 +1,7 @@
 //! A link over real sockets, with an engine in this process behind it.
 #![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
-#[path = "../../client/examples/stage/mod.rs"]
-mod stage;
+mod front;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,184 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::{Gateway, Limits, LinkConfig, ReloadError};
-use iso8583::payment::{Currency, IdKey, Mark, Route, Rules, Scale, sent_at};
-use iso8583::{Codec, Cut, Dialect, Draft, LengthHeader, Message, Mti, Profile};
-use server::Embedded;
-use surety_client::protocol::{ActorId, Caller, Id, PartitionHandle, Roles, TenantId, Time};
-use surety_client::{Client, Options};
-use tempfile::TempDir;
+use iso8583::payment::{IdKey, Rules};
+use iso8583::{Cut, Message};
+use surety_client::protocol::Roles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::BINARY };
-const HEADER: LengthHeader = LengthHeader::Binary2;
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const STAKE: u128 = 1_000_000;
-
-/// An engine, a link in front of it, and what a test asks of both.
-struct Front {
-    engine: Embedded,
-    gateway: Gateway,
-    client: Client,
-    config: LinkConfig,
-    partition: PartitionHandle,
-    _directory: TempDir,
-}
-
-type Fields = BTreeMap<u8, String>;
-
-async fn connect(engine: &Embedded, tenant: TenantId, roles: Roles) -> Client {
-    let caller = Caller { tenant, roles, actor: ActorId(1) };
-    Client::over(Arc::new(engine.connector(caller)), Options::default(), &[]).await.unwrap()
-}
-
-impl Front {
-    async fn new(limits: Limits) -> Self {
-        let directory = stage::directory().unwrap();
-        let engine = Embedded::start(stage::config(directory.path())).unwrap();
-        let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
-        let partition = stage::stake(&operator, &[STAKE]).await.unwrap()[0];
-        let client = connect(&engine, stage::TENANT, Roles::AUTHORIZER).await;
-        let config = LinkConfig {
-            name: "test".into(),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            header: HEADER,
-            profile: CODEC.profile,
-            rules: rules(partition),
-            needs_sign_on: true,
-            limits,
-        };
-        let gateway = Gateway::start(client.clone(), config.clone()).await.unwrap();
-        Self { engine, gateway, client, config, partition, _directory: directory }
-    }
-
-    async fn host(&self) -> Host {
-        Host { stream: TcpStream::connect(self.gateway.address()).await.unwrap(), read: Vec::new() }
-    }
-
-    async fn signed_on(&self) -> Host {
-        let mut host = self.host().await;
-        assert_eq!(host.ask(&self.network(1, "001")).await[&39], "00");
-        host
-    }
-
-    fn sent(&self) -> String {
-        String::from_utf8(sent_at(self.client.now()).to_vec()).unwrap()
-    }
-
-    fn network(&self, trace: u32, code: &str) -> (&'static str, Fields) {
-        ("0800", [(7, self.sent()), (11, format!("{trace:06}")), (70, code.to_owned())].into())
-    }
-
-    fn payment(&self, trace: u32, amount: u32) -> Fields {
-        payment(&self.sent(), trace, amount)
-    }
-
-    /// A reversal of an authorization.
-    fn reversal(&self, trace: u32, of: u32, original: &Fields) -> (&'static str, Fields) {
-        let mut fields = self.payment(trace, 100);
-        fields.extend([(37, original[&37].clone()), (39, "68".into())]);
-        fields.insert(90, format!("0100{of:06}{}{:011}{:011}", original[&7], 123_456, 0));
-        ("0400", fields)
-    }
-
-    /// What is free, as a look-up of nothing tells.
-    async fn free(&self) -> u128 {
-        let unknown = Id::from_parts(Time(0), 1);
-        self.client.lookup(self.partition, unknown, false).await.unwrap().free.0
-    }
-
-    async fn stop(self) {
-        self.gateway.stop().await;
-        self.engine.shutdown();
-    }
-}
-
-fn rules(partition: PartitionHandle) -> Rules {
-    Rules {
-        dialect: Dialect::V1987,
-        id_key: IdKey([5; 32]),
-        currencies: vec![Currency { number: 840, scale: Scale { asset_decimals: 2, edge_decimals: 2 } }],
-        routes: vec![Route { prefix: b"4".to_vec(), partitions: vec![partition], former: Vec::new() }],
-        merchants: BTreeMap::new(),
-        partial: Mark { field: 60, at: 0, unit: b'1' },
-        increase: Mark { field: 60, at: 1, unit: b'1' },
-    }
-}
-
-fn payment(sent: &str, trace: u32, amount: u32) -> Fields {
-    let fields = [
-        (2, "4111111111111111"),
-        (3, "000000"),
-        (7, sent),
-        (12, "120000"),
-        (13, "0101"),
-        (18, "5411"),
-        (22, "051"),
-        (25, "00"),
-        (32, "123456"),
-        (41, "TERM0001"),
-        (42, "000000000000501"),
-        (49, "840"),
-    ];
-    let mut fields: Fields = fields.iter().map(|(field, text)| (*field, (*text).to_owned())).collect();
-    fields.insert(4, format!("{amount:012}"));
-    fields.insert(11, format!("{trace:06}"));
-    fields.insert(37, format!("REF{trace:09}"));
-    fields
-}
-
-fn bytes(mti: &str, fields: &Fields) -> Vec<u8> {
-    let mut draft = Draft::new(CODEC.dialect);
-    draft.reset(Mti::from_digits(mti.as_bytes().try_into().unwrap()).unwrap());
-    fields.iter().for_each(|(field, text)| draft.set(*field, text.as_bytes()));
-    let mut bytes = Vec::new();
-    HEADER
-        .write(&mut bytes, |out| {
-            draft.encode(CODEC, out).unwrap();
-            Ok::<(), iso8583::FrameError>(())
-        })
-        .unwrap();
-    bytes
-}
-
-/// An acquirer's host.
-struct Host {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-impl Host {
-    async fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    /// The next message, with its type as field 0. None at the end of the socket.
-    async fn next(&mut self) -> Option<Fields> {
-        loop {
-            if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
-                let message = Message::parse(CODEC, bytes).unwrap();
-                let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
-                let mut fields: Fields =
-                    message.fields().fields().map(|field| (field, text(field))).collect();
-                fields.insert(0, message.mti().to_string());
-                self.read.drain(..used);
-                return Some(fields);
-            }
-            match timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await.expect("a reply in time") {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
-            }
-        }
-    }
-
-    async fn ask(&mut self, (mti, fields): &(&str, Fields)) -> Fields {
-        self.write(&bytes(mti, fields)).await;
-        self.next().await.expect("a reply")
-    }
-}
+use front::*;
 
 #[tokio::test]
 async fn a_host_signs_on_pays_and_signs_off() {
@@ -212,7 +41,7 @@ async fn a_host_signs_on_pays_and_signs_off() {
     assert_eq!(host.ask(&("0420", reversal)).await[&39], "00");
     assert_eq!(front.free().await, STAKE);
     assert_eq!(host.ask(&front.network(6, "161")).await[&39], "12", "there are no keys to change");
-    assert_eq!(host.ask(&("0500", front.network(7, "001").1)).await[&39], "12", "nor totals");
+    assert_eq!(host.ask(&("0500", front.network(7, "001").1)).await[&39], "30", "totals without figures");
     assert_eq!(host.ask(&front.network(8, "002")).await[&39], "00");
     assert_eq!(host.ask(&("0100", front.payment(9, 100))).await[&39], "91");
     front.stop().await;

@@ -172,6 +172,7 @@ fn rules(dialect: Dialect) -> Rules {
             Currency { number: 840, scale: Scale { asset_decimals: 18, edge_decimals: 2 } },
             Currency { number: 999, scale: Scale { asset_decimals: 0, edge_decimals: 8 } },
         ],
+        held_in: [(PartitionHandle(6), 999)].into(),
         routes: vec![route(b"4", &[1, 2, 3, 4, 5]), route(b"5", &[6]), route(b"6", &[])],
         merchants: [(*b"MERCHANT0000501", surety_protocol::MerchantId(501))].into(),
         partial: Mark { field: 60, at: 0, unit: b'1' },

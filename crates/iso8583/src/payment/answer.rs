@@ -35,7 +35,7 @@ pub fn refuse(message: &Message<'_>, refusal: Refusal, draft: &mut Draft) -> boo
     begin(message, &refusal.edge_code(), draft)
 }
 
-fn begin(message: &Message<'_>, row: &EdgeCode, draft: &mut Draft) -> bool {
+pub(super) fn begin(message: &Message<'_>, row: &EdgeCode, draft: &mut Draft) -> bool {
     let Some(mti) = message.mti().reply() else { return false };
     draft.reset(mti);
     ECHOED.iter().for_each(|field| draft.copy(message, *field));

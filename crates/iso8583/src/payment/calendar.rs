@@ -39,6 +39,49 @@ pub fn sent_at(moment: Time) -> [u8; 10] {
     digits
 }
 
+/// A day of the calendar, counted from the first of January 1970: what a business day is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(pub u32);
+
+impl Day {
+    /// The day of a moment in UTC.
+    #[must_use]
+    pub fn of(moment: Time) -> Self {
+        Self(u32::try_from(moment.0 / DAY_NS).unwrap_or(u32::MAX))
+    }
+
+    /// The day of `MMDD`, in the year that brings it nearest to now. None if there is none.
+    #[must_use]
+    pub fn from_month(digits: [u8; 4], now: Time) -> Option<Self> {
+        let [a, b, c, d] = digits;
+        moment([a, b, c, d, b'0', b'0', b'0', b'0', b'0', b'0'], now).map(Self::of)
+    }
+
+    /// The day of `YYMMDD`, in this century.
+    #[must_use]
+    pub fn from_year(digits: [u8; 6]) -> Option<Self> {
+        let [year, month, day] = pairs(digits)?;
+        u32::try_from(days_since_epoch(2000 + year, month, day)?).ok().map(Self)
+    }
+
+    /// `YYMMDD`; its last four are `MMDD`.
+    #[must_use]
+    pub fn digits(self) -> [u8; 6] {
+        let moment = Time(u64::from(self.0).saturating_mul(DAY_NS));
+        let [a, b, c, d, ..] = sent_at(moment);
+        let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or(0);
+        let year = year_of(moment);
+        [digit(year / 10), digit(year), a, b, c, d]
+    }
+}
+
+impl core::fmt::Display for Day {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let [y, z, a, b, c, d] = self.digits().map(char::from);
+        write!(f, "20{y}{z}-{a}{b}-{c}{d}")
+    }
+}
+
 /// True for `MMDD`; the 29th of February is in some year.
 pub(crate) fn is_date(digits: [u8; 4]) -> bool {
     pairs(digits).is_some_and(|[month, day]| day >= 1 && day <= days_of(2000, month))
@@ -101,6 +144,8 @@ fn year_of(now: Time) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::ToString;
+
     use super::*;
 
     #[test]
@@ -132,6 +177,21 @@ mod tests {
         }
         assert_eq!(sent_at(Time::from_secs(1_700_000_000)), *b"1114221320");
         assert_eq!(sent_at(Time::from_secs(1_709_208_000)), *b"0229120000");
+    }
+
+    #[test]
+    fn days_are_read_as_they_are_written() {
+        let now = Time::from_secs(1_704_067_205);
+        for day in (19_000..21_000).map(Day) {
+            assert_eq!(Day::from_year(day.digits()), Some(day));
+            let [_, _, month @ ..] = day.digits();
+            if day.0.abs_diff(Day::of(now).0) < 180 {
+                assert_eq!(Day::from_month(month, now), Some(day));
+            }
+        }
+        assert_eq!((Day::of(now).to_string(), Day::of(now).digits()), ("2024-01-01".into(), *b"240101"));
+        assert_eq!(Day::from_month(*b"1231", now), Some(Day(Day::of(now).0 - 1)));
+        assert_eq!((Day::from_year(*b"230229"), Day::from_month(*b"0230", now)), (None, None));
     }
 
     #[test]

@@ -436,6 +436,7 @@ impl Fields<'_, '_> {
 
     fn totals(&self) -> Result<Intent, Refusal> {
         self.must_have(&[7, 11])?;
+        // What it tells stands in a [`super::Statement`].
         self.bare(Ask::Totals)
     }
 

@@ -19,6 +19,8 @@ pub struct Rules {
     pub id_key: IdKey,
     /// The currencies that are taken, each being an asset at a scale.
     pub currencies: Vec<Currency>,
+    /// Partitions whose collateral is another currency than the first: totals are told by currency.
+    pub held_in: BTreeMap<PartitionHandle, u16>,
     /// Where cards and tokens lead, by the first digits of field 2.
     pub routes: Vec<Route>,
     /// Merchants whose field 42 is not simply their number.
@@ -117,12 +119,17 @@ impl Scale {
     /// Whole minor units of so many base units, and never more. None if twelve digits cannot say it.
     #[must_use]
     pub fn to_minor(self, base: Amount) -> Option<u64> {
+        self.to_minor_sum(base.0).filter(|minor| *minor < 1_000_000_000_000)
+    }
+
+    /// The same of a sum of amounts, for which there are sixteen digits.
+    pub(super) fn to_minor_sum(self, base: u128) -> Option<u64> {
         let minor = if self.asset_decimals >= self.edge_decimals {
-            base.0 / power(self.asset_decimals - self.edge_decimals)?
+            base / power(self.asset_decimals - self.edge_decimals)?
         } else {
-            base.0.checked_mul(power(self.edge_decimals - self.asset_decimals)?)?
+            base.checked_mul(power(self.edge_decimals - self.asset_decimals)?)?
         };
-        u64::try_from(minor).ok().filter(|minor| *minor < 1_000_000_000_000)
+        u64::try_from(minor).ok().filter(|minor| *minor < 10_000_000_000_000_000)
     }
 }
 
@@ -232,6 +239,13 @@ impl Rules {
         Some(MerchantId(number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'))))
     }
 
+    /// The currency that a partition's collateral is.
+    #[must_use]
+    pub fn held_in(&self, partition: PartitionHandle) -> Option<u16> {
+        let first = self.currencies.first().map(|currency| currency.number);
+        self.held_in.get(&partition).copied().or(first)
+    }
+
     /// What a currency is worth.
     #[must_use]
     pub fn scale(&self, number: u64) -> Option<Scale> {
@@ -276,6 +290,7 @@ mod tests {
                 dialect: Dialect::V1987,
                 id_key: IdKey([0; 32]),
                 currencies: Vec::new(),
+                held_in: BTreeMap::new(),
                 routes: routes.iter().map(route).collect(),
                 merchants: BTreeMap::new(),
                 partial: Mark { field: 60, at: 0, unit: b'1' },

@@ -45,6 +45,7 @@ pub fn rules(dialect: Dialect) -> Rules {
         id_key: IdKey([9; 32]),
         // The world's amounts are small: one base unit is one minor unit.
         currencies: vec![Currency { number: 840, scale: Scale { asset_decimals: 2, edge_decimals: 2 } }],
+        held_in: BTreeMap::new(),
         routes: vec![route(b"4", &[P1]), route(b"55", &[P1, P2]), route(b"5", &[P2]), route(b"34", &[P2])],
         merchants: BTreeMap::from([(*b"SHOP           ", MERCHANT)]),
         partial: Mark { field: 60, at: 0, unit: b'1' },

@@ -27,6 +27,7 @@ header = "ascii4"
 edition = "1987"
 profile = "ascii"
 id_key_file = "acme.key"
+book_file = "acme.book"
 currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
 route = [{ prefix = "4", partitions = ["0:1"] }]
 # However long an engine takes to come back here.
@@ -111,11 +112,17 @@ impl Host {
 
     /// Type and field 39 of the next message.
     fn answer(&mut self) -> (String, String) {
+        let [code] = self.fields([39]);
+        (code.0, code.1)
+    }
+
+    /// The type of the next message with each of these fields.
+    fn fields<const N: usize>(&mut self, fields: [u8; N]) -> [(String, String); N] {
         loop {
             if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
                 let message = Message::parse(CODEC, bytes).unwrap();
-                let code = String::from_utf8(message.units(39).unwrap().collect()).unwrap();
-                let answer = (message.mti().to_string(), code);
+                let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
+                let answer = fields.map(|field| (message.mti().to_string(), text(field)));
                 self.read.drain(..used);
                 return answer;
             }
@@ -157,6 +164,17 @@ impl Host {
             (90, &original),
         ];
         self.send(mti, &fields);
+    }
+
+    /// Asks for the totals of the day, with figures that are all zero: counts of debits and authorizations, amounts of debits and of what
+    /// went back.
+    fn totals(&mut self) -> [u64; 4] {
+        let sent = sent();
+        let counts = [74, 75, 76, 77, 81, 82, 83, 84, 86, 87, 88, 89].map(|field| (field, "0"));
+        let mut fields = vec![(7, sent.as_str()), (11, "999"), (97, "D0000000000000000")];
+        fields.extend(counts);
+        self.send(b"0500", &fields);
+        self.fields([76, 81, 88, 89]).map(|(_, text)| text.parse().unwrap())
     }
 
     fn pay_with(&mut self, mti: &[u8; 4], card: &str, sent: &str, trace: &str) {
@@ -256,6 +274,7 @@ fn engine(data: &Data) -> Engine {
 fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
     const PAYMENTS: u32 = 30;
     const REVERSED: u32 = 10;
+    const SALES: u32 = 5;
     let data = Data::init(1);
     let engine = engine(&data);
     let directory = tempfile::tempdir().unwrap();
@@ -264,6 +283,8 @@ fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
     let pay_all = |host: &mut Host, mti| (1..=PAYMENTS).for_each(|n| host.pay(mti, &sent, &n.to_string()));
     let reverse_all =
         |host: &mut Host, mti| (1..=REVERSED).for_each(|n| host.reverse(mti, &sent, 100 + n, n));
+    let sell_all =
+        |host: &mut Host, mti| (201..=200 + SALES).for_each(|n| host.pay(mti, &sent, &n.to_string()));
     let open = || {
         let front = Front::start(&data, &config);
         let mut host = front.host();
@@ -277,18 +298,22 @@ fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
     front.kill();
     let (front, mut host) = open();
     pay_all(&mut host, b"0101");
+    sell_all(&mut host, b"0200");
     reverse_all(&mut host, b"0420");
     assert_eq!(host.answer().1, "00");
     front.kill();
     // The host repeats what was not answered, and all else too.
     let (front, mut host) = open();
     pay_all(&mut host, b"0101");
+    sell_all(&mut host, b"0201");
     reverse_all(&mut host, b"0421");
-    for _ in 0..PAYMENTS + REVERSED {
+    for _ in 0..PAYMENTS + SALES + REVERSED {
         assert_eq!(host.answer().1, "00");
     }
+    assert_eq!(host.totals(), [SALES.into(), PAYMENTS.into(), 2500 * u64::from(SALES), 0]);
     let shown = ctl(&data, &["partition", "show", "0:1"]).to_string();
     assert!(shown.contains("\"500000000000000000000\""), "twenty locks of 25: {shown}");
+    assert!(shown.contains("\"125000000000000000000\""), "five sales of 25: {shown}");
     front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);

@@ -63,6 +63,12 @@ impl Outcome {
         }
     }
 
+    /// Done, without anything that was moved.
+    #[must_use]
+    pub const fn approved() -> Self {
+        Self::of(Code::Approved)
+    }
+
     /// A refusal.
     #[must_use]
     pub const fn refused(refusal: Refusal) -> Self {

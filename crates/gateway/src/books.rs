@@ -1,0 +1,122 @@
+//! The book of totals as a link uses it: filled by those who follow the change stream, kept in a file, asked by acquirers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use iso8583::payment::{Day, Figures, Refusal, Rules, Statement};
+use parking_lot::Mutex;
+use surety_client::TailBatch;
+use surety_client::protocol::{EngineId, Id, Seq, ShardId, Time};
+
+use crate::book::Book;
+use crate::book_file::BookError;
+
+pub(crate) struct Books {
+    file: Option<PathBuf>,
+    book: Mutex<Book>,
+    /// What is in the file. Held while it is written, so that an older book never replaces a newer one.
+    saved: Mutex<Option<Book>>,
+}
+
+impl Books {
+    /// With a file, days end with cutovers; the first one has the date of the first start.
+    pub(crate) fn open(
+        file: Option<PathBuf>,
+        engine: EngineId,
+        shards: u16,
+        now: Time,
+    ) -> Result<Self, BookError> {
+        let Some(path) = &file else {
+            let book = Mutex::new(Book::of_calendar(engine, shards));
+            return Ok(Self { file, book, saved: Mutex::new(None) });
+        };
+        let book = match Book::load(path, engine)? {
+            Some(book) => book.for_shards(shards),
+            None => {
+                let book = Book::of_cutovers(engine, shards, Day::of(now));
+                book.save(path)?;
+                book
+            }
+        };
+        Ok(Self { saved: Mutex::new(Some(book.clone())), book: Mutex::new(book), file })
+    }
+
+    /// A book that has counted more than the shard has acknowledged is that of another history.
+    pub(crate) fn check(&self, shard: ShardId, acked: Seq) -> Result<(), BookError> {
+        let next = self.book.lock().next.get(usize::from(shard.0)).copied();
+        match &self.file {
+            Some(file) if next > Some(Seq(acked.0 + 1)) => Err(BookError::Foreign { file: file.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn observe(&self, shard: ShardId, batch: &TailBatch<'_>) {
+        self.book.lock().observe(shard, batch.first, batch.records, batch.through);
+    }
+
+    pub(crate) fn forget(&self, shard: ShardId, oldest: Seq) {
+        self.book.lock().forget(shard, oldest);
+    }
+
+    /// Writes what is new. A book that cannot be written is told, and counted on in memory: the change stream still has it all.
+    pub(crate) async fn save(self: &Arc<Self>) {
+        let Some(file) = self.file.clone() else { return };
+        let books = self.clone();
+        let saving = tokio::task::spawn_blocking(move || {
+            let mut saved = books.saved.lock();
+            let book = books.book.lock().clone();
+            if saved.as_ref() == Some(&book) {
+                return Ok(());
+            }
+            book.save(&file)?;
+            *saved = Some(book);
+            Ok::<(), BookError>(())
+        });
+        if let Ok(Err(error)) = saving.await {
+            tracing::error!(%error, "totals are not written");
+        }
+    }
+
+    /// Begins the next business day, and is done once that is in the file. The present day then; none was begun by a repeat.
+    pub(crate) async fn cut(
+        self: &Arc<Self>,
+        id: Id,
+        day: Option<Day>,
+        acked: Vec<Seq>,
+        now: Time,
+    ) -> Result<Day, Refusal> {
+        let file = self.file.clone().ok_or(Refusal::Unsupported)?;
+        let books = self.clone();
+        let cutting = tokio::task::spawn_blocking(move || {
+            let mut saved = books.saved.lock();
+            // Nothing is counted meanwhile: what was not cut durably must not be counted as if it were.
+            let mut book = books.book.lock();
+            let mut cut = book.clone();
+            if cut.cut(id, day, &acked)? {
+                cut.save(&file).map_err(|error| {
+                    tracing::error!(%error, "no cutover");
+                    Refusal::Fault
+                })?;
+                *saved = Some(cut.clone());
+                *book = cut;
+            }
+            Ok(book.present(now))
+        });
+        cutting.await.unwrap_or(Err(Refusal::Fault))
+    }
+
+    /// The figures that a statement is about, with their day and currency.
+    pub(crate) fn figures(
+        &self,
+        statement: &Statement,
+        rules: &Rules,
+        now: Time,
+    ) -> Result<((Day, u16), Figures), Refusal> {
+        let (currency, scale) = rules.currency_of(statement)?;
+        let book = self.book.lock();
+        let day = statement.day.unwrap_or_else(|| book.closed(now));
+        let totals = book.totals(day, now, |partition| rules.held_in(partition) == Some(currency))?;
+        let figures = Figures::of(&totals, scale).ok_or(Refusal::Fault)?;
+        Ok(((day, currency), figures))
+    }
+}
