@@ -6,7 +6,7 @@ use iso8583::payment::{Day, Refusal, Totals};
 use surety_client::protocol::{EngineId, Id, PartitionHandle, Record, Seq, ShardId, Time};
 
 /// Days that are remembered.
-const DAYS_MAX: usize = 62;
+const DAYS_MAX: u32 = 62;
 
 /// Totals by day and partition. Days are those of the calendar in UTC, or go from one cutover to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +108,8 @@ impl Book {
         else {
             return;
         };
-        if self.cuts.is_empty() && last.0 - first.0 >= DAYS_MAX as u32 {
-            self.drop_until(Day(last.0 - DAYS_MAX as u32));
+        if self.cuts.is_empty() && last.0 - first.0 >= DAYS_MAX {
+            self.drop_until(Day(last.0 - DAYS_MAX));
         }
     }
 
@@ -138,7 +138,7 @@ impl Book {
         };
         let after = self.next.iter().enumerate().map(after).collect();
         self.cuts.push(Cut { day, id, after });
-        if self.cuts.len() > DAYS_MAX {
+        if self.cuts.len() > DAYS_MAX as usize {
             let dropped = self.cuts.remove(0).day;
             self.drop_until(dropped);
         }

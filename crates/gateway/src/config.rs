@@ -7,6 +7,9 @@ use std::time::Duration;
 use iso8583::payment::Rules;
 use iso8583::{Codec, LengthHeader, Profile};
 
+use crate::mac::MacConfig;
+use crate::tls::TlsConfig;
+
 /// One acquirer's link: where its hosts connect, and how they speak.
 #[derive(Clone, Debug)]
 pub struct LinkConfig {
@@ -25,6 +28,10 @@ pub struct LinkConfig {
     /// Where totals are kept. With it, business days end with cutovers (0800, 201); without it they are those of the calendar in UTC, and
     /// totals reach back as far as the engine's records do.
     pub book_file: Option<PathBuf>,
+    /// How messages prove who has written them, if they have to.
+    pub mac: Option<MacConfig>,
+    /// TLS on its sockets, if they speak it.
+    pub tls: Option<TlsConfig>,
     /// Bounds.
     pub limits: Limits,
 }

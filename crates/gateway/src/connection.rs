@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iso8583::{FrameError, ParseError};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
@@ -31,6 +29,8 @@ pub(crate) enum End {
     Silent,
     /// A message took too long to arrive.
     Slow,
+    /// TLS was not agreed on, or not in time.
+    Handshake,
     /// Nobody signed on.
     NotSignedOn,
     /// Where the next message begins is lost.
@@ -52,6 +52,7 @@ impl fmt::Display for End {
             Self::Stopped => f.write_str("the link is stopped"),
             Self::Silent => f.write_str("no echo"),
             Self::Slow => f.write_str("a message took too long to arrive"),
+            Self::Handshake => f.write_str("TLS was not agreed on"),
             Self::NotSignedOn => f.write_str("nobody signed on"),
             Self::Frame(error) => write!(f, "{error}"),
             Self::Unreadable(error) => write!(f, "{error}"),
@@ -64,15 +65,13 @@ impl fmt::Display for End {
 
 /// Serves a socket to its end. What was taken is served to its own end, also where the socket is gone before.
 pub(crate) async fn serve(
-    stream: TcpStream,
+    mut reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin + Send + 'static,
     peer: SocketAddr,
     desk: Arc<Desk>,
     config: Arc<LinkConfig>,
     mut stopping: watch::Receiver<bool>,
 ) -> End {
-    // A reply is complete when it is written: there is nothing to wait for.
-    let _ = stream.set_nodelay(true);
-    let (mut reader, writer) = stream.into_split();
     let (outbox, replies) = mpsc::channel(config.limits.in_flight_max.max(1));
     let within = config.limits.write_within;
     let mut writing = tokio::spawn(write(writer, replies, within));
@@ -107,7 +106,7 @@ pub(crate) async fn serve(
 }
 
 /// Writes replies until nobody has any more. Ends early where the host does not read them.
-async fn write(mut writer: OwnedWriteHalf, mut replies: mpsc::Receiver<Vec<u8>>, within: Duration) {
+async fn write(mut writer: impl AsyncWrite + Unpin, mut replies: mpsc::Receiver<Vec<u8>>, within: Duration) {
     let mut bytes = Vec::new();
     while let Some(reply) = replies.recv().await {
         bytes.clear();

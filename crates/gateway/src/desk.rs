@@ -13,10 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::abreast::Abreast;
 use crate::ask::ask;
-use crate::book_file::BookError;
 use crate::books::Books;
 use crate::config::LinkConfig;
+use crate::gateway::StartError;
 use crate::in_flight::{InFlight, Turn};
+use crate::mac::Macs;
 use crate::marks::Marks;
 
 /// What all sockets of a link share.
@@ -28,10 +29,11 @@ pub(crate) struct Desk {
     abreast: Abreast,
     marks: Mutex<Marks>,
     books: Arc<Books>,
+    macs: Option<Macs>,
 }
 
 impl Desk {
-    pub(crate) fn new(client: Client, config: &LinkConfig) -> Result<Self, BookError> {
+    pub(crate) fn new(client: Client, config: &LinkConfig) -> Result<Self, StartError> {
         let (engine, shards, now) = (client.hello().engine, client.shards(), client.now());
         Ok(Self {
             rules: RwLock::new(Arc::new(config.rules.clone())),
@@ -40,6 +42,7 @@ impl Desk {
             abreast: Abreast::new(shards),
             marks: Mutex::new(Marks::new(config.limits.unknown_max)),
             books: Arc::new(Books::open(config.book_file.clone(), engine, shards, now)?),
+            macs: config.mac.as_ref().map(Macs::open).transpose()?,
             client,
         })
     }
@@ -74,6 +77,11 @@ impl Desk {
     pub(crate) fn forget(&self, shard: ShardId, oldest: Seq) {
         self.originals.lock().forget();
         self.books.forget(shard, oldest);
+    }
+
+    /// The keys of the link, if its messages are authenticated.
+    pub(crate) const fn macs(&self) -> Option<&Macs> {
+        self.macs.as_ref()
     }
 
     /// What payments come to.

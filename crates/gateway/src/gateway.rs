@@ -9,12 +9,15 @@ use surety_client::{Client, TailError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::book_file::BookError;
 use crate::config::LinkConfig;
-use crate::connection;
+use crate::connection::{self, End};
 use crate::desk::Desk;
 use crate::follow::follow;
+use crate::mac::{MacError, Macs};
+use crate::tls::{Tls, TlsConfig, TlsError};
 
 /// A running link.
 pub struct Gateway {
@@ -22,6 +25,7 @@ pub struct Gateway {
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     desk: Arc<Desk>,
+    tls: Arc<Option<Tls>>,
     config: Arc<LinkConfig>,
     /// They end with it.
     _followers: JoinSet<()>,
@@ -50,12 +54,27 @@ pub enum StartError {
     /// The book of totals cannot be used.
     #[error(transparent)]
     Book(#[from] BookError),
+    /// There are no keys to authenticate messages with.
+    #[error(transparent)]
+    Mac(#[from] MacError),
+    /// It cannot speak TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
-/// New settings change what only a new start can change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` cannot change while the link is served")]
-pub struct ReloadError(pub &'static str);
+/// Why new settings are not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// They change what only a new start can change.
+    #[error("`{0}` cannot change while the link is served")]
+    Fixed(&'static str),
+    /// There are no keys to authenticate messages with.
+    #[error(transparent)]
+    Mac(#[from] MacError),
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
 
 /// True if every currency is still taken, and is worth the same. One that was left out could come back as something else, and what was
 /// paid in it could not be taken back meanwhile.
@@ -78,11 +97,12 @@ impl Gateway {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let desk = Arc::new(Desk::new(client, &config)?);
+        let tls = Arc::new(config.tls.as_ref().map(Tls::open).transpose()?);
         let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
         let config = Arc::new(config);
-        let listener = tokio::spawn(accept(listener, desk.clone(), config.clone(), stopping));
-        Ok(Self { address, stop, listener, desk, config, _followers: followers })
+        let listener = tokio::spawn(accept(listener, tls.clone(), desk.clone(), config.clone(), stopping));
+        Ok(Self { address, stop, listener, desk, tls, config, _followers: followers })
     }
 
     /// Where it listens.
@@ -91,7 +111,7 @@ impl Gateway {
         self.address
     }
 
-    /// Takes routes, merchants, more currencies and the mark of parts from new settings, for the messages that come from now on.
+    /// Takes routes, merchants, more currencies, the mark of parts, keys of MACs and files of TLS from new settings, for the messages that come from now on.
     /// Cards that are led elsewhere are still looked for where they led, until the link is started anew: then the settings have to say it
     /// (`former`).
     ///
@@ -112,14 +132,23 @@ impl Gateway {
             // A repeat of an increase would be another payment.
             ("increase_mark", old.rules.increase != new.rules.increase),
             ("book_file", old.book_file != new.book_file),
+            ("mac", old.mac != new.mac),
+            ("tls", old.tls.is_some() != new.tls.is_some()),
             ("needs_sign_on", old.needs_sign_on != new.needs_sign_on),
             ("limits", old.limits != new.limits),
             ("currency", !keeps_currencies(&served.currencies, &new.rules.currencies)),
         ];
         if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
-            return Err(ReloadError(key));
+            return Err(ReloadError::Fixed(key));
         }
-        self.desk.set_rules(config.rules.following(&served).ok_or(ReloadError("route"))?);
+        // All or nothing: what can fail comes first.
+        let acceptor = config.tls.as_ref().map(TlsConfig::acceptor).transpose()?;
+        let rules = config.rules.following(&served).ok_or(ReloadError::Fixed("route"))?;
+        self.desk.macs().map_or(Ok(()), Macs::reload)?;
+        if let Some((tls, acceptor)) = self.tls.as_ref().as_ref().zip(acceptor) {
+            tls.replace(acceptor);
+        }
+        self.desk.set_rules(rules);
         Ok(())
     }
 
@@ -138,6 +167,7 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
 
 async fn accept(
     listener: TcpListener,
+    tls: Arc<Option<Tls>>,
     desk: Arc<Desk>,
     config: Arc<LinkConfig>,
     mut stopping: watch::Receiver<bool>,
@@ -163,9 +193,9 @@ async fn accept(
             tracing::warn!(link = config.name, %peer, "closed: too many sockets");
             continue;
         };
-        let (desk, config, stopping) = (desk.clone(), config.clone(), stopping.clone());
+        let (tls, desk, config, stopping) = (tls.clone(), desk.clone(), config.clone(), stopping.clone());
         connections.spawn(async move {
-            serve(stream, peer, desk, config, stopping).await;
+            serve(stream, peer, &tls, desk, config, stopping).await;
             drop(place);
         });
     }
@@ -175,12 +205,27 @@ async fn accept(
 async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
+    tls: &Option<Tls>,
     desk: Arc<Desk>,
     config: Arc<LinkConfig>,
     stopping: watch::Receiver<bool>,
 ) {
     let name = config.name.clone();
     tracing::info!(link = name, %peer, "connected");
-    let end = connection::serve(stream, peer, desk, config, stopping).await;
+    // A reply is complete when it is written: there is nothing to wait for.
+    let _ = stream.set_nodelay(true);
+    let end = match tls {
+        None => {
+            let (reader, writer) = stream.into_split();
+            connection::serve(reader, writer, peer, desk, config, stopping).await
+        }
+        Some(tls) => match timeout(config.limits.frame_within, tls.accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let (reader, writer) = tokio::io::split(stream);
+                connection::serve(reader, writer, peer, desk, config, stopping).await
+            }
+            _ => End::Handshake,
+        },
+    };
     tracing::info!(link = name, %peer, %end, "disconnected");
 }

@@ -17,10 +17,12 @@ mod desk;
 mod follow;
 mod gateway;
 mod in_flight;
+mod mac;
 mod marks;
 mod reply;
 mod session;
 mod settings;
+mod tls;
 
 #[cfg(test)]
 #[path = "../../client/examples/stage/mod.rs"]
@@ -29,4 +31,6 @@ mod stage;
 pub use book_file::BookError;
 pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, ReloadError, StartError};
+pub use mac::{MacAlgorithm, MacConfig, MacError, MacSource};
 pub use settings::SettingsError;
+pub use tls::{TlsConfig, TlsError};

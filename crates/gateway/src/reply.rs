@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::config::LinkConfig;
 use crate::desk::Desk;
 use crate::in_flight::Turn;
+use crate::mac::{MAC_BYTES, MacKey};
 
 /// Serves a payment and writes its reply. None if its outcome is not known in time.
 pub(crate) async fn reply_to(
@@ -18,11 +19,12 @@ pub(crate) async fn reply_to(
     desk: &Desk,
     config: &LinkConfig,
     peer: SocketAddr,
+    signer: Option<&MacKey>,
 ) -> Option<Vec<u8>> {
     let deadline = Instant::now() + config.limits.answer_within;
     let message = Message::parse(config.codec(), bytes).ok()?;
     if intent.ask == Ask::Totals {
-        return write(config, &totals_of(&message, desk, deadline).await?);
+        return write(config, totals_of(&message, desk, deadline).await?, signer);
     }
     let Some(outcome) = desk.serve(intent, turn, deadline).await else {
         let (mti, id) = (intent.mti, intent.id);
@@ -36,7 +38,7 @@ pub(crate) async fn reply_to(
     if !answer(&message, intent, &outcome, &mut draft) {
         return None;
     }
-    write(config, &draft)
+    write(config, draft, signer)
 }
 
 /// Our totals of a business day. They change nothing, so that their repeats are no matter.
@@ -55,8 +57,8 @@ async fn totals_of(message: &Message<'_>, desk: &Desk, deadline: Instant) -> Opt
     is_answered.then_some(draft)
 }
 
-fn write(config: &LinkConfig, draft: &Draft) -> Option<Vec<u8>> {
-    match frame(config, draft) {
+fn write(config: &LinkConfig, mut draft: Draft, signer: Option<&MacKey>) -> Option<Vec<u8>> {
+    match frame(config, &mut draft, signer) {
         Ok(bytes) => Some(bytes),
         Err(error) => {
             tracing::error!(link = config.name, %error, "a reply that cannot be written");
@@ -74,9 +76,20 @@ pub(crate) enum SendError {
     Frame(#[from] FrameError),
 }
 
-/// A message behind its length.
-pub(crate) fn frame(config: &LinkConfig, draft: &Draft) -> Result<Vec<u8>, SendError> {
+/// A message behind its length, with a code of this key.
+pub(crate) fn frame(
+    config: &LinkConfig,
+    draft: &mut Draft,
+    signer: Option<&MacKey>,
+) -> Result<Vec<u8>, SendError> {
+    let (header, codec) = (config.header, config.codec());
     let mut bytes = Vec::with_capacity(256);
-    config.header.write(&mut bytes, |out| draft.encode(config.codec(), out).map_err(SendError::from))?;
+    if let Some(key) = signer {
+        MacKey::make_room(draft);
+        draft.encode(codec, &mut bytes)?;
+        key.sign(draft, &bytes, codec.profile.binary_bytes(MAC_BYTES));
+        bytes.clear();
+    }
+    header.write(&mut bytes, |out| draft.encode(codec, out).map_err(SendError::from))?;
     Ok(bytes)
 }

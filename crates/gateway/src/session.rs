@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::config::LinkConfig;
 use crate::connection::End;
 use crate::desk::Desk;
+use crate::mac::{MacKey, Macs};
 use crate::reply::{frame, reply_to};
 
 /// A socket's state.
@@ -23,6 +24,8 @@ pub(crate) struct Session {
     /// Since when nobody is signed on, where nobody is.
     signed_off: Instant,
     broken: u32,
+    /// The key of the message that is being taken, or of what this end begins; none for what nobody has signed.
+    signer: Option<Arc<MacKey>>,
     /// Echoes that were asked for: their trace numbers.
     echoes: u64,
     outbox: mpsc::Sender<Vec<u8>>,
@@ -46,6 +49,7 @@ impl Session {
             began: None,
             signed_off: Instant::now(),
             broken: 0,
+            signer: None,
             echoes: 0,
             outbox,
             room,
@@ -101,8 +105,16 @@ impl Session {
 
     async fn take(&mut self, bytes: Vec<u8>) -> Result<(), End> {
         let (message, result) = Message::read(self.config.codec(), &bytes);
+        // Whoever cannot sign gets nothing signed either: it could be held out to the host as an answer.
+        self.signer = None;
         if let Err(error) = result {
             return self.take_broken(&message, error).await;
+        }
+        if let Some(macs) = self.desk.macs() {
+            self.signer = macs.verify(&message, &bytes);
+            if self.signer.is_none() {
+                return self.take_unproved(&message).await;
+            }
         }
         if message.mti().reply().is_none() {
             // The reply to an echo, or one that comes late: that something came is all that counts.
@@ -136,6 +148,16 @@ impl Session {
         self.refuse(message, Refusal::Format(error.field)).await
     }
 
+    /// Answers a message whose MAC is missing or wrong; nothing of it has been executed.
+    async fn take_unproved(&mut self, message: &Message<'_>) -> Result<(), End> {
+        tracing::warn!(link = self.config.name, peer = %self.peer, mti = %message.mti(), "no right MAC");
+        self.broken += 1;
+        if self.broken > self.config.limits.broken_max {
+            return Err(End::Broken);
+        }
+        self.refuse(message, Refusal::Mac).await
+    }
+
     async fn take_network(
         &mut self,
         message: &Message<'_>,
@@ -149,13 +171,25 @@ impl Session {
             }
             Network::SignOff | Network::Echo => {}
             Network::Cutover => return self.cut_over(message, intent).await,
-            // There are no keys here yet.
-            Network::KeyChange => return self.refuse(message, Refusal::Unsupported).await,
+            Network::KeyChange => {
+                if let Err(refusal) = self.change_keys() {
+                    return self.refuse(message, refusal).await;
+                }
+            }
         }
         tracing::debug!(link = self.config.name, peer = %self.peer, ?network, "network message");
         let mut draft = Draft::new(self.config.rules.dialect);
         answer(message, intent, &Outcome::approved(), &mut draft);
-        self.send(&draft).await
+        self.send(draft).await
+    }
+
+    /// Reads the link's keys again. The reply is still signed with the key that has asked for it.
+    fn change_keys(&self) -> Result<(), Refusal> {
+        let macs = self.desk.macs().filter(|macs| macs.may_change()).ok_or(Refusal::Unsupported)?;
+        macs.reload().map_err(|error| {
+            tracing::error!(link = self.config.name, %error, "keys stay as they were");
+            Refusal::Fault
+        })
     }
 
     /// Ends the business day. The reply names the new one.
@@ -172,13 +206,13 @@ impl Session {
         let mut draft = Draft::new(self.config.rules.dialect);
         answer(message, intent, &Outcome::approved(), &mut draft);
         set_day(&mut draft, self.config.rules.dialect, day);
-        self.send(&draft).await
+        self.send(draft).await
     }
 
     async fn refuse(&self, message: &Message<'_>, refusal: Refusal) -> Result<(), End> {
         tracing::debug!(link = self.config.name, peer = %self.peer, mti = %message.mti(), %refusal, "refused");
         let mut draft = Draft::new(self.config.rules.dialect);
-        if refuse(message, refusal, &mut draft) { self.send(&draft).await } else { Ok(()) }
+        if refuse(message, refusal, &mut draft) { self.send(draft).await } else { Ok(()) }
     }
 
     /// Has a payment served beside the others. Waits while too many are: then the host has to wait too.
@@ -186,10 +220,13 @@ impl Session {
         let Ok(place) = self.room.clone().acquire_owned().await else { return };
         let (desk, config, outbox, peer) =
             (self.desk.clone(), self.config.clone(), self.outbox.clone(), self.peer);
+        let signer = self.signer.clone();
         // Taken here, before anything that came later is read.
         let turn = desk.turn(&intent);
         tokio::spawn(async move {
-            if let Some(bytes) = reply_to(&bytes, &intent, turn, &desk, &config, peer).await {
+            if let Some(bytes) =
+                reply_to(&bytes, &intent, turn, &desk, &config, peer, signer.as_deref()).await
+            {
                 let _ = outbox.send(bytes).await;
             }
             drop(outbox);
@@ -212,12 +249,13 @@ impl Session {
         draft.set(7, &sent_at(self.desk.now()));
         draft.set_number(11, self.echoes % 1_000_000);
         draft.set(field, code);
+        self.signer = self.desk.macs().and_then(Macs::first);
         // A host that does not read is found by the writer.
-        let _ = self.send(&draft).await;
+        let _ = self.send(draft).await;
     }
 
-    async fn send(&self, draft: &Draft) -> Result<(), End> {
-        match frame(&self.config, draft) {
+    async fn send(&self, mut draft: Draft) -> Result<(), End> {
+        match frame(&self.config, &mut draft, self.signer.as_deref()) {
             Ok(bytes) => self.outbox.send(bytes).await.map_err(|_| End::Unread),
             Err(error) => {
                 tracing::error!(link = self.config.name, %error, "a reply that cannot be written");

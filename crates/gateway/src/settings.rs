@@ -12,6 +12,8 @@ use serde::Deserialize;
 use surety_protocol::{MerchantId, PartitionHandle, ShardId};
 
 use crate::config::{Limits, LinkConfig};
+use crate::mac::{MacAlgorithm, MacConfig, MacSource};
+use crate::tls::TlsConfig;
 
 /// Why a link's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,9 @@ pub enum SettingsError {
     /// A mark is not one printable character of a field.
     #[error("a mark is one printable character, in a field from 2 to 128")]
     Mark,
+    /// Keys of MACs come out of a file or the environment.
+    #[error("mac: either key_file or key_env")]
+    MacKeys,
     /// A limit of nothing.
     #[error("limits.{0} is 0")]
     Limit(&'static str),
@@ -61,9 +66,7 @@ impl LinkConfig {
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
         let settings: Settings = toml::from_str(&read(file)?)?;
         let key = read(&file.with_file_name(&settings.id_key_file))?;
-        let config = settings.into_config(key.trim())?;
-        let beside = |path: PathBuf| file.with_file_name(path);
-        Ok(Self { book_file: config.book_file.map(beside), ..config })
+        settings.into_config(key.trim(), file)
     }
 }
 
@@ -94,6 +97,8 @@ struct Settings {
     partial_mark: MarkSettings,
     #[serde(default = "increase_mark")]
     increase_mark: MarkSettings,
+    mac: Option<MacSettings>,
+    tls: Option<TlsSettings>,
     #[serde(default)]
     limits: LimitSettings,
 }
@@ -151,6 +156,32 @@ struct MarkSettings {
     unit: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MacSettings {
+    algorithm: MacName,
+    /// Beside the settings.
+    key_file: Option<PathBuf>,
+    key_env: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MacName {
+    Retail,
+    HmacSha256,
+    AesCmac,
+}
+
+/// Files beside the settings.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsSettings {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
 /// What is not given is as [`Limits::default`] has it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -181,7 +212,7 @@ fn increase_mark() -> MarkSettings {
 }
 
 impl Settings {
-    fn into_config(self, key: &str) -> Result<LinkConfig, SettingsError> {
+    fn into_config(self, key: &str, file: &Path) -> Result<LinkConfig, SettingsError> {
         let currency = |of: &CurrencySettings| Currency {
             number: of.number,
             scale: Scale { asset_decimals: of.asset_decimals, edge_decimals: of.edge_decimals },
@@ -216,7 +247,9 @@ impl Settings {
             },
             rules,
             needs_sign_on: self.needs_sign_on,
-            book_file: self.book_file,
+            book_file: self.book_file.map(|path| file.with_file_name(path)),
+            mac: self.mac.map(|mac| mac.into_config(file)).transpose()?,
+            tls: self.tls.map(|tls| tls.into_config(file)),
             limits: self.limits.into_limits()?,
         })
     }
@@ -237,6 +270,33 @@ impl RouteSettings {
             partitions: all(self.partitions)?,
             former: all(self.former)?,
         })
+    }
+}
+
+impl MacSettings {
+    fn into_config(self, beside: &Path) -> Result<MacConfig, SettingsError> {
+        let source = match (self.key_file, self.key_env) {
+            (Some(file), None) => MacSource::File(beside.with_file_name(file)),
+            (None, Some(name)) => MacSource::Env(name),
+            _ => return Err(SettingsError::MacKeys),
+        };
+        let algorithm = match self.algorithm {
+            MacName::Retail => MacAlgorithm::Retail,
+            MacName::HmacSha256 => MacAlgorithm::HmacSha256,
+            MacName::AesCmac => MacAlgorithm::AesCmac,
+        };
+        Ok(MacConfig { algorithm, source })
+    }
+}
+
+impl TlsSettings {
+    fn into_config(self, beside: &Path) -> TlsConfig {
+        let beside = |path: PathBuf| beside.with_file_name(path);
+        TlsConfig {
+            certificate: beside(self.certificate),
+            key: beside(self.key),
+            client_ca: self.client_ca.map(beside),
+        }
     }
 }
 
@@ -351,6 +411,8 @@ route = [
 ]
 merchants = { SHOP = 501 }
 partial_mark = { field = 48, at = 2, unit = "P" }
+mac = { algorithm = "aes_cmac", key_file = "acme.mac" }
+tls = { certificate = "acme.pem", key = "acme.key.pem" }
 limits = { in_flight = 16, echo_ms = 500 }
 "#;
 
@@ -380,6 +442,11 @@ limits = { in_flight = 16, echo_ms = 500 }
         assert_eq!((config.limits.in_flight_max, config.limits.echo_after.as_millis()), (16, 500));
         let held_in = |number| config.rules.held_in(PartitionHandle::new(ShardId(0), number));
         assert_eq!((held_in(3), held_in(4)), (Some(978), Some(840)));
+        let mac = config.mac.unwrap();
+        assert_eq!(mac.algorithm, MacAlgorithm::AesCmac);
+        assert!(matches!(mac.source, MacSource::File(file) if file.ends_with("acme.mac")));
+        let tls = config.tls.unwrap();
+        assert!(tls.certificate.is_absolute() && tls.client_ca.is_none());
         assert!(config.book_file.unwrap().ends_with("acme.book"));
         assert_eq!(config.limits.connections_max, Limits::default().connections_max);
     }
@@ -413,6 +480,8 @@ limits = { in_flight = 16, echo_ms = 500 }
             "edge_decimals = 2, partitions = [\"0:3\"] }, { n",
             "of two currencies",
         );
+        check("key_file = \"acme.mac\"", "key_env = \"A\", key_file = \"B\"", "either key_file or key_env");
+        check("aes_cmac", "des", "unknown variant");
         check("in_flight = 16", "in_flight = 0", "limits.in_flight is 0");
         assert!(matches!(load(WHOLE, "0f"), Err(SettingsError::Key)));
         assert!(matches!(load(WHOLE, &"0g".repeat(32)), Err(SettingsError::Key)));

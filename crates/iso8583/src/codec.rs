@@ -91,6 +91,12 @@ impl Profile {
     /// EBCDIC, but bitmaps and binary fields as they are.
     pub const EBCDIC: Self = Self { charset: Charset::Ebcdic, ..Self::ASCII_RAW };
 
+    /// Bytes that so many bytes of a field take.
+    #[must_use]
+    pub const fn binary_bytes(self, bytes: usize) -> usize {
+        self.form(Content::Bytes).bytes(bytes)
+    }
+
     /// How a field of this content lies in bytes.
     #[inline]
     pub(crate) const fn form(self, content: Content) -> Form {

@@ -463,6 +463,7 @@ fn the_table_of_codes_is_the_document_s() {
         Refusal::Currency,
         Refusal::Merchant,
         Refusal::OriginalUnknown,
+        Refusal::Mac,
         Refusal::NotAvailable,
         Refusal::Fault,
     ] {

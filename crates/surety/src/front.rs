@@ -37,7 +37,8 @@ enum Command {
     /// --config FILE (TOML) has name, listen, header (binary2, ascii4, bcd2), edition (1987, 1993), profile (ascii, ascii_raw,
     /// binary, ebcdic), id_key_file (64 hexadecimal digits, beside FILE: keep it for as long as repeats may come),
     /// [[currency]] number, asset_decimals, edge_decimals, [[route]] prefix, partitions, and, if you like, needs_sign_on,
-    /// book_file (totals by business day, beside FILE: without it days are those of the calendar), [merchants], [partial_mark], [increase_mark], [limits].
+    /// book_file (totals by business day, beside FILE: without it days are those of the calendar), [mac] algorithm (retail, hmac_sha256, aes_cmac),
+    /// key_file or key_env, [tls] certificate, key, client_ca, [merchants], [partial_mark], [increase_mark], [limits].
     ///
     /// Example: surety gateway run --connect 127.0.0.1:7400 --identity acquirer.pem --config link.toml
     #[command(after_help = exit::HELP)]
@@ -82,7 +83,7 @@ async fn serve(args: &Run, config: LinkConfig) -> Result<(), Failure> {
     let gateway = Gateway::start(client, config).await.map_err(|error| match error {
         StartError::Listen { .. } => Failure::new(Exit::Address, error),
         StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
-        StartError::Book(_) => Failure::new(Exit::Usage, error),
+        StartError::Book(_) | StartError::Mac(_) | StartError::Tls(_) => Failure::new(Exit::Usage, error),
     })?;
     println!(
         "{}",

@@ -45,6 +45,11 @@ pub(crate) async fn connect(engine: &Embedded, tenant: TenantId, roles: Roles) -
 
 impl Front {
     pub(crate) async fn new(limits: Limits) -> Self {
+        Self::with(|config| LinkConfig { limits, ..config }).await
+    }
+
+    /// A link that differs from the usual one.
+    pub(crate) async fn with(differs: impl FnOnce(LinkConfig) -> LinkConfig) -> Self {
         let directory = stage::directory().unwrap();
         let engine = Embedded::start(stage::config(directory.path())).unwrap();
         let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
@@ -57,9 +62,12 @@ impl Front {
             profile: CODEC.profile,
             rules: rules(partition),
             needs_sign_on: true,
+            mac: None,
+            tls: None,
             book_file: Some(directory.path().join("link.book")),
-            limits,
+            limits: Limits::default(),
         };
+        let config = differs(config);
         let gateway = Gateway::start(client.clone(), config.clone()).await.unwrap();
         Self { engine, gateway, client, config, partition, _directory: directory }
     }
@@ -159,11 +167,13 @@ pub(crate) fn bytes(mti: &str, fields: &Fields) -> Vec<u8> {
 pub(crate) struct Host {
     pub(crate) stream: TcpStream,
     pub(crate) read: Vec<u8>,
+    /// The last message as it came.
+    pub(crate) last: Vec<u8>,
 }
 
 impl Host {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+        Self { stream: TcpStream::connect(address).await.unwrap(), read: Vec::new(), last: Vec::new() }
     }
 
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
@@ -175,10 +185,14 @@ impl Host {
         loop {
             if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
                 let message = Message::parse(CODEC, bytes).unwrap();
-                let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
+                // Codes of messages are no text.
+                let text = |field| {
+                    String::from_utf8_lossy(&message.units(field).unwrap().collect::<Vec<_>>()).into_owned()
+                };
                 let mut fields: Fields =
                     message.fields().fields().map(|field| (field, text(field))).collect();
                 fields.insert(0, message.mti().to_string());
+                self.last = bytes.to_vec();
                 self.read.drain(..used);
                 return Some(fields);
             }

@@ -97,6 +97,9 @@ pub enum Refusal {
     /// Nothing that the message refers to can be found.
     #[error("the original is not found")]
     OriginalUnknown,
+    /// Field 64 or 128 is missing, or not the code of the message.
+    #[error("the MAC is missing or wrong")]
+    Mac,
     /// The session does not serve now.
     #[error("not available")]
     NotAvailable,
@@ -117,6 +120,7 @@ impl Refusal {
             Self::NoRoute => EdgeCode::new(b"15", b"908", 422),
             Self::Merchant => EdgeCode::new(b"57", b"109", 422),
             Self::OriginalUnknown => EdgeCode::new(b"25", b"914", 404),
+            Self::Mac => EdgeCode::new(b"63", b"916", 403),
             Self::NotAvailable => EdgeCode::new(b"91", b"907", 503),
             Self::Fault => EdgeCode::new(b"96", b"909", 500),
         }

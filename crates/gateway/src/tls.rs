@@ -1,0 +1,105 @@
+//! TLS on a link's sockets: version 1.3, with the hosts' certificates if the link asks for them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, version};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The files of a link's TLS, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Our certificate, and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities of the hosts' certificates; without them no host is asked for one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why a link cannot speak TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is missing or holds nothing of its kind.
+    #[error("{file}: {reason}", file = file.display())]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Certificate and key do not fit together.
+    #[error("the link's certificate cannot be used: {0}")]
+    Certificate(#[from] rustls::Error),
+    /// The authorities cannot vouch for anybody.
+    #[error("the authorities of hosts cannot be used: {0}")]
+    Authorities(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// A link's TLS, as sockets that come now are met with.
+pub(crate) struct Tls {
+    acceptor: RwLock<TlsAcceptor>,
+}
+
+impl Tls {
+    pub(crate) fn open(config: &TlsConfig) -> Result<Self, TlsError> {
+        Ok(Self { acceptor: RwLock::new(config.acceptor()?) })
+    }
+
+    /// Takes other files, for the sockets that come from now on.
+    pub(crate) fn replace(&self, acceptor: TlsAcceptor) {
+        *self.acceptor.write() = acceptor;
+    }
+
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let acceptor = self.acceptor.read().clone();
+        acceptor.accept(stream).await
+    }
+}
+
+impl TlsConfig {
+    /// Reads the files.
+    pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(&[&version::TLS13])?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(file) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(file)? {
+                    roots.add(certificate)?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                builder.with_client_cert_verifier(verifier.build()?)
+            }
+        };
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| failure(&self.key, &error))?;
+        let mut config = builder.with_single_cert(certificates(&self.certificate)?, key)?;
+        // Nobody comes back on what an earlier configuration has let in.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config).into())
+    }
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(file).map_err(|error| failure(file, &error))?.collect();
+    let certificates = certificates.map_err(|error| failure(file, &error))?;
+    if certificates.is_empty() {
+        return Err(TlsError::File { file: file.to_owned(), reason: "no certificate in it".into() });
+    }
+    Ok(certificates)
+}
+
+fn failure(file: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+    TlsError::File { file: file.to_owned(), reason: error.to_string() }
+}
