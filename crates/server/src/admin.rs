@@ -114,7 +114,7 @@ type Series = (&'static str, &'static str, &'static str, fn(&ShardMetrics) -> &C
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 19] = [
+const SERIES: [Series; 20] = [
     ("surety_frames_total", "counter", "request frames executed", |m| &m.frames),
     ("surety_blocks_total", "counter", "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", "counter", "records written to the log", |m| &m.records),
@@ -133,6 +133,12 @@ const SERIES: [Series; 19] = [
     ("surety_closed_by_fault_total", "counter", "connections closed over a bad frame", |m| {
         &m.closed_by_fault
     }),
+    (
+        "surety_closed_slow_readers_total",
+        "counter",
+        "connections closed because their replies were not read",
+        |m| &m.closed_slow_readers,
+    ),
     ("surety_forwarded_total", "counter", "requests forwarded to another shard", |m| &m.forwarded),
     ("surety_subscribers", "gauge", "readers of the change stream", |m| &m.subscribers),
     ("surety_in_flight", "gauge", "requests taken and not answered", |m| &m.in_flight),

@@ -69,24 +69,29 @@ impl Peer {
         Ok(())
     }
 
-    /// Waits until the engine closes the connection with a code.
-    async fn closed_with(&self, code: CloseCode) -> Result<()> {
-        match tokio::time::timeout(CLOSE_PATIENCE, self.connection.closed()).await {
-            Ok(ConnectionError::ApplicationClosed(close))
-                if close.error_code.into_inner() == u64::from(code as u32) =>
-            {
-                Ok(())
-            }
-            Ok(other) => bail!("{other} instead of {}", code.name()),
-            Err(_) => bail!("not closed with {} in time", code.name()),
+    /// Waits until the connection ends.
+    async fn ended(&self) -> Result<ConnectionError> {
+        tokio::time::timeout(CLOSE_PATIENCE, self.connection.closed()).await.context("not closed in time")
+    }
+}
+
+/// The engine ended it, with this code.
+fn expect_code(ended: &ConnectionError, code: CloseCode) -> Result<()> {
+    match ended {
+        ConnectionError::ApplicationClosed(close)
+            if close.error_code.into_inner() == u64::from(code as u32) =>
+        {
+            Ok(())
         }
+        other => bail!("{other} instead of {}", code.name()),
     }
 }
 
 /// So many requests as fit, and not one reply read, until the engine ends it.
 pub(super) async fn slow_readers(target: &Target, peers: u32) -> Result<u64> {
-    all(peers, |_| {
-        let target = target.clone();
+    let told = Arc::new(AtomicU64::new(0));
+    let done = all(peers, |_| {
+        let (target, told) = (target.clone(), told.clone());
         async move {
             let ids = source(&target).await?;
             let mut peer = Peer::connect(&target, target.address).await?;
@@ -98,10 +103,22 @@ pub(super) async fn slow_readers(target: &Target, peers: u32) -> Result<u64> {
                     break;
                 }
             }
-            peer.closed_with(CloseCode::SlowReader).await
+            // The datagram that says why may be lost among all that is not read; then the next one is answered with a reset.
+            match peer.ended().await? {
+                ConnectionError::Reset => {}
+                ended => {
+                    expect_code(&ended, CloseCode::SlowReader)?;
+                    told.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Ok(())
         }
     })
-    .await
+    .await?;
+    if told.load(Ordering::Relaxed) == 0 {
+        bail!("no slow reader was told why it was closed");
+    }
+    Ok(done)
 }
 
 /// Frames that begin and never end, and hellos that never come.
@@ -123,7 +140,7 @@ pub(super) async fn slow_frames(target: &Target, peers: u32) -> Result<u64> {
                 }
                 tokio::time::sleep(Duration::from_millis(150)).await;
             }
-            peer.closed_with(CloseCode::FrameDeadline).await
+            expect_code(&peer.ended().await?, CloseCode::FrameDeadline)
         }
     })
     .await
@@ -148,8 +165,7 @@ pub(super) async fn gaps(target: &Target, peers: u32) -> Result<u64> {
                 }
             }
             // The proxy is mute by now; both sides find out by silence.
-            let closed = tokio::time::timeout(CLOSE_PATIENCE, peer.connection.closed()).await;
-            closed.context("a connection with a gap lives on")?;
+            peer.ended().await.context("a connection with a gap lives on")?;
             if proxy.behind_gap.load(Ordering::Relaxed) == 0 {
                 bail!("nothing was sent behind the gap");
             }

@@ -425,6 +425,7 @@ impl Core {
                     tracing::warn!(shard = self.id.0, "a client does not read its replies; closing it");
                     outlet.peer.close(CloseCode::SlowReader);
                     outlet.lose();
+                    self.metrics().closed_slow_readers.add(1);
                 }
             }
             self.remove_if_done(number);
