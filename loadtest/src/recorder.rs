@@ -44,6 +44,8 @@ pub(crate) enum Sample {
     Resolved(Reply),
     /// An outcome is lost.
     Unknown,
+    /// A repeat was answered otherwise than the first time.
+    Contradicted,
 }
 
 /// Where payments report to.
@@ -258,6 +260,7 @@ impl Tally {
             Sample::Unsent => report.unsent += 1,
             Sample::Resolved(_) => report.resolved += 1,
             Sample::Unknown => report.unknown += 1,
+            Sample::Contradicted => report.contradictions += 1,
         }
     }
 

@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 
 use crate::machine;
 use crate::payment::pay;
+use crate::random::Random;
 use crate::recorder::{Files, RecordError, Recorder, Recording, Sample};
 use crate::report::Report;
-use crate::scenario::{Random, Scenario};
+use crate::scenario::{Payments, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::setup::{SetupError, prepare};
 
@@ -113,9 +114,9 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     let course = Arc::new(Course {
         client: client.clone(),
         recorder: recording.recorder(),
-        partitions: scenario.partition_handles(client.shards()),
-        scenario: scenario.clone(),
-        end: started + options.duration,
+        payments: Payments::new(scenario.clone(), client.shards()),
+        started,
+        duration: options.duration,
         stop: options.stop,
     });
     match (schedule, &options.pace) {
@@ -141,21 +142,23 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
 struct Course {
     client: Client,
     recorder: Recorder,
-    scenario: Scenario,
-    partitions: Vec<surety_protocol::PartitionHandle>,
-    end: Instant,
+    payments: Payments,
+    started: Instant,
+    duration: Duration,
     stop: Option<watch::Receiver<bool>>,
 }
 
 impl Course {
     fn is_over(&self, at: Instant) -> bool {
         let is_stopped = self.stop.as_ref().is_some_and(|stop| *stop.borrow());
-        at >= self.end || is_stopped || self.recorder.has_failed()
+        at >= self.started + self.duration || is_stopped || self.recorder.has_failed()
     }
 
     async fn pay(&self, random: &mut Random, intended: Instant) {
-        let draw = self.scenario.draw(random, &self.partitions);
-        pay(&self.client, &self.recorder, &self.scenario.steps, draw, intended).await;
+        let progress =
+            intended.saturating_duration_since(self.started).as_secs_f64() / self.duration.as_secs_f64();
+        let draw = self.payments.draw(random, progress);
+        pay(&self.client, &self.recorder, &self.payments.scenario.steps, draw, intended).await;
     }
 }
 
@@ -165,8 +168,9 @@ async fn closed_loop(course: &Arc<Course>, in_flight: usize) {
     for worker in 0..in_flight {
         let course = course.clone();
         workers.spawn(async move {
-            let mut random =
-                Random::new(course.scenario.seed ^ (worker as u64).wrapping_mul(0xa24b_aed4_963e_e407));
+            let mut random = Random::new(
+                course.payments.scenario.seed ^ (worker as u64).wrapping_mul(0xa24b_aed4_963e_e407),
+            );
             loop {
                 let now = Instant::now();
                 if course.is_over(now) {
@@ -183,7 +187,7 @@ async fn closed_loop(course: &Arc<Course>, in_flight: usize) {
 /// Payments begin when they are meant to, however the engine fares.
 async fn open_loop(course: &Arc<Course>, schedule: Schedule, started: Instant, in_flight_max: usize) {
     let room = Arc::new(Semaphore::new(in_flight_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut random = Random::new(course.scenario.seed);
+    let mut random = Random::new(course.payments.scenario.seed);
     let mut payments = JoinSet::new();
     for offset in schedule {
         let intended = started + offset;

@@ -5,17 +5,32 @@ use std::path::Path;
 use serde::Deserialize;
 use surety_protocol::{Amount, MerchantId, PartitionHandle, ShardId};
 
+use crate::random::Random;
+use crate::spread::{Choice, Spread};
+use crate::step::{Action, Step, WHOLE_BPS};
+
 /// Scenarios that come with the generator.
-const BUILT_IN: [(&str, &str); 2] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("tap", include_str!("../scenarios/tap.toml")),
     ("lock-release", include_str!("../scenarios/lock-release.toml")),
+    ("tip", include_str!("../scenarios/tip.toml")),
+    ("fuel", include_str!("../scenarios/fuel.toml")),
+    ("hotel", include_str!("../scenarios/hotel.toml")),
+    ("split-ship", include_str!("../scenarios/split-ship.toml")),
+    ("timeout-storm", include_str!("../scenarios/timeout-storm.toml")),
+    ("standin", include_str!("../scenarios/standin.toml")),
+    ("hot-1", include_str!("../scenarios/hot-1.toml")),
+    ("zipf-0.99", include_str!("../scenarios/zipf-0.99.toml")),
+    ("refund-day", include_str!("../scenarios/refund-day.toml")),
+    ("failure-wave", include_str!("../scenarios/failure-wave.toml")),
+    ("cold-to-hot", include_str!("../scenarios/cold-to-hot.toml")),
 ];
 
 /// The number of a scenario's first partition within its shard; kept away from those that people number by hand.
 const FIRST_PARTITION: u64 = 0x10_ad00_0000;
 
 /// A payment, described.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// What reports call it.
@@ -24,36 +39,31 @@ pub struct Scenario {
     pub seed: u64,
     /// Partitions, spread evenly over the shards.
     pub partitions: u32,
+    /// How payments are spread over them.
+    #[serde(default)]
+    pub spread: Spread,
     /// Merchants, numbered from 1.
     pub merchants: u64,
     /// The least that a payment asks for, in base units.
     pub amount_min: u64,
     /// The most that a payment asks for, in base units.
     pub amount_max: u64,
-    /// What a payment does, in order. The first step is a lock; a payment ends early where a step is declined.
+    /// What the partitions' policy says, where it is not the usual.
+    #[serde(default)]
+    pub policy: Terms,
+    /// What a payment does, in order. It begins with a lock, a sale or an advice, and ends early where a step is declined.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
 }
 
-/// One request of a payment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Step {
-    /// Locks the payment's amount.
-    Lock {},
-    /// Claims a part of what was approved.
-    Capture {
-        /// Which part, in basis points.
-        share_bps: u32,
-        /// Nothing more is claimed after it.
-        last: bool,
-    },
-    /// Gives the rest back.
-    Release {},
-    /// The payer's asset is final.
-    Settle {},
-    /// The payer's asset failed: the merchant is owed the first capture.
-    Consume {},
+/// What a scenario needs of its partitions' policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Terms {
+    /// Collateral held beyond the approved amount, in basis points.
+    pub headroom_bps: u32,
+    /// How far captures may exceed the approved amount, in basis points.
+    pub tolerance_bps: u32,
 }
 
 /// Why a scenario cannot be run.
@@ -123,19 +133,14 @@ impl Scenario {
         (0..self.partitions).map(handle).collect()
     }
 
-    /// Draws the next payment.
-    pub(crate) fn draw(&self, random: &mut Random, partitions: &[PartitionHandle]) -> Draw {
-        let partition = partitions[random.below(partitions.len() as u64)];
-        let amount = self.amount_min + random.up_to(self.amount_max - self.amount_min);
-        Draw {
-            partition,
-            merchant: MerchantId(1 + random.up_to(self.merchants - 1)),
-            amount: Amount(u128::from(amount)),
-        }
-    }
-
     fn broken_rule(&self) -> Option<&'static str> {
-        let share_is_sound = |step: &Step| !matches!(step, Step::Capture { share_bps, .. } if *share_bps == 0 || *share_bps > 10_000);
+        // Which steps a payment makes changes only where the lots of a step begin or end.
+        let bounds =
+            || self.steps.iter().flat_map(|step| [step.lots.0, step.lots.1]).filter(|lot| *lot < WHOLE_BPS);
+        let begins_once = |lot| {
+            let mut actions = self.steps.iter().filter(|step| step.is_for(lot)).map(|step| step.action);
+            actions.next().is_some_and(Action::begins) && !actions.any(Action::begins)
+        };
         let rules = [
             (self.partitions >= 1, "partitions must be at least 1"),
             (self.merchants >= 1, "merchants must be at least 1"),
@@ -143,12 +148,11 @@ impl Scenario {
                 1 <= self.amount_min && self.amount_min <= self.amount_max,
                 "1 <= amount_min <= amount_max must hold",
             ),
-            (matches!(self.steps.first(), Some(Step::Lock {})), "the first step must be a lock"),
+            (self.spread.is_sound(), "zipf must be an exponent between 0 and 10"),
             (
-                self.steps.iter().filter(|step| matches!(step, Step::Lock {})).count() <= 1,
-                "only the first step may be a lock",
+                bounds().chain([0]).all(begins_once),
+                "the first step of every payment, and no other, must be a lock, a sale or an advice",
             ),
-            (self.steps.iter().all(share_is_sound), "share_bps must lie between 1 and 10000"),
         ];
         rules.iter().find(|(holds, _)| !holds).map(|(_, rule)| *rule)
     }
@@ -160,41 +164,34 @@ pub(crate) struct Draw {
     pub(crate) partition: PartitionHandle,
     pub(crate) merchant: MerchantId,
     pub(crate) amount: Amount,
+    /// Below 10,000: decides which steps the payment makes.
+    pub(crate) lot: u32,
 }
 
-/// splitmix64: every run of one seed draws the same.
+/// A scenario's payments on an engine, to be drawn one after the other.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub(crate) struct Payments {
+    pub(crate) scenario: Scenario,
+    partitions: Vec<PartitionHandle>,
+    choice: Choice,
+}
 
-impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
+impl Payments {
+    pub(crate) fn new(scenario: Scenario, shards: u16) -> Self {
+        let partitions = scenario.partition_handles(shards);
+        let choice = Choice::new(scenario.spread, partitions.len());
+        Self { scenario, partitions, choice }
     }
 
-    pub(crate) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 to `max`, both included.
-    fn up_to(&mut self, max: u64) -> u64 {
-        let wide = u128::from(self.next()) * (u128::from(max) + 1);
-        u64::try_from(wide >> 64).unwrap_or(max)
-    }
-
-    /// A number below `count`, which is not 0.
-    fn below(&mut self, count: u64) -> usize {
-        usize::try_from(self.up_to(count - 1)).unwrap_or(0)
-    }
-
-    /// A number above 0 and up to 1.
-    pub(crate) fn unit(&mut self) -> f64 {
-        #[allow(clippy::cast_precision_loss)] // 53 bits fit
-        let numerator = ((self.next() >> 11) + 1) as f64;
-        numerator / 9_007_199_254_740_992.0
+    /// Draws the next payment. `progress` is the part of the run that is over, from 0 to 1.
+    pub(crate) fn draw(&self, random: &mut Random, progress: f64) -> Draw {
+        let Scenario { amount_min, amount_max, merchants, .. } = self.scenario;
+        Draw {
+            partition: self.partitions[self.choice.draw(random, progress)],
+            amount: Amount(u128::from(amount_min + random.up_to(amount_max - amount_min))),
+            merchant: MerchantId(1 + random.up_to(merchants - 1)),
+            lot: u32::try_from(random.up_to(u64::from(WHOLE_BPS) - 1)).unwrap_or(0),
+        }
     }
 }
 
@@ -224,32 +221,40 @@ mod tests {
             assert!(message.contains(expect), "{message}");
         };
         check("partitions = 16", "partitions = 0", "partitions must be");
+        check("partitions = 16", "partitions = 16\nspread = { zipf = -1.0 }", "zipf must be");
+        check("partitions = 16", "partitions = 16\nspread = \"odd\"", "odd");
         check("amount_min = 1_000", "amount_min = 0", "amount_min");
         check("amount_min = 1_000", "amount_min = 2_000_000", "amount_min");
-        check("do = \"lock\"", "do = \"release\"", "first step");
-        check("do = \"settle\"", "do = \"lock\"", "only the first");
-        check("share_bps = 10_000", "share_bps = 10_001", "share_bps");
+        check("do = \"lock\"", "do = \"release\"", "a lock, a sale");
+        check("do = \"lock\"", "do = \"lock\"\nlots = [0, 5_000]", "a lock, a sale");
+        check("do = \"settle\"", "do = \"lock\"", "and no other");
+        check("do = \"lock\"", "do = \"lock\"\nlots = [5_000, 5_000]", "lots must be");
+        check("do = \"lock\"", "do = \"lock\"\ntimes = 0", "times must");
+        check("do = \"lock\"", "do = \"lock\"\nafter_ms = 60_001", "after_ms must");
+        check("do = \"lock\"", "do = \"lock\"\nshare_bps = 1", "share_bps belongs to");
+        check("share_bps = 10_000", "share_bps = 100_001", "share_bps must");
+        check("share_bps = 10_000", "", "share_bps belongs to");
+        check("last = true", "", "last belongs to");
         check("seed = 1", "sed = 1", "sed");
         check("do = \"settle\"", "do = \"fly\"", "fly");
+        check("do = \"settle\"", "do = \"settle\"\nwhen = 3", "when");
     }
 
     #[test]
     fn a_seed_draws_the_same_within_its_bounds() {
-        let scenario = Scenario::load("tap").unwrap();
-        let partitions = scenario.partition_handles(3);
-        assert_eq!(partitions.len(), 16);
-        assert_eq!(partitions[4].shard(), ShardId(1));
+        let payments = Payments::new(Scenario::load("tap").unwrap(), 3);
+        assert_eq!(payments.partitions.len(), 16);
+        assert_eq!(payments.partitions[4].shard(), ShardId(1));
         let draws = |seed| {
             let mut random = Random::new(seed);
-            (0..1000).map(|_| scenario.draw(&mut random, &partitions)).collect::<Vec<_>>()
+            (0..1000).map(|_| payments.draw(&mut random, 0.0)).collect::<Vec<_>>()
         };
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));
         for draw in draws(3) {
             assert!((1_000..=1_000_000).contains(&draw.amount.0));
             assert!((1..=1000).contains(&draw.merchant.0));
+            assert!(draw.lot < WHOLE_BPS);
         }
-        let mut random = Random::new(9);
-        assert!((0..1000).map(|_| random.unit()).all(|unit| unit > 0.0 && unit <= 1.0));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::scenario::Random;
+use crate::random::Random;
 
 /// How payments arrive.
 #[derive(Clone, Debug, PartialEq)]

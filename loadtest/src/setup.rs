@@ -6,7 +6,7 @@ use surety_protocol::{
     Time,
 };
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Terms};
 
 /// Collateral of each partition: a billion AMP.
 const DEPOSIT: Amount = Amount(1_000_000_000 * 1_000_000_000_000_000_000);
@@ -55,7 +55,7 @@ pub(crate) async fn prepare(
     for partition in scenario.partition_handles(admin.hello().shards) {
         let draft = request::create_partition(partition, onchain(partition), AssetId(1), false);
         expect("creation", partition, admin.send(draft).await)?;
-        let policy = request::set_policy(admin.new_id(), partition, &policy());
+        let policy = request::set_policy(admin.new_id(), partition, &policy(scenario.policy));
         expect("the policy", partition, admin.submit_long(&policy).await)?;
         expect("the grant", partition, admin.send(request::grant(partition, tenant, Rights::KNOWN)).await)?;
         let deposit: Draft = request::deposit(partition, SUPPLIER, DEPOSIT, DEPOSIT_NONCE);
@@ -93,8 +93,13 @@ fn quotas(tenant: TenantId) -> TenantBody {
 }
 
 /// Short lives, so that what a broken run leaves behind is free again soon.
-fn policy() -> Policy {
-    Policy { life_default: Time::from_secs(120), ..Policy::default() }
+fn policy(terms: Terms) -> Policy {
+    Policy {
+        life_default: Time::from_secs(120),
+        headroom_bps: terms.headroom_bps,
+        tolerance_bps: terms.tolerance_bps,
+        ..Policy::default()
+    }
 }
 
 /// An on-chain id that says where it comes from and differs for every partition.

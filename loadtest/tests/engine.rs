@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use loadtest::{CheckReport, Clients, Options, Pace, Rate, Report, Scenario, check, read_acks, run};
 use server::{Config, Durability, Embedded, Running, Server, pki_path};
 use surety_client::{Client, Identity, QuicOptions};
-use surety_protocol::{ActorId, Caller, Reply, Roles, TenantId};
+use surety_protocol::{ActorId, Caller, Code, Kind, Reply, Roles, TenantId};
 use tempfile::TempDir;
 
 const SEGMENT: u64 = 1 << 20;
@@ -90,6 +90,62 @@ fn assert_all_there(found: &CheckReport, report: &Report) {
     assert!(found.ok, "{found:?}");
     assert_eq!(found.verified, found.recorded);
     assert!(found.acks >= report.replied && found.recorded > 0, "{found:?}");
+}
+
+/// Everything that comes with the generator.
+const BUILT_IN: [&str; 13] = [
+    "tap",
+    "lock-release",
+    "tip",
+    "fuel",
+    "hotel",
+    "split-ship",
+    "timeout-storm",
+    "standin",
+    "hot-1",
+    "zipf-0.99",
+    "refund-day",
+    "failure-wave",
+    "cold-to-hot",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_built_in_scenario_does_what_it_says_without_a_decline() {
+    let mut rig = Rig::new(2, Durability::Os);
+    let running = rig.serve();
+    let clients = rig.clients(&running).await;
+    for scenario in BUILT_IN {
+        let report = run(&clients, rig.options(scenario, Pace::Max { in_flight: 16 }, 200)).await.unwrap();
+        assert!(report.ok, "{report:?}");
+        assert!(report.payments > 0 && report.declined.is_empty(), "{scenario}: {report:?}");
+        assert!(report.refused.keys().all(|code| code == "OVERLOADED"), "{scenario}: {report:?}");
+    }
+    let replies = read_acks(&rig.acks()).unwrap();
+    // Each sort of step was made, and none of them in vain.
+    for kind in [
+        Kind::Lock,
+        Kind::Increase,
+        Kind::Capture,
+        Kind::Reverse,
+        Kind::Refund,
+        Kind::Release,
+        Kind::Advice,
+        Kind::Settle,
+        Kind::Consume,
+    ] {
+        let moved = replies.iter().any(|reply| {
+            reply.kind == kind as u8
+                && reply.approved.0 > 0
+                && reply.code() == Code::Approved
+                && !reply.is_replayed()
+        });
+        assert!(moved, "{kind} has moved nothing");
+    }
+    assert!(replies.iter().any(Reply::is_replayed));
+    drop(clients);
+    running.shutdown();
+    let found = rig.check();
+    assert_eq!((found.ok, found.verified), (true, replies.len() as u64), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

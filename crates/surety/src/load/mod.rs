@@ -77,7 +77,7 @@ struct Engine {
     /// Identity of the authorizer: a PEM file
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// A built-in scenario (tap, lock-release) or a TOML file
+    /// A built-in scenario (`surety load scenarios` lists them) or a TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "tap")]
     scenario: String,
 }
