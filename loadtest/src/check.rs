@@ -107,14 +107,15 @@ fn check_shard(
     let mut log = Recovery::begin_with_oldest(&mut storage, directory.identity(shard)).map_err(log_error)?;
     while let Some(block) = log.next_block(&storage).map_err(log_error)? {
         for record in block.records_from(oldest) {
-            checking.on_record(shard, record.seq, block.header.epoch, &Record::from_bytes(record.bytes));
+            let epoch = Some(block.header.epoch);
+            checking.on_record(shard, record.seq, epoch, &Record::from_bytes(record.bytes));
         }
     }
     Ok(())
 }
 
 /// Walks the acknowledgements along the log, both in order of shard and seq.
-struct Checking<'a> {
+pub(crate) struct Checking<'a> {
     /// Sorted by shard and seq.
     waiting: std::iter::Peekable<std::vec::IntoIter<&'a Reply>>,
     /// Every request id that was recorded, to find one that was recorded twice.
@@ -123,7 +124,7 @@ struct Checking<'a> {
 }
 
 impl<'a> Checking<'a> {
-    fn new(acks: &'a [Reply]) -> Self {
+    pub(crate) fn new(acks: &'a [Reply]) -> Self {
         let mut recorded: Vec<&Reply> = acks.iter().filter(|reply| reply.seq.0 > 0).collect();
         recorded.sort_by_key(|reply| (reply.shard, reply.seq, reply.is_replayed()));
         let report = CheckReport {
@@ -149,7 +150,8 @@ impl<'a> Checking<'a> {
         }
     }
 
-    fn on_record(&mut self, shard: ShardId, seq: Seq, epoch: Epoch, record: &Record) {
+    /// The next record. Its epoch is compared where it is known.
+    pub(crate) fn on_record(&mut self, shard: ShardId, seq: Seq, epoch: Option<Epoch>, record: &Record) {
         let is_request = record.kind().is_some_and(|kind| {
             !matches!(kind.origin(), surety_protocol::Origin::Engine | surety_protocol::Origin::Part)
         });
@@ -188,7 +190,7 @@ impl<'a> Checking<'a> {
         }
     }
 
-    fn finish(mut self) -> CheckReport {
+    pub(crate) fn finish(mut self) -> CheckReport {
         self.miss_before(ShardId(u16::MAX), Seq(u64::MAX));
         let CheckReport { missing, different, doubled, removed, .. } = self.report;
         let is_whole = missing == 0 && different == 0 && doubled == 0 && removed == 0;
@@ -199,7 +201,7 @@ impl<'a> Checking<'a> {
 }
 
 /// The first field in which a reply and the record that it tells of differ.
-fn difference(record: &Record, epoch: Epoch, reply: &Reply) -> Option<&'static str> {
+fn difference(record: &Record, epoch: Option<Epoch>, reply: &Reply) -> Option<&'static str> {
     let kind = record.kind()?;
     // A look-up that found something names the record that it found: a request's, or that of a look-up that has burned the
     // id before, which may have been itself, when its answer was lost and it was sent again.
@@ -213,7 +215,7 @@ fn difference(record: &Record, epoch: Epoch, reply: &Reply) -> Option<&'static s
         (record.kind == reply.kind, "kind"),
         (record.code == reply.code, "code"),
         (reply.is_replayed() || record.time == reply.time, "time"),
-        (reply.is_replayed() || epoch == reply.epoch, "epoch"),
+        (reply.is_replayed() || epoch.is_none_or(|epoch| epoch == reply.epoch), "epoch"),
     ];
     let differs =
         |checks: &[(bool, &'static str)]| checks.iter().find(|(holds, _)| !holds).map(|(_, field)| *field);
@@ -283,7 +285,7 @@ mod tests {
         let mut checking = Checking::new(acks);
         checking.skip_before(SHARD, Seq(1));
         for (seq, record) in (1..).zip(log) {
-            checking.on_record(SHARD, Seq(seq), Epoch(3), record);
+            checking.on_record(SHARD, Seq(seq), Some(Epoch(3)), record);
         }
         let report = checking.finish();
         let found = (report.verified, report.missing, report.different, report.doubled);
@@ -348,7 +350,7 @@ mod tests {
         let acks = [ack(1, 1), ack(2, 2)];
         let mut checking = Checking::new(&acks);
         checking.skip_before(SHARD, Seq(2));
-        checking.on_record(SHARD, Seq(2), Epoch(3), &lock(2));
+        checking.on_record(SHARD, Seq(2), Some(Epoch(3)), &lock(2));
         let report = checking.finish();
         assert_eq!((report.verified, report.removed, report.ok), (1, 1, false));
     }

@@ -1,10 +1,12 @@
 //! One payment, from its lock to its last step.
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use surety_client::{Client, Draft, LockRef, LockRequest, NotExecuted, Outcome, SubmitError};
 use surety_protocol::{Amount, Code, Kind, Record, Reply};
 
+use crate::money::Seen;
 use crate::recorder::{Recorder, Sample};
 use crate::scenario::Draw;
 use crate::step::{Action, Step, WHOLE_BPS};
@@ -23,6 +25,8 @@ struct Payment<'a> {
     capture: u16,
     /// What it claimed.
     captured: Amount,
+    /// The last reply about the lock. None if there is none, or if something happened to the lock that no reply has told.
+    last: Option<Reply>,
 }
 
 /// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the reply before, or from the end
@@ -43,21 +47,20 @@ pub(crate) async fn pay(
         version: 0,
         capture: 0,
         captured: Amount::ZERO,
+        last: None,
     };
     for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
         if !step.after.is_zero() {
             intended = intended.max(Instant::now()) + step.after;
             tokio::time::sleep_until(intended.into()).await;
         }
-        let request = payment.request(step.action).into_record(|| client.new_id());
-        let Some(reply) = payment.send(&request, step.times, intended).await else { return };
-        let is_found = reply.kind == Kind::Lookup as u8;
-        if is_found && step.action != Action::Lock {
-            // The outcome is known by a look-up, which does not tell what the next step would need of it.
-            return;
+        if payment.make(step, intended).await.is_break() {
+            break;
         }
-        payment.note(step.action, &reply);
         intended = Instant::now();
+    }
+    if let Some(reply) = payment.last {
+        recorder.push(Sample::Seen(Seen { lock: payment.lock, reply }));
     }
 }
 
@@ -83,21 +86,40 @@ impl Payment<'_> {
         }
     }
 
-    /// Sends a request so often, one after the other. The answer, if it was a success each time.
-    async fn send(&self, request: &Record, times: u32, intended: Instant) -> Option<Reply> {
-        let first = send(self.client, self.recorder, *request, intended).await?;
-        for _ in 1..times {
-            let again = send(self.client, self.recorder, *request, Instant::now()).await?;
-            let is_comparable = [first, again].iter().all(|reply| reply.kind == request.kind);
-            if is_comparable && !repeats(&first, &again) {
-                self.recorder.push(Sample::Contradicted);
+    /// Makes a step. Breaks where the payment ends early.
+    async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
+        let request = self.request(step.action).into_record(|| self.client.new_id());
+        let first = match send(self.client, self.recorder, request, intended).await {
+            Sent::Answered(reply) => reply,
+            Sent::NotExecuted => return ControlFlow::Break(()),
+            Sent::Found(reply) if step.action == Action::Lock => reply,
+            // What it has done to the lock is not known, or only that it did something: a look-up does not tell what the next
+            // step would need.
+            Sent::Found(_) | Sent::Unknown => {
+                self.last = None;
+                return ControlFlow::Break(());
+            }
+        };
+        if !first.code().is_success() {
+            return ControlFlow::Break(());
+        }
+        self.note(step.action, &first);
+        for _ in 1..step.times {
+            match send(self.client, self.recorder, request, Instant::now()).await {
+                Sent::Answered(again) if first.kind == request.kind && !repeats(&first, &again) => {
+                    self.recorder.push(Sample::Contradicted);
+                }
+                Sent::Answered(_) | Sent::Found(_) => {}
+                // It was executed before; that this sending was not, or not known to be, changes nothing.
+                Sent::NotExecuted | Sent::Unknown => return ControlFlow::Break(()),
             }
         }
-        first.code().is_success().then_some(first)
+        ControlFlow::Continue(())
     }
 
     fn note(&mut self, action: Action, reply: &Reply) {
         self.version = reply.version;
+        self.last = Some(*reply);
         match action {
             Action::Lock => self.total = reply.approved,
             Action::Increase { .. } => self.total = Amount(self.total.0.saturating_add(reply.approved.0)),
@@ -121,8 +143,20 @@ fn repeats(first: &Reply, again: &Reply) -> bool {
     again.is_replayed() && decided(first) == decided(again)
 }
 
-/// Sends one request and records what becomes of it. The recorded answer, if there is one.
-async fn send(client: &Client, recorder: &Recorder, request: Record, intended: Instant) -> Option<Reply> {
+/// What became of a request.
+enum Sent {
+    /// It was answered.
+    Answered(Reply),
+    /// Its answer was lost; a look-up found that it was executed.
+    Found(Reply),
+    /// It was definitely not executed, or declined as a look-up found.
+    NotExecuted,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// Sends one request and records what becomes of it.
+async fn send(client: &Client, recorder: &Recorder, request: Record, intended: Instant) -> Sent {
     let started = Instant::now();
     let result = client.submit(request).await;
     let done = Instant::now();
@@ -131,29 +165,32 @@ async fn send(client: &Client, recorder: &Recorder, request: Record, intended: I
             let (latency, service) = (done - intended, done - started);
             let is_sound = is_sound(&request, &reply);
             recorder.push(Sample::Answered { reply, latency, service, is_sound });
-            Some(reply)
+            Sent::Answered(reply)
         }
         Err(SubmitError::NotExecuted { why: NotExecuted::Refused { code, .. }, .. }) => {
             recorder.push(Sample::Refused(code));
-            None
+            Sent::NotExecuted
         }
         Err(SubmitError::NotExecuted { .. }) => {
             recorder.push(Sample::Unsent);
-            None
+            Sent::NotExecuted
         }
         Err(SubmitError::Unknown { .. }) => resolve(client, recorder, &request).await,
     }
 }
 
-async fn resolve(client: &Client, recorder: &Recorder, request: &Record) -> Option<Reply> {
+async fn resolve(client: &Client, recorder: &Recorder, request: &Record) -> Sent {
     match client.resolve(request.partition, request.id).await {
         Ok(outcome) => {
             recorder.push(Sample::Resolved(*outcome.reply()));
-            matches!(outcome, Outcome::Executed(_)).then_some(*outcome.reply())
+            match outcome {
+                Outcome::Executed(reply) => Sent::Found(reply),
+                Outcome::Declined(_) | Outcome::Burned(_) | Outcome::Refused(_) => Sent::NotExecuted,
+            }
         }
         Err(_) => {
             recorder.push(Sample::Unknown);
-            None
+            Sent::Unknown
         }
     }
 }

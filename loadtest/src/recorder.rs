@@ -16,6 +16,7 @@ use surety_protocol::{Code, Reply};
 
 use crate::acks::{AckWriter, AcksError};
 use crate::interval::Current;
+use crate::money::{Seen, Sightings};
 use crate::report::{Report, count, histogram, quantile_us};
 
 /// How often the list is taken.
@@ -46,6 +47,8 @@ pub(crate) enum Sample {
     Unknown,
     /// A repeat was answered otherwise than the first time.
     Contradicted,
+    /// The last reply about a lock that nothing unknown has happened to.
+    Seen(Seen),
 }
 
 /// Where payments report to.
@@ -87,9 +90,17 @@ pub enum RecordError {
     },
 }
 
+/// What a money check needs to know of a run.
+pub(crate) struct Kept {
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) sightings: Sightings,
+}
+
 /// Everything counted so far.
 struct Tally {
     report: Report,
+    /// If the money is checked after the run.
+    kept: Option<Kept>,
     latency: Histogram<u64>,
     service: Histogram<u64>,
     late: Histogram<u64>,
@@ -109,7 +120,13 @@ impl Recorder {
 
 impl Recording {
     /// Starts counting; appends replies to a file before they are counted, and prints a line a second to standard error.
-    pub(crate) fn start(files: &Files, shows_progress: bool) -> Result<Self, RecordError> {
+    ///
+    /// With a seed it keeps what a money check needs: every reply, and a choice of the locks.
+    pub(crate) fn start(
+        files: &Files,
+        shows_progress: bool,
+        keeps: Option<u64>,
+    ) -> Result<Self, RecordError> {
         let acks = files.acks.as_deref().map(AckWriter::open).transpose()?;
         let hlog = files.hlog.as_deref().map(create_hlog).transpose()?;
         let recorder = Recorder { samples: Arc::default(), has_failed: Arc::default() };
@@ -117,7 +134,7 @@ impl Recording {
         let thread = {
             let (recorder, is_over) = (recorder.clone(), is_over.clone());
             std::thread::spawn(move || {
-                let result = keep_counting(&recorder, acks, hlog, &is_over, shows_progress);
+                let result = keep_counting(&recorder, acks, hlog, &is_over, shows_progress, keeps);
                 recorder.has_failed.store(result.is_err(), Ordering::Relaxed);
                 result
             })
@@ -130,11 +147,15 @@ impl Recording {
     }
 
     /// Counts what is left, and sums up.
-    pub(crate) fn finish(self, seconds: f64) -> Result<Report, RecordError> {
+    pub(crate) fn finish(self, seconds: f64) -> Result<(Report, Option<Kept>), RecordError> {
         self.is_over.store(true, Ordering::Release);
         self.thread.thread().unpark();
         match self.thread.join() {
-            Ok(tally) => Ok(tally?.sum_up(seconds)),
+            Ok(tally) => {
+                let mut tally = tally?;
+                let kept = tally.kept.take();
+                Ok((tally.sum_up(seconds), kept))
+            }
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -156,12 +177,13 @@ fn keep_counting(
     hlog: Option<Hlog>,
     is_over: &AtomicBool,
     shows_progress: bool,
+    keeps: Option<u64>,
 ) -> Result<Tally, RecordError> {
     let (path, mut file) = hlog.unzip();
     let fault = |error| RecordError::IntervalLog { path: path.clone().unwrap_or_default(), error };
     let mut serializer = V2DeflateSerializer::new();
     let mut log = file.as_mut().map(|file| begin_hlog(file, &mut serializer)).transpose().map_err(fault)?;
-    let mut tally = Tally::new();
+    let mut tally = Tally::new(keeps);
     let mut samples = Vec::new();
     let started = Instant::now();
     let mut next = INTERVAL;
@@ -215,9 +237,11 @@ impl Sample {
 }
 
 impl Tally {
-    fn new() -> Self {
+    /// `seed` decides which locks are looked up, if the money is checked after the run.
+    fn new(seed: Option<u64>) -> Self {
         Self {
             report: Report::default(),
+            kept: seed.map(|seed| Kept { replies: Vec::new(), sightings: Sightings::new(seed) }),
             latency: histogram(),
             service: histogram(),
             late: histogram(),
@@ -226,6 +250,9 @@ impl Tally {
     }
 
     fn add(&mut self, sample: &Sample) {
+        if let (Some(kept), Some(reply)) = (&mut self.kept, sample.reply()) {
+            kept.replies.push(*reply);
+        }
         let (report, interval) = (&mut self.report, &mut self.current.interval);
         match sample {
             Sample::Begun { late } => {
@@ -261,6 +288,11 @@ impl Tally {
             Sample::Resolved(_) => report.resolved += 1,
             Sample::Unknown => report.unknown += 1,
             Sample::Contradicted => report.contradictions += 1,
+            Sample::Seen(seen) => {
+                if let Some(kept) = &mut self.kept {
+                    kept.sightings.add(*seen);
+                }
+            }
         }
     }
 
@@ -361,7 +393,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("acks");
         let files = Files { acks: Some(path.clone()), hlog: Some(directory.path().join("run.hlog")) };
-        let recording = Recording::start(&files, false).unwrap();
+        let recording = Recording::start(&files, false, Some(1)).unwrap();
         let recorder = recording.recorder();
         recorder.push(Sample::Begun { late: Duration::from_micros(7) });
         for id in 0..99 {
@@ -373,7 +405,8 @@ mod tests {
         recorder.push(Sample::Resolved(Reply { id: Id(100), code: 64, ..Reply::default() }));
         recorder.push(Sample::Dropped);
         recorder.push(Sample::Unsent);
-        let report = recording.finish(2.0).unwrap();
+        let (report, kept) = recording.finish(2.0).unwrap();
+        assert_eq!(kept.unwrap().replies.len() as u64, report.replied + report.resolved);
         assert!(report.ok);
         assert_eq!((report.payments, report.sent, report.replied, report.approved), (1, 103, 100, 99));
         assert_eq!(report.declined["INSUFFICIENT"], 1);
@@ -395,7 +428,7 @@ mod tests {
     #[test]
     fn a_run_is_not_ok_with_a_lost_outcome_a_contradiction_or_no_answer() {
         let check = |samples: &[Sample], expect| {
-            let mut tally = Tally::new();
+            let mut tally = Tally::new(None);
             samples.iter().for_each(|sample| tally.add(sample));
             assert_eq!(tally.sum_up(1.0).ok, expect, "{samples:?}");
         };

@@ -6,7 +6,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use surety_protocol::Code;
 
+use crate::inject::Injected;
 use crate::interval::Interval;
+use crate::money::MoneyCheck;
 
 /// What a run came to. Latencies are in microseconds; an open loop counts them from the intended start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +19,8 @@ pub struct Report {
     pub pace: String,
     /// The engine's durability: `fsync` or `os`.
     pub durability: String,
-    /// True if something was answered, every outcome is definite, and no reply contradicts its request.
+    /// True if something was answered, every outcome is definite, no reply contradicts its request, and the money check, if
+    /// there was one, agrees.
     pub ok: bool,
     /// Payments begun.
     pub payments: u64,
@@ -39,8 +42,14 @@ pub struct Report {
     pub unknown: u64,
     /// Payments of an open loop that could not be begun because too many were under way.
     pub dropped: u64,
-    /// Replies that contradict their request.
+    /// Replies that contradict their request, or what was answered before.
     pub contradictions: u64,
+    /// What the money check came to, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub money_check: Option<MoneyCheck>,
+    /// Faults that were injected on the way, if any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<Injected>,
     /// How long it took, the last replies included.
     pub seconds: f64,
     /// Recorded answers a second.

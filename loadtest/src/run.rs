@@ -8,7 +8,9 @@ use surety_client::Client;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::inject::Faulty;
 use crate::machine;
+use crate::money;
 use crate::payment::pay;
 use crate::random::Random;
 use crate::recorder::{Files, RecordError, Recorder, Recording, Sample};
@@ -50,6 +52,11 @@ pub struct Options {
     pub acks: Option<PathBuf>,
     /// Where the latencies of each second go, in the interval log format of `HdrHistogram`.
     pub hlog: Option<PathBuf>,
+    /// Checks the money after the run: every lock is looked up and every reply's record is found in the durable change stream.
+    /// Keeps every reply in memory until then, 128 bytes each.
+    pub checks_money: bool,
+    /// What spoils the authorizer's links, to be reported.
+    pub faults: Option<Arc<Faulty>>,
     /// Prints a line a second to standard error.
     pub shows_progress: bool,
     /// Ends the run early once it holds true.
@@ -67,6 +74,8 @@ impl Options {
             in_flight_max: 10_000,
             acks: None,
             hlog: None,
+            checks_money: false,
+            faults: None,
             shows_progress: false,
             stop: None,
         }
@@ -109,7 +118,8 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     let watched = tokio::task::spawn_blocking(|| (machine::busy_by_others(), machine::jitter_p99_us()));
     let (busy_by_others, jitter_p99_us) = watched.await.unwrap_or_default();
     let files = Files { acks: options.acks, hlog: options.hlog };
-    let recording = Recording::start(&files, options.shows_progress)?;
+    let keeps = options.checks_money.then_some(scenario.seed);
+    let recording = Recording::start(&files, options.shows_progress, keeps)?;
     let started = Instant::now();
     let course = Arc::new(Course {
         client: client.clone(),
@@ -124,7 +134,13 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         (None, Pace::Max { in_flight }) => closed_loop(&course, *in_flight).await,
         (None, Pace::Constant { .. } | Pace::Poisson { .. }) => return Err(LoadError::Rate),
     }
-    let mut report = recording.finish(started.elapsed().as_secs_f64())?;
+    let (mut report, kept) = recording.finish(started.elapsed().as_secs_f64())?;
+    report.injected = options.faults.map(|faults| faults.injected());
+    if let Some(kept) = kept {
+        let found = money::check(client, &kept.replies, kept.sightings, report.contradictions).await;
+        report.ok &= found.is_ok();
+        report.money_check = Some(found);
+    }
     report.scenario = scenario.name.clone();
     report.pace = options.pace.name().to_owned();
     report.offered_per_s = match &options.pace {

@@ -96,6 +96,11 @@ pub enum ScenarioError {
 }
 
 impl Scenario {
+    /// The scenarios that come with the generator: name, and the text of the file.
+    pub fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.into_iter()
+    }
+
     /// Finds a built-in scenario by its name, or reads a file.
     ///
     /// # Errors

@@ -134,14 +134,14 @@ impl TryFrom<RawStep> for Step {
             ),
             (raw.last.is_some() == takes_last, "last belongs to capture, and to no other step"),
             (
-                raw.share_bps.is_none_or(|share| 1 <= share && share <= SHARE_BPS_MAX),
+                raw.share_bps.is_none_or(|share| (1..=SHARE_BPS_MAX).contains(&share)),
                 "share_bps must lie between 1 and 100000",
             ),
             (
                 raw.lots.0 < raw.lots.1 && raw.lots.1 <= WHOLE_BPS,
                 "lots must be two numbers, the first below the second, up to 10000",
             ),
-            (1 <= raw.times && raw.times <= TIMES_MAX, "times must lie between 1 and 100"),
+            ((1..=TIMES_MAX).contains(&raw.times), "times must lie between 1 and 100"),
             (raw.after_ms <= AFTER_MS_MAX, "after_ms must be at most 60000"),
         ];
         if let Some((_, rule)) = rules.iter().find(|(holds, _)| !holds) {

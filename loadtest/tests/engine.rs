@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use loadtest::{CheckReport, Clients, Options, Pace, Rate, Report, Scenario, check, read_acks, run};
+use loadtest::{
+    CheckReport, Clients, Faulty, Injected, Options, Pace, Rate, Report, Scenario, check, read_acks, run,
+};
 use server::{Config, Durability, Embedded, Running, Server, pki_path};
-use surety_client::{Client, Identity, QuicOptions};
-use surety_protocol::{ActorId, Caller, Code, Kind, Reply, Roles, TenantId};
+use surety_client::{Client, Identity, LockRef, QuicConnector, QuicOptions};
+use surety_protocol::{ActorId, Caller, Code, Kind, Reply, Roles, Seq, ShardId, TenantId};
 use tempfile::TempDir;
 
 const SEGMENT: u64 = 1 << 20;
@@ -115,8 +117,11 @@ async fn each_built_in_scenario_does_what_it_says_without_a_decline() {
     let running = rig.serve();
     let clients = rig.clients(&running).await;
     for scenario in BUILT_IN {
-        let report = run(&clients, rig.options(scenario, Pace::Max { in_flight: 16 }, 200)).await.unwrap();
+        let options = rig.options(scenario, Pace::Max { in_flight: 16 }, 200);
+        let report = run(&clients, Options { checks_money: true, ..options }).await.unwrap();
         assert!(report.ok, "{report:?}");
+        let found = report.money_check.as_ref().unwrap();
+        assert_eq!((found.looked_up, found.left_out, found.is_ok()), (report.payments, 0, true), "{found:?}");
         assert!(report.payments > 0 && report.declined.is_empty(), "{scenario}: {report:?}");
         assert!(report.refused.keys().all(|code| code == "OVERLOADED"), "{scenario}: {report:?}");
     }
@@ -146,6 +151,85 @@ async fn each_built_in_scenario_does_what_it_says_without_a_decline() {
     running.shutdown();
     let found = rig.check();
     assert_eq!((found.ok, found.verified), (true, replies.len() as u64), "{found:?}");
+}
+
+/// A client whose links are spoiled.
+async fn spoiled(rig: &Rig, running: &Running, injection: &str) -> (Client, Arc<Faulty>) {
+    let quic = QuicOptions::new(running.addresses()[0], rig.identity("authorizer"));
+    let connector = Arc::new(QuicConnector::new(quic).unwrap());
+    let faults = Arc::new(Faulty::new(connector, injection.parse().unwrap(), 3));
+    let patience = surety_client::Options {
+        deadline: Duration::from_millis(500),
+        links_lost_max: u32::MAX,
+        ..surety_client::Options::default()
+    };
+    (Client::over(faults.clone(), patience, &[]).await.unwrap(), faults)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_on_the_way_the_money_agrees() {
+    let mut rig = Rig::new(2, Durability::Fsync);
+    let running = rig.serve();
+    let mut clients = rig.clients(&running).await;
+    let (client, faults) = spoiled(&rig, &running, "drop=0.02,double=0.2,delay=0.1:3ms,kill=100ms").await;
+    clients.authorizer = client;
+    let all = |injected: Injected| [injected.dropped, injected.doubled, injected.delayed, injected.killed];
+    let mut runs = 0;
+    // At least once each; on a slow machine until every fault has come.
+    for scenario in ["timeout-storm", "split-ship", "refund-day"].into_iter().cycle() {
+        if runs >= 3 && all(faults.injected()).iter().all(|count| *count > 0) {
+            break;
+        }
+        runs += 1;
+        let options = Options {
+            checks_money: true,
+            faults: Some(faults.clone()),
+            ..rig.options(scenario, Pace::Max { in_flight: 8 }, 1000)
+        };
+        let report = run(&clients, options).await.unwrap();
+        let found = report.money_check.as_ref().unwrap();
+        assert!(found.is_ok() && report.contradictions == 0, "{scenario}: {report:?}");
+        assert!(found.looked_up > 0 && found.recorded > 0, "{scenario}: {found:?}");
+    }
+    drop(clients);
+    running.shutdown();
+    assert!(rig.check().ok);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_money_check_sees_what_somebody_else_has_done_to_a_lock() {
+    let mut rig = Rig::new(1, Durability::Os);
+    let running = rig.serve();
+    let clients = rig.clients(&running).await;
+    // Locks only: each stays open until somebody else, under whose eyes it passes, gives it back.
+    let text = Scenario::built_in().find(|(name, _)| *name == "lock-release").unwrap().1;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let text = text.split("[[step]]\ndo = \"release\"").next().unwrap();
+    let options = Options {
+        scenario: Scenario::parse("locks", text).unwrap(),
+        checks_money: true,
+        stop: Some(stopped),
+        ..rig.options("tap", Pace::Max { in_flight: 1 }, 30_000)
+    };
+    let thief = clients.authorizer.clone();
+    let stolen = tokio::spawn(async move {
+        let mut tail = thief.tail(ShardId(0), Seq(1));
+        loop {
+            let (_, record) = tail.next().await.unwrap();
+            if record.kind() == Some(Kind::Lock) {
+                thief.send(LockRef::new(record.partition, record.id).release()).await.unwrap();
+                stop.send(true).unwrap();
+                return record.id;
+            }
+        }
+    });
+    let report = run(&clients, options).await.unwrap();
+    let id = stolen.await.unwrap();
+    let found = report.money_check.unwrap();
+    assert!(!report.ok && found.lookups.contains(&id.to_string()), "{found:?}");
+    assert_eq!((found.replies.as_str(), found.log.as_str()), ("ok", "ok"));
+    drop(clients);
+    running.shutdown();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledger::Totals;
+use loadtest::{Faulty, Injection};
 use surety_client::{
-    Client, ConnectError, Identity, Options, QuicOptions, StateError, SubmitError, TailBatch, TailError,
+    Client, ConnectError, Identity, Options, QuicConnector, QuicOptions, StateError, SubmitError, TailBatch,
+    TailError,
 };
 use surety_protocol::{
     Code, HelloReply, Id, PartitionHandle, Record, Reply, Seq, ShardId, StateQuery, StateRow, Time,
@@ -107,6 +109,25 @@ pub(crate) async fn connect(address: SocketAddr, file: &Path) -> Result<Client, 
     let client = client.map_err(|error| connect_failure(address, &error))?;
     CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
     Ok(client)
+}
+
+/// Connects a client over links that are spoiled on purpose. It gives a reply up after a second, so that what is lost is
+/// looked for soon.
+pub(crate) async fn connect_spoiled(
+    address: SocketAddr,
+    file: &Path,
+    injection: Injection,
+    seed: u64,
+) -> Result<(Client, Arc<Faulty>), Failure> {
+    let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity(file)?) };
+    let refused = |error| connect_failure(address, &error);
+    let connector = QuicConnector::new(quic).map_err(refused)?;
+    let faults = Arc::new(Faulty::new(Arc::new(connector), injection, seed));
+    let options =
+        Options { deadline: Duration::from_secs(1), links_lost_max: u32::MAX, ..Options::default() };
+    let client = Client::over(faults.clone(), options, &[]).await.map_err(refused)?;
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
+    Ok((client, faults))
 }
 
 fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {

@@ -3,12 +3,13 @@
 mod check;
 mod compare;
 mod knee;
+mod scenarios;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
-use loadtest::{Clients, LoadError, Options, Pace, Rate, Report, Scenario};
+use loadtest::{Clients, Injection, LoadError, Options, Pace, Rate, Report, Scenario};
 use serde_json::{Value, json};
 use surety_protocol::Time;
 use tokio::sync::watch;
@@ -26,6 +27,10 @@ use crate::values;
 ///
 /// With --data the scenario's tenant, partitions, policies and deposits are made first, as often as you like; with
 /// --connect they must be there. --acks FILE appends every reply received, which `surety load check` then finds in the log.
+///
+/// --check compares the money afterwards: every lock is looked up, and every reply's record is found in the durable change
+/// stream. --inject spoils the way between client and engine: it loses and delays replies, sends requests twice and kills
+/// connections; the money must agree all the same.
 ///
 /// --report FILE.html writes a page with plots, --hlog FILE an interval log that the tools of `HdrHistogram` read.
 ///
@@ -63,6 +68,11 @@ enum Command {
     /// Example: surety load compare before.json after.json --tolerance 10
     #[command(after_help = exit::HELP)]
     Compare(compare::Args),
+    /// Lists the scenarios that come with the generator, or prints one to begin a file of your own with
+    ///
+    /// Example: surety load scenarios hotel > stay.toml; surety load --data DIR --scenario stay.toml
+    #[command(after_help = exit::HELP)]
+    Scenarios(scenarios::Args),
 }
 
 /// Which engine, and which payments.
@@ -102,6 +112,12 @@ struct Load {
     /// Append every reply received, 128 bytes each
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
+    /// Check the money after the run; holds every reply in memory until then, 128 bytes each
+    #[arg(long)]
+    check: bool,
+    /// Faults on the way: drop=0.01,double=0.01,delay=0.01:5ms,kill=2s or some of these; a lost reply costs a second
+    #[arg(long, value_name = "FAULTS")]
+    inject: Option<Injection>,
     /// Write the run as a page with plots
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -119,6 +135,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Check(check)) => check::check(check),
         Some(Command::FindKnee(search)) => knee::find(search),
         Some(Command::Compare(compare)) => compare::compare(compare),
+        Some(Command::Scenarios(list)) => scenarios::tell(list),
         None => {
             let report = remote::run(load(&args.load))?;
             let page = args.load.report.as_ref();
@@ -140,6 +157,7 @@ impl Args {
             Some(Command::Check(check)) => check.json,
             Some(Command::FindKnee(knee)) => knee.json,
             Some(Command::Compare(compare)) => compare.json,
+            Some(Command::Scenarios(scenarios)) => scenarios.json,
         }
     }
 }
@@ -154,7 +172,14 @@ async fn load(load: &Load) -> Result<Report, Failure> {
     if let Some(page) = &load.report {
         std::fs::write(page, "").map_err(|error| unwritable(Exit::Usage, page, &error))?;
     }
-    let (clients, mut options) = prepare(&load.engine, pace, load.duration).await?;
+    let (mut clients, mut options) = prepare(&load.engine, pace, load.duration).await?;
+    if let Some(injection) = load.inject {
+        let (address, identity) = load.engine.target().resolve(Role::Authorizer)?;
+        let seed = options.scenario.seed;
+        let (spoiled, faults) = remote::connect_spoiled(address, &identity, injection, seed).await?;
+        (clients.authorizer, options.faults) = (spoiled, Some(faults));
+    }
+    options.checks_money = load.check;
     options.in_flight_max = load.in_flight.map_or(options.in_flight_max, |in_flight| in_flight as usize);
     options.acks.clone_from(&load.acks);
     options.hlog.clone_from(&load.hlog);
@@ -182,10 +207,14 @@ async fn prepare(engine: &Engine, pace: Pace, duration: Time) -> Result<(Clients
     Ok((clients, options))
 }
 
+impl Engine {
+    fn target(&self) -> Target {
+        Target { data: self.data.clone(), connect: self.connect, identity: self.identity.clone() }
+    }
+}
+
 async fn clients(engine: &Engine) -> Result<Clients, Failure> {
-    let target =
-        Target { data: engine.data.clone(), connect: engine.connect, identity: engine.identity.clone() };
-    let (address, identity) = target.resolve(Role::Authorizer)?;
+    let (address, identity) = engine.target().resolve(Role::Authorizer)?;
     let authorizer = remote::connect(address, &identity).await?;
     let Some(data) = &engine.data else { return Ok(Clients { authorizer, settler: None, admin: None }) };
     let own = |name: &str| directory::identity(data, name);
@@ -251,18 +280,32 @@ fn tell(load: &Load, report: &Report, trouble: Option<&Failure>) -> Result<(), F
         for (code, count) in report.declined.iter().chain(&report.refused) {
             writeln!(out, "  {count} {code}")?;
         }
+        if let Some(injected) = &report.injected {
+            writeln!(
+                out,
+                "  injected: {} reply frames lost, {} late, {} request frames doubled, {} connections killed",
+                injected.dropped, injected.delayed, injected.doubled, injected.killed
+            )?;
+        }
+        if let Some(found) = &report.money_check {
+            writeln!(
+                out,
+                "  money check: replies {}, {} look-ups {}, {} records in the log {}",
+                found.replies, found.looked_up, found.lookups, found.recorded, found.log
+            )?;
+        }
     }
     if report.ok {
         return Ok(());
     }
-    Err(Failure::new(
-        Exit::Failure,
-        format!(
-            "{} replies, {} unknown outcomes, {} contradictions",
-            report.replied, report.unknown, report.contradictions
-        ),
-    )
-    .told())
+    let money = match &report.money_check {
+        Some(found) if !found.is_ok() => ", and the money does not agree",
+        _ => "",
+    };
+    let Report { replied, unknown, contradictions, .. } = report;
+    let what =
+        format!("{replied} replies, {unknown} unknown outcomes, {contradictions} contradictions{money}");
+    Err(Failure::new(Exit::Failure, what).told())
 }
 
 fn with_version(mut value: Value) -> Value {

@@ -47,6 +47,36 @@ fn a_load_reports_and_its_replies_are_in_the_log() {
 }
 
 #[test]
+fn scenarios_are_listed_and_one_is_a_file_to_begin_with() {
+    let listed = surety(&["load", "scenarios", "--json"]).exits(0).json();
+    let names: Vec<_> = listed["scenarios"].as_object().unwrap().keys().cloned().collect();
+    assert!(names.len() >= 13 && names.contains(&"hotel".to_owned()), "{names:?}");
+    assert!(surety(&["load", "scenarios"]).exits(0).stdout.contains("A hotel: the guest stays longer"));
+    surety(&["load", "scenarios", "no-such"]).fails(2, "no scenario no-such");
+
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let file = data.file("stay.toml");
+    let text = surety(&["load", "scenarios", "hotel"])
+        .exits(0)
+        .stdout
+        .replace("name = \"hotel\"", "name = \"stay\"");
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let run = ["load", "--data", data.path(), "--scenario", file, "--duration", "300ms", "--check", "--json"];
+    let value = surety(&run).exits(0).json();
+    assert_eq!((value["scenario"].as_str(), value["ok"].as_bool()), (Some("stay"), Some(true)));
+    assert_eq!(value["money_check"]["lookups"], "ok");
+    let spoiled = [&run[..], &["--inject", "double=0.5,delay=0.2:2ms,kill=200ms"]].concat();
+    let value = surety(&spoiled).exits(0).json();
+    assert_eq!(value["money_check"]["log"], "ok", "{value}");
+    assert!(value["injected"]["doubled"].as_u64().unwrap() > 0, "{value}");
+    let wrong = [&run[..], &["--inject", "burn=1"]].concat();
+    surety(&wrong).fails(2, "no such fault");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
 fn an_interrupted_load_ends_with_its_report() {
     let data = Data::init(1);
     let engine = Engine::start(&data, "fsync");

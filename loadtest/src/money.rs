@@ -1,0 +1,234 @@
+//! The money check of a run: what the replies said, against the engine's present state and against its durable log.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use surety_client::{Client, LockRef, SubmitError, TailError};
+use surety_protocol::{Code, End, Reply, Seq, ShardId};
+use tokio::task::JoinSet;
+
+use crate::check::{CheckReport, Checking};
+use crate::random::Random;
+
+/// Locks that are looked up; of more, so many by chance.
+const LOOKUPS_MAX: usize = 200_000;
+/// Look-ups under way.
+const LOOKUPS_AT_ONCE: usize = 256;
+/// How long the log may take to show a record that was answered.
+const LOG_PATIENCE: Duration = Duration::from_secs(30);
+/// Differences that are told; the others are counted.
+const TOLD_MAX: u64 = 3;
+
+/// What the check came to: `ok`, or what differs, for each party.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoneyCheck {
+    /// The replies among themselves.
+    pub replies: String,
+    /// A look-up of each payment's lock, after the run.
+    pub lookups: String,
+    /// The durable change stream: the record of every reply, once, and nothing doubled.
+    pub log: String,
+    /// Locks that were looked up.
+    pub looked_up: u64,
+    /// Locks that were not looked up, since too many payments were made.
+    pub left_out: u64,
+    /// Replies whose record was found as it should be.
+    pub recorded: u64,
+}
+
+/// A lock as the last reply about it has told it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) lock: LockRef,
+    pub(crate) reply: Reply,
+}
+
+/// Locks to be looked up, a fair choice of all.
+#[derive(Debug)]
+pub(crate) struct Sightings {
+    kept: Vec<Seen>,
+    all: u64,
+    random: Random,
+}
+
+impl MoneyCheck {
+    /// True if all parties agree.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        [&self.replies, &self.lookups, &self.log].into_iter().all(|party| party == "ok")
+    }
+}
+
+impl Sightings {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { kept: Vec::new(), all: 0, random: Random::new(seed) }
+    }
+
+    pub(crate) fn add(&mut self, seen: Seen) {
+        self.all += 1;
+        if self.kept.len() < LOOKUPS_MAX {
+            return self.kept.push(seen);
+        }
+        let place = self.random.up_to(self.all - 1);
+        if let Some(place) = usize::try_from(place).ok().and_then(|place| self.kept.get_mut(place)) {
+            *place = seen;
+        }
+    }
+}
+
+/// Compares. `contradictions` are those that the run has counted; the client is asked for everything else.
+pub(crate) async fn check(
+    client: &Client,
+    replies: &[Reply],
+    sightings: Sightings,
+    contradictions: u64,
+) -> MoneyCheck {
+    let looked_up = sightings.kept.len() as u64;
+    let left_out = sightings.all - looked_up;
+    let lookups = look_up(client, sightings.kept).await;
+    let (log, recorded) = match read_log(client, replies).await {
+        Ok(found) => (words(&found), found.verified),
+        Err(reason) => (reason, 0),
+    };
+    let replies = match contradictions {
+        0 => "ok".to_owned(),
+        count => format!("{count} contradict their request, or what was answered before"),
+    };
+    MoneyCheck { replies, lookups, log, looked_up, left_out, recorded }
+}
+
+async fn look_up(client: &Client, seen: Vec<Seen>) -> String {
+    let mut waiting = seen.into_iter();
+    let mut asked = JoinSet::new();
+    let (mut differing, mut told) = (0, Vec::new());
+    loop {
+        while asked.len() < LOOKUPS_AT_ONCE
+            && let Some(seen) = waiting.next()
+        {
+            let client = client.clone();
+            asked.spawn(async move {
+                let found = client.lookup(seen.lock.partition, seen.lock.id, false).await;
+                compare(&seen, found)
+            });
+        }
+        let Some(done) = asked.join_next().await else { break };
+        let difference = match done {
+            Ok(difference) => difference,
+            Err(fault) => Some(fault.to_string()),
+        };
+        if let Some(difference) = difference {
+            differing += 1;
+            if differing <= TOLD_MAX {
+                told.push(difference);
+            }
+        }
+    }
+    match differing {
+        0 => "ok".to_owned(),
+        _ => told.join("; ") + &and_more(differing),
+    }
+}
+
+fn and_more(count: u64) -> String {
+    match count.saturating_sub(TOLD_MAX) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    }
+}
+
+/// What differs between a lock's last reply and its look-up.
+fn compare(seen: &Seen, found: Result<Reply, SubmitError>) -> Option<String> {
+    let (id, last) = (seen.lock.id, &seen.reply);
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return Some(format!("lock {id}: {error}")),
+    };
+    // Time has gone on, and with it what was left open.
+    if last.end() == End::Live && found.end() == End::Expired {
+        return None;
+    }
+    let state = |reply: &Reply| (reply.end(), reply.remaining, reply.version);
+    if state(last) == state(&found) && found.code() != Code::NotFound {
+        return None;
+    }
+    let say =
+        |reply: &Reply| format!("{} remaining {} version {}", reply.end(), reply.remaining, reply.version);
+    Some(format!("lock {id}: last answered {}, looked up {}", say(last), say(&found)))
+}
+
+/// Finds each reply's record in the durable change stream.
+async fn read_log(client: &Client, replies: &[Reply]) -> Result<CheckReport, String> {
+    let mut checking = Checking::new(replies);
+    for shard in (0..client.shards()).map(ShardId) {
+        let seqs =
+            replies.iter().filter(|reply| reply.shard == shard && reply.seq > Seq(0)).map(|reply| reply.seq);
+        let (Some(first), Some(last)) = (seqs.clone().min(), seqs.max()) else { continue };
+        let mut tail = client.tail(shard, first);
+        let mut through = Seq(0);
+        while through < last {
+            let batch = tokio::time::timeout(LOG_PATIENCE, tail.next_batch());
+            let batch =
+                batch.await.map_err(|_| format!("shard {shard}: the log does not reach seq {last}"))?;
+            let batch = batch.map_err(|error: TailError| error.to_string())?;
+            for (seq, record) in (batch.first.0..).map(Seq).zip(batch.records) {
+                checking.on_record(shard, seq, None, record);
+            }
+            through = batch.through;
+        }
+    }
+    Ok(checking.finish())
+}
+
+fn words(found: &CheckReport) -> String {
+    if found.ok {
+        return "ok".to_owned();
+    }
+    if found.acks == 0 {
+        return "no reply to look for".to_owned();
+    }
+    let CheckReport { missing, different, doubled, .. } = found;
+    let faults = found.faults.iter().take(usize::try_from(TOLD_MAX).unwrap_or(1));
+    let told: Vec<_> = faults
+        .map(|fault| format!("{} at {}:{}: {}", fault.id, fault.shard, fault.seq, fault.what))
+        .collect();
+    format!("{missing} missing, {different} different, {doubled} doubled: {}", told.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_protocol::{Amount, Id, PartitionHandle};
+
+    #[test]
+    fn a_lock_that_is_not_as_it_was_told_is_named() {
+        let lock = LockRef::new(PartitionHandle(1), Id(7));
+        let last = Reply { remaining: Amount(5), version: 2, end: End::Live as u8, ..Reply::default() };
+        let seen = Seen { lock, reply: last };
+        let found = Reply { code: Code::Approved as u8, ..last };
+        assert_eq!(compare(&seen, Ok(found)), None);
+        assert_eq!(
+            compare(&seen, Ok(Reply { end: End::Expired as u8, remaining: Amount(0), ..found })),
+            None
+        );
+        let differs = |found: Reply| {
+            assert!(compare(&seen, Ok(found)).is_some_and(|text| text.contains("remaining 5")))
+        };
+        differs(Reply { remaining: Amount(4), ..found });
+        differs(Reply { version: 3, ..found });
+        differs(Reply { end: End::Released as u8, ..found });
+        differs(Reply { code: Code::NotFound as u8, ..found });
+    }
+
+    #[test]
+    fn of_too_many_locks_a_choice_is_kept() {
+        let mut sightings = Sightings::new(1);
+        let more = LOOKUPS_MAX as u64 + 50_000;
+        for number in 0..more {
+            let lock = LockRef::new(PartitionHandle(1), Id(u128::from(number)));
+            sightings.add(Seen { lock, reply: Reply::default() });
+        }
+        assert_eq!((sightings.kept.len(), sightings.all), (LOOKUPS_MAX, more));
+        let late = sightings.kept.iter().filter(|seen| seen.lock.id.0 >= LOOKUPS_MAX as u128).count();
+        assert!((35_000..45_000).contains(&late), "{late}");
+    }
+}
