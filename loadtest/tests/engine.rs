@@ -174,13 +174,11 @@ async fn whatever_happens_on_the_way_the_money_agrees() {
     let (client, faults) = spoiled(&rig, &running, "drop=0.02,double=0.2,delay=0.1:3ms,kill=100ms").await;
     clients.authorizer = client;
     let all = |injected: Injected| [injected.dropped, injected.doubled, injected.delayed, injected.killed];
-    let mut runs = 0;
     // At least once each; on a slow machine until every fault has come.
-    for scenario in ["timeout-storm", "split-ship", "refund-day"].into_iter().cycle() {
+    for (runs, scenario) in ["timeout-storm", "split-ship", "refund-day"].into_iter().cycle().enumerate() {
         if runs >= 3 && all(faults.injected()).iter().all(|count| *count > 0) {
             break;
         }
-        runs += 1;
         let options = Options {
             checks_money: true,
             faults: Some(faults.clone()),
