@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use settlement::LockId;
+use settlement::{LockId, Netting};
 use surety_protocol::{
     Address, ChangeBody, Code, ControlBody, Kind, PartitionHandle, Record, StakeBody, Time,
 };
@@ -134,12 +134,18 @@ fn lock_of(record: &Record) -> LockId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Waiting {
     pub(crate) records: u64,
-    /// When the first of them was read.
+    /// When the first of them was read, or when a batch left something over.
     pub(crate) since: Option<Time>,
     pub(crate) is_urgent: bool,
 }
 
 impl Waiting {
+    /// Behind a batch: what it could not credit waits from then on.
+    pub(crate) fn behind_a_batch(netting: &Netting, now: Time) -> Self {
+        let since = (netting.publishable() > 0).then_some(now);
+        Self { since, ..Self::default() }
+    }
+
     /// Takes the next record; `now` is the settler's clock.
     pub(crate) fn read(&mut self, record: &Record, now: Time) {
         let Some(kind) = record.kind() else { return };

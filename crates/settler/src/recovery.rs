@@ -177,7 +177,7 @@ async fn restore(settler: &mut Settler, sealed: &BTreeMap<u64, Sealed>) -> Resul
             settler.cover(was)?;
         }
     }
-    settler.waiting = Waiting::default();
+    settler.waiting = Waiting::behind_a_batch(settler.sealer.netting(), settler.client.now());
     Ok(())
 }
 

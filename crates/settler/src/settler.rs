@@ -297,7 +297,7 @@ impl Settler {
 
     fn seal(&mut self, credit_max: u128) -> Result<(), SettlerError> {
         let Some(sealed) = self.sealer.seal(credit_max) else { return Ok(()) };
-        self.waiting = Waiting::default();
+        self.waiting = Waiting::behind_a_batch(self.sealer.netting(), self.client.now());
         self.pass(Point::Sealing)?;
         self.keep(sealed.batch.seq);
         self.append(Entry::Sealed { sealed: Box::new(sealed), at: self.client.now() })?;

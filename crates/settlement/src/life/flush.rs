@@ -5,11 +5,11 @@ use surety_protocol::Time;
 /// What waits for the next batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pile {
-    /// Records that were netted; without any there is nothing to seal.
+    /// Records that were netted. Without any, and without value, there is nothing to seal.
     pub records: u64,
     /// What the next batch could credit, in base units: owed to payees who are known, and within the contract's limit.
     pub value: u128,
-    /// How long the oldest of it has waited.
+    /// How long the oldest of it has waited; of what a batch left over, since that batch.
     pub age: Time,
     /// A supplier has asked to leave on chain, a guarantee has been called, or the batch has as many leaves as it should.
     pub is_urgent: bool,
@@ -36,7 +36,8 @@ impl FlushPolicy {
     #[must_use]
     pub const fn is_due(&self, pile: &Pile, base_fee: u128, base_fee_mean: u128) -> bool {
         let is_cheap = base_fee < base_fee_mean && pile.age.0 >= self.cheap_age.0;
-        pile.records > 0
+        // What the payout limit has left over waits for no further record.
+        (pile.records > 0 || pile.value > 0)
             && (pile.is_urgent
                 || pile.age.0 >= self.age_max.0
                 || pile.value >= self.value_max
@@ -68,6 +69,23 @@ mod tests {
         check(Pile { value: 1_000, ..young }, 50, true);
         check(Pile { records: 100, ..young }, 50, true);
         check(Pile { is_urgent: true, ..young }, 50, true);
-        check(Pile { records: 0, is_urgent: true, ..young }, 50, false);
+        check(Pile { records: 0, value: 0, is_urgent: true, ..young }, 50, false);
+    }
+
+    #[test]
+    fn what_a_batch_has_left_over_is_sealed_without_a_further_record() {
+        let policy = FlushPolicy {
+            age_max: Time::from_secs(600),
+            value_max: 1_000,
+            records_max: 100,
+            cheap_age: Time::from_secs(60),
+            retry_after: Time::ZERO,
+        };
+        let left = Pile { records: 0, value: 1, age: Time::from_secs(599), is_urgent: false };
+        assert!(!policy.is_due(&left, 50, 50));
+        assert!(policy.is_due(&Pile { age: Time::from_secs(600), ..left }, 50, 50));
+        assert!(policy.is_due(&Pile { value: 1_000, ..left }, 50, 50));
+        // Beyond the limit nothing can be credited now, however long it has waited.
+        assert!(!policy.is_due(&Pile { value: 0, age: Time::from_secs(900), ..left }, 50, 50));
     }
 }
