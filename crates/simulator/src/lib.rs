@@ -4,6 +4,7 @@
 //! anything, so that a seed is a history. Only the commands, at the edge, use threads, the clock and the terminal.
 #![forbid(unsafe_code)]
 
+pub mod chain;
 pub mod crash;
 pub mod invariants;
 pub mod oracle;
@@ -11,4 +12,5 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod sabotage;
+mod settler;
 pub mod world;

@@ -102,7 +102,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/simulator",
         // Its worlds are pure; its commands use threads, the clock and the terminal.
         is_pure: false,
-        members: &["surety-protocol", "ledger", "wal", "engine"],
+        members: &["surety-protocol", "ledger", "wal", "engine", "settlement"],
         foreign: &[],
         members_in_tests: &[],
     },

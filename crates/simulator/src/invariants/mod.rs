@@ -3,7 +3,10 @@
 
 mod at_most_once;
 mod availability;
+mod certified_paid;
 mod clock;
+mod conservation;
+mod credited_once;
 mod identity;
 mod log_adds_up;
 mod log_order;
@@ -11,12 +14,16 @@ mod nothing_told_is_lost;
 mod one_effect;
 mod replay;
 mod replies_after_disk;
+mod settled_fully;
+mod settled_once;
+mod settlement;
 mod tenancy;
 
 use ledger::{Ledger, Totals};
 use surety_protocol::{Caller, Epoch, PartitionHandle, Record, Reply, Seq, Time};
 
 pub use self::replies_after_disk::Reached;
+pub use self::settlement::Settlement;
 
 /// Something that must hold and does not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -76,6 +76,38 @@ marks! {
         Downtime = "downtime",
         /// The engine is stopped as it should be.
         GracefulStop = "graceful_stop",
+        /// Blocks of the chain that are not final are replaced by others.
+        Reorg = "chain_reorg",
+        /// A batch was in such a block.
+        BatchReorgedOut = "batch_reorged_out",
+        /// The node's pool forgets a transaction of the poster.
+        TransactionDropped = "transaction_dropped",
+        /// A place in a block gets dearer or cheaper, up to a hundredfold.
+        FeeChange = "fee_change",
+        /// Somebody uses the poster's account for something else.
+        ForeignTransaction = "foreign_transaction",
+        /// The guardian pauses the contract, which refuses all batches.
+        ContractPaused = "contract_paused",
+        /// What the settler sends never arrives.
+        SendLost = "send_lost",
+        /// The settler's node lags behind.
+        NodeBehind = "node_behind",
+        /// It does not know what is in its pool.
+        NodeBlind = "node_blind",
+        /// It does not answer.
+        NodeSilent = "node_silent",
+        /// The settler is killed at one of its durable points.
+        SettlerKilled = "settler_killed",
+        /// The power goes in one of its writes or syncs.
+        SettlerPowerCut = "settler_power_cut",
+        /// One of them fails.
+        SettlerDiskError = "settler_disk_error",
+        /// The power goes while it starts.
+        SettlerCutInStart = "settler_cut_in_start",
+        /// Its newest snapshot rots.
+        SettlerSnapshotRot = "settler_snapshot_rot",
+        /// It is not there for a while.
+        SettlerAway = "settler_away",
     }
 }
 
@@ -140,6 +172,34 @@ marks! {
         StorageLow = "storage_low",
         /// More was due than a turn may log.
         Behind = "behind",
+        /// The settler began again from its files.
+        SettlerWentOn = "settler_went_on",
+        /// A snapshot of the settler is on its disk.
+        SettlerSnapshot = "settler_snapshot",
+        /// A batch is final, and the engine has booked all of it.
+        BatchBooked = "batch_booked",
+        /// A transaction was replaced by one that pays more.
+        AttemptReplaced = "attempt_replaced",
+        /// The contract refused a batch.
+        BatchHeld = "batch_held",
+        /// A nonce was spent so that a held batch cannot land.
+        NonceCancelled = "nonce_cancelled",
+        /// A held batch was dropped and its number sealed anew.
+        BatchResealed = "batch_resealed",
+        /// More was owed than a batch may credit; the rest was carried over.
+        CreditCarried = "credit_carried",
+        /// A supply was credited by the settler.
+        SupplyCredited = "supply_credited",
+        /// The engine was told that a certificate is called.
+        CallTold = "call_told",
+        /// The engine was told that a call was answered.
+        DismissalTold = "dismissal_told",
+        /// The engine has booked on its lock what the contract has paid for it.
+        GuaranteeBooked = "guarantee_booked",
+        /// The engine has booked as a loss what the contract has paid for a lock that it no longer has.
+        LossBooked = "loss_booked",
+        /// A call was answered with the proof that its lock was credited.
+        CallAnswered = "call_answered",
     }
 }
 

@@ -10,6 +10,7 @@ mod house;
 mod pump;
 mod recover;
 mod serve;
+mod settling;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,7 @@ use crate::invariants::{Invariants, Violation};
 use crate::oracle::{Oracle, Rules};
 use crate::random::Random;
 use coverage::Coverage;
+use settling::Settling;
 use traffic::{Client, SHARD};
 
 /// When worlds begin.
@@ -164,6 +166,8 @@ pub(crate) struct World {
     token: Option<(Epoch, Seq)>,
     copy: Option<OldCopy>,
     is_storage_low: bool,
+    /// Chain and settler, in the worlds that have them.
+    settling: Option<Settling>,
     invariants: Invariants,
     outcome: Outcome,
 }
@@ -206,6 +210,7 @@ impl World {
             oracle.forget_headroom();
         }
         let clients = traffic::clients(&mut random);
+        let settling = if settling::settles(plan.seed) { Some(Settling::new(&mut random)?) } else { None };
         let mut world = Self {
             random,
             step: 0,
@@ -233,6 +238,7 @@ impl World {
             token: None,
             copy: None,
             is_storage_low: false,
+            settling,
             invariants: Invariants::default(),
             outcome: Outcome::default(),
             engine,
@@ -255,14 +261,17 @@ impl World {
             if self.plan.happens(2 * step + 1) {
                 self.random = environment;
                 self.go_wrong()?;
+                self.chain_goes_wrong()?;
             }
             if self.plan.happens(2 * step) {
                 self.random = asking;
                 self.ask()?;
+                self.ask_chain()?;
             }
             self.deliver()?;
             self.random = Random::new(seed ^ 1);
             self.pump()?;
+            self.settle(seed)?;
         }
         self.end()
     }

@@ -20,8 +20,8 @@ impl World {
     /// The operator makes tenants, partitions, policies and prices.
     pub(super) fn furnish(&mut self) -> Result<(), Violation> {
         let mut random = self.random.fork();
-        for operation in traffic::furniture(&mut random, self.now) {
-            self.handle(5, &operation)?;
+        for operation in traffic::furniture(&mut random, self.now, self.settling.is_some()) {
+            self.handle(traffic::OPERATOR, &operation)?;
         }
         self.flush()
     }
@@ -36,6 +36,7 @@ impl World {
             client: &self.clients[client],
             others: &self.clients,
             now: self.now,
+            has_chain: self.settling.is_some(),
         }
         .draw();
         self.clients[client].note_sent(&operation);
@@ -43,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    fn send(&mut self, client: usize, operation: Vec<Record>, random: &mut crate::random::Random) {
+    pub(super) fn send(&mut self, client: usize, operation: Vec<Record>, random: &mut crate::random::Random) {
         let step = self.step;
         let mut put = |at: u64, operation: Vec<Record>| {
             self.packets += 1;
@@ -323,8 +324,10 @@ impl World {
 
     /// The end of the world: whatever was asked is answered, and the log reads back.
     pub(super) fn end(&mut self) -> Result<(), Violation> {
+        self.disk.fail_nth(super::NEVER, wal::memory::Fault::Io);
         self.disk.set_capacity(None);
         self.flush()?;
+        self.settle_all()?;
         if let Some((route, awaited)) = self.awaited.first_key_value() {
             return Err(Violation::new("everything is answered", format!("route {route}: {awaited:?}")));
         }

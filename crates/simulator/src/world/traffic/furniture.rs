@@ -15,7 +15,7 @@ pub(super) fn release_key(merchant: u64) -> Address {
 pub(super) fn merchant_set(id: Id, tenant: u32, merchant: u64) -> Record {
     let body = MerchantBody {
         merchant: MerchantId(merchant),
-        payee: Address([5; 20]),
+        payee: Address([50 + u8::try_from(merchant).unwrap_or(0); 20]),
         release_key: release_key(merchant),
         enabled: 1,
         ..MerchantBody::default()
@@ -28,7 +28,7 @@ pub(super) fn merchant_set(id: Id, tenant: u32, merchant: u64) -> Record {
 
 pub(super) fn partition_create(id: Id, number: u64) -> Record {
     let body = PartitionBody {
-        onchain: [if number == 4 { 0xaa } else { u8::try_from(number).unwrap_or(0) }; 32],
+        onchain: onchain(number),
         asset: AssetId(1),
         track_merchants: u8::from(number < 3),
         ..PartitionBody::default()
@@ -49,13 +49,14 @@ pub(super) fn tenant_body(tenant: u32) -> TenantBody {
     }
 }
 
-/// A policy in the character of its partition, with something changed.
-pub(super) fn policy(number: u64, random: &mut Random) -> Policy {
+/// A policy in the character of its partition, with something changed. Where a chain makes blocks, certificates are claimable for
+/// as long as clocks may differ and a call takes to be final.
+pub(super) fn policy(number: u64, random: &mut Random, has_chain: bool) -> Policy {
     let mut policy = Policy {
         life_default: Time::from_secs(8),
         life_max: Time::from_secs(40),
         settle_by: Time::from_millis(6_000 + random.below(3_000)),
-        claim_margin: Time::from_secs(5),
+        claim_margin: Time::from_secs(if has_chain { 300 } else { 5 }),
         unbonding: Time::from_secs(10),
         price_age_max: Time::from_secs(15),
         velocity_window: Time::from_secs(10),
@@ -94,8 +95,33 @@ pub(super) fn policy(number: u64, random: &mut Random) -> Policy {
     policy
 }
 
+/// A partition's id on chain.
+pub(in crate::world) fn onchain(number: u64) -> [u8; 32] {
+    [if number == PARTITIONS { 0xaa } else { u8::try_from(number).unwrap_or(0) }; 32]
+}
+
+/// The supplies that a world begins with, by their number on chain: each partition has one.
+pub(in crate::world) fn first_supplies() -> impl Iterator<Item = (PartitionHandle, Address, u128)> {
+    (1..=PARTITIONS).map(|number| {
+        let amount = if number == PARTITIONS { 4_000 } else { 60_000 };
+        (PartitionHandle::new(SHARD, number), Address([1; 20]), amount)
+    })
+}
+
+/// The operator tells where every merchant is paid, whatever tenant it belongs to.
+pub(in crate::world) fn payees_of_all(random: &mut Random, now: Time) -> Vec<Vec<Record>> {
+    let mut operations = Vec::new();
+    for tenant in [0, 7, 8, 9, 77] {
+        for merchant in 1..6 {
+            let entropy = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
+            operations.push(vec![merchant_set(Id::from_parts(now, entropy), tenant, merchant)]);
+        }
+    }
+    operations
+}
+
 /// What the operator sends before anything else can happen.
-pub(in crate::world) fn furniture(random: &mut Random, now: Time) -> Vec<Vec<Record>> {
+pub(in crate::world) fn furniture(random: &mut Random, now: Time, has_chain: bool) -> Vec<Vec<Record>> {
     let mut operations = Vec::new();
     let mut id = {
         let mut ids = random.fork();
@@ -111,15 +137,22 @@ pub(in crate::world) fn furniture(random: &mut Random, now: Time) -> Vec<Vec<Rec
     for number in 1..=PARTITIONS {
         let handle = PartitionHandle::new(SHARD, number);
         operations.push(vec![partition_create(id(), number)]);
-        operations.push(long::split(Kind::Policy, id(), handle, 0, &policy(number, random).to_bytes()));
+        operations.push(long::split(
+            Kind::Policy,
+            id(),
+            handle,
+            0,
+            &policy(number, random, has_chain).to_bytes(),
+        ));
         for tenant in 7..9 {
             let body =
                 GrantBody { tenant: TenantId(tenant), rights: Rights::KNOWN.0, ..GrantBody::default() };
             operations.push(vec![Record::new(Kind::Grant, id(), handle, Amount(0), &body)]);
         }
-        let body = StakeBody { supplier: Address([1; 20]), nonce: 1 << 40, ..StakeBody::default() };
-        let amount = Amount(if number == 4 { 4_000 } else { 60_000 });
-        operations.push(vec![Record::new(Kind::Deposit, id(), handle, amount, &body)]);
+    }
+    for (nonce, (handle, supplier, amount)) in (1..).zip(first_supplies()) {
+        let body = StakeBody { supplier, nonce, ..StakeBody::default() };
+        operations.push(vec![Record::new(Kind::Deposit, id(), handle, Amount(amount), &body)]);
     }
     for quote in QUOTES {
         let body =

@@ -12,7 +12,7 @@ use surety_protocol::{
     QuoteId, Record, ReleaseEntry, ReleaseGroup, Roles, ShardId, TenantId, Time, long,
 };
 
-pub(super) use furniture::furniture;
+pub(super) use furniture::{first_supplies, furniture, onchain, payees_of_all};
 
 use furniture::release_key;
 
@@ -22,7 +22,9 @@ use crate::random::Random;
 /// The shard that is simulated.
 pub(super) const SHARD: ShardId = ShardId(3);
 /// Partitions that the world begins with; one more never exists.
-const PARTITIONS: u64 = 4;
+pub(super) const PARTITIONS: u64 = 4;
+/// The client that is the operator.
+pub(super) const OPERATOR: usize = 5;
 /// Locks that a client remembers.
 const KNOWN_MAX: usize = 48;
 /// Operations that a client may send again.
@@ -94,6 +96,8 @@ pub(super) struct Traffic<'a> {
     pub(super) client: &'a Client,
     pub(super) others: &'a [Client],
     pub(super) now: Time,
+    /// The chain speaks for itself: nobody makes up what it says.
+    pub(super) has_chain: bool,
 }
 
 impl Traffic<'_> {

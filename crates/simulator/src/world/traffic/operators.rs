@@ -20,7 +20,7 @@ impl Traffic<'_> {
         match self.random.below(40) {
             0 => {
                 let partition = PartitionHandle::new(SHARD, 1 + self.random.below(PARTITIONS));
-                let policy = policy(partition.number(), self.random);
+                let policy = policy(partition.number(), self.random, self.has_chain);
                 let id = self.id();
                 long::split(Kind::Policy, id, partition, 0, &policy.to_bytes())
             }
@@ -52,12 +52,13 @@ impl Traffic<'_> {
             ..StakeBody::default()
         };
         match self.random.below(60) {
+            0..9 | 16..28 if self.has_chain => self.lookup(),
             0..6 => self.control(Kind::Deposit, amount * 20, &StakeBody { nonce: number % 4_000, ..stake }),
             6..9 => self.control(Kind::Reward, amount, &StakeBody { supplier: Address([0; 20]), ..stake }),
             9..16 => self.withdraw(stake.supplier),
             16..20 => self.batch_final(),
             20..28 => self.guarantee(),
-            28 if self.random.chance(1, 3) => {
+            28 if !self.has_chain && self.random.chance(1, 3) => {
                 let huge = self.random.chance(1, 5);
                 self.control(Kind::Deficit, if huge { 400_000 } else { amount }, &ControlBody::default())
             }
@@ -179,6 +180,10 @@ impl Traffic<'_> {
         let mut record = merchant_set(self.id(), tenant, merchant);
         let mut body: MerchantBody = record.body();
         body.enabled = u32::from(!self.random.chance(1, 6));
+        if self.random.chance(1, 3) {
+            // It moves, or nobody knows where it is paid.
+            body.payee = if self.random.chance(1, 2) { Address([0; 20]) } else { Address([60; 20]) };
+        }
         record.set_body(&body);
         record
     }
