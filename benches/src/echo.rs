@@ -100,7 +100,7 @@ pub fn one_in_flight(
     core: usize,
     rounds: u32,
 ) -> anyhow::Result<Latency> {
-    on_client(core, async move {
+    on_client(core, move || async move {
         let (_endpoint, connection) = connect(address, config).await?;
         let (mut send, mut recv) = connection.open_bi().await?;
         let request = vec![0; request_bytes(1)];
@@ -130,7 +130,7 @@ pub fn packed(
     requests: usize,
     lasting: Duration,
 ) -> anyhow::Result<f64> {
-    on_client(core, async move {
+    on_client(core, move || async move {
         let (_endpoint, connection) = connect(address, config).await?;
         let (mut send, mut recv) = connection.open_bi().await?;
         let request = vec![0; request_bytes(requests)];
@@ -160,7 +160,7 @@ pub fn many_connections(
     connections: usize,
     lasting: Duration,
 ) -> anyhow::Result<f64> {
-    on_client(core, async move {
+    on_client(core, move || async move {
         let mut tasks = Vec::new();
         for _ in 0..connections {
             let (endpoint, connection) = connect(address, config.clone()).await?;
@@ -191,11 +191,12 @@ pub fn many_connections(
 ///
 /// # Errors
 /// What `work` returns.
-pub fn on_client<T: Send>(
-    core: usize,
-    work: impl Future<Output = anyhow::Result<T>> + Send,
-) -> anyhow::Result<T> {
-    crate::machine::on_core(core, || LocalSet::new().block_on(&runtime(), work))
+pub fn on_client<T, F>(core: usize, work: impl FnOnce() -> F + Send) -> anyhow::Result<T>
+where
+    T: Send,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    crate::machine::on_core(core, || LocalSet::new().block_on(&runtime(), work()))
 }
 
 async fn connect(address: SocketAddr, config: ClientConfig) -> anyhow::Result<(Endpoint, Connection)> {

@@ -29,6 +29,12 @@ impl Recorder {
         self.0.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// Takes over what another one has collected.
+    pub fn merge(&mut self, other: &Self) {
+        // Both have the same bounds.
+        let _ = self.0.add(&other.0);
+    }
+
     /// The run's percentiles.
     #[must_use]
     pub fn latency(&self) -> Latency {

@@ -12,3 +12,4 @@ pub mod ledger_rate;
 pub mod locks;
 pub mod machine;
 pub mod mix;
+pub mod peers;

@@ -107,7 +107,7 @@ impl Bench {
     fn furnish(&self, partitions: u64) -> anyhow::Result<()> {
         let identity = self.identity(TenantId(0), Roles::KNOWN)?;
         let address = self.address;
-        on_client(CLIENT_CORE, async move {
+        on_client(CLIENT_CORE, move || async move {
             let client = Client::connect(address, identity).await?;
             for operation in furnish(partitions, client.now()) {
                 let reply = client.submit_long(&operation).await?;
@@ -124,7 +124,7 @@ impl Bench {
     pub fn one_in_flight(&self, core: usize, rounds: u32) -> anyhow::Result<Latency> {
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
-        on_client(core, async move {
+        on_client(core, move || async move {
             let client = Client::connect(address, identity).await?;
             let mut mix = Mix::new(11, 1_000);
             let mut recorder = Recorder::default();
@@ -156,7 +156,7 @@ impl Bench {
     ) -> anyhow::Result<f64> {
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
-        on_client(core, async move {
+        on_client(core, move || async move {
             let client = Client::connect(address, identity).await?;
             let (mut sender, mut receiver) = client.packed(ShardId(0)).await?.split();
             let mut template = Mix::new(12, partitions).lock(client.now());
@@ -198,7 +198,7 @@ impl Bench {
     ) -> anyhow::Result<f64> {
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
-        on_client(core, async move {
+        on_client(core, move || async move {
             let mut links = Vec::new();
             for _ in 0..connections {
                 let client = Client::connect(address, identity.clone()).await?;
@@ -243,7 +243,7 @@ impl Bench {
         const FRAME: usize = 16;
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
-        on_client(core, async move {
+        on_client(core, move || async move {
             let client = Client::connect(address, identity).await?;
             let (mut sender, mut receiver) = client.packed(ShardId(0)).await?.split();
             let start = Instant::now();
