@@ -252,6 +252,9 @@ impl Netting {
         }
         *position = seq;
         self.count = self.count.saturating_add(1);
+        if sabotage!("change-at-a-batchs-edge-dropped") && self.count == 1 {
+            return Ok(None);
+        }
         let statement = self.book.read(shard, seq, record);
         let Some(kind) = record.kind().filter(|kind| *kind != Kind::Continuation) else { return Ok(None) };
         let is_success = record.code().is_some_and(Code::is_success);

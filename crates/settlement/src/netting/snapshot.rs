@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use surety_protocol::{Address, MerchantId, PartitionHandle, TenantId};
+use surety_protocol::{Address, MerchantId, PartitionHandle, TenantId, sabotage};
 
 use super::{Netting, NettingConfig, Partition, Payee, PayeeKey, Supplier};
 use crate::batch::Positions;
@@ -57,7 +57,9 @@ impl Netting {
             })?,
             payees: from.map(|from| {
                 let key = read_key(from)?;
-                Ok((key, Payee { credit: from.u128()?, owed: from.u128()? }))
+                let (credit, owed) = (from.u128()?, from.u128()?);
+                let again = if sabotage!("counted-again-after-a-restart") { credit } else { 0 };
+                Ok((key, Payee { credit, owed: owed + again }))
             })?,
             unnamed: from.map(|from| {
                 let name = (PartitionHandle(from.u64()?), TenantId(from.u32()?), MerchantId(from.u64()?));

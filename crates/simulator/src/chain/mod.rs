@@ -122,9 +122,8 @@ impl Chain {
     }
 
     /// Transactions of the poster that wait.
-    #[must_use]
-    pub fn pooled(&self) -> usize {
-        self.pool.len()
+    pub fn waiting(&self) -> std::slice::Iter<'_, Signed> {
+        self.pool.iter()
     }
 
     /// A transaction of the poster arrives at the node. False if another one with its nonce pays too much to be replaced.

@@ -14,6 +14,7 @@ mod nothing_told_is_lost;
 mod one_effect;
 mod replay;
 mod replies_after_disk;
+mod sent_is_logged;
 mod settled_fully;
 mod settled_once;
 mod settlement;
@@ -23,6 +24,7 @@ use ledger::{Ledger, Totals};
 use surety_protocol::{Caller, Epoch, PartitionHandle, Record, Reply, Seq, Time};
 
 pub use self::replies_after_disk::Reached;
+pub use self::sent_is_logged::check_sent;
 pub use self::settlement::Settlement;
 
 /// Something that must hold and does not.

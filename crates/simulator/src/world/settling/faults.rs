@@ -3,7 +3,7 @@
 use wal::memory::Fault as DiskFault;
 
 use super::{Settling, violation};
-use crate::invariants::Violation;
+use crate::invariants::{Violation, check_sent};
 use crate::random::Random;
 use crate::settler::{Node, Power, Stop};
 use crate::world::World;
@@ -28,7 +28,7 @@ impl World {
         let (time, step) = (self.chain_time(), self.step);
         match random.below(24) {
             0..5 => return self.reorg(it, random),
-            5..7 if it.chain.drop_one(random.index(it.chain.pooled())) => {
+            5..7 if it.chain.drop_one(random.index(it.chain.waiting().len())) => {
                 self.go_wrong_with(Fault::TransactionDropped);
             }
             7..9 => {
@@ -130,6 +130,6 @@ impl World {
             }
         }
         self.outcome.coverage.branch(Branch::SettlerWentOn);
-        Ok(())
+        check_sent(&it.chain, it.settler.log())
     }
 }
