@@ -105,14 +105,14 @@ struct Settings {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Header {
+pub(crate) enum Header {
     Binary2,
     Ascii4,
     Bcd2,
 }
 
 #[derive(Debug, Deserialize)]
-enum Edition {
+pub(crate) enum Edition {
     #[serde(rename = "1987")]
     V1987,
     #[serde(rename = "1993")]
@@ -121,7 +121,7 @@ enum Edition {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ProfileName {
+pub(crate) enum ProfileName {
     Ascii,
     AsciiRaw,
     Binary,
@@ -158,7 +158,7 @@ struct MarkSettings {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct MacSettings {
+pub(crate) struct MacSettings {
     algorithm: MacName,
     /// Beside the settings.
     key_file: Option<PathBuf>,
@@ -220,10 +220,7 @@ impl Settings {
         let held_in = held_in(&self.currency)?;
         let rules = Rules {
             held_in,
-            dialect: match self.edition {
-                Edition::V1987 => Dialect::V1987,
-                Edition::V1993 => Dialect::V1993,
-            },
+            dialect: self.edition.into(),
             id_key: IdKey(key_of(key).ok_or(SettingsError::Key)?),
             currencies: self.currency.iter().map(currency).collect(),
             routes: self.route.into_iter().map(RouteSettings::into_route).collect::<Result<_, _>>()?,
@@ -234,17 +231,8 @@ impl Settings {
         Ok(LinkConfig {
             name: self.name,
             listen: self.listen,
-            header: match self.header {
-                Header::Binary2 => LengthHeader::Binary2,
-                Header::Ascii4 => LengthHeader::Ascii4,
-                Header::Bcd2 => LengthHeader::Bcd2,
-            },
-            profile: match self.profile {
-                ProfileName::Ascii => Profile::ASCII,
-                ProfileName::AsciiRaw => Profile::ASCII_RAW,
-                ProfileName::Binary => Profile::BINARY,
-                ProfileName::Ebcdic => Profile::EBCDIC,
-            },
+            header: self.header.into(),
+            profile: self.profile.into(),
             rules,
             needs_sign_on: self.needs_sign_on,
             book_file: self.book_file.map(|path| file.with_file_name(path)),
@@ -252,6 +240,36 @@ impl Settings {
             tls: self.tls.map(|tls| tls.into_config(file)),
             limits: self.limits.into_limits()?,
         })
+    }
+}
+
+impl From<Header> for LengthHeader {
+    fn from(name: Header) -> Self {
+        match name {
+            Header::Binary2 => Self::Binary2,
+            Header::Ascii4 => Self::Ascii4,
+            Header::Bcd2 => Self::Bcd2,
+        }
+    }
+}
+
+impl From<Edition> for Dialect {
+    fn from(name: Edition) -> Self {
+        match name {
+            Edition::V1987 => Self::V1987,
+            Edition::V1993 => Self::V1993,
+        }
+    }
+}
+
+impl From<ProfileName> for Profile {
+    fn from(name: ProfileName) -> Self {
+        match name {
+            ProfileName::Ascii => Self::ASCII,
+            ProfileName::AsciiRaw => Self::ASCII_RAW,
+            ProfileName::Binary => Self::BINARY,
+            ProfileName::Ebcdic => Self::EBCDIC,
+        }
     }
 }
 
@@ -274,7 +292,7 @@ impl RouteSettings {
 }
 
 impl MacSettings {
-    fn into_config(self, beside: &Path) -> Result<MacConfig, SettingsError> {
+    pub(crate) fn into_config(self, beside: &Path) -> Result<MacConfig, SettingsError> {
         let source = match (self.key_file, self.key_env) {
             (Some(file), None) => MacSource::File(beside.with_file_name(file)),
             (None, Some(name)) => MacSource::Env(name),

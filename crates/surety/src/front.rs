@@ -1,8 +1,10 @@
 //! `surety gateway`: front doors of a running engine, as processes of their own.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
+use gateway::simulate::{Scenario, ScenarioError, SimulateError, simulate};
 use gateway::{Gateway, LinkConfig, SettingsError, StartError};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,6 +45,51 @@ enum Command {
     /// Example: surety gateway run --connect 127.0.0.1:7400 --identity acquirer.pem --config link.toml
     #[command(after_help = exit::HELP)]
     Run(Run),
+    /// Plays an acquirer towards a host, and reports what it answers as it should
+    ///
+    /// Says the messages of a scenario, one after another, and compares each reply with what the scenario expects. Prints a report of
+    /// passed and failed cases; exits with 1 if one has failed. Two scenarios come along, `1987` and `1993`, which have every row of the
+    /// message table; --print shows one, to be changed and given as a file.
+    ///
+    /// They capture and hold small amounts: point them at a link for tests.
+    ///
+    /// Example: surety gateway simulate --host 127.0.0.1:8583 --scenario 1987 --set 2=4111111111111111 --set 42=501
+    #[command(after_help = exit::HELP)]
+    Simulate(Simulate),
+}
+
+/// A simulated acquirer.
+#[derive(Debug, ClapArgs)]
+struct Simulate {
+    /// The host to talk to
+    #[arg(long, value_name = "ADDRESS:PORT", required_unless_present = "print")]
+    host: Option<SocketAddr>,
+    /// 1987, 1993, or a file
+    #[arg(long, value_name = "NAME|FILE", default_value = "1987")]
+    scenario: String,
+    /// A field that every payment carries, instead of the scenario's
+    #[arg(long, value_name = "FIELD=TEXT", value_parser = field)]
+    set: Vec<(u8, String)>,
+    /// Show the built-in scenario instead of running it
+    #[arg(long)]
+    print: bool,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A field and its text.
+fn field(text: &str) -> Result<(u8, String), String> {
+    let (field, text) = text.split_once('=').ok_or("write FIELD=TEXT")?;
+    let number = field.parse().ok().filter(|number| (2..=128).contains(number));
+    Ok((number.ok_or_else(|| format!("`{field}` is no field"))?, text.to_owned()))
+}
+
+impl Args {
+    /// True if the last line on standard output is to be a JSON object.
+    pub(crate) const fn wants_json(&self) -> bool {
+        matches!(&self.command, Command::Simulate(args) if args.json)
+    }
 }
 
 /// A link.
@@ -57,9 +104,43 @@ struct Run {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let Command::Run(args) = &args.command;
+    let args = match &args.command {
+        Command::Run(args) => args,
+        Command::Simulate(args) => return simulate_with(args),
+    };
     let config = LinkConfig::load(&args.config).map_err(|error| settings_failure(args, &error))?;
     remote::runtime()?.block_on(serve(args, config))
+}
+
+fn simulate_with(args: &Simulate) -> Result<(), Failure> {
+    if args.print {
+        let text = Scenario::built_in(&args.scenario);
+        let text =
+            text.ok_or_else(|| Failure::new(Exit::Usage, format!("no built-in scenario {}", args.scenario)))?;
+        println!("{}", text.trim_end());
+        return Ok(());
+    }
+    let usage = |error: ScenarioError| Failure::new(Exit::Usage, error);
+    let mut scenario = Scenario::load(&args.scenario).map_err(usage)?;
+    scenario.fields.extend(args.set.iter().cloned());
+    let host = args.host.ok_or_else(|| Failure::new(Exit::Usage, "which host? --host ADDRESS:PORT"))?;
+    let report = remote::runtime()?.block_on(simulate(&scenario, host));
+    let report = report.map_err(|error| match error {
+        SimulateError::Connect { .. } => Failure::new(Exit::Unreachable, error),
+        SimulateError::Mac(_) => Failure::new(Exit::Usage, error),
+    })?;
+    if args.json {
+        let mut value = serde_json::to_value(&report).map_err(|error| Failure::new(Exit::Failure, error))?;
+        value["ok"] = json!(report.is_certified());
+        println!("{value}");
+    } else {
+        println!("{report}");
+    }
+    if report.is_certified() {
+        return Ok(());
+    }
+    let failed = format!("{} of {} cases failed", report.failed, report.cases.len());
+    Err(Failure::new(Exit::Failure, failed).told())
 }
 
 fn settings_failure(args: &Run, error: &SettingsError) -> Failure {

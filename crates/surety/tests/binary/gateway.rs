@@ -17,10 +17,10 @@ use crate::process::{Data, Engine, ctl, send, surety};
 const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::ASCII };
 const HEADER: LengthHeader = LengthHeader::Ascii4;
 /// A card that must not turn up in anything that the process writes.
-const CANARY: &str = "4929123456789012";
-const SUPPLIER: &str = "0x00000000000000000000000000000000000000aa";
+pub(crate) const CANARY: &str = "4929123456789012";
+pub(crate) const SUPPLIER: &str = "0x00000000000000000000000000000000000000aa";
 
-const LINK: &str = r#"
+pub(crate) const LINK: &str = r#"
 name = "acme"
 listen = "127.0.0.1:0"
 header = "ascii4"
@@ -35,7 +35,7 @@ limits = { answer_ms = 100000, echo_ms = 200000 }
 "#;
 
 /// A file of settings beside its key.
-fn settings(directory: &Path, text: &str) -> PathBuf {
+pub(crate) fn settings(directory: &Path, text: &str) -> PathBuf {
     let file = directory.join("link.toml");
     std::fs::write(&file, text).unwrap();
     std::fs::write(directory.join("acme.key"), "5a".repeat(32)).unwrap();
@@ -43,14 +43,14 @@ fn settings(directory: &Path, text: &str) -> PathBuf {
 }
 
 /// A running `surety gateway run`, and all that it writes.
-struct Front {
+pub(crate) struct Front {
     child: Child,
-    ready: Value,
+    pub(crate) ready: Value,
     logs: JoinHandle<String>,
 }
 
 impl Front {
-    fn start(data: &Data, config: &Path) -> Self {
+    pub(crate) fn start(data: &Data, config: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
             .args(["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()])
             .env("SURETY_LOG", "trace")
@@ -83,7 +83,7 @@ impl Front {
     }
 
     /// Asks it to end, and gives what it has written.
-    fn terminate(mut self) -> String {
+    pub(crate) fn terminate(mut self) -> String {
         send(&self.child, Signal::TERM);
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
         self.logs.join().unwrap()
@@ -199,7 +199,7 @@ impl Host {
     }
 }
 
-fn sent() -> String {
+pub(crate) fn sent() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     String::from_utf8(sent_at(surety_protocol::Time(now.try_into().unwrap())).to_vec()).unwrap()
 }
@@ -260,7 +260,7 @@ fn an_acquirer_is_served_through_a_kill_of_the_engine() {
 }
 
 /// An engine with a partition that the tenant may use.
-fn engine(data: &Data) -> Engine {
+pub(crate) fn engine(data: &Data) -> Engine {
     let engine = Engine::start(data, "fsync");
     ctl(data, &["partition", "create", "0:1"]);
     ctl(data, &["policy", "set", "0:1", "life_default=1h"]);
@@ -317,6 +317,50 @@ fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
     front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
+fn a_simulated_acquirer_certifies_the_link_and_nobody_else() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let directory = tempfile::tempdir().unwrap();
+    let link = LINK.replace("\"ascii4\"", "\"binary2\"").replace("\"ascii\"", "\"binary\"");
+    let front = Front::start(&data, &settings(directory.path(), &link));
+    let listen = front.ready["listen"].as_str().unwrap().to_owned();
+    let simulate = |more: &[&str]| {
+        let own = ["gateway", "simulate", "--host", &listen, "--set", &format!("2={CANARY}")];
+        surety(&own.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    let report = simulate(&["--json"]).exits(0).json();
+    assert_eq!((&report["ok"], &report["failed"]), (&true.into(), &0.into()));
+    assert_eq!(report["passed"], report["cases"].as_array().unwrap().len());
+    let text = simulate(&[]).exits(0).stdout;
+    assert!(text.contains("passed  authorization") && text.ends_with(" 0 failed\n"), "{text}");
+    assert!(
+        !text.contains(&CANARY[4..]) && !report.to_string().contains(&CANARY[4..]),
+        "no card in a report"
+    );
+    // A card that leads nowhere: most cases fail, and the report says so.
+    let wrong = simulate(&["--set", "2=5105105105105100", "--json"]).fails(1, "cases failed").json();
+    assert_eq!((&wrong["ok"], wrong["failed"].as_u64() > Some(10)), (&false.into(), true));
+    simulate(&["--scenario", "nowhere.toml"]).fails(2, "no scenario nowhere.toml");
+    let printed = surety(&["gateway", "simulate", "--print", "--scenario", "1993"]).exits(0).stdout;
+    let file = directory.path().join("mine.toml");
+    std::fs::write(
+        &file,
+        printed.replace("answer_ms", "#").replace("name = \"1993", "answer_ms = 300\nname = \"mine, 1993"),
+    )
+    .unwrap();
+    let mine = simulate(&["--scenario", file.to_str().unwrap(), "--json"]).fails(1, "cases failed").json();
+    assert_eq!(
+        (&mine["scenario"], &mine["passed"]),
+        (&"mine, 1993 edition".into(), &0.into()),
+        "another encoding"
+    );
+    let logs = front.terminate();
+    assert!(!logs.contains(&CANARY[4..]), "no card is written");
+    surety(&["gateway", "simulate", "--host", &listen]).exits(9);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]

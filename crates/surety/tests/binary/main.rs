@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod certify;
+mod clients;
 mod contract;
 mod ctl;
 mod demo;

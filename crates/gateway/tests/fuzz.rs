@@ -1,0 +1,178 @@
+//! Changed messages through a real link's sockets: nothing of it panics, and nothing is approved that was not locked.
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod front;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use gateway::{Limits, LinkConfig};
+use iso8583::{Cut, Message};
+use surety_client::protocol::{Code, Kind, Seq, ShardId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use front::*;
+
+/// Messages that are sent; more with `SURETY_SOCKET_MESSAGES`.
+const MESSAGES: usize = 10_000;
+/// Messages that are sent before their replies are read.
+const BATCH: usize = 50;
+
+/// A source of changes that is the same in every run (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ value >> 31
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
+    }
+}
+
+/// A sound message of some type.
+fn sound(front: &Front, dice: &mut Dice, trace: u32) -> Vec<u8> {
+    let mut fields = front.payment(trace, 1 + u32::try_from(dice.below(9)).unwrap());
+    let of = trace.saturating_sub(u32::try_from(dice.below(40)).unwrap());
+    let original = format!("0100{of:06}{}{:011}{:011}", fields[&7], 123_456, 0);
+    let mti = match dice.below(7) {
+        0 | 1 => "0100",
+        2 => "0200",
+        3 => {
+            fields.extend([(38, "ABCDEF".into()), (39, "00".into()), (60, "00".into())]);
+            "0120"
+        }
+        4 => {
+            fields.extend([(37, format!("REF{of:09}")), (38, "ABCDEF".into()), (90, original)]);
+            "0220"
+        }
+        5 => {
+            fields.extend([(37, format!("REF{of:09}")), (39, "68".into()), (90, original)]);
+            "0420"
+        }
+        _ => {
+            fields = front.network(trace, ["001", "301", "201", "161"][dice.below(4)]).1;
+            "0800"
+        }
+    };
+    bytes(mti, &fields)
+}
+
+/// Changes a few bytes, cuts some off, or puts some in; the length in front mostly says how many there are.
+fn changed(mut message: Vec<u8>, dice: &mut Dice) -> Vec<u8> {
+    for _ in 0..dice.below(4) {
+        let at = 2 + dice.below(message.len() - 2);
+        match dice.below(6) {
+            0..=2 => message[at] = u8::try_from(dice.below(256)).unwrap(),
+            3 => message[at] ^= 1 << dice.below(8),
+            4 => message.truncate(at.max(3)),
+            _ => message.insert(at, u8::try_from(dice.below(256)).unwrap()),
+        }
+    }
+    let length = u16::try_from(message.len() - 2).unwrap();
+    if dice.below(500) > 0 {
+        message[..2].copy_from_slice(&length.to_be_bytes());
+    }
+    message
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changed_messages_neither_panic_nor_are_approved_for_nothing() {
+    let panics = Arc::new(AtomicUsize::new(0));
+    let (counted, told) = (panics.clone(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        told(panic);
+    }));
+    let messages = std::env::var("SURETY_SOCKET_MESSAGES").ok().and_then(|count| count.parse().ok());
+    let messages: usize = messages.unwrap_or(MESSAGES);
+    let limits = Limits {
+        broken_max: 10_000,
+        frame_within: Duration::from_millis(300),
+        // Past a quota requests are tried again for so long.
+        answer_within: Duration::from_secs(1),
+        in_flight_max: 4096,
+        ..Limits::default()
+    };
+    let front = Front::with(|config| LinkConfig { limits, needs_sign_on: false, ..config }).await;
+    let mut dice = Dice(7);
+    let (mut sent, mut sockets, mut answered) = (0, 0, 0);
+    let mut approvals = BTreeSet::new();
+    while sent < messages {
+        let mut host = front.host().await;
+        sockets += 1;
+        'socket: while sent < messages {
+            let mut batch = Vec::new();
+            for _ in 0..BATCH {
+                let trace = u32::try_from(sent % 1_000_000).unwrap();
+                let message = sound(&front, &mut dice, trace);
+                batch.extend(changed(message, &mut dice));
+                sent += 1;
+            }
+            // What answers this comes after all that was served at once, though not after what is served beside it.
+            batch.extend(bytes("0800", &front.network(999_999, "301").1));
+            if host.stream.write_all(&batch).await.is_err() {
+                break;
+            }
+            loop {
+                while let Cut::Message { bytes, used } = HEADER.cut(&host.read, 9999).unwrap() {
+                    let message = Message::parse(CODEC, bytes).unwrap();
+                    answered += 1;
+                    let is_lock = message.mti().to_string() == "0110" && message.number(39) == Some(0);
+                    approvals.extend(message.exactly::<6>(38).filter(|_| is_lock));
+                    let is_last = message.mti().to_string() == "0810" && message.number(11) == Some(999_999);
+                    host.read.drain(..used);
+                    if is_last {
+                        continue 'socket;
+                    }
+                }
+                let reading = host.stream.read_buf(&mut host.read);
+                if !matches!(timeout(PATIENCE, reading).await.expect("a reply or the end"), Ok(1..)) {
+                    break 'socket;
+                }
+            }
+        }
+    }
+    assert!(
+        answered > sent / BATCH / 2 && sockets > 1,
+        "{answered} answers to {sent} messages, {sockets} sockets"
+    );
+    // It still serves; and what it has approved was locked.
+    let mut host = front.host().await;
+    assert_eq!(host.ask(&front.network(1, "301")).await[&39], "00");
+    let locks = locks(&front).await;
+    assert!(
+        !approvals.is_empty() && approvals.len() <= locks,
+        "{} approvals, {locks} locks",
+        approvals.len()
+    );
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
+    front.stop().await;
+}
+
+/// Locks that stand in the change stream.
+async fn locks(front: &Front) -> usize {
+    let mut locks = 0;
+    for shard in (0..front.client.shards()).map(ShardId) {
+        let until = front.client.packed(shard).await.unwrap().hello().acked;
+        let mut tail = front.client.tail(shard, Seq(1));
+        loop {
+            let batch = tail.next_batch().await.unwrap();
+            let is_lock = |kind| matches!(kind, Some(Kind::Lock));
+            let made = batch.records.iter().filter(|record| is_lock(record.kind()));
+            locks += made.filter(|record| record.code().is_some_and(Code::is_success)).count();
+            if batch.through >= until {
+                break;
+            }
+        }
+    }
+    locks
+}
