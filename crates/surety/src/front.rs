@@ -161,11 +161,7 @@ async fn serve(args: &Run, config: LinkConfig) -> Result<(), Failure> {
     let client = remote::connect(address, &identity).await?;
     let tenant = client.tenant().0;
     let name = config.name.clone();
-    let gateway = Gateway::start(client, config).await.map_err(|error| match error {
-        StartError::Listen { .. } => Failure::new(Exit::Address, error),
-        StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
-        StartError::Book(_) | StartError::Mac(_) | StartError::Tls(_) => Failure::new(Exit::Usage, error),
-    })?;
+    let gateway = Gateway::start(client, config).await.map_err(start_failure)?;
     println!(
         "{}",
         json!({"ready": true, "link": name, "listen": gateway.address().to_string(), "tenant": tenant})
@@ -179,6 +175,15 @@ async fn serve(args: &Run, config: LinkConfig) -> Result<(), Failure> {
     }
     gateway.stop().await;
     Ok(())
+}
+
+/// Why a link cannot be served, with its exit code.
+pub(crate) fn start_failure(error: StartError) -> Failure {
+    match error {
+        StartError::Listen { .. } => Failure::new(Exit::Address, error),
+        StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
+        StartError::Book(_) | StartError::Mac(_) | StartError::Tls(_) => Failure::new(Exit::Usage, error),
+    }
 }
 
 /// What cannot be taken is told, and the link goes on as it was.

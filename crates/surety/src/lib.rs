@@ -15,6 +15,7 @@ mod dump;
 mod exit;
 mod front;
 mod init;
+mod links;
 mod load;
 mod logs;
 mod policy_text;

@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
+use crate::links::{Links, Wanted};
 use crate::values::{AddressText, SpanText};
 use crate::{init, remote};
 
@@ -26,7 +27,7 @@ use crate::{init, remote};
 /// Prints one JSON line {"ready":true,...} with addresses and the position of each shard once requests are taken. SIGTERM
 /// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0; 11 if a full disk left no room for the
 /// seal. SIGHUP reads certificates, authority and revocations again, and closes open connections whose certificate is no
-/// longer good. Logs are on standard error;
+/// longer good; it reads the settings of links again, too. Logs are on standard error;
 /// SURETY_LOG=debug tells more.
 ///
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     /// A TOML file of settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Serve an acquirer's link in this process for a tenant; as often as there are links. FILE is that of `surety gateway run`
+    #[arg(long, value_name = "TENANT=FILE", value_parser = Wanted::read)]
+    iso: Vec<Wanted>,
     /// Print the settings that would be used, and exit
     #[arg(long)]
     print_config: bool,
@@ -80,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, "which data directory? give --data DIR, or set server.data"));
     }
     forbid_core_dumps();
-    remote::runtime()?.block_on(serve(config))
+    remote::runtime()?.block_on(serve(config, &args.iso))
 }
 
 /// A core dump would hold the keys that sign tokens and resets, and the server's private key; and an abort is how the
@@ -95,7 +99,7 @@ fn forbid_core_dumps() {
     }
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+async fn serve(config: Config, iso: &[Wanted]) -> Result<(), Failure> {
     // Listen for signals before anybody can be told that we are ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -103,9 +107,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let data = config.data.clone();
     let durability = config.durability;
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
+    let links = match Links::start(&running, iso).await {
+        Ok(links) => links,
+        Err(failure) => {
+            shut_down(running).await?;
+            return Err(failure);
+        }
+    };
     let serving = Serving { listen: address(&running)?, admin: running.admin(), pid: std::process::id() };
     serving.announce(&data)?;
-    println!("{}", ready(&running, &serving, durability));
+    println!("{}", ready(&running, &serving, durability, &links));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: draining"),
@@ -113,16 +124,18 @@ async fn serve(config: Config) -> Result<(), Failure> {
             _ = hangup.recv() => {
                 tracing::info!("SIGHUP: reading the certificates again");
                 running.reload();
+                links.reload();
             }
         }
     }
+    links.stop().await;
     let stopped = shut_down(running).await;
     Serving::retract(&data);
     stopped
 }
 
 /// The line that scripts wait for.
-fn ready(running: &Running, serving: &Serving, durability: Durability) -> Value {
+fn ready(running: &Running, serving: &Serving, durability: Durability, links: &Links) -> Value {
     let shards: Vec<Value> = running
         .shards()
         .iter()
@@ -141,6 +154,7 @@ fn ready(running: &Running, serving: &Serving, durability: Durability) -> Value 
         "listen": serving.listen.to_string(),
         "admin": serving.admin.map(|address| address.to_string()),
         "shards": shards,
+        "iso": links.to_json(),
         "durability": durability_name(durability).name(),
         "io": io_name(running.io()),
         "pid": serving.pid,

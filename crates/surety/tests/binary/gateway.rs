@@ -364,6 +364,43 @@ fn a_simulated_acquirer_certifies_the_link_and_nobody_else() {
 }
 
 #[test]
+fn a_link_inside_the_engine_serves_alike() {
+    let data = Data::init(2);
+    let before = engine(&data);
+    let listen = before.listen().to_owned();
+    assert_eq!(before.terminate(Signal::TERM), 0);
+    let directory = tempfile::tempdir().unwrap();
+    let link = LINK.replace("\"ascii4\"", "\"binary2\"").replace("\"ascii\"", "\"binary\"");
+    let file = settings(directory.path(), &link);
+    let iso = format!("1={}", file.to_str().unwrap());
+    let engine = Engine::start_at(&data, "fsync", &listen, &["--iso", &iso]);
+    let door = engine.ready["iso"][0]["listen"].as_str().unwrap().to_owned();
+    let simulate = |card: &str| {
+        surety(&["gateway", "simulate", "--host", &door, "--set", &format!("2={card}"), "--json"])
+    };
+    let report = simulate(CANARY).exits(0).json();
+    assert_eq!(report["failed"], 0, "{report}");
+    let shown = ctl(&data, &["partition", "show", "0:1"]);
+    assert_eq!(
+        shown["captured"], "15000000000000000000",
+        "the stand-in's payment and the forced sale: {shown}"
+    );
+    // Settings that are read again; the old prefix leads nowhere then.
+    settings(directory.path(), &link.replace("\"4\"", "\"5\""));
+    engine.signal(Signal::HUP);
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while simulate("5105105105105100").exit != 0 {
+        assert!(std::time::Instant::now() < until, "the new route is taken");
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+    // A link that cannot be served lets no engine begin, and leaves none behind.
+    settings(directory.path(), &link.replace("1987", "1986"));
+    surety(&["serve", "--data", data.path(), "--listen", &listen, "--iso", &iso]).fails(2, "unknown variant");
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
 fn a_link_that_cannot_be_served_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let config = settings(directory.path(), LINK);
