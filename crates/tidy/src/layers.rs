@@ -158,6 +158,16 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["server"],
     },
     Layer {
+        package: "rest",
+        directory: "crates/rest",
+        is_pure: false,
+        // Of the messages only their table of codes, which is that of every front door.
+        members: &["surety-protocol", "surety-client", "iso8583"],
+        foreign: &[],
+        // The engine behind the front door.
+        members_in_tests: &["server"],
+    },
+    Layer {
         package: "chain",
         directory: "crates/chain",
         is_pure: false,
@@ -205,6 +215,7 @@ pub const LAYERS: &[Layer] = &[
             "storage",
             "server",
             "gateway",
+            "rest",
             "settlement",
             "chain",
             "settler",

@@ -1,0 +1,197 @@
+//! What every request passes: who asks, how often, and how what comes back is told.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::{Mutex, RwLock};
+use surety_client::protocol::{Id, TenantId, Time};
+use tokio::time::Instant;
+
+use crate::config::RestLimits;
+use crate::desk::Desk;
+use crate::problem::Problem;
+use crate::rate::{Bucket, Room};
+use crate::token::{self, TokenHash};
+use crate::webhook::Hook;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATE_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// Who may come in, and as whom.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// For logs.
+    name: String,
+    tenant: TenantId,
+    bucket: Mutex<Bucket>,
+}
+
+impl Access {
+    pub(crate) fn new(name: String, tenant: TenantId, limits: &RestLimits) -> Arc<Self> {
+        let bucket = Mutex::new(Bucket::new(limits.rate_per_s, limits.burst, Instant::now()));
+        Arc::new(Self { name, tenant, bucket })
+    }
+}
+
+/// Who may come in.
+#[derive(Debug, Default)]
+pub(crate) struct Doors {
+    pub(crate) tokens: Vec<(TokenHash, Arc<Access>)>,
+    /// By the tenant that a client's certificate names.
+    pub(crate) certificates: Vec<(TenantId, Arc<Access>)>,
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) desks: Vec<Arc<Desk>>,
+    pub(crate) doors: RwLock<Arc<Doors>>,
+    pub(crate) limits: Arc<RestLimits>,
+    pub(crate) certificates: Option<std::net::SocketAddr>,
+    pub(crate) hooks: Vec<Arc<Hook>>,
+    /// Told when the front door closes.
+    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The tenant that its certificate names, checked by TLS.
+    pub(crate) certified: Option<TenantId>,
+}
+
+/// What a handler knows of its request.
+#[derive(Clone)]
+pub(crate) struct Visit {
+    pub(crate) desk: Arc<Desk>,
+    /// When its time in the engine is over.
+    pub(crate) deadline: Instant,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// A problem on its way to be told.
+#[derive(Clone)]
+struct Untold(Box<Problem>);
+
+impl IntoResponse for Box<Problem> {
+    fn into_response(self) -> Response {
+        let mut reply =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        reply.extensions_mut().insert(Untold(self));
+        reply
+    }
+}
+
+/// Serves a request and sees to the form of its reply.
+pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let request_id = request_id();
+    let mut room = None;
+    let reply = admitted(&shared, request, next, &mut room).await;
+    let mut reply = told(reply.unwrap_or_else(IntoResponse::into_response), &request_id);
+    let headers = reply.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(Room { limit, remaining, reset_s, .. }) = room {
+        headers.insert(RATE_LIMIT, limit.into());
+        headers.insert(RATE_REMAINING, remaining.into());
+        headers.insert(RATE_RESET, reset_s.into());
+    }
+    reply
+}
+
+async fn admitted(
+    shared: &Arc<Shared>,
+    mut request: Request,
+    next: Next,
+    room: &mut Option<Room>,
+) -> Result<Response, Box<Problem>> {
+    // The description and its page are everybody's.
+    if !request.uri().path().starts_with("/v1/") {
+        return Ok(next.run(request).await);
+    }
+    let access = who(shared, &request)?;
+    let found = access.bucket.lock().take(Instant::now());
+    *room = Some(found);
+    if !found.is_there {
+        tracing::debug!(who = access.name, "too many requests");
+        let detail = "More requests than this token may send; nothing was done for this one.";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", detail);
+        return Err(problem.retryable(found.reset_s));
+    }
+    let desk = shared.desks.iter().find(|desk| desk.client().tenant() == access.tenant);
+    let desk = desk.cloned().ok_or_else(unauthenticated)?;
+    let _place = desk.in_flight.clone().try_acquire_owned().map_err(|_| {
+        let detail = "Too many requests of this tenant are being served; nothing was done for this one.";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "BUSY", detail).retryable(1)
+    })?;
+    let deadline = Instant::now() + shared.limits.answer_within;
+    request.extensions_mut().insert(Visit { desk, deadline, shared: shared.clone() });
+    Ok(next.run(request).await)
+}
+
+/// By token or by certificate; where there are both, they have to be of one tenant.
+fn who(shared: &Shared, request: &Request) -> Result<Arc<Access>, Box<Problem>> {
+    let doors = shared.doors.read().clone();
+    let certified = request.extensions().get::<Peer>().and_then(|peer| peer.certified);
+    let shown = match request.headers().get(header::AUTHORIZATION) {
+        None => None,
+        Some(value) => {
+            let token = value.to_str().ok().and_then(token::bearer).ok_or_else(unauthenticated)?;
+            let known = doors.tokens.iter().map(|(hash, access)| (hash, access));
+            Some(token::find(known, &TokenHash::of(token)).cloned().ok_or_else(unauthenticated)?)
+        }
+    };
+    match (shown, certified) {
+        (Some(access), Some(tenant)) if access.tenant != tenant => Err(unauthenticated()),
+        (Some(access), _) => Ok(access),
+        (None, Some(tenant)) => {
+            let found = doors.certificates.iter().find(|(of, _)| *of == tenant);
+            found.map(|(_, access)| access.clone()).ok_or_else(unauthenticated)
+        }
+        (None, None) => Err(unauthenticated()),
+    }
+}
+
+fn unauthenticated() -> Box<Problem> {
+    let detail = "Show a token of a tenant: Authorization: Bearer srty_...";
+    Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail)
+}
+
+/// The reply as it is sent: every error is a problem.
+fn told(mut reply: Response, request_id: &str) -> Response {
+    if let Some(Untold(problem)) = reply.extensions_mut().remove::<Untold>() {
+        if problem.status >= 500 {
+            tracing::warn!(request_id, code = problem.code, "not answered");
+        }
+        return problem.into_reply(request_id);
+    }
+    let status = reply.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return reply;
+    }
+    // What the router itself has refused.
+    let mut problem = match status {
+        StatusCode::NOT_FOUND => Problem::not_found("PATH", "There is no such path."),
+        StatusCode::METHOD_NOT_ALLOWED => Problem::new(status, "METHOD", "The path has no such method."),
+        _ => Problem::new(status, "REQUEST", "The request does not read."),
+    };
+    problem.allow = reply.headers().get(header::ALLOW).cloned();
+    problem.into_reply(request_id)
+}
+
+/// A new name for a request.
+fn request_id() -> String {
+    let mut random = [0; 16];
+    // Without randomness the name is of its time alone: it is for people who look into logs.
+    let _ = getrandom::fill(&mut random);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let at = Time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
+    Id::from_parts(at, u128::from_be_bytes(random)).to_string()
+}

@@ -1,0 +1,196 @@
+//! A running front door.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use surety_client::Client;
+use surety_client::protocol::TenantId;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::config::{RestConfig, TenantConfig};
+use crate::desk::Desk;
+use crate::follow::follow;
+use crate::guard::{Access, Doors, Shared};
+use crate::routes;
+use crate::server::{StartError, Tls, accept};
+use crate::tls::{TlsError, server_config};
+use crate::webhook::{Endpoint, Hook, WebhookConfig, is_name};
+
+/// A tenant that is served: the client is whoever its certificate says.
+#[derive(Debug)]
+pub struct Tenant {
+    /// Its client of the engine.
+    pub client: Client,
+    /// What its applications show, and where its events go.
+    pub config: TenantConfig,
+}
+
+/// A REST front door, until it is stopped.
+pub struct Rest {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    shared: Arc<Shared>,
+    tls: Tls,
+    config: RestConfig,
+    /// They end with it.
+    _followers: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rest").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Why new settings are not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It changes only by a new start.
+    #[error("`rest.{0}` cannot change while the front door is open")]
+    Fixed(&'static str),
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+impl Rest {
+    /// Learns what locks the engine has, then listens.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: RestConfig, tenants: Vec<Tenant>) -> Result<Self, StartError> {
+        let address = config.listen;
+        let listen = |error| StartError::Listen { address, error };
+        let tls: Tls = Arc::new(RwLock::new(match &config.tls {
+            Some(files) => Some(Arc::new(server_config(files)?)),
+            None => None,
+        }));
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let limits = Arc::new(config.limits.clone());
+        let assets: Arc<[_]> = config.assets.clone().into();
+        let mut followers = JoinSet::new();
+        let mut desks: Vec<Arc<Desk>> = Vec::new();
+        let mut configs = Vec::new();
+        let mut hooks = Vec::new();
+        for tenant in tenants {
+            let id = tenant.client.tenant();
+            if desks.iter().any(|desk| desk.client().tenant() == id) {
+                return Err(StartError::Twice(id));
+            }
+            let desk = Arc::new(Desk::new(tenant.client, assets.clone(), limits.clone()));
+            follow(&desk, &mut followers).await?;
+            for webhook in &tenant.config.webhooks {
+                hooks.push(Arc::new(hook(&config, webhook, &desk, &hooks)?));
+            }
+            desks.push(desk);
+            configs.push((id, tenant.config));
+        }
+        let (stop, stopping) = watch::channel(false);
+        let doors = RwLock::new(Arc::new(doors(&config, configs)));
+        let certificates = config.certificates;
+        let shared = Arc::new(Shared {
+            desks,
+            doors,
+            limits: limits.clone(),
+            certificates,
+            hooks,
+            stopping: stopping.clone(),
+        });
+        for hook in &shared.hooks {
+            followers.spawn(hook.clone().run());
+        }
+        let router = routes::router(shared.clone());
+        let listener = tokio::spawn(accept(listener, router, tls.clone(), limits, stopping));
+        Ok(Self { address, stop, listener, shared, tls, config, _followers: followers })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on.
+    ///
+    /// # Errors
+    /// If anything else differs, or the certificates cannot be used: nothing is taken then.
+    pub fn reload(
+        &self,
+        config: &RestConfig,
+        tenants: Vec<(TenantId, TenantConfig)>,
+    ) -> Result<(), ReloadError> {
+        let old = &self.config;
+        let is_other = [
+            ("listen", old.listen != config.listen),
+            ("tls", old.tls.is_some() != config.tls.is_some()),
+            ("asset", old.assets != config.assets),
+            ("certificates", old.certificates != config.certificates),
+            ("limits", old.limits != config.limits),
+            ("webhooks", old.webhooks != config.webhooks),
+            ("tenant.webhook", !self.are_hooks(&tenants)),
+            ("tenant", self.tenants() != tenants.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>()),
+        ];
+        if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
+            return Err(ReloadError::Fixed(key));
+        }
+        if let Some(files) = &config.tls {
+            *self.tls.write() = Some(Arc::new(server_config(files)?));
+        }
+        let secrets = tenants.iter().flat_map(|(_, tenant)| &tenant.webhooks);
+        for (hook, config) in self.shared.hooks.iter().zip(secrets) {
+            hook.set_secrets(config.secrets.clone());
+        }
+        *self.shared.doors.write() = Arc::new(doors(config, tenants));
+        Ok(())
+    }
+
+    /// True if these are the webhooks that there are, in their order.
+    fn are_hooks(&self, tenants: &[(TenantId, TenantConfig)]) -> bool {
+        let new = tenants.iter().flat_map(|(_, tenant)| &tenant.webhooks);
+        let old = self.shared.hooks.iter().map(|hook| (&hook.name, &hook.url));
+        old.eq(new.map(|config| (&config.name, &config.url)))
+    }
+
+    /// The tenants that are served.
+    fn tenants(&self) -> Vec<TenantId> {
+        self.shared.desks.iter().map(|desk| desk.client().tenant()).collect()
+    }
+
+    /// Takes no more connections, answers what is being served, and closes.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.listener.await;
+    }
+}
+
+/// Opens a webhook, if its name and address are such.
+fn hook(
+    config: &RestConfig,
+    webhook: &WebhookConfig,
+    desk: &Arc<Desk>,
+    others: &[Arc<Hook>],
+) -> Result<Hook, StartError> {
+    let is_twice = others.iter().any(|other| other.is_of(desk) && other.name == webhook.name);
+    let rules = config.webhooks.as_ref().filter(|_| is_name(&webhook.name) && !is_twice);
+    let rules = rules.ok_or_else(|| StartError::WebhookName(webhook.name.clone()))?;
+    let endpoint = Endpoint::read(&webhook.url, rules.allow_private)
+        .map_err(|error| StartError::Webhook { name: webhook.name.clone(), error })?;
+    Ok(Hook::open(webhook.clone(), endpoint, Arc::new(rules.clone()), desk.clone())?)
+}
+
+fn doors(config: &RestConfig, tenants: Vec<(TenantId, TenantConfig)>) -> Doors {
+    let mut doors = Doors::default();
+    for (tenant, TenantConfig { tokens, .. }) in tenants {
+        let certified = Access::new("a certificate".to_owned(), tenant, &config.limits);
+        doors.certificates.push((tenant, certified));
+        for (name, hash) in tokens {
+            doors.tokens.push((hash, Access::new(name, tenant, &config.limits)));
+        }
+    }
+    doors
+}

@@ -1,0 +1,197 @@
+//! The listener: takes connections, bounds them, and ends them together.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+use surety_client::TailError;
+use surety_client::protocol::TenantId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use crate::config::RestLimits;
+use crate::guard::Peer;
+use crate::patient::Patient;
+use crate::tls::{TlsError, tenant_of};
+use crate::webhook::{EndpointError, OpenError};
+
+/// After a failed `accept` (no descriptors left) the next one waits.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Heads of a request.
+const HEADERS_MAX: usize = 64;
+/// A connection is asked to end after this, and comes back if it likes: nobody holds one for ever.
+const CONNECTION_LIFE: Duration = Duration::from_secs(15 * 60);
+/// A peer over HTTP/2 that is silent is asked for a sign of life after this, and dropped after as long again.
+const PING_AFTER: Duration = Duration::from_secs(20);
+/// How long after its requests have had their time a connection may take to end.
+const END_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a front door does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// What locks there are cannot be learned.
+    #[error("cannot read the change stream: {0}")]
+    Stream(#[from] TailError),
+    /// Connections cannot be protected.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A webhook's name is no name, is there twice, or nothing says how webhooks are carried.
+    #[error(
+        "webhook `{0}`: small letters, digits and hyphens, each name once, and `rest.webhooks` says how they are carried"
+    )]
+    WebhookName(String),
+    /// A webhook's address is not taken.
+    #[error("webhook `{name}`: {error}")]
+    Webhook {
+        /// Which one.
+        name: String,
+        /// Why.
+        error: EndpointError,
+    },
+    /// How far webhooks are cannot be read or kept.
+    #[error(transparent)]
+    Webhooks(#[from] OpenError),
+    /// Two identities are of one tenant.
+    #[error("two identities are of tenant {0}")]
+    Twice(TenantId),
+}
+
+/// The TLS of connections that come from now on; none for plain HTTP.
+pub(crate) type Tls = Arc<RwLock<Option<Arc<ServerConfig>>>>;
+
+/// Takes connections until the front door closes, then waits for those that are open.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    tls: Tls,
+    limits: Arc<RestLimits>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stopped(&mut stopping) => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "no connection taken");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = room.clone().try_acquire_owned() else {
+            tracing::warn!("closed: too many connections");
+            continue;
+        };
+        let tls = tls.read().clone();
+        let (router, limits, stopping) = (router.clone(), limits.clone(), stopping.clone());
+        connections.spawn(async move {
+            serve(stream, router, tls, &limits, stopping).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Waits until the front door closes, or its owner is gone.
+pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    tls: Option<Arc<ServerConfig>>,
+    limits: &RestLimits,
+    stopping: watch::Receiver<bool>,
+) {
+    // Replies are small, and somebody waits for each.
+    let _ = stream.set_nodelay(true);
+    let Some(tls) = tls else {
+        return talk(stream, router, Peer { certified: None }, limits, stopping).await;
+    };
+    match timeout(limits.head_within, TlsAcceptor::from(tls).accept(stream)).await {
+        Ok(Ok(stream)) => {
+            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certified = shown.and_then(tenant_of);
+            talk(stream, router, Peer { certified }, limits, stopping).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
+        Err(_) => tracing::debug!("TLS took too long"),
+    }
+}
+
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    peer: Peer,
+    limits: &RestLimits,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_within)
+        .max_buf_size(limits.head_bytes_max)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_AFTER);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let stream = TokioIo::new(Patient::new(stream, limits.head_within, limits.write_within));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopped(&mut stopping) => None,
+        () = sleep(CONNECTION_LIFE) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            let rest = limits.answer_within + END_WITHIN;
+            timeout(rest, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+}

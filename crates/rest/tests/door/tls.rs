@@ -1,0 +1,98 @@
+//! TLS, and clients that show a certificate instead of a token.
+
+use std::sync::Arc;
+
+use rest::{Rest, Tenant, TenantConfig, TlsFiles, new_token};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use server::Embedded;
+use server::pki::DevelopmentPki;
+use surety_client::protocol::{Roles, TenantId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::house::{Told, config, connect, tokens, told};
+use crate::stage;
+
+/// Asks over TLS, with a certificate if there is one. None if there is no connection.
+async fn ask(door: &Rest, authority: &[u8], identity: Option<&str>, token: Option<&str>) -> Option<Told> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pem) => {
+            let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
+            builder
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap())
+                .unwrap()
+        }
+    };
+    let stream = TcpStream::connect(door.address()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let head = format!("GET /v1/partitions HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{token}\r\n");
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).await.ok()?;
+    Some(told(&reply)).filter(|told| told.status > 0)
+}
+
+#[tokio::test]
+async fn a_certificate_names_its_tenant() {
+    let directory = stage::directory().unwrap();
+    let engine = Embedded::start(stage::config(directory.path())).unwrap();
+    let operator = connect(&engine, TenantId(0), Roles::ADMIN).await;
+    stage::stake(&operator, &[1000]).await.unwrap();
+    let files = server::pki_path(directory.path());
+    let pki = DevelopmentPki::open(&files).unwrap();
+    let authority = std::fs::read(files.join("ca.pem")).unwrap();
+    let identity = |tenant| pki.client(tenant, Roles::AUTHORIZER, "app").unwrap();
+    let (own, stranger) = (identity(stage::TENANT), identity(TenantId(77)));
+    let token = new_token([1; 32]);
+    let open = async |needs_client_certificate| {
+        let mut config = config();
+        config.tls = Some(TlsFiles {
+            certificate: files.join("server.pem"),
+            key: files.join("server.key"),
+            client_authority: Some(files.join("ca.pem")),
+            needs_client_certificate,
+        });
+        let client = connect(&engine, stage::TENANT, Roles::AUTHORIZER).await;
+        let other = connect(&engine, TenantId(2), Roles::AUTHORIZER).await;
+        let tenants = vec![
+            Tenant { client, config: tokens(&token) },
+            Tenant { client: other, config: TenantConfig::default() },
+        ];
+        Rest::start(config, tenants).await.unwrap()
+    };
+    let door = open(false).await;
+    let partitions = |told: Told| told.expect(200)["partitions"].as_array().unwrap().len();
+    assert_eq!(partitions(ask(&door, &authority, Some(&own), None).await.unwrap()), 1);
+    assert_eq!(partitions(ask(&door, &authority, None, Some(&token)).await.unwrap()), 1);
+    assert_eq!(partitions(ask(&door, &authority, Some(&own), Some(&token)).await.unwrap()), 1);
+    // Of another tenant, it leads nowhere; with the token of another, neither does.
+    ask(&door, &authority, Some(&stranger), None).await.unwrap().problem(401, "UNAUTHENTICATED");
+    let two = identity(TenantId(2));
+    assert_eq!(partitions(ask(&door, &authority, Some(&two), None).await.unwrap()), 0);
+    ask(&door, &authority, Some(&two), Some(&token)).await.unwrap().problem(401, "UNAUTHENTICATED");
+    ask(&door, &authority, None, None).await.unwrap().problem(401, "UNAUTHENTICATED");
+    // Signed by somebody else.
+    let elsewhere = tempfile::tempdir().unwrap();
+    server::init(&elsewhere.path().join("data"), 1, 4 << 20).unwrap();
+    let forger = DevelopmentPki::open(&server::pki_path(&elsewhere.path().join("data"))).unwrap();
+    let forged = forger.client(stage::TENANT, Roles::AUTHORIZER, "app").unwrap();
+    assert!(ask(&door, &authority, Some(&forged), None).await.is_none());
+    door.stop().await;
+    let strict = open(true).await;
+    assert!(ask(&strict, &authority, None, Some(&token)).await.is_none());
+    assert_eq!(partitions(ask(&strict, &authority, Some(&own), None).await.unwrap()), 1);
+    strict.stop().await;
+    engine.shutdown();
+}
