@@ -106,12 +106,19 @@ impl Sealer {
         self.netting.read(shard, seq, record)
     }
 
+    /// What a batch sealed now could credit with a limit of `credit_max`. Nothing while nothing was read since the last one: the
+    /// contract takes only a batch that has read further.
+    #[must_use]
+    pub fn creditable(&self, credit_max: u128) -> u128 {
+        if self.has_read_on() { self.netting.publishable().min(credit_max) } else { 0 }
+    }
+
     /// Seals what was read since the last batch, with at most `credit_max` of new credit. `None` if nothing was read.
     pub fn seal(&mut self, credit_max: u128) -> Option<Sealed> {
-        let lsn_to = self.netting.positions().lsn();
-        if lsn_to <= self.lsn {
+        if !self.has_read_on() {
             return None;
         }
+        let lsn_to = self.netting.positions().lsn();
         let net = self.netting.close(credit_max);
         self.trees.update(&net.data);
         let roots = self.trees.roots(&net.data.positions);
@@ -130,6 +137,10 @@ impl Sealer {
         };
         (self.seq, self.head, self.lsn) = (batch.seq, batch.head(), lsn_to);
         Some(Sealed { batch, credit_max, finals: net.finals, data })
+    }
+
+    fn has_read_on(&self) -> bool {
+        self.netting.positions().lsn() > self.lsn
     }
 
     /// The whole state. Snapshots of equal states are equal, so their hash is the state's.

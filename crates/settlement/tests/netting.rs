@@ -472,6 +472,15 @@ fn a_payee_that_is_not_known_yet_is_owed_until_it_is() {
     assert_eq!(sealer.netting().unpublished(), 70);
     world.set_merchant(T1, stranger);
     follow(&mut sealer, SHARD, &world.log);
+    assert_eq!((sealer.creditable(50), sealer.creditable(u128::MAX)), (50, 70));
+    let sealed = sealer.seal(40).unwrap();
+    assert_eq!((sealed.batch.sum_credit, sealed.batch.sum_locked), (40, 260));
+    // The rest waits for the stream to go on, and be it with a record that changes nothing.
+    assert_eq!((sealer.netting().publishable(), sealer.creditable(u128::MAX)), (30, 0));
+    assert_eq!(sealer.seal(u128::MAX), None);
+    world.set_merchant(T1, stranger);
+    follow(&mut sealer, SHARD, &world.log);
+    assert_eq!(sealer.creditable(u128::MAX), 30);
     let sealed = sealer.seal(u128::MAX).unwrap();
     assert_eq!((sealed.batch.sum_credit, sealed.batch.sum_locked), (70, 230));
 }

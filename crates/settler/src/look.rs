@@ -2,7 +2,7 @@
 
 use alloy_primitives::{Address, B256};
 use chain::{At, BackendError, Block, Tag};
-use settlement::Netting;
+use settlement::Sealer;
 use settlement::life::{ContractHead, Log, Pile, TxState, View};
 use surety_protocol::Time;
 
@@ -20,7 +20,7 @@ pub(crate) struct Eyes<'a> {
     pub(crate) spending: &'a mut Spending,
     pub(crate) waiting: &'a Waiting,
     /// What is to be published.
-    pub(crate) netting: &'a Netting,
+    pub(crate) sealer: &'a Sealer,
     pub(crate) poster: Address,
     pub(crate) genesis: [u8; 32],
     pub(crate) now: Time,
@@ -114,13 +114,14 @@ impl Eyes<'_> {
         Ok(states)
     }
 
-    /// What cannot be published, since nobody knows its payee or the limit is reached, is no reason for a batch.
+    /// What cannot be published, since nobody knows its payee, the limit is reached or the stream has not gone on, is no reason for a
+    /// batch.
     fn pile(&self, credit_max: u128) -> Pile {
         Pile {
             records: self.waiting.records,
-            value: self.netting.publishable().min(credit_max),
+            value: self.sealer.creditable(credit_max),
             age: self.waiting.since.map_or(Time::ZERO, |since| self.now.minus(since)),
-            is_urgent: self.waiting.is_urgent || self.netting.changes() >= CHANGES_MAX,
+            is_urgent: self.waiting.is_urgent || self.sealer.netting().changes() >= CHANGES_MAX,
         }
     }
 

@@ -254,7 +254,7 @@ impl Settler {
             log: &self.log,
             spending: &mut self.spending,
             waiting: &self.waiting,
-            netting: self.sealer.netting(),
+            sealer: &self.sealer,
             poster: self.poster.address(),
             genesis: self.domain.separator(),
             now: self.client.now(),

@@ -265,6 +265,28 @@ async fn what_is_beyond_the_payout_limit_waits_for_the_next_hour() {
     finish(world, settler).await;
 }
 
+/// A batch has to read further than the one before it, and until that one is booked the engine may have nothing to tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_over_is_not_sealed_before_the_stream_goes_on() {
+    let terms = Terms { claim_delay: 60, credit_per_hour: 100_000_000_000, ..Terms::default() };
+    let (mut world, mut settler) = owing_with(terms).await;
+    turn_until(&mut world, &mut settler, |action| matches!(action, Action::Broadcast { .. })).await;
+    // It lands, and an hour later there is room again, but it is not final.
+    world.chain.mine_after(12);
+    world.chain.mine_after(3600);
+    assert!(settler.sealer().netting().publishable() > 0);
+    let mut waited = 0;
+    for _ in 0..20 {
+        let sealed = settler.progress().0;
+        let report = settler.turn(&mut world.chain).await.unwrap();
+        waited += usize::from(report.action == Action::Wait);
+        let is_seal = matches!(report.action, Action::Seal { .. });
+        assert_eq!(settler.progress().0 > sealed, is_seal, "{settler:?}");
+    }
+    assert!(waited > 0, "{settler:?}");
+    finish(world, settler).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_batch_is_held_cleared_away_and_sealed_again() {
     let (mut world, mut settler) = owing().await;

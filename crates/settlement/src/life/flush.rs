@@ -7,7 +7,8 @@ use surety_protocol::Time;
 pub struct Pile {
     /// Records that were netted. Without any, and without value, there is nothing to seal.
     pub records: u64,
-    /// What the next batch could credit, in base units: owed to payees who are known, and within the contract's limit.
+    /// What a batch sealed now could credit, in base units: owed to payees who are known, within the contract's limit, and
+    /// nothing before the stream has gone on; see [`Sealer::creditable`](crate::Sealer::creditable).
     pub value: u128,
     /// How long the oldest of it has waited; of what a batch left over, since that batch.
     pub age: Time,
