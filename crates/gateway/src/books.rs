@@ -1,12 +1,13 @@
 //! The book of totals as a link uses it: filled by those who follow the change stream, kept in a file, asked by acquirers.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use iso8583::payment::{Day, Figures, Refusal, Rules, Statement};
 use parking_lot::Mutex;
 use surety_client::TailBatch;
-use surety_client::protocol::{EngineId, Id, Seq, ShardId, Time};
+use surety_client::protocol::{EngineId, Id, PartitionHandle, Seq, ShardId, Time};
 
 use crate::book::Book;
 use crate::book_file::BookError;
@@ -103,6 +104,11 @@ impl Books {
             Ok(book.present(now))
         });
         cutting.await.unwrap_or(Err(Refusal::Fault))
+    }
+
+    /// Where something was counted.
+    pub(crate) fn partitions(&self) -> BTreeSet<PartitionHandle> {
+        self.book.lock().totals.keys().map(|(_, partition)| *partition).collect()
     }
 
     /// The figures that a statement is about, with their day and currency.

@@ -1,10 +1,12 @@
 //! A link's listener: takes its hosts' sockets, and ends them together.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iso8583::payment::Currency;
+use iso8583::payment::{Currency, Rules};
+use surety_client::protocol::PartitionHandle;
 use surety_client::{Client, TailError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -86,6 +88,14 @@ fn keeps_currencies(old: &[Currency], new: &[Currency]) -> bool {
     old.iter().all(is_kept)
 }
 
+/// True if what is known of partitions is held in what it was: those that a currency names, to which cards are or were led, or in
+/// which something was counted.
+fn keeps_held(old: &Rules, new: &Rules, counted: &BTreeSet<PartitionHandle>) -> bool {
+    let routed = old.routes.iter().flat_map(|route| route.partitions.iter().chain(&route.former));
+    let mut known = old.held_in.keys().chain(routed).chain(counted);
+    known.all(|partition| old.held_in(*partition) == new.held_in(*partition))
+}
+
 impl Gateway {
     /// Learns what payments the engine has, then listens. The client's certificate says whose payments these are.
     ///
@@ -116,7 +126,7 @@ impl Gateway {
     /// (`former`).
     ///
     /// # Errors
-    /// If anything else differs, if a currency is left out or worth something else, or if cards would have led to more partitions than
+    /// If anything else differs, if a currency is left out or worth something else, if a known partition is held in another, or if cards would have led to more partitions than
     /// can be looked in: nothing is taken then.
     pub fn reload(&self, config: LinkConfig) -> Result<(), ReloadError> {
         let (old, new) = (&self.config, &config);
@@ -137,6 +147,8 @@ impl Gateway {
             ("needs_sign_on", old.needs_sign_on != new.needs_sign_on),
             ("limits", old.limits != new.limits),
             ("currency", !keeps_currencies(&served.currencies, &new.rules.currencies)),
+            // Days that were told already would come to something else.
+            ("currency.partitions", !keeps_held(&served, &new.rules, &self.desk.books().partitions())),
         ];
         if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
             return Err(ReloadError::Fixed(key));

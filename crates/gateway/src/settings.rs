@@ -38,6 +38,12 @@ pub enum SettingsError {
     /// A partition is of two currencies.
     #[error("partition `{0}` is of two currencies")]
     HeldTwice(String),
+    /// Nothing is held in a currency: every payment in it would be declined.
+    #[error("no partition is held in currency {0:03}")]
+    HeldNowhere(u16),
+    /// No currency is taken.
+    #[error("no currency")]
+    NoCurrency,
     /// A route without partitions, or with more than can be tried.
     #[error("route `{0}`: one to {ROUTE_MAX} partitions, and at most {ROUTE_MAX} former ones")]
     Route(String),
@@ -375,6 +381,11 @@ fn key_of(hex: &str) -> Option<[u8; 32]> {
 }
 
 fn held_in(currencies: &[CurrencySettings]) -> Result<BTreeMap<PartitionHandle, u16>, SettingsError> {
+    let (_, others) = currencies.split_first().ok_or(SettingsError::NoCurrency)?;
+    // Whatever no currency names is of the first.
+    if let Some(currency) = others.iter().find(|currency| currency.partitions.is_empty()) {
+        return Err(SettingsError::HeldNowhere(currency.number));
+    }
     let mut held_in = BTreeMap::new();
     for currency in currencies {
         for name in &currency.partitions {
@@ -491,6 +502,7 @@ limits = { in_flight = 16, echo_ms = 500 }
         check("[\"0:3\"] },\n    { prefix = \"9\"", "[] },\n    { prefix = \"9\"", "one to 4");
         check("[\"0:4\"]", "[\"0:4\", \"0:4\", \"0:4\", \"0:4\", \"0:4\"]", "one to 4");
         check("prefix = \"4\"", "prefix = \"x\"", "of digits");
+        check("partitions = [\"0:3\"] },\n]\nroute", "},\n]\nroute", "no partition is held in currency 978");
         check("SHOP", "SHOPSHOPSHOPSHOP", "at most 15");
         check("\"P\"", "\"PP\"", "one printable character");
         check(

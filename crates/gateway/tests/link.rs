@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gateway::{Gateway, Limits, LinkConfig, ReloadError};
-use iso8583::payment::{IdKey, Rules};
+use iso8583::payment::{Currency, IdKey, Rules};
 use iso8583::{Cut, Message};
+use surety_client::protocol::PartitionHandle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -161,6 +162,25 @@ async fn new_routes_are_taken_while_the_link_is_served() {
     let mut without_currency = config.clone();
     without_currency.rules.currencies[0].number = 978;
     refused(front.gateway.reload(without_currency), "currency");
+    // What was told of closed days would be told otherwise.
+    let mut held_elsewhere = config.clone();
+    let euro = Currency { number: 978, ..config.rules.currencies[0] };
+    held_elsewhere.rules.currencies.push(euro);
+    let with_euro = held_elsewhere.clone();
+    held_elsewhere.rules.held_in.insert(front.partition, 978);
+    refused(front.gateway.reload(held_elsewhere), "currency.partitions");
+    let mut turned = with_euro.clone();
+    turned.rules.currencies.reverse();
+    refused(front.gateway.reload(turned), "currency.partitions");
+    let mut of_a_new_one = with_euro;
+    of_a_new_one.rules.routes[0].prefix = b"4".to_vec();
+    of_a_new_one.rules.held_in.insert(PartitionHandle(99), 978);
+    front.gateway.reload(of_a_new_one.clone()).unwrap();
+    let (currencies, held_in) = (of_a_new_one.rules.currencies, of_a_new_one.rules.held_in);
+    config.rules = Rules { currencies, held_in, ..config.rules };
+    let mut in_euro = front.payment(8, 100);
+    in_euro.insert(49, "978".into());
+    assert_eq!(host.ask(&("0100", in_euro)).await[&39], "12", "nothing of it is held where the card leads");
     let mut with_mark = config.clone();
     with_mark.rules.increase.at = 2;
     refused(front.gateway.reload(with_mark), "increase_mark");

@@ -21,12 +21,16 @@ pub struct Intent {
     pub handle: Option<Handle>,
     /// The message that it refers to.
     pub original: Option<Original>,
-    /// Where it leads. Empty if it names no card: then what it refers to has to be known.
+    /// Where it leads, of what is held in its currency. Empty if it names no card: then what it refers to has to be known.
     pub partitions: Partitions,
+    /// Where it leads beside these: looked in, and given no amount. Empty if it can only make a lock.
+    pub others: Partitions,
     /// Where it led before. Empty if it can only make a lock.
     pub former: Partitions,
     /// In base units; zero where nothing is asked for.
     pub amount: Amount,
+    /// Its currency (field 49).
+    pub currency: u16,
     /// How amounts of its currency are written.
     pub scale: Scale,
     /// Who is to be guaranteed.
@@ -209,7 +213,7 @@ impl Intent {
     }
 
     fn leads_nowhere(&self) -> bool {
-        self.partitions.as_slice().is_empty() && self.former.as_slice().is_empty()
+        [self.partitions, self.others, self.former].iter().all(|list| list.as_slice().is_empty())
     }
 }
 
@@ -260,7 +264,7 @@ impl Fields<'_, '_> {
     /// What all payments share. The amount is that of a lock.
     fn common(&self) -> Result<Intent, Refusal> {
         self.check_dates()?;
-        let scale = self.rules.scale(self.number(49)?).ok_or(Refusal::Currency)?;
+        let currency = self.rules.currency(self.number(49)?).ok_or(Refusal::Currency)?;
         let merchant = match self.message.exactly(42) {
             Some(field) => self.rules.merchant(field).ok_or(Refusal::Merchant)?,
             None => MerchantId(0),
@@ -269,16 +273,19 @@ impl Fields<'_, '_> {
             Dialect::V1987 => self.message.number(18),
             Dialect::V1993 => self.message.number(26),
         };
+        let (partitions, others) = self.in_currency(currency.number)?;
         Ok(Intent {
             mti: self.message.mti(),
             ask: Ask::Totals,
             id: self.id()?,
             handle: self.handle()?,
             original: None,
-            partitions: self.partitions()?,
+            partitions,
+            others,
             former: self.former(),
             amount: self.amount(4, Rounding::Up)?,
-            scale,
+            currency: currency.number,
+            scale: currency.scale,
             merchant,
             category: u16::try_from(category.unwrap_or(0)).unwrap_or(0),
         })
@@ -329,8 +336,20 @@ impl Fields<'_, '_> {
     }
 
     fn money(&self, minor: u64, rounding: Rounding) -> Result<Amount, Refusal> {
-        let scale = self.rules.scale(self.number(49)?).ok_or(Refusal::Currency)?;
-        scale.to_base(minor, rounding).ok_or(Refusal::Amount)
+        let currency = self.rules.currency(self.number(49)?).ok_or(Refusal::Currency)?;
+        currency.scale.to_base(minor, rounding).ok_or(Refusal::Amount)
+    }
+
+    /// Where the message leads that is held in its currency, and for what follows a payment the rest. An amount of one currency
+    /// must never be taken out of another: where nothing is held in it, nothing can be locked.
+    fn in_currency(&self, currency: u16) -> Result<(Partitions, Partitions), Refusal> {
+        let (held, others) =
+            self.partitions()?.split(|partition| self.rules.held_in(partition) == Some(currency));
+        match (held.as_slice().is_empty(), self.is_follower()) {
+            (_, true) => Ok((held, others)),
+            (false, false) => Ok((held, Partitions::default())),
+            (true, false) => Err(Refusal::Currency),
+        }
     }
 
     /// The partition that the accounts name, or the route of the card. A payment that names neither has to be known by its
@@ -449,8 +468,10 @@ impl Fields<'_, '_> {
             handle: None,
             original: None,
             partitions: Partitions::default(),
+            others: Partitions::default(),
             former: Partitions::default(),
             amount: Amount::ZERO,
+            currency: 0,
             scale: Scale { asset_decimals: 0, edge_decimals: 0 },
             merchant: MerchantId(0),
             category: 0,

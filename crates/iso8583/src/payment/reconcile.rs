@@ -187,6 +187,6 @@ impl Rules {
     pub fn currency_of(&self, statement: &Statement) -> Result<(u16, Scale), Refusal> {
         let only = if let [only] = self.currencies.as_slice() { Some(only.number) } else { None };
         let number = statement.currency.or(only).ok_or(Refusal::Missing(50))?;
-        self.scale(number.into()).map(|scale| (number, scale)).ok_or(Refusal::Currency)
+        self.currency(number.into()).map(|currency| (number, currency.scale)).ok_or(Refusal::Currency)
     }
 }

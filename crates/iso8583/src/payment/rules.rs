@@ -19,7 +19,8 @@ pub struct Rules {
     pub id_key: IdKey,
     /// The currencies that are taken, each being an asset at a scale.
     pub currencies: Vec<Currency>,
-    /// Partitions whose collateral is another currency than the first: totals are told by currency.
+    /// Partitions whose collateral is another currency than the first: payments are made where their currency is held, and totals are
+    /// told by currency.
     pub held_in: BTreeMap<PartitionHandle, u16>,
     /// Where cards and tokens lead, by the first digits of field 2.
     pub routes: Vec<Route>,
@@ -141,6 +142,8 @@ fn power(decimals: u8) -> Option<u128> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Partitions {
     list: [PartitionHandle; ROUTE_MAX],
+    /// The how-manieth of its route each is, also where others of the route are left out: ids of locks tell it.
+    numbers: [usize; ROUTE_MAX],
     count: usize,
 }
 
@@ -151,13 +154,31 @@ impl Partitions {
         let mut list = [PartitionHandle(0); ROUTE_MAX];
         let count = partitions.len().min(ROUTE_MAX);
         list[..count].copy_from_slice(&partitions[..count]);
-        Self { list, count }
+        Self { list, numbers: core::array::from_fn(|at| at), count }
+    }
+
+    /// Those for which it is true, and the others.
+    #[must_use]
+    pub fn split(self, is_meant: impl Fn(PartitionHandle) -> bool) -> (Self, Self) {
+        let (mut meant, mut others) = (Self::default(), Self::default());
+        for (at, partition) in self.into_iter().enumerate() {
+            let side = if is_meant(partition) { &mut meant } else { &mut others };
+            side.list[side.count] = partition;
+            side.numbers[side.count] = self.numbers[at];
+            side.count += 1;
+        }
+        (meant, others)
     }
 
     /// In order.
     #[must_use]
     pub fn as_slice(&self) -> &[PartitionHandle] {
         &self.list[..self.count]
+    }
+
+    /// The so-manieth of them, and the how-manieth of its route that is.
+    pub(super) fn place(&self, at: usize) -> Option<(PartitionHandle, usize)> {
+        self.as_slice().get(at).map(|partition| (*partition, self.numbers[at]))
     }
 
     /// True if the partition is among them.
@@ -246,11 +267,10 @@ impl Rules {
         self.held_in.get(&partition).copied().or(first)
     }
 
-    /// What a currency is worth.
+    /// A currency that is taken.
     #[must_use]
-    pub fn scale(&self, number: u64) -> Option<Scale> {
-        let currency = self.currencies.iter().find(|currency| u64::from(currency.number) == number);
-        currency.map(|currency| currency.scale)
+    pub fn currency(&self, number: u64) -> Option<Currency> {
+        self.currencies.iter().find(|currency| u64::from(currency.number) == number).copied()
     }
 }
 

@@ -69,7 +69,8 @@ impl Work {
     /// A payment that was never asked for makes its lock where the route leads first.
     fn make_its_own(&mut self) -> Step {
         if matches!(self.target, Target::Route(_)) && self.intent.partitions.as_slice().is_empty() {
-            return self.refused(Refusal::NoRoute);
+            let is_led = !self.intent.others.as_slice().is_empty();
+            return self.refused(if is_led { Refusal::Currency } else { Refusal::NoRoute });
         }
         self.go_to(0);
         self.advise(self.intent.amount, Flags::FINAL)

@@ -36,6 +36,8 @@ pub struct Work {
     key: IdKey,
     /// Where the payment's lock is, by its reference.
     known: Option<Place>,
+    /// Where the payment may be and its currency is not held.
+    foreign: Vec<PartitionHandle>,
     target: Target,
     /// Which of the target's places is being asked.
     at: usize,
@@ -107,6 +109,7 @@ impl Work {
             intent: intent.clone(),
             key: rules.id_key,
             known,
+            foreign: Vec::new(),
             target: Target::Nowhere,
             at: 0,
             place: Place::default(),
@@ -122,6 +125,8 @@ impl Work {
             lookups: 0,
         };
         work.find_places();
+        let is_foreign = |of: &PartitionHandle| rules.held_in(*of) != Some(intent.currency);
+        work.foreign = work.everywhere().filter(is_foreign).collect();
         let step = match intent.ask {
             Ask::Authorize { .. } | Ask::Sale { .. } | Ask::StandIn => work.lock(),
             Ask::Increase => work.begin_increase(),
@@ -129,11 +134,17 @@ impl Work {
             Ask::Reverse { .. } => work.begin_reversal(),
             Ask::Totals | Ask::Network(_) => Step::Done(Outcome::of(Code::Approved)),
         };
+        let step = work.in_its_currency(step);
         (work, step)
     }
 
     /// Goes on with the reply to the request that was sent last.
     pub fn on_reply(&mut self, reply: &Reply) -> Step {
+        let step = self.next(reply);
+        self.in_its_currency(step)
+    }
+
+    fn next(&mut self, reply: &Reply) -> Step {
         match self.stage {
             Stage::Lock => self.on_lock(reply),
             Stage::Advice => self.on_advice(reply),
@@ -160,6 +171,21 @@ impl Work {
     #[must_use]
     pub const fn is_spending(&self) -> bool {
         self.is_spending
+    }
+
+    /// The step, unless it would bring an amount of the message to where another currency is held. What is taken back whole goes by
+    /// the amounts that are there.
+    fn in_its_currency(&self, step: Step) -> Step {
+        let Step::Send(record) = &step else { return step };
+        let tells_amount = match record.kind() {
+            Some(Kind::Lock | Kind::Increase | Kind::Advice) => true,
+            Some(Kind::Decrease | Kind::Refund) => self.stays() > Amount::ZERO,
+            _ => false,
+        };
+        if tells_amount && self.foreign.contains(&record.partition) {
+            return self.refused(Refusal::Currency);
+        }
+        step
     }
 
     /// The id of a part of the work.

@@ -71,15 +71,21 @@ impl Work {
         }
     }
 
-    /// The so-manieth place where a message's lock may be: on the route of the card, then where its cards led before. The how-manieth a
-    /// partition was then, nothing tells.
+    /// The so-manieth place where a message's lock may be: on the route of the card, first where its currency is held, then where its
+    /// cards led before. The how-manieth a partition was then, nothing tells.
     fn place_of(&self, message: Id, at: usize) -> Option<Place> {
-        let (route, former) = (self.intent.partitions.as_slice(), self.intent.former.as_slice());
-        let (partition, number) = match at.checked_sub(route.len()) {
-            None => (route.get(at)?, at),
-            Some(behind) => (former.get(behind / ROUTE_MAX)?, behind % ROUTE_MAX),
+        let Intent { partitions, others, former, .. } = &self.intent;
+        let held = partitions.as_slice().len();
+        let behind = held + others.as_slice().len();
+        let (partition, number) = if at < held {
+            partitions.place(at)?
+        } else if at < behind {
+            others.place(at - held)?
+        } else {
+            let number = (at - behind) % ROUTE_MAX;
+            (*former.as_slice().get((at - behind) / ROUTE_MAX)?, number)
         };
-        Some(Place { partition: *partition, lock: self.lock_of(message, number) })
+        Some(Place { partition, lock: self.lock_of(message, number) })
     }
 
     /// The lock that a message makes in the so-manieth partition of its route.
@@ -101,8 +107,10 @@ impl Work {
     /// Every partition where the payment may be.
     pub(super) fn everywhere(&self) -> impl Iterator<Item = PartitionHandle> + use<> {
         let known = self.known.map(|known| known.partition);
-        let (route, former) = (self.intent.partitions, self.intent.former);
-        let others = route.into_iter().chain(former.into_iter().filter(move |of| !route.has(*of)));
-        known.into_iter().chain(others.filter(move |partition| Some(*partition) != known))
+        let Intent { partitions, others, former, .. } = self.intent;
+        let route = partitions.into_iter().chain(others);
+        let former = former.into_iter().filter(move |of| !partitions.has(*of) && !others.has(*of));
+        let rest = route.chain(former).filter(move |partition| Some(*partition) != known);
+        known.into_iter().chain(rest)
     }
 }
