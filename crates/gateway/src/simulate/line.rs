@@ -103,9 +103,13 @@ impl<'a> Line<'a> {
                 }
             };
             if let Some(mut echo) = echo {
-                self.send(&mut echo).await?;
+                timeout_at(until, self.send(&mut echo)).await.map_err(|_| LineError::Silent)??;
             } else if is_meant(&received) {
                 return Ok(received);
+            }
+            // However much else it says.
+            if Instant::now() >= until {
+                return Err(LineError::Silent);
             }
         }
     }

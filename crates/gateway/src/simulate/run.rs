@@ -244,7 +244,7 @@ impl<'a> Acquirer<'a> {
             if !wanted.iter().any(is_as) {
                 failures.push(format!(
                     "field {field}: {} expected, {} came",
-                    told(wanted),
+                    self.told(*field, wanted),
                     self.shown(*field, found)
                 ));
             }
@@ -274,6 +274,16 @@ impl<'a> Acquirer<'a> {
         fields.into_iter().filter(differs).map(shown).collect()
     }
 
+    fn told(&self, field: u8, wanted: &[Wanted]) -> String {
+        let one = |wanted: &Wanted| match wanted {
+            Wanted::Text(text) => self.shown(field, Some(text)),
+            Wanted::Present => "something".into(),
+            Wanted::Absent => "nothing".into(),
+            Wanted::Sent => "what was sent".into(),
+        };
+        wanted.iter().map(one).collect::<Vec<_>>().join(" or ")
+    }
+
     /// A field as a report may show it.
     fn shown(&self, field: u8, text: Option<&String>) -> String {
         let is_plain =
@@ -284,16 +294,6 @@ impl<'a> Acquirer<'a> {
             Some(text) => format!("[{}]", text.len()),
         }
     }
-}
-
-fn told(wanted: &[Wanted]) -> String {
-    let one = |wanted: &Wanted| match wanted {
-        Wanted::Text(text) => format!("`{text}`"),
-        Wanted::Present => "something".into(),
-        Wanted::Absent => "nothing".into(),
-        Wanted::Sent => "what was sent".into(),
-    };
-    wanted.iter().map(one).collect::<Vec<_>>().join(" or ")
 }
 
 fn now() -> Time {

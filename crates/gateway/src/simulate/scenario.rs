@@ -176,6 +176,11 @@ impl Scenario {
                 Expect::Reply { same_as, .. } => same_as.as_ref(),
                 Expect::Closed | Expect::Held => None,
             };
+            let is_held = |other: &&Case| matches!(other.expect, Expect::Held | Expect::Closed);
+            let of = same_as.and_then(|name| before.iter().find(|other| other.name == *name));
+            if let Some(of) = of.filter(is_held) {
+                return Err(format!("`{}` is to be as `{}`, which has no reply", case.name, of.name));
+            }
             let is_missing = |name: &&String| !before.iter().any(|other| other.name == **name);
             if let Some(missing) = about.into_iter().chain(numbers).chain(same_as).find(is_missing) {
                 return Err(format!("`{}` is about `{missing}`, which is no case before it", case.name));
@@ -325,6 +330,10 @@ mod tests {
         check(&case("send = '0100'\nreply = '0110'\nabout = 'b'"), "no case before it");
         check(&case("repeat = 'a'\nreply = '0110'"), "no case before it");
         check(&case("send = '0100'\nreply = '0110'").repeat(2), "two cases `a`");
+        for silent in ["hold = true", "closed = true"] {
+            let same = "[[case]]\nname = 'b'\nrepeat = 'a'\nreply = '0110'\nsame_as = 'a'\n";
+            check(&(case(&format!("send = '0100'\n{silent}")) + same), "which has no reply");
+        }
         check("[[case]]\nnam = 'a'", "unknown field");
     }
 }
