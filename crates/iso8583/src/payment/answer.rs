@@ -64,8 +64,9 @@ fn tell_part(message: &Message<'_>, intent: &Intent, approved: Amount, draft: &m
     }
 }
 
-/// Six letters and digits out of the lock's id: the same whenever it is asked for.
-fn approval_code(lock: Id) -> [u8; 6] {
+/// Six letters and digits out of the lock's id (field 38): the same whenever it is asked for.
+#[must_use]
+pub fn approval_code(lock: Id) -> [u8; 6] {
     const LETTERS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let mut rest = lock.0 & u128::from(u64::MAX >> 2);
     [(); 6].map(|()| {

@@ -17,7 +17,7 @@ mod rules;
 mod totals;
 mod work;
 
-pub use answer::{answer, refuse};
+pub use answer::{answer, approval_code, refuse};
 pub use calendar::{Day, sent_at};
 pub use codes::{EdgeCode, Refusal, edge_code};
 pub use ids::{Handle, Keys};
