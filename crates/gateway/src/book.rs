@@ -3,15 +3,27 @@
 use std::collections::BTreeMap;
 
 use iso8583::payment::{Day, Refusal, Totals};
-use surety_client::protocol::{EngineId, Id, PartitionHandle, Record, Seq, ShardId, Time};
+use surety_client::protocol::{EngineId, Id, PartitionHandle, Record, Seq, ShardId, TenantId, Time};
 
 /// Days that are remembered.
 const DAYS_MAX: u32 = 62;
+/// How far the next business day may be ahead of both the present one and the clock: over any holidays, and not into another year by a
+/// slip, which nothing could take back.
+const DAYS_AHEAD_MAX: u32 = 14;
+
+/// Whose book it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) engine: EngineId,
+    pub(crate) tenant: TenantId,
+    /// Its name in the settings.
+    pub(crate) link: String,
+}
 
 /// Totals by day and partition. Days are those of the calendar in UTC, or go from one cutover to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Book {
-    pub(crate) engine: EngineId,
+    pub(crate) owner: Owner,
     /// Oldest first; empty if days are those of the calendar.
     pub(crate) cuts: Vec<Cut>,
     pub(crate) totals: BTreeMap<(Day, PartitionHandle), Totals>,
@@ -35,10 +47,10 @@ pub(crate) struct Cut {
 
 impl Book {
     /// An empty book with the days of the calendar.
-    pub(crate) fn of_calendar(engine: EngineId, shards: u16) -> Self {
+    pub(crate) fn of_calendar(owner: Owner, shards: u16) -> Self {
         let shards = usize::from(shards);
         Self {
-            engine,
+            owner,
             cuts: Vec::new(),
             totals: BTreeMap::new(),
             next: vec![Seq(1); shards],
@@ -48,9 +60,9 @@ impl Book {
     }
 
     /// An empty book whose first day ends with the first cutover.
-    pub(crate) fn of_cutovers(engine: EngineId, shards: u16, first: Day) -> Self {
+    pub(crate) fn of_cutovers(owner: Owner, shards: u16, first: Day) -> Self {
         let cut = Cut { day: first, id: Id(0), after: vec![Seq(0); usize::from(shards)] };
-        Self { cuts: vec![cut], ..Self::of_calendar(engine, shards) }
+        Self { cuts: vec![cut], ..Self::of_calendar(owner, shards) }
     }
 
     /// The same for so many shards, which never become fewer.
@@ -59,6 +71,15 @@ impl Book {
         self.next.resize(shards, Seq(1));
         self.lost.resize(shards, false);
         self
+    }
+
+    /// Leaves out what a shard has seen before the first day.
+    pub(crate) fn begin_after(&mut self, shard: ShardId, acked: Seq) {
+        let shard = usize::from(shard.0);
+        let after = self.cuts.first_mut().and_then(|cut| cut.after.get_mut(shard));
+        if let Some((next, after)) = self.next.get_mut(shard).zip(after) {
+            (*next, *after) = (Seq(acked.0 + 1), acked);
+        }
     }
 
     /// Counts records of a shard that follow each other; all up to `through` are these, or are not for this reader.
@@ -122,14 +143,21 @@ impl Book {
     /// on to the new one. `acked` is what replies may have spoken of. True unless the message has been here before.
     ///
     /// # Errors
-    /// If days are those of the calendar, or the day is not later than the present one.
-    pub(crate) fn cut(&mut self, id: Id, day: Option<Day>, acked: &[Seq]) -> Result<bool, Refusal> {
+    /// If days are those of the calendar, or the day is not later than the present one, or too far ahead.
+    pub(crate) fn cut(
+        &mut self,
+        id: Id,
+        day: Option<Day>,
+        acked: &[Seq],
+        now: Time,
+    ) -> Result<bool, Refusal> {
         if self.cuts.iter().any(|cut| cut.id == id) {
             return Ok(false);
         }
         let present = self.cuts.last().ok_or(Refusal::Unsupported)?.day;
         let day = day.unwrap_or(Day(present.0 + 1));
-        if day <= present {
+        let last = Day(present.max(Day::of(now)).0.saturating_add(DAYS_AHEAD_MAX));
+        if day <= present || day > last {
             return Err(Refusal::Format(15));
         }
         // What was counted already was counted for the day that ends.

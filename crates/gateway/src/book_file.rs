@@ -1,14 +1,14 @@
 //! The file of a link's book: replaced whole, so that it is always one or the other.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use iso8583::payment::{Day, Totals};
 use serde::{Deserialize, Serialize};
-use surety_client::protocol::{EngineId, Id, PartitionHandle, Seq};
+use surety_client::protocol::{Id, PartitionHandle, Seq};
 
-use crate::book::{Book, Cut};
+use crate::book::{Book, Cut, Owner};
 
 /// Why a book cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,18 +29,50 @@ pub enum BookError {
         /// Why.
         reason: String,
     },
-    /// It is the book of another engine, or of a history that this one does not have.
-    #[error("{file}: the totals of another engine", file = file.display())]
+    /// Another link is writing it.
+    #[error("{file}: in use by another link", file = file.display())]
+    Taken {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// It is the book of another engine, tenant or link, or of a history that this engine does not have.
+    #[error("{file}: the totals of another engine, tenant or link", file = file.display())]
     Foreign {
         /// Which file.
         file: PathBuf,
     },
 }
 
+/// The right to write a book, which one link has at a time: two would each put its own in the other's place.
+pub(crate) struct Claim(#[expect(dead_code, reason = "held open")] File);
+
+impl Claim {
+    /// Locks the file beside the book, as the book itself is replaced whenever it is written. The lock ends with the process.
+    pub(crate) fn take(book: &Path) -> Result<Self, BookError> {
+        let error = |error| BookError::File { file: book.to_owned(), error };
+        let lock = File::options().create(true).truncate(false).write(true).open(beside(book, ".lock"));
+        let lock = lock.map_err(error)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self(lock)),
+            Err(TryLockError::WouldBlock) => Err(BookError::Taken { file: book.to_owned() }),
+            Err(TryLockError::Error(other)) => Err(error(other)),
+        }
+    }
+}
+
+/// The file with something behind its whole name, which is in the way of no other book.
+fn beside(book: &Path, ending: &str) -> PathBuf {
+    let mut name = book.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
     engine: String,
+    tenant: u32,
+    link: String,
     next: Vec<u64>,
     incomplete: Option<u32>,
     #[serde(default)]
@@ -74,8 +106,8 @@ impl Book {
     /// Reads a book. None if there is none yet.
     ///
     /// # Errors
-    /// If it cannot be read, is damaged, or belongs to another engine.
-    pub(crate) fn load(file: &Path, engine: EngineId) -> Result<Option<Self>, BookError> {
+    /// If it cannot be read, is damaged, or belongs to somebody else.
+    pub(crate) fn load(file: &Path, owner: &Owner) -> Result<Option<Self>, BookError> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,10 +115,12 @@ impl Book {
         };
         let damaged = |reason: String| BookError::Damaged { file: file.to_owned(), reason };
         let text: Text = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
-        if text.engine != engine.to_string() {
+        let is_own = (text.engine == owner.engine.to_string())
+            && (text.tenant, &text.link) == (owner.tenant.0, &owner.link);
+        if !is_own {
             return Err(BookError::Foreign { file: file.to_owned() });
         }
-        text.into_book(engine).ok_or_else(|| damaged("a number that is none".into())).map(Some)
+        text.into_book(owner.clone()).ok_or_else(|| damaged("a number that is none".into())).map(Some)
     }
 
     /// Puts the book in the place of the one that is there.
@@ -99,7 +133,7 @@ impl Book {
 
     fn replace(&self, file: &Path) -> io::Result<()> {
         let text = toml::to_string(&self.to_text()).map_err(io::Error::other)?;
-        let new = file.with_extension("new");
+        let new = beside(file, ".new");
         let mut writer = File::create(&new)?;
         writer.write_all(text.as_bytes())?;
         writer.sync_all()?;
@@ -123,7 +157,9 @@ impl Book {
             debited_back: totals.debited_back.to_string(),
         };
         Text {
-            engine: self.engine.to_string(),
+            engine: self.owner.engine.to_string(),
+            tenant: self.owner.tenant.0,
+            link: self.owner.link.clone(),
             next: seqs(&self.next),
             incomplete: self.incomplete.map(|day| day.0),
             cut: self.cuts.iter().map(cut).collect(),
@@ -133,9 +169,9 @@ impl Book {
 }
 
 impl Text {
-    fn into_book(self, engine: EngineId) -> Option<Book> {
+    fn into_book(self, owner: Owner) -> Option<Book> {
         let shards = u16::try_from(self.next.len()).ok()?;
-        let mut book = Book::of_calendar(engine, shards);
+        let mut book = Book::of_calendar(owner, shards);
         book.next = self.next.into_iter().map(Seq).collect();
         book.incomplete = self.incomplete.map(Day);
         for cut in self.cut {

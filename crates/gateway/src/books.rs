@@ -7,48 +7,63 @@ use std::sync::Arc;
 use iso8583::payment::{Day, Figures, Refusal, Rules, Statement};
 use parking_lot::Mutex;
 use surety_client::TailBatch;
-use surety_client::protocol::{EngineId, Id, PartitionHandle, Seq, ShardId, Time};
+use surety_client::protocol::{Id, PartitionHandle, Seq, ShardId, Time};
 
-use crate::book::Book;
-use crate::book_file::BookError;
+use crate::book::{Book, Owner};
+use crate::book_file::{BookError, Claim};
 
 pub(crate) struct Books {
     file: Option<PathBuf>,
     book: Mutex<Book>,
+    /// There was no file: the first day begins now, whatever the engine has seen before.
+    is_new: bool,
     /// What is in the file. Held while it is written, so that an older book never replaces a newer one.
     saved: Mutex<Option<Book>>,
+    /// Whoever holds this writes the file; nobody after it is let go.
+    claim: Mutex<Option<Claim>>,
 }
 
 impl Books {
-    /// With a file, days end with cutovers; the first one has the date of the first start.
+    /// With a file, days end with cutovers; the first one begins with the first start, and has its date.
     pub(crate) fn open(
         file: Option<PathBuf>,
-        engine: EngineId,
+        owner: &Owner,
         shards: u16,
         now: Time,
     ) -> Result<Self, BookError> {
         let Some(path) = &file else {
-            let book = Mutex::new(Book::of_calendar(engine, shards));
-            return Ok(Self { file, book, saved: Mutex::new(None) });
+            let book = Mutex::new(Book::of_calendar(owner.clone(), shards));
+            return Ok(Self { file, book, is_new: false, saved: Mutex::new(None), claim: Mutex::new(None) });
         };
-        let book = match Book::load(path, engine)? {
-            Some(book) => book.for_shards(shards),
-            None => {
-                let book = Book::of_cutovers(engine, shards, Day::of(now));
-                book.save(path)?;
-                book
-            }
-        };
-        Ok(Self { saved: Mutex::new(Some(book.clone())), book: Mutex::new(book), file })
+        // Before anything is read: another might still be writing it.
+        let claim = Mutex::new(Some(Claim::take(path)?));
+        let kept = Book::load(path, owner)?.map(|book| book.for_shards(shards));
+        let (is_new, saved) = (kept.is_none(), Mutex::new(kept.clone()));
+        let book = kept.unwrap_or_else(|| Book::of_cutovers(owner.clone(), shards, Day::of(now)));
+        Ok(Self { file, book: Mutex::new(book), is_new, saved, claim })
     }
 
-    /// A book that has counted more than the shard has acknowledged is that of another history.
-    pub(crate) fn check(&self, shard: ShardId, acked: Seq) -> Result<(), BookError> {
+    /// What a shard has acknowledged before the link is served. A new book begins behind that; one that has counted more is that of
+    /// another history.
+    pub(crate) fn begin(&self, shard: ShardId, acked: Seq) -> Result<(), BookError> {
+        if self.is_new {
+            self.book.lock().begin_after(shard, acked);
+        }
         let next = self.book.lock().next.get(usize::from(shard.0)).copied();
         match &self.file {
             Some(file) if next > Some(Seq(acked.0 + 1)) => Err(BookError::Foreign { file: file.clone() }),
             _ => Ok(()),
         }
+    }
+
+    /// Writes a new book, once it has begun in every shard: whatever is answered from now on is counted in its first day.
+    pub(crate) fn begun(&self) -> Result<(), BookError> {
+        let Some(file) = self.file.as_ref().filter(|_| self.is_new) else { return Ok(()) };
+        let mut saved = self.saved.lock();
+        let book = self.book.lock().clone();
+        book.save(file)?;
+        *saved = Some(book);
+        Ok(())
     }
 
     pub(crate) fn observe(&self, shard: ShardId, batch: &TailBatch<'_>) {
@@ -66,7 +81,7 @@ impl Books {
         let saving = tokio::task::spawn_blocking(move || {
             let mut saved = books.saved.lock();
             let book = books.book.lock().clone();
-            if saved.as_ref() == Some(&book) {
+            if saved.as_ref() == Some(&book) || books.claim.lock().is_none() {
                 return Ok(());
             }
             book.save(&file)?;
@@ -76,6 +91,12 @@ impl Books {
         if let Ok(Err(error)) = saving.await {
             tracing::error!(%error, "totals are not written");
         }
+    }
+
+    /// Writes no more: the file may be another's from now on.
+    pub(crate) fn close(&self) {
+        let _writing = self.saved.lock();
+        drop(self.claim.lock().take());
     }
 
     /// Begins the next business day, and is done once that is in the file. The present day then; none was begun by a repeat.
@@ -90,10 +111,13 @@ impl Books {
         let books = self.clone();
         let cutting = tokio::task::spawn_blocking(move || {
             let mut saved = books.saved.lock();
+            if books.claim.lock().is_none() {
+                return Err(Refusal::NotAvailable);
+            }
             // Nothing is counted meanwhile: what was not cut durably must not be counted as if it were.
             let mut book = books.book.lock();
             let mut cut = book.clone();
-            if cut.cut(id, day, &acked)? {
+            if cut.cut(id, day, &acked, now)? {
                 cut.save(&file).map_err(|error| {
                     tracing::error!(%error, "no cutover");
                     Refusal::Fault

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::abreast::Abreast;
 use crate::ask::ask;
+use crate::book::Owner;
 use crate::books::Books;
 use crate::config::LinkConfig;
 use crate::gateway::StartError;
@@ -34,14 +35,16 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) fn new(client: Client, config: &LinkConfig) -> Result<Self, StartError> {
-        let (engine, shards, now) = (client.hello().engine, client.shards(), client.now());
+        let (shards, now) = (client.shards(), client.now());
+        let (engine, tenant, link) = (client.hello().engine, client.tenant(), config.name.clone());
+        let owner = Owner { engine, tenant, link };
         Ok(Self {
             rules: RwLock::new(Arc::new(config.rules.clone())),
             originals: Mutex::new(Originals::new(config.limits.originals_max)),
             in_flight: Arc::default(),
             abreast: Abreast::new(shards),
             marks: Mutex::new(Marks::new(config.limits.unknown_max)),
-            books: Arc::new(Books::open(config.book_file.clone(), engine, shards, now)?),
+            books: Arc::new(Books::open(config.book_file.clone(), &owner, shards, now)?),
             macs: config.mac.as_ref().map(Macs::open).transpose()?,
             client,
         })

@@ -24,10 +24,11 @@ pub(crate) async fn follow(desk: &Arc<Desk>) -> Result<JoinSet<()>, StartError> 
     for shard in (0..desk.client().shards()).map(ShardId) {
         let link = desk.client().packed(shard).await;
         let until = link.map_err(|error| TailError::Refused { shard, error })?.hello().acked;
-        desk.books().check(shard, until)?;
+        desk.books().begin(shard, until)?;
         let tail = read(desk, shard, until).await?;
         followers.spawn(keep(desk.clone(), shard, tail));
     }
+    desk.books().begun()?;
     followers.spawn(keep_book(desk.clone()));
     Ok(followers)
 }

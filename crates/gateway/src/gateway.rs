@@ -30,7 +30,7 @@ pub struct Gateway {
     tls: Arc<Option<Tls>>,
     config: Arc<LinkConfig>,
     /// They end with it.
-    _followers: JoinSet<()>,
+    followers: JoinSet<()>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -112,7 +112,7 @@ impl Gateway {
         let (stop, stopping) = watch::channel(false);
         let config = Arc::new(config);
         let listener = tokio::spawn(accept(listener, tls.clone(), desk.clone(), config.clone(), stopping));
-        Ok(Self { address, stop, listener, desk, tls, config, _followers: followers })
+        Ok(Self { address, stop, listener, desk, tls, config, followers })
     }
 
     /// Where it listens.
@@ -165,10 +165,12 @@ impl Gateway {
     }
 
     /// Takes no more messages, answers those that are being served, and closes every socket.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
         let _ = self.listener.await;
+        self.followers.shutdown().await;
         self.desk.books().save().await;
+        self.desk.books().close();
     }
 }
 

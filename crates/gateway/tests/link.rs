@@ -6,7 +6,7 @@ mod front;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use gateway::{Gateway, Limits, LinkConfig, ReloadError};
+use gateway::{BookError, Gateway, Limits, LinkConfig, ReloadError, StartError};
 use iso8583::payment::{Currency, IdKey, Rules};
 use iso8583::{Cut, Message};
 use surety_client::protocol::PartitionHandle;
@@ -268,8 +268,7 @@ async fn after_a_restart_references_and_repeats_are_still_known() {
     let fields = front.payment(2, 100);
     let reply = host.ask(&("0100", fields.clone())).await;
     assert_eq!(reply[&39], "00");
-    let gateway = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
-    std::mem::replace(&mut front.gateway, gateway).stop().await;
+    front.restart(|| {}).await;
     assert_eq!(host.next().await, None, "a stopped link closes its sockets");
     let mut host = front.signed_on().await;
     assert_eq!(host.ask(&("0101", fields.clone())).await, reply);
@@ -307,7 +306,13 @@ async fn without_an_engine_nothing_is_said_that_may_be_untrue() {
 #[tokio::test]
 async fn what_another_front_door_has_locked_is_known_here() {
     let front = Front::new(Limits { answer_within: PATIENCE, ..Limits::default() }).await;
-    let other = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
+    let second = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap_err();
+    assert!(
+        matches!(second, StartError::Book(BookError::Taken { .. })),
+        "two would write one book: {second}"
+    );
+    let config = LinkConfig { book_file: None, ..front.config.clone() };
+    let other = Gateway::start(front.client.clone(), config).await.unwrap();
     let mut there = Host::connect(other.address()).await;
     assert_eq!(there.ask(&front.network(1, "001")).await[&39], "00");
     let mut here = front.signed_on().await;

@@ -3,7 +3,9 @@
 
 mod front;
 
-use gateway::{Gateway, Limits};
+use gateway::{Gateway, Limits, LinkConfig};
+use iso8583::payment::Day;
+use surety_client::protocol::Time;
 
 use front::*;
 
@@ -89,6 +91,9 @@ async fn an_acquirers_totals_are_those_of_the_ledger() {
     }
     let early = dated(front.network(5, "201").1, &today);
     assert_eq!(host.ask(&("0800", early)).await[&39], "30", "a day that has been");
+    // By a slip: nothing could take it back.
+    let far = dated(front.network(8, "201").1, &next(&today, 40));
+    assert_eq!(host.ask(&("0800", far)).await[&39], "30", "a day that is far ahead");
     day(&front, &mut host, 200).await;
     let yesterday = host.ask(&("0500", right)).await;
     assert_eq!((yesterday[&66].as_str(), &yesterday[&15]), ("1", &today), "the day that was closed");
@@ -113,11 +118,8 @@ async fn an_acquirers_totals_are_those_of_the_ledger() {
 
 /// Some days later.
 fn next(day: &str, days: u32) -> String {
-    let now = surety_client::protocol::Time(
-        std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos().try_into().unwrap(),
-    );
-    let day = iso8583::payment::Day::from_month(day.as_bytes().try_into().unwrap(), now).unwrap();
-    let later = iso8583::payment::Day(day.0 + days).digits();
+    let day = Day::from_month(day.as_bytes().try_into().unwrap(), now()).unwrap();
+    let later = Day(day.0 + days).digits();
     String::from_utf8(later[2..].to_vec()).unwrap()
 }
 
@@ -133,8 +135,7 @@ async fn totals_are_those_of_before_after_a_new_start() {
     // As the process would be killed: what is in the file is older than what was counted, and no stop writes it.
     let file = front.config.book_file.clone().unwrap();
     let cut_alone = std::fs::read(&file).unwrap();
-    let gateway = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
-    std::mem::replace(&mut front.gateway, gateway).stop().await;
+    front.restart(|| std::fs::write(&file, &cut_alone).unwrap()).await;
     for round in 0..2 {
         let mut host = front.signed_on().await;
         assert_eq!(host.ask(&("0801", cutover.1.clone())).await[&39], "00", "cut before, and not again");
@@ -144,38 +145,90 @@ async fn totals_are_those_of_before_after_a_new_start() {
         present.insert(15, next(&today[&15], 1));
         assert_eq!(host.ask(&("0500", present)).await[&66], "1", "the present one, round {round}");
         drop(host);
-        std::fs::write(&file, &cut_alone).unwrap();
-        let gateway = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap();
-        // It writes its book when it stops; the new one has read the old one by then.
-        std::mem::replace(&mut front.gateway, gateway).stop().await;
+        front.restart(|| std::fs::write(&file, &cut_alone).unwrap()).await;
     }
+    let file = file.with_file_name("other.book");
+    let config = LinkConfig { book_file: Some(file.clone()), ..front.config.clone() };
     std::fs::write(&file, b"engine = \"").unwrap();
-    let damaged = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap_err();
+    let damaged = Gateway::start(front.client.clone(), config.clone()).await.unwrap_err();
     assert!(damaged.to_string().contains("no book of totals"), "{damaged}");
-    let foreign = String::from_utf8(cut_alone).unwrap().replacen("engine = \"", "engine = \"f", 1);
-    std::fs::write(&file, foreign).unwrap();
-    let foreign = Gateway::start(front.client.clone(), front.config.clone()).await.unwrap_err();
-    assert!(foreign.to_string().contains("another engine"), "{foreign}");
+    let own = String::from_utf8(cut_alone).unwrap();
+    for (from, to) in [
+        ("engine = \"", "engine = \"f"),
+        ("tenant = ", "tenant = 9"),
+        ("link = \"test\"", "link = \"other\""),
+    ] {
+        assert!(own.contains(from), "{own}");
+        std::fs::write(&file, own.replacen(from, to, 1)).unwrap();
+        let foreign = Gateway::start(front.client.clone(), config.clone()).await.unwrap_err();
+        assert!(foreign.to_string().contains("another engine"), "{foreign}");
+    }
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn the_first_day_begins_with_the_first_start() {
+    let front = Front::new(Limits::default()).await;
+    let mut host = front.signed_on().await;
+    day(&front, &mut host, 100).await;
+    // A book that is begun in front of an engine with a past.
+    let book_file = front.config.book_file.as_ref().map(|file| file.with_file_name("late.book"));
+    let config = LinkConfig { book_file, ..front.config.clone() };
+    let late = Gateway::start(front.client.clone(), config.clone()).await.unwrap();
+    let mut other = Host::connect(late.address()).await;
+    assert_eq!(other.ask(&front.network(1, "001")).await[&39], "00");
+    let reply = other.ask(&("0500", statement(&front, 6, [0, 0, 0], [0, 0]))).await;
+    assert_eq!((reply[&66].as_str(), figures(&reply)), ("1", [0; 5]), "all of that was before");
+    day(&front, &mut other, 200).await;
+    let reply = other.ask(&("0500", statement(&front, 7, [2, 1, 2], [100, 20]))).await;
+    assert_eq!(reply[&66], "1", "{:?}", figures(&reply));
+    late.stop().await;
+    let late = Gateway::start(front.client.clone(), config).await.unwrap();
+    let mut other = Host::connect(late.address()).await;
+    assert_eq!(other.ask(&front.network(1, "001")).await[&39], "00");
+    let reply = other.ask(&("0500", statement(&front, 8, [2, 1, 2], [100, 20]))).await;
+    assert_eq!(reply[&66], "1", "and still is after another: {:?}", figures(&reply));
+    late.stop().await;
     front.stop().await;
 }
 
 #[tokio::test]
 async fn without_a_file_days_are_those_of_the_calendar() {
+    // Once more if midnight came in between.
+    while !is_told_by_calendar().await {}
+}
+
+/// False if the day turned over meanwhile.
+async fn is_told_by_calendar() -> bool {
     let front = Front::new(Limits::default()).await;
     let mut config = front.config.clone();
     config.book_file = None;
     let other = Gateway::start(front.client.clone(), config).await.unwrap();
     let mut host = front.signed_on().await;
+    let began = today();
     day(&front, &mut host, 100).await;
     // What came in by another link is of the tenant's totals too.
     let mut calendar = Host::connect(other.address()).await;
     assert_eq!(calendar.ask(&front.network(1, "001")).await[&39], "00");
     assert_eq!(calendar.ask(&front.network(4, "201")).await[&39], "12", "no cutover");
     let reply = calendar.ask(&("0500", statement(&front, 6, [2, 1, 2], [100, 20]))).await;
-    assert_eq!(reply[&66], "1");
     let mut before = statement(&front, 7, [0, 0, 0], [0, 0]);
     before.insert(15, next(&reply[&15], 0));
-    assert_eq!(calendar.ask(&("0500", before.clone())).await[&66], "2");
+    let other_reply = calendar.ask(&("0500", before)).await;
     other.stop().await;
     front.stop().await;
+    if today() != began {
+        return false;
+    }
+    assert_eq!(reply[&66], "1");
+    assert_eq!(other_reply[&66], "2");
+    true
+}
+
+fn now() -> Time {
+    Time(std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos().try_into().unwrap())
+}
+
+fn today() -> Day {
+    Day::of(now())
 }

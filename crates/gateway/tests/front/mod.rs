@@ -72,6 +72,17 @@ impl Front {
         Self { engine, gateway, client, config, partition, _directory: directory }
     }
 
+    /// Stops the link, and starts it again after something else was done.
+    pub(crate) async fn restart(&mut self, between: impl FnOnce()) {
+        // One that is in nobody's way takes its place meanwhile.
+        let idle = LinkConfig { book_file: None, ..self.config.clone() };
+        let idle = Gateway::start(self.client.clone(), idle).await.unwrap();
+        std::mem::replace(&mut self.gateway, idle).stop().await;
+        between();
+        let again = Gateway::start(self.client.clone(), self.config.clone()).await.unwrap();
+        std::mem::replace(&mut self.gateway, again).stop().await;
+    }
+
     pub(crate) async fn host(&self) -> Host {
         Host::connect(self.gateway.address()).await
     }
