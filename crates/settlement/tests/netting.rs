@@ -25,6 +25,31 @@ fn follow(sealer: &mut Sealer, shard: ShardId, log: &[Record]) {
     }
 }
 
+/// Holds a statement of each supplier against what the ledger says of it.
+fn compare_statements(world: &World, sealer: &Sealer) {
+    for who in [SUPPLIER, Address([1; 20]), Address([2; 20]), Address([3; 20])] {
+        let mut statement = Statement::new(1, who);
+        let mut last = BTreeMap::new();
+        for (seq, record) in (1..).zip(&world.log) {
+            if let Some(line) = statement.read(SHARD, Seq(seq), record).unwrap() {
+                last.insert(line.partition, line.stake);
+            }
+        }
+        let sums: BTreeMap<_, _> = statement.sums().collect();
+        for totals in world.ledger.partitions() {
+            let known = world.ledger.suppliers(totals.handle).into_iter().find(|state| state.supplier == who);
+            let known = known.map_or((0, 0, 0), |state| (state.units, state.queued, state.value));
+            let sum = sums.get(&totals.handle).copied().unwrap_or_default();
+            assert_eq!((sum.stake.units, sum.stake.queued, sum.stake.value), known, "{who:?}");
+            assert_eq!(last.get(&totals.handle).copied().unwrap_or_default(), sum.stake, "the last line");
+            assert!(sum.adds_up(), "{sum:?}");
+            let leaf = sealer.trees().prove_supplier(sum.onchain, who).map(|proof| proof.leaf);
+            let leaf = leaf.map_or((0, 0), |leaf| (leaf.units, leaf.paid_out));
+            assert_eq!(leaf, (sum.stake.units, sum.stake.paid_out));
+        }
+    }
+}
+
 /// Follows published batches, as anybody can.
 #[derive(Default)]
 struct Follower {
@@ -94,6 +119,7 @@ enum Event {
     Wait(u64),
     Deposit(u8, u128),
     Withdraw(u8, u128),
+    Reward(u128),
     Group(Vec<(&'static str, u128, u32)>),
     /// With this payout limit.
     Seal(u128),
@@ -146,6 +172,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         2 => (1..400_000_u64).prop_map(Event::Wait),
         2 => (1..4_u8, 1..500_u128).prop_map(|(who, amount)| Event::Deposit(who, amount)),
         2 => (1..4_u8, 1..500_u128).prop_map(|(who, amount)| Event::Withdraw(who, amount)),
+        1 => (1..500_u128).prop_map(Event::Reward),
         1 => prop::collection::vec((names(), 0..100_u128, 0..6_u32), 1..4).prop_map(Event::Group),
         2 => prop::sample::select(vec![0, 50, u128::MAX, u128::MAX]).prop_map(Event::Seal),
         1 => Just(Event::Restart),
@@ -207,6 +234,11 @@ proptest! {
                     let record = Record::new(Kind::Withdraw, id, P1, units, &body);
                     world.execute(&operator(), vec![record]);
                 }
+                Event::Reward(amount) => {
+                    let body = StakeBody { nonce: u64::try_from(world.next).unwrap(), ..StakeBody::default() };
+                    let record = Record::new(Kind::Reward, world.fresh_id(), P1, Amount(amount), &body);
+                    world.execute(&operator(), vec![record]);
+                }
                 Event::Group(entries) => _ = world.release_group(RELEASE_KEY, &entries),
                 Event::Final => booking.finalise(&mut world),
                 Event::Restart => {
@@ -232,6 +264,7 @@ proptest! {
         compare(&world, &sealer);
         let sealed = sealer.seal(u128::MAX).unwrap();
         follower.follow(&sealed);
+        compare_statements(&world, &sealer);
         prop_assert_eq!(sealer.netting().unpublished(), 0);
         // What is owed is what was credited and is not booked yet, for each partition.
         booking.sealed.push(sealed);
@@ -553,4 +586,51 @@ fn an_answered_exit_is_acknowledged() {
     sealer.seal(u128::MAX).unwrap();
     let leaf = leaf_of(sealer.trees(), P1);
     assert_eq!((leaf.exit_nonce, leaf.exits, leaf.debit), (5, 1, 1));
+}
+
+#[test]
+fn a_statement_tells_what_became_of_a_stake() {
+    let policy = Policy { unbonding: Time::from_secs(100), ..Policy::default() };
+    let mut world = World::with_policy(&policy);
+    let who = Address([4; 20]);
+    world.deposit_by(who, 1000);
+    let units = world.ledger.suppliers(P1).iter().find(|state| state.supplier == who).unwrap().units;
+    let stake = |world: &mut World, kind, amount, supplier| {
+        let body = StakeBody { supplier, nonce: u64::try_from(world.next).unwrap(), ..StakeBody::default() };
+        let record = Record::new(kind, world.fresh_id(), P1, Amount(amount), &body);
+        assert!(world.execute(&operator(), vec![record]).1[0].code().is_success());
+    };
+    stake(&mut world, Kind::Reward, 400, Address([0; 20]));
+    world.send(&lock("a", 200));
+    world.send(&consume("a", ALL_CAPTURES, 200));
+    stake(&mut world, Kind::Withdraw, units / 2, who);
+    world.wait(200_000);
+    world.advance();
+    let mut statement = Statement::new(1, who);
+    let mut lines = Vec::new();
+    for (seq, record) in (1..).zip(&world.log) {
+        lines.extend(statement.read(SHARD, Seq(seq), record).unwrap());
+    }
+    let events: Vec<_> = lines.iter().map(|line| line.event).collect();
+    let due = lines.iter().find_map(|line| match line.event {
+        StakeEvent::Unbonding { due, .. } => Some(due),
+        _ => None,
+    });
+    let Some(StakeEvent::Withdrawn { amount, .. }) = events.last().copied() else { panic!("{events:?}") };
+    let expected = [
+        StakeEvent::Supplied { amount: 1000, units },
+        StakeEvent::Rewarded { amount: 400 },
+        StakeEvent::Lost { amount: 200 },
+        StakeEvent::Unbonding { units: units / 2, due: due.unwrap() },
+        StakeEvent::Withdrawn { amount, units: units / 2 },
+    ];
+    assert_eq!(events, expected);
+    assert!(lines[1].gain > 0 && lines[2].gain < 0, "{lines:?}");
+    assert_eq!(statement.positions().0, [Seq(world.log.len() as u64)]);
+    let [(P1, sum)] = statement.sums().collect::<Vec<_>>()[..] else { panic!("one partition") };
+    assert_eq!((sum.supplied, sum.stake.paid_out, sum.stake.queued), (1000, amount, 0));
+    assert!(sum.adds_up() && sum.stake.value > 0);
+    let mut nobodys = Statement::new(1, Address([8; 20]));
+    let lines = (1..).zip(&world.log).map(|(seq, record)| nobodys.read(SHARD, Seq(seq), record).unwrap());
+    assert_eq!((lines.flatten().count(), nobodys.sums().count()), (0, 0));
 }

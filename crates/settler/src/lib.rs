@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod batch_file;
 mod certificate;
 mod certifier;
 mod chain_facts;
@@ -34,6 +35,7 @@ mod snapshot;
 mod spending;
 mod stream;
 
+pub use batch_file::{BatchFile, BatchFileError, BatchStake, BatchesError};
 pub use certificate::{CertificateError, CertificateFile, Standing};
 pub use certifier::{Certifier, CertifierConfig, Counter, Shelf};
 pub use codec::Damaged;

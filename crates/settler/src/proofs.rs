@@ -6,7 +6,9 @@ use std::path::Path;
 use alloy_primitives::{B256, U256};
 use chain::bindings;
 use serde_json::{Value, json};
-use settlement::{Batch, BatchData, Hash, LockId, PayeeLeaf, Roots, Sealed, SumProof, Trees, Word};
+use settlement::{
+    Batch, BatchData, Hash, LockId, PayeeLeaf, Positions, Roots, Sealed, SumProof, Trees, Word,
+};
 use surety_protocol::Address;
 
 use crate::contract::batch_of;
@@ -19,6 +21,8 @@ use crate::recovery::replay;
 pub struct Published {
     /// What was committed.
     pub batch: Batch,
+    /// How far each shard of the engine's stream was read for it.
+    pub positions: Positions,
     /// The roots that its state root joins.
     pub roots: Roots,
     /// All leaves.
@@ -44,13 +48,14 @@ impl Published {
         for sealed in sealed.range(..=last).map(|(_, sealed)| sealed) {
             newest = Some(Self::roots_after(&mut trees, sealed)?);
         }
-        Ok(newest.map(|(batch, roots)| Self { batch, roots, trees }))
+        Ok(newest.map(|(batch, positions, roots)| Self { batch, positions, roots, trees }))
     }
 
-    fn roots_after(trees: &mut Trees, sealed: &Sealed) -> Result<(Batch, Roots), SettlerError> {
+    fn roots_after(trees: &mut Trees, sealed: &Sealed) -> Result<(Batch, Positions, Roots), SettlerError> {
         let data = BatchData::from_bytes(&sealed.data)?;
         trees.update(&data);
-        Ok((sealed.batch, trees.roots(&data.positions)))
+        let roots = trees.roots(&data.positions);
+        Ok((sealed.batch, data.positions, roots))
     }
 
     /// True if the trees lead to the batch's state root: the log is whole.
@@ -153,6 +158,7 @@ impl Published {
                 "positionsHash": hex(&self.roots.positions),
             },
             "rest": hex(&self.roots.rest()),
+            "positions": self.positions.0.iter().map(|seq| text(&seq.0)).collect::<Vec<_>>(),
             "partitions": partitions.map(|leaf| partition_json(&leaf)).collect::<Vec<_>>(),
             "payees": payees.map(|leaf| json!({
                 "partition": text(&leaf.partition), "payee": text(&leaf.payee), "credit": text(&leaf.credit),

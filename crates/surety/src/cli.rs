@@ -50,10 +50,9 @@ impl Command {
             Self::Load(args) => args.wants_json(),
             Self::Cert(args) => args.wants_json(),
             Self::Gateway(args) => args.wants_json(),
+            Self::Settle(args) => args.wants_json(),
             // They print a line of JSON for whatever happens, or none at all.
-            Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Settle(_) | Self::Completions { .. } => {
-                false
-            }
+            Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } => false,
         }
     }
 }

@@ -48,6 +48,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn dump(directory: &DataDirectory, shard: ShardId, args: &Args, out: &mut impl Write) -> Result<(), Failure> {
+    records(directory, shard, Seq(args.from), |seq, record, parts| {
+        print(args.json, shard, seq, record, parts, out)
+    })
+}
+
+/// Reads the records of a shard from `from`, or from the oldest that is left, each with its continuations. What lies below damage
+/// is read before the damage is told.
+pub(crate) fn records(
+    directory: &DataDirectory,
+    shard: ShardId,
+    from: Seq,
+    mut take: impl FnMut(Seq, &Record, &[Record]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let path = directory.shard_path(shard);
     let mut storage =
         FileStorage::open_read_only(&path).map_err(|error| directory::storage_failure(&error))?;
@@ -56,7 +69,7 @@ fn dump(directory: &DataDirectory, shard: ShardId, args: &Args, out: &mut impl W
         .map_err(|error| directory::storage_failure(&error))?
         .first()
         .map_or(Seq(1), |segment| segment.first_seq);
-    let from = Seq(args.from.max(oldest.0));
+    let from = from.max(oldest);
     let mut reader = TailReader::new(directory.identity(shard), from);
     loop {
         let block = match reader.next_block(&storage, end) {
@@ -76,7 +89,7 @@ fn dump(directory: &DataDirectory, shard: ShardId, args: &Args, out: &mut impl W
             }
             let parts = &records[index + 1..];
             let parts = &parts[..record.continuations().min(parts.len())];
-            print(args.json, shard, seq, record, parts, out)?;
+            take(seq, record, parts)?;
         }
     }
     damage.map_or(Ok(()), Err)

@@ -30,7 +30,7 @@ impl Netting {
             *finals.entry(*handle).or_default() += amount;
             self.changed_partitions.insert(*handle);
         }
-        self.book.forget(self.config.claim_span);
+        self.forget_ended();
         let mut data = BatchData {
             positions: self.positions.clone(),
             partitions: core::mem::take(&mut self.changed_partitions)

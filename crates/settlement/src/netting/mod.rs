@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use ruint::aliases::U256;
 use surety_protocol::{
     Address, Code, ConsumeBody, ControlBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Seq,
     ShardId, StakeBody, TenantId, Time, sabotage,
@@ -20,6 +21,9 @@ use crate::certificate::CertifiedLock;
 use crate::hash::Hash;
 use crate::leaf::LockId;
 use crate::money::Money;
+
+/// Units that nobody owns, and the base unit that nobody put in, as the ledger has them.
+const VIRTUAL_UNITS: u128 = 1_000_000;
 
 /// What the netting of an engine is told once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +71,19 @@ pub struct Answers {
     pub credited: u128,
     /// What its merchant has let go of.
     pub released: Option<Released>,
+}
+
+/// How a supplier stands in a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stake {
+    /// Its units, those that wait to leave included.
+    pub units: u128,
+    /// The part of them that waits to leave.
+    pub queued: u128,
+    /// What the units are worth, rounded down, in base units.
+    pub value: u128,
+    /// All that was ever withdrawn, in base units.
+    pub paid_out: u128,
 }
 
 /// A partition.
@@ -202,6 +219,22 @@ impl Netting {
         self.book.home(partition).map(|home| home.onchain)
     }
 
+    /// How a supplier stands; all 0 for whoever was never one.
+    #[must_use]
+    pub fn stake(&self, partition: PartitionHandle, supplier: Address) -> Stake {
+        let Some(position) = self.suppliers.get(&(partition, supplier)) else { return Stake::default() };
+        let all = self.partitions.get(&partition).copied().unwrap_or_default();
+        let equity = all.money.equity();
+        let worth = U256::from(position.units) * (U256::from(equity) + U256::from(1))
+            / U256::from(all.units.saturating_add(VIRTUAL_UNITS));
+        Stake {
+            units: position.units,
+            queued: position.queued,
+            value: u128::try_from(worth).unwrap_or(u128::MAX).min(equity),
+            paid_out: position.paid_out,
+        }
+    }
+
     /// Units of a supplier, those that wait to leave included.
     #[must_use]
     pub fn units(&self, partition: PartitionHandle, supplier: Address) -> u128 {
@@ -270,6 +303,11 @@ impl Netting {
             _ => self.move_money(shard, seq, kind, record)?,
         }
         Ok(statement)
+    }
+
+    /// Forgets certified locks whose certificates can no longer be called. Batches do so by themselves.
+    pub(crate) fn forget_ended(&mut self) {
+        self.book.forget(self.config.claim_span);
     }
 
     fn make(&mut self, partition: PartitionHandle) -> Result<(), NettingError> {

@@ -6,6 +6,7 @@ mod nodes;
 pub(crate) mod place;
 mod prices;
 mod run;
+mod statement;
 mod watch;
 
 use std::path::PathBuf;
@@ -105,6 +106,18 @@ enum Command {
     #[command(subcommand, after_help = exit::HELP)]
     Watch(watch::Command),
     Prices(prices::Args),
+    Statement(statement::Args),
+}
+
+impl Args {
+    /// True if a JSON object was asked for.
+    pub(crate) const fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Statement(args) => args.json,
+            Command::Watch(command) => command.wants_json(),
+            _ => false,
+        }
+    }
 }
 
 /// Runs the command.
@@ -117,6 +130,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Command::Resume { dir } => resume(dir),
         Command::Watch(command) => watch::run(command),
         Command::Prices(args) => prices::run(args),
+        Command::Statement(args) => statement::run(args),
     }
 }
 

@@ -128,6 +128,13 @@ enum Kind {
     Bitcoin,
 }
 
+impl Command {
+    /// True if a JSON object was asked for.
+    pub(super) const fn wants_json(&self) -> bool {
+        matches!(self, Self::Add(Add { json: true, .. }))
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     let runtime = remote::runtime()?;

@@ -15,3 +15,4 @@ mod serve;
 mod settle;
 mod settler;
 mod shipped;
+mod statement;

@@ -114,6 +114,35 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
     assert_eq!(proofs["payees"][0]["credit"], whole);
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
+    check_statement(&data, dir, &supplier, proofs["batch"]["seq"].as_u64().unwrap());
+}
+
+/// What the supplier had, made again of the log and of all batches, and refused where one of them is missing or another's.
+fn check_statement(data: &Data, dir: &str, supplier: &str, last: u64) {
+    let out = data.file("proofs");
+    let batches = out.to_str().unwrap();
+    for number in 1..=last {
+        let number = number.to_string();
+        surety(&["settle", "proofs", "--dir", dir, "--out", batches, "--batch", &number]).exits(0);
+    }
+    let supplier = supplier.to_lowercase();
+    let own = ["settle", "statement", "--supplier", &supplier, "--json", "--batches", batches];
+    let of_all = || surety(&[&own[..], &["--log", data.path()]].concat());
+    let told = of_all().exits(0).json();
+    assert_eq!((told["batches"].as_u64(), &told["partitions"][0]["units"]), (Some(last), &json!("0")));
+    let left = told["partitions"][0]["withdrawn"].as_str().unwrap().to_owned();
+    assert_eq!(left, (1000 * WHOLE).to_string());
+    let alone = surety(&own).exits(0);
+    let lines: Vec<Value> = alone.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_units: Vec<&Value> = lines.iter().filter(|line| line["units"].is_string()).collect();
+    assert_eq!(of_units.last().unwrap()["paid_out"], left);
+    assert_eq!(lines.last().unwrap()["last"], last);
+
+    let altered = out.join(format!("batch-{last}.json"));
+    let sound = std::fs::read_to_string(&altered).unwrap();
+    std::fs::write(&altered, sound.replacen(&left, "1", 1)).unwrap();
+    surety(&own).fails(3, &format!("batch-{last}.json"));
+    std::fs::write(&altered, sound).unwrap();
 }
 
 /// Starts settlers and kills them after ever longer spans, until it is done.
