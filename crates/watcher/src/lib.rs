@@ -32,6 +32,7 @@ mod payment;
 pub mod price;
 pub mod source;
 pub mod spool;
+mod start;
 pub mod track;
 mod watcher;
 

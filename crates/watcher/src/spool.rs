@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use crate::journal::sync_directory;
 use crate::payment::Watch;
@@ -24,9 +25,25 @@ pub fn leave(directory: &Path, watch: &Watch) -> std::io::Result<()> {
     let hidden = spool.join(format!(".{name}.{}", std::process::id()));
     let mut file = std::fs::File::create(&hidden)?;
     file.write_all(serde_json::to_string(watch)?.as_bytes())?;
+    // Left again: what counts is when it was left first, since it may be paid from then on.
+    if let Ok(before) = std::fs::metadata(spool.join(&name)) {
+        file.set_modified(before.modified()?)?;
+    }
     file.sync_all()?;
     std::fs::rename(&hidden, spool.join(name))?;
     sync_directory(&spool)
+}
+
+/// When the oldest file was left that nobody has taken yet, in seconds since the Unix epoch; none if there is none.
+pub(crate) fn oldest_left_s(directory: &Path) -> std::io::Result<Option<u64>> {
+    let spool = directory.join(SPOOL);
+    std::fs::create_dir_all(&spool)?;
+    let mut oldest: Option<u64> = None;
+    for file in std::fs::read_dir(&spool)? {
+        let left = file?.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        oldest = Some(oldest.map_or(left, |oldest| oldest.min(left)));
+    }
+    Ok(oldest)
 }
 
 /// What was left: the file, and the watch, if it is one.

@@ -14,14 +14,13 @@ use crate::journal::{Attempt, Decided, Entry, Journal, JournalError};
 use crate::payment::{SeenBlock, Watch, WatchKey};
 use crate::source::{Source, SourceError};
 use crate::spool;
+use crate::start::{self, Start};
 use crate::track::{AddError, Event, Halt, Progress, Track};
 
 /// Blocks read in one turn.
 const BLOCKS_PER_TURN_MAX: usize = 64;
 /// Blocks between two notes of how far the chain is read, while nothing happens.
 const BLOCKS_PER_NOTE: u64 = 64;
-/// How far before the newest block a first start begins.
-const BLOCKS_BEFORE_START: u64 = 16;
 /// The pause after an answer that does not finish a delivery.
 const PAUSE: Duration = Duration::from_secs(5);
 /// What one delivery does in one turn at most.
@@ -215,7 +214,11 @@ impl<S: Source> Watcher<S> {
         let mut turn = Turn::default();
         // What is decided is told first, whatever the chain or the spool is like now.
         self.deliver(&mut turn).await?;
-        self.take_spool(&mut turn).await?;
+        // Where to begin is known, and remembered, before anything is taken that has waited for it.
+        match self.begin().await? {
+            Ok(()) => self.take_spool(&mut turn).await?,
+            Err(trouble) => turn.trouble = Some(trouble),
+        }
         self.read(&mut turn).await?;
         self.note_progress(&turn)?;
         self.deliver(&mut turn).await?;
@@ -303,15 +306,28 @@ impl<S: Source> Watcher<S> {
                 Err(trouble) => return Ok(Err(trouble)),
             }
         }
-        if self.track.wanted().is_none() {
-            let first = match self.config.from_block {
-                Some(block) => block,
-                None => match self.ask(|source| source.height()).await? {
-                    Ok(height) => height.saturating_sub(BLOCKS_BEFORE_START),
-                    Err(trouble) => return Ok(Err(trouble)),
-                },
-            };
-            self.track.begin(first);
+        self.begin().await
+    }
+
+    /// Finds the block to begin with, on the first turn of the first start.
+    async fn begin(&mut self) -> Result<Result<(), SourceError>, WatcherError> {
+        if self.track.wanted().is_some() {
+            return Ok(Ok(()));
+        }
+        if let Some(block) = self.config.from_block {
+            self.track.begin(block);
+            return Ok(Ok(()));
+        }
+        let left_s = spool::oldest_left_s(&self.config.directory).map_err(WatcherError::Spool)?;
+        match self.ask(move |source| start::first(source, left_s)).await? {
+            Ok(Start::With(block)) => self.track.begin(block),
+            Ok(Start::After(base)) => {
+                let progress = Progress { base, read: base.at.number, paid: Vec::new() };
+                self.append(&[Entry::Progress(progress.clone())])?;
+                self.track.resume(&progress);
+                self.noted_block = self.track.wanted();
+            }
+            Err(trouble) => return Ok(Err(trouble)),
         }
         Ok(Ok(()))
     }

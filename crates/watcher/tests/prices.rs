@@ -143,11 +143,16 @@ async fn the_engine_locks_by_what_the_sources_agree_on() {
     let rules = Rules { quorum: 2, deviation_bps: 100, jump_bps: 1_000, age_max };
     let feed = Feed { asset: AssetId(1), quote: USD, rules };
     let sources = ["a", "b", "c"].map(source).to_vec();
-    let mut feeder = Feeder::new(feed, sources, engine.settler.clone());
+    let memory = file("last");
+    let feeder = || Feeder::new(feed, sources.clone(), engine.settler.clone()).with_memory(memory.clone());
+    std::fs::write(&memory, "5e18").unwrap();
+    assert!(feeder().is_err(), "no number");
+    std::fs::remove_file(&memory).unwrap();
+    let mut feeder_now = feeder().unwrap();
     let lock =
         || LockRequest { quote: USD, ..LockRequest::new(engine.partition, Amount(1_000), MerchantId(9)) };
 
-    let fed = feeder.turn().await;
+    let fed = feeder_now.turn().await;
     assert_eq!(fed.price, Err(NoPrice::TooFew { fresh: 0, quorum: 2 }));
     assert_eq!((fed.trouble.len(), fed.shards), (3, 0));
     assert_eq!(engine.send(lock()).await.code(), Code::StalePrice);
@@ -156,7 +161,7 @@ async fn the_engine_locks_by_what_the_sources_agree_on() {
     say("a", "50000000000000000.00");
     say("b", "50000000000000000.00");
     say("c", "90000000000000000.00");
-    let fed = feeder.turn().await;
+    let fed = feeder_now.turn().await;
     assert_eq!(fed.price.unwrap().price, 5_000_000_000_000_000_000);
     assert_eq!((fed.shards, fed.trouble.len()), (1, 0));
     let reply = engine.send(lock()).await;
@@ -166,15 +171,24 @@ async fn the_engine_locks_by_what_the_sources_agree_on() {
     for name in ["a", "b", "c"] {
         say(name, "20000000000000000.00");
     }
-    let fed = feeder.turn().await;
+    let fed = feeder_now.turn().await;
     assert!(matches!(fed.price, Err(NoPrice::Jump { .. })));
     assert_eq!(fed.shards, 0);
+    // Nor does a restart make it right; somebody who has looked does.
+    drop(feeder_now);
+    let mut feeder_now = feeder().unwrap();
+    let fed = feeder_now.turn().await;
+    assert!(matches!(fed.price, Err(NoPrice::Jump { from: 5_000_000_000_000_000_000, .. })));
+    let mut accepting = feeder().unwrap();
+    accepting.accept_jump();
+    assert!(accepting.turn().await.price.is_ok());
+    std::fs::write(&memory, "5000000000000000000").unwrap();
     // One is away: the two others are enough.
     for name in ["a", "b"] {
         say(name, "51000000000000000.00");
     }
     std::fs::remove_file(file("c")).unwrap();
-    let fed = feeder.turn().await;
+    let fed = feeder_now.turn().await;
     assert_eq!((fed.shards, fed.trouble.len()), (1, 1));
     assert_eq!(engine.send(lock()).await.approved, Amount(197), "rounded up");
 }

@@ -352,6 +352,32 @@ async fn watches_are_left_in_the_spool_by_others() {
 }
 
 #[tokio::test]
+async fn what_was_paid_long_before_the_first_start_is_found_also_after_a_kill() {
+    let (engine, chain) = (Engine::start(rules()).await, Scripted::new());
+    let directory = tempfile::tempdir().unwrap();
+    let lock = engine.lock(100, &[100]).await;
+    let left = Watch { deadline_s: time_of(960), ..watch(lock, "alice") };
+    spool::leave(directory.path(), &left).unwrap();
+    let file = std::fs::read_dir(directory.path().join("spool")).unwrap().next().unwrap().unwrap().path();
+    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_secs(time_of(900));
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(moment).unwrap();
+    // Left again: it is as old as it was.
+    spool::leave(directory.path(), &left).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), moment);
+    chain.mine_empty(904);
+    chain.mine(&[("alice", 100)]);
+    chain.mine_empty(95);
+    let mut first = open(directory.path(), &chain, &engine);
+    first.turn().await.unwrap();
+    assert_eq!(first.open_watches(), 1);
+    drop(first);
+    let mut watcher = open(directory.path(), &chain, &engine);
+    let all = settle_down(&mut watcher).await;
+    assert_eq!(all.delivered, [left.key]);
+    assert_eq!(engine.show(lock).await.end(), End::Settled);
+}
+
+#[tokio::test]
 async fn an_engine_that_refuses_is_asked_again() {
     let (engine, chain) = (Engine::start(rules()).await, Scripted::new());
     let directory = tempfile::tempdir().unwrap();

@@ -28,7 +28,7 @@ use crate::values::SpanText;
 /// "KEY/KEY" }, { name = "NAME", at = { url = ... }, price = ..., time = ... } or { aggregator =
 /// "0x...", node = { url = ... } }.
 ///
-/// Example: surety settle prices --data DIR --config prices.toml
+/// Example: surety settle prices --data DIR --config prices.toml --state STATE
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
@@ -37,6 +37,12 @@ pub(crate) struct Args {
     /// The prices and their sources: a TOML file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Where the last price of each feed is kept, so that jump_bps holds across restarts; needed where one is not 0
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Takes the first price of each feed however far it is from the last one: after a jump that somebody has looked at
+    #[arg(long)]
+    accept_jump: bool,
     /// Ends after one price of each feed, with exit code 1 if one could not be had
     #[arg(long)]
     once: bool,
@@ -109,7 +115,7 @@ async fn feed(args: &Args) -> Result<(), Failure> {
         let sources = price.sources.iter().map(|from| from.open(price.places)).collect::<Result<_, _>>()?;
         let feed = Feed { asset: AssetId(price.asset), quote: QuoteId(price.quote), rules: price.rules() };
         let every = Duration::from_nanos(price.every.0.0).max(Duration::from_millis(100));
-        feeds.push((Feeder::new(feed, sources, session.client().clone()), every));
+        feeds.push((remembering(args, Feeder::new(feed, sources, session.client().clone()))?, every));
     }
     if args.once {
         return once(feeds).await;
@@ -131,6 +137,24 @@ async fn feed(args: &Args) -> Result<(), Failure> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// The feed with its last price, wherever that counts.
+fn remembering(args: &Args, feeder: Feeder) -> Result<Feeder, Failure> {
+    let Feed { asset, quote, rules } = *feeder.feed();
+    let Some(state) = &args.state else {
+        let message =
+            format!("asset {asset} in {}: jump_bps needs --state DIR, where the last price is kept", quote.0);
+        return if rules.jump_bps == 0 { Ok(feeder) } else { Err(Failure::new(Exit::Usage, message)) };
+    };
+    std::fs::create_dir_all(state)?;
+    let file = state.join(format!("price-{asset}-{}", quote.0));
+    let feeder = feeder.with_memory(file).map_err(|error| Failure::new(Exit::Corrupt, error));
+    let mut feeder = feeder?;
+    if args.accept_jump {
+        feeder.accept_jump();
+    }
+    Ok(feeder)
 }
 
 async fn once(feeds: Vec<(Feeder, Duration)>) -> Result<(), Failure> {

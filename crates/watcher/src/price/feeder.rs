@@ -1,10 +1,12 @@
 //! Asks the sources, and sends what they agree on to every shard.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use surety_client::{Client, request};
 use surety_protocol::{Amount, AssetId, Code, PartitionHandle, QuoteId, ShardId};
 
+use super::memory::Memory;
 use super::source::{PriceSource, PriceTrouble};
 use super::{NoPrice, Quote, Rules, agree};
 
@@ -24,7 +26,9 @@ pub struct Feeder {
     feed: Feed,
     sources: Vec<Arc<dyn PriceSource>>,
     client: Client,
-    last: Option<Quote>,
+    /// The last price that was sent, or was about to be.
+    last: Option<u128>,
+    memory: Option<Memory>,
 }
 
 /// What a turn came to.
@@ -42,7 +46,21 @@ impl Feeder {
     /// A feed. The client is the operator's settler.
     #[must_use]
     pub fn new(feed: Feed, sources: Vec<Arc<dyn PriceSource>>, client: Client) -> Self {
-        Self { feed, sources, client, last: None }
+        Self { feed, sources, client, last: None, memory: None }
+    }
+
+    /// The same with a file that remembers the last price, so that the limit of jumps holds across a restart.
+    ///
+    /// # Errors
+    /// The file is there, and cannot be read or is none.
+    pub fn with_memory(self, file: PathBuf) -> std::io::Result<Self> {
+        let memory = Memory::new(file);
+        Ok(Self { last: memory.recall()?, memory: Some(memory), ..self })
+    }
+
+    /// Takes the next price however far it is from the last: somebody has looked.
+    pub const fn accept_jump(&mut self) {
+        self.last = None;
     }
 
     /// The feed.
@@ -67,8 +85,7 @@ impl Feeder {
                 Err(_) => trouble.push((String::new(), PriceTrouble::Unreachable("it panicked".to_owned()))),
             }
         }
-        let last = self.last.map(|last| last.price);
-        let price = agree(&quotes, last, &self.feed.rules, self.client.now());
+        let price = agree(&quotes, self.last, &self.feed.rules, self.client.now());
         let shards = match price {
             Ok(quote) => self.send(quote).await,
             Err(_) => 0,
@@ -77,6 +94,11 @@ impl Feeder {
     }
 
     async fn send(&mut self, quote: Quote) -> u16 {
+        // Remembered first: a price that nobody remembers would let the next one be anything.
+        if let Some(Err(error)) = self.memory.as_ref().map(|memory| memory.remember(quote.price)) {
+            tracing::error!(%error, "a price that cannot be remembered is not sent");
+            return 0;
+        }
         let mut taken = 0;
         for shard in 0..self.client.shards() {
             let shard = PartitionHandle::new(ShardId(shard), 0);
@@ -91,8 +113,8 @@ impl Feeder {
                 Err(error) => tracing::warn!(%error, shard = %shard.shard(), "a price is not sent"),
             }
         }
-        if taken > 0 {
-            self.last = Some(quote);
+        if taken > 0 || self.memory.is_some() {
+            self.last = Some(quote.price);
         }
         taken
     }

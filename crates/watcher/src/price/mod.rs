@@ -1,6 +1,7 @@
 //! Prices for the engine: several sources, one price, or none at all when they do not bear each other out.
 
 mod feeder;
+mod memory;
 mod source;
 
 pub use feeder::{Fed, Feed, Feeder};
