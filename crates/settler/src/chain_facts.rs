@@ -1,5 +1,7 @@
 //! Carrying the chain's facts to the engine: supplies here, guarantees and exits beside. Only what is final, and each once.
 
+use std::collections::BTreeSet;
+
 use chain::{At, Backend, Block};
 use surety_client::request::Draft;
 use surety_protocol::{Address, Amount, Code, Kind, StakeBody, Time};
@@ -74,7 +76,11 @@ impl Settler {
         if scan.nonce != head.deposit_nonce {
             return Ok(false);
         }
-        for partition in scan.partitions() {
+        // Those of the engine as well: a node may have left out the only event of one.
+        let own = self.sealer.netting().partitions();
+        let own = own.filter_map(|(handle, _)| self.sealer.netting().onchain_of(handle));
+        let partitions: BTreeSet<settlement::Hash> = scan.partitions().into_iter().chain(own).collect();
+        for partition in partitions {
             if !scan.adds_up(&partition, &self.contract(chain).holding(partition, at)?) {
                 return Ok(false);
             }

@@ -20,6 +20,9 @@ pub struct Config {
     pub policy: Policy,
     /// See `NettingConfig::claim_span`; a directory keeps the one that it was made with.
     pub claim_span: Time,
+    /// Changed leaves at which a batch is sealed whatever its age. Where none can be sealed yet, the stream is read on all the same:
+    /// or retention would overtake the reader.
+    pub changes_max: usize,
     /// How much each partition may have at risk beyond what the chain has been told; none sends no caps, and the engine does
     /// not notice a silent settler.
     pub allowance: Option<u128>,
@@ -40,6 +43,7 @@ impl Config {
             place,
             policy: Policy { fees: FEES, flush: FLUSH, data: DataPolicy::NONE },
             claim_span: Time::from_secs(30 * 24 * 3600),
+            changes_max: 1 << 18,
             allowance: None,
             cap_span: Time::from_secs(120),
             treasury: None,

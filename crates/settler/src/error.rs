@@ -127,6 +127,12 @@ pub enum Notice {
     /// The contract is not on the chain yet.
     #[error("the contract is not on the chain yet")]
     NoContract,
+    /// More has changed than one batch can hold, and none could be sealed: nothing more is read.
+    #[error("{changes} leaves have changed and no batch can be sealed: the stream is not read on")]
+    ReaderWaits {
+        /// How many.
+        changes: usize,
+    },
     /// The chain's events and its balances tell different amounts, or events are missing: nothing is credited.
     #[error("the node's events up to block {block} do not add up with the contract's own numbers")]
     ChainDisagrees {

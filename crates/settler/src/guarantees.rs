@@ -9,6 +9,7 @@ use surety_protocol::{Amount, ChangeBody, Code, ControlBody, Kind, PartitionHand
 use crate::chain_facts::PutOff;
 use crate::contract::Called;
 use crate::error::{Notice, SettlerError};
+use crate::note::Note;
 use crate::scan::PaidOnChain;
 use crate::settler::Settler;
 
@@ -88,13 +89,30 @@ impl Settler {
                 return Ok(if is_booked(self) { Code::Approved } else { code });
             }
         }
+        // Before it is booked: afterwards nobody could tell it from one that was told.
+        if self.untold.insert(paid.lock, *paid).is_none() {
+            self.journal.append(&Note::Loss(*paid))?;
+        }
         let body = ControlBody { reference, ..ControlBody::default() };
         self.ask_once(Draft::new(Kind::Deficit, partition, Amount(paid.amount), &body)).await?;
-        if !is_booked(self) {
-            return Ok(Code::Insufficient);
+        Ok(if is_booked(self) { Code::Approved } else { Code::Insufficient })
+    }
+
+    /// Losses that are booked go into the report that is about to be given.
+    pub(crate) fn tell_losses(&mut self) {
+        let booked = self.untold.values().filter(|paid| self.facts.is_loss(loss_reference(&paid.lock)));
+        let booked: Vec<PaidOnChain> = booked.copied().collect();
+        self.told = booked.iter().map(|paid| paid.lock).collect();
+        self.notices.extend(booked.into_iter().map(Notice::PaidForNoLock));
+    }
+
+    /// Whoever asks for another turn has had the report of the last one. After a crash in between it is told again.
+    pub(crate) fn note_what_was_told(&mut self) -> Result<(), SettlerError> {
+        for lock in std::mem::take(&mut self.told) {
+            self.journal.append(&Note::LossTold { lock })?;
+            self.untold.remove(&lock);
         }
-        self.notices.push(Notice::PaidForNoLock(*paid));
-        Ok(Code::Approved)
+        Ok(())
     }
 
     /// Tells it, and reads the stream up to the answer, so that the next question knows of it.

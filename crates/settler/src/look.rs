@@ -10,8 +10,8 @@ use crate::contract::{Code, Contract, HeadInfo};
 use crate::facts::Waiting;
 use crate::spending::Spending;
 
-/// Changed leaves at which a batch is sealed, and beyond which nothing more is read for it.
-pub(crate) const CHANGES_MAX: usize = 1 << 18;
+/// Changed leaves beyond which nothing more is read for a batch: what one entry of the log can hold, twice over.
+pub(crate) const CHANGES_HELD_MAX: usize = 1 << 22;
 
 /// What is looked with.
 pub(crate) struct Eyes<'a> {
@@ -23,6 +23,8 @@ pub(crate) struct Eyes<'a> {
     pub(crate) sealer: &'a Sealer,
     pub(crate) poster: Address,
     pub(crate) genesis: [u8; 32],
+    /// Changed leaves at which a batch is due.
+    pub(crate) changes_max: usize,
     pub(crate) now: Time,
 }
 
@@ -121,7 +123,7 @@ impl Eyes<'_> {
             records: self.waiting.records,
             value: self.sealer.creditable(credit_max),
             age: self.waiting.since.map_or(Time::ZERO, |since| self.now.minus(since)),
-            is_urgent: self.waiting.is_urgent || self.sealer.netting().changes() >= CHANGES_MAX,
+            is_urgent: self.waiting.is_urgent || self.sealer.netting().changes() >= self.changes_max,
         }
     }
 

@@ -6,6 +6,7 @@ use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{PartitionHandle, Record, Time};
 
 use crate::codec::{Damaged, Put, Take};
+use crate::scan::PaidOnChain;
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,13 @@ pub enum Note {
     LossBooked {
         /// See `settlement::loss_reference`.
         reference: u128,
+    },
+    /// The contract has paid this for no lock of the engine's, and the deficit is about to be asked for.
+    Loss(PaidOnChain),
+    /// Somebody was told of that.
+    LossTold {
+        /// The lock's name on chain.
+        lock: Hash,
     },
     /// A mined transaction has cost this.
     Spent {
@@ -61,6 +69,8 @@ impl Note {
             Self::ExitAnswered { partition, nonce } => _ = to.u8(3).u64(partition.0).u64(*nonce),
             Self::Resumed => _ = to.u8(4),
             Self::LossBooked { reference } => _ = to.u8(5).u128(*reference),
+            Self::Loss(paid) => _ = to.u8(7).raw(&paid.partition).raw(&paid.lock).u128(paid.amount),
+            Self::LossTold { lock } => _ = to.u8(8).raw(lock),
             Self::Spent { at, transaction, wei } => _ = to.u8(6).u64(at.0).raw(transaction).u128(*wei),
         }
         to.0
@@ -79,6 +89,11 @@ impl Note {
             4 => Self::Resumed,
             5 => Self::LossBooked { reference: from.u128()? },
             6 => Self::Spent { at: Time(from.u64()?), transaction: from.array()?, wei: from.u128()? },
+            7 => {
+                let (partition, lock) = (from.array()?, from.array()?);
+                Self::Loss(PaidOnChain { partition, lock, amount: from.u128()? })
+            }
+            8 => Self::LossTold { lock: from.array()? },
             _ => return Err(Damaged.into()),
         };
         from.end()?;

@@ -14,7 +14,7 @@ use crate::error::SettlerError;
 use crate::facts::{Facts, Waiting};
 use crate::journal::{Head, Journal, Scan as LogScan};
 use crate::note::Note;
-use crate::scan::Scan;
+use crate::scan::{PaidOnChain, Scan};
 use crate::settler::Settler;
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
@@ -30,6 +30,8 @@ pub(crate) struct Replayed {
     pub(crate) open_request: Option<Record>,
     /// The last exit that was answered, for each partition.
     pub(crate) answered: BTreeMap<PartitionHandle, u64>,
+    /// What was paid for no lock, and of which nobody has been told for certain.
+    pub(crate) untold: BTreeMap<settlement::Hash, PaidOnChain>,
     /// What transactions have cost.
     pub(crate) spending: Spending,
 }
@@ -71,6 +73,8 @@ pub(crate) async fn open(
         covered: Coverage::default(),
         open_request: replayed.open_request,
         answered: replayed.answered,
+        untold: replayed.untold,
+        told: Vec::new(),
         caps_due: Time::ZERO,
         caps_for: 0,
         seen_block: 0,
@@ -102,7 +106,7 @@ pub(crate) async fn rewind(settler: &mut Settler) -> Result<(), SettlerError> {
 /// What the entries come to. A halt that somebody has looked at is none.
 pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Replayed, SettlerError> {
     let (mut log, mut sealed, mut open_request) = (Log::new(genesis), BTreeMap::new(), None);
-    let (mut answered, mut spending) = (BTreeMap::new(), Spending::default());
+    let (mut answered, mut untold, mut spending) = (BTreeMap::new(), BTreeMap::new(), Spending::default());
     let mut notes = notes.into_iter().peekable();
     while let Some(note) = notes.next() {
         match note {
@@ -123,11 +127,13 @@ pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Repl
                 answered.insert(partition, nonce);
             }
             Note::LossBooked { .. } => open_request = None,
+            Note::Loss(paid) => _ = untold.insert(paid.lock, paid),
+            Note::LossTold { lock } => _ = untold.remove(&lock),
             Note::Spent { at, transaction, wei } => spending.remember(at, transaction, wei),
             Note::Resumed => {}
         }
     }
-    Ok(Replayed { log, sealed, open_request, answered, spending })
+    Ok(Replayed { log, sealed, open_request, answered, untold, spending })
 }
 
 fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journal, LogScan), SettlerError> {

@@ -121,7 +121,7 @@ impl Scan {
             && self.exits_asked.get(partition).copied().unwrap_or(0) == holding.exits_asked
     }
 
-    /// Every partition that an event was about. Nothing can be owed to, or asked by, anybody where nothing was ever supplied.
+    /// Every partition that an event was about.
     pub(crate) fn partitions(&self) -> BTreeSet<Hash> {
         let called = self.calls.values().map(|call| call.partition);
         let others = self.supplied.keys().chain(self.guaranteed.keys()).chain(self.exits_asked.keys());

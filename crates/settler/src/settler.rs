@@ -17,11 +17,11 @@ use crate::contract::Contract;
 use crate::error::{Notice, SettlerError};
 use crate::facts::{Facts, Waiting};
 use crate::journal::Journal;
-use crate::look::{CHANGES_MAX, Eyes, Sight};
+use crate::look::{CHANGES_HELD_MAX, Eyes, Sight};
 use crate::note::Note;
 use crate::points::{Point, Witness};
 use crate::recovery;
-use crate::scan::Scan;
+use crate::scan::{PaidOnChain, Scan};
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
 use crate::stream::Stream;
@@ -62,6 +62,10 @@ pub struct Settler {
     pub(crate) seen_block: u64,
     /// The last exit that was answered, for each partition, as the log has it.
     pub(crate) answered: BTreeMap<PartitionHandle, u64>,
+    /// What was paid for no lock, and of which nobody has been told for certain, by the lock's name.
+    pub(crate) untold: BTreeMap<settlement::Hash, PaidOnChain>,
+    /// Of these, what the last report has told.
+    pub(crate) told: Vec<settlement::Hash>,
     /// Locks to be certified, as the stream told them.
     pub(crate) statements: Vec<CertifiedLock>,
     /// What the engine declined, for each partition by its on-chain id, and when it is tried again.
@@ -143,6 +147,7 @@ impl Settler {
     /// [`SettlerError`]; if it may pass, the next turn tries again.
     pub async fn turn(&mut self, chain: &mut dyn Backend) -> Result<Report, SettlerError> {
         self.notices.clear();
+        self.note_what_was_told()?;
         self.forget_what_was_put_off();
         self.drain()?;
         let Some(sight) = self.look(chain)? else {
@@ -210,7 +215,10 @@ impl Settler {
     /// [`SettlerError::Stream`] and [`SettlerError::Netting`].
     pub fn drain(&mut self) -> Result<(), SettlerError> {
         for _ in 0..RECORDS_AT_ONCE {
-            if self.sealer.netting().changes() >= CHANGES_MAX {
+            // A leaf changes once in a batch, so this is a partition, supplier or payee for each.
+            let changes = self.sealer.netting().changes();
+            if changes >= CHANGES_HELD_MAX {
+                self.notices.push(Notice::ReaderWaits { changes });
                 return Ok(());
             }
             let Some((shard, seq, record)) = self.stream.take()? else { return Ok(()) };
@@ -244,6 +252,7 @@ impl Settler {
     }
 
     fn report(&mut self, action: Action) -> Report {
+        self.tell_losses();
         Report { action, notices: std::mem::take(&mut self.notices) }
     }
 
@@ -257,6 +266,7 @@ impl Settler {
             sealer: &self.sealer,
             poster: self.poster.address(),
             genesis: self.domain.separator(),
+            changes_max: self.config.changes_max,
             now: self.client.now(),
         };
         let sight = eyes.look()?;

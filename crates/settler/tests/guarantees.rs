@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 use chain::bindings::Manager;
 use chain::{At, Backend, DigestSigner, LoggedEvent, Tag};
 use settlement::{Domain, LockId};
-use settler::{Config, NotAnswered, Notice, Report, Settler, SettlerError};
+use settler::{Config, NotAnswered, Notice, Point, Report, Settler, SettlerError};
 use surety_client::request;
 use surety_protocol::{Amount, Code, ControlBody, Kind, Policy, Time};
 use world::{
@@ -346,4 +346,69 @@ async fn a_call_that_nobody_may_answer_is_told() {
     assert!(!told.iter().any(is_unknown), "the engine knows the lock: {told:?}");
     let poster = settler.answer_with(Box::new(key(world::POSTER)));
     assert!(matches!(poster, Err(SettlerError::PosterAnswers)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_told_once_whatever_is_killed() {
+    for point in [Point::Noted, Point::Asked, Point::Answered] {
+        let (mut world, mut settler, domain) = supplied().await;
+        let forged = world.forged(TOKENS);
+        world.call_lock(&forged, &domain);
+        world.pay_called(&forged);
+        settler.watch(Box::new(move |at| at != point));
+        let error = world.settle_until(&mut settler, |_, _, _| false).await.unwrap_err();
+        assert!(matches!(error, SettlerError::Stopped(at) if at == point), "{error}");
+        drop(settler);
+        let mut settler = world.settler().await;
+        let losses = |report: &Report| {
+            report.notices.iter().filter(|notice| matches!(notice, Notice::PaidForNoLock(_))).count()
+        };
+        let mut told = 0;
+        let is_told = |_: &World, _: &Settler, report: &Report| {
+            told += losses(report);
+            told > 0
+        };
+        world.settle_until(&mut settler, is_told).await.unwrap();
+        // Nobody asked for another turn: whether somebody has read the report is not known.
+        drop(settler);
+        let mut settler = world.settler().await;
+        let mut again = 0;
+        for restart in 0..2 {
+            for _ in 0..8 {
+                again += losses(&settler.turn(&mut world.chain).await.unwrap());
+                world.chain.mine_after(12);
+            }
+            assert_eq!((told, again), (1, 1), "{point:?}, restart {restart}");
+            drop(settler);
+            settler = world.settler().await;
+        }
+        assert_eq!(world.records(Kind::Deficit).await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_a_partition_without_any_other_event_is_missed() {
+    let (mut world, mut settler, domain) = supplied().await;
+    world.add_partition(2);
+    world.furnish(surety_protocol::PartitionHandle(2), 2).await;
+    world.read_all(&mut settler).await;
+    let forged = world.forged(TOKENS);
+    let lock = settlement::LockId { partition: surety_protocol::PartitionHandle(2), ..forged.lock };
+    world.call_lock(&settlement::CertifiedLock { lock, partition: world.onchain(2), ..forged }, &domain);
+    let mut was_told = false;
+    for _ in 0..8 {
+        world.chain.mine_after(12);
+        let alter: fn(&mut Vec<LoggedEvent>) = |events| {
+            let hash = <Manager::GuaranteeCalled as alloy_sol_types::SolEvent>::SIGNATURE_HASH;
+            events.retain(|event| event.topics[0] != hash);
+        };
+        let mut liar = Liar { chain: &mut world.chain, alter, is_deaf: false, swallows: 0 };
+        let report = settler.turn(&mut liar).await.unwrap();
+        was_told |= report.notices.iter().any(|told| matches!(told, Notice::ChainDisagrees { .. }));
+    }
+    assert!(was_told);
+    let is_believed = |_: &World, _: &Settler, report: &Report| {
+        report.notices.iter().any(|notice| matches!(notice, Notice::UnknownGuarantee { .. }))
+    };
+    world.settle_until(&mut settler, is_believed).await.unwrap();
 }

@@ -204,6 +204,25 @@ async fn lock_under_a_fresh_cap(world: &mut World, settler: &mut Settler, amount
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_full_is_sealed_and_does_not_stop_the_reader() {
+    let mut world = World::new().await;
+    let mut config = Config { changes_max: 1, ..world.config() };
+    // Its age alone is no reason for a batch.
+    config.policy.flush.age_max = Time::from_secs(3600);
+    let mut settler = world.try_settler(config).await.unwrap();
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let lock = world.lock(300 * TOKENS).await;
+    world.consume(lock, 120 * TOKENS).await;
+    // More than one leaf has changed, and nobody has sealed anything: it is read all the same.
+    world.read_all(&mut settler).await;
+    assert!(settler.sealer().netting().changes() > 1);
+    assert_eq!(owed(&settler), 120 * TOKENS);
+    world.settle_all(&mut settler).await;
+    assert_eq!(on_chain(&settler), 880 * TOKENS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_engine_costs_nothing() {
     let mut world = World::new().await;
     let config = Config { allowance: Some(TOKENS), cap_span: Time::from_millis(1), ..world.config() };
