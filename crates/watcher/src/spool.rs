@@ -34,13 +34,34 @@ pub fn leave(directory: &Path, watch: &Watch) -> std::io::Result<()> {
     sync_directory(&spool)
 }
 
-/// When the oldest file was left that nobody has taken yet, in seconds since the Unix epoch; none if there is none.
-pub(crate) fn oldest_left_s(directory: &Path) -> std::io::Result<Option<u64>> {
+/// Files that were left whole. One that is being written is not there yet, and its name begins with a dot.
+fn files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let spool = directory.join(SPOOL);
     std::fs::create_dir_all(&spool)?;
-    let mut oldest: Option<u64> = None;
+    let mut files = Vec::new();
     for file in std::fs::read_dir(&spool)? {
-        let left = file?.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let file = file?;
+        if !file.file_name().to_string_lossy().starts_with('.') {
+            files.push(file.path());
+        }
+    }
+    Ok(files)
+}
+
+/// `None` for what somebody has taken away since it was seen.
+fn unless_gone<T>(found: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// When the oldest file was left that nobody has taken yet, in seconds since the Unix epoch; none if there is none.
+pub(crate) fn oldest_left_s(directory: &Path) -> std::io::Result<Option<u64>> {
+    let mut oldest: Option<u64> = None;
+    for file in files(directory)? {
+        let Some(metadata) = unless_gone(std::fs::metadata(&file))? else { continue };
+        let left = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         oldest = Some(oldest.map_or(left, |oldest| oldest.min(left)));
     }
     Ok(oldest)
@@ -48,16 +69,13 @@ pub(crate) fn oldest_left_s(directory: &Path) -> std::io::Result<Option<u64>> {
 
 /// What was left: the file, and the watch, if it is one.
 pub(crate) fn left(directory: &Path) -> std::io::Result<Vec<(PathBuf, Option<Watch>)>> {
-    let spool = directory.join(SPOOL);
-    std::fs::create_dir_all(&spool)?;
     let mut found = Vec::new();
-    for file in std::fs::read_dir(&spool)? {
-        let path = file?.path();
-        let is_whole = path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('.'));
-        if is_whole && found.len() < FILES_PER_TURN_MAX {
-            let watch = serde_json::from_slice(&std::fs::read(&path)?).ok();
-            found.push((path, watch));
+    for path in files(directory)? {
+        if found.len() == FILES_PER_TURN_MAX {
+            break;
         }
+        let Some(bytes) = unless_gone(std::fs::read(&path))? else { continue };
+        found.push((path, serde_json::from_slice(&bytes).ok()));
     }
     // Directories have no order; ours is that of the names.
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -69,4 +87,26 @@ pub(crate) fn refuse(directory: &Path, file: &Path) -> std::io::Result<()> {
     let refused = directory.join(REFUSED);
     std::fs::create_dir_all(&refused)?;
     file.file_name().map_or(Ok(()), |name| std::fs::rename(file, refused.join(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_written_is_not_there_yet() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let spool = directory.path().join(SPOOL);
+        assert_eq!(oldest_left_s(directory.path()).expect("read"), None);
+        std::fs::write(spool.join(".half"), "{").expect("written");
+        assert_eq!(oldest_left_s(directory.path()).expect("read"), None);
+        assert_eq!(left(directory.path()).expect("read").len(), 0);
+        // Gone between the look at the directory and the look at the file: here a link to nowhere.
+        std::os::unix::fs::symlink(spool.join("nowhere"), spool.join("gone")).expect("linked");
+        assert_eq!(oldest_left_s(directory.path()).expect("read"), None);
+        assert_eq!(left(directory.path()).expect("read").len(), 0);
+        std::fs::write(spool.join("whole"), "{").expect("written");
+        assert!(oldest_left_s(directory.path()).expect("read").is_some());
+        assert_eq!(left(directory.path()).expect("read").len(), 1);
+    }
 }

@@ -215,11 +215,13 @@ impl<S: Source> Watcher<S> {
         // What is decided is told first, whatever the chain or the spool is like now.
         self.deliver(&mut turn).await?;
         // Where to begin is known, and remembered, before anything is taken that has waited for it.
-        match self.begin().await? {
-            Ok(()) => self.take_spool(&mut turn).await?,
+        match self.prepare().await? {
+            Ok(()) => {
+                self.take_spool(&mut turn).await?;
+                self.read(&mut turn).await?;
+            }
             Err(trouble) => turn.trouble = Some(trouble),
         }
-        self.read(&mut turn).await?;
         self.note_progress(&turn)?;
         self.deliver(&mut turn).await?;
         self.shorten()?;
@@ -276,10 +278,6 @@ impl<S: Source> Watcher<S> {
     }
 
     async fn read(&mut self, turn: &mut Turn) -> Result<(), WatcherError> {
-        if let Err(trouble) = self.prepare().await? {
-            turn.trouble = Some(trouble);
-            return Ok(());
-        }
         while let Some(wanted) = self.track.wanted().filter(|_| turn.blocks < BLOCKS_PER_TURN_MAX) {
             let block = match self.ask(move |source| source.block(wanted)).await? {
                 Ok(Some(block)) => block,
@@ -309,7 +307,7 @@ impl<S: Source> Watcher<S> {
         self.begin().await
     }
 
-    /// Finds the block to begin with, on the first turn of the first start.
+    /// Finds the block to begin with, on the first turn of the first start: of a node that was checked, since it is remembered.
     async fn begin(&mut self) -> Result<Result<(), SourceError>, WatcherError> {
         if self.track.wanted().is_some() {
             return Ok(Ok(()));

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use support::engine::{COLLATERAL, Engine, TENANT, rules};
-use support::{ASSET, Forgetful, Scripted, account, time_of};
+use support::{ASSET, Elsewhere, Forgetful, Scripted, account, time_of};
 use surety_client::LockRef;
 use surety_protocol::{Code, End, PartitionHandle, ShardId, TenantId};
 use watcher::source::{SecondOpinion, SourceError};
@@ -374,6 +374,29 @@ async fn what_was_paid_long_before_the_first_start_is_found_also_after_a_kill() 
     let mut watcher = open(directory.path(), &chain, &engine);
     let all = settle_down(&mut watcher).await;
     assert_eq!(all.delivered, [left.key]);
+    assert_eq!(engine.show(lock).await.end(), End::Settled);
+}
+
+#[tokio::test]
+async fn nothing_begins_with_a_node_of_another_chain() {
+    let (engine, chain) = (Engine::start(rules()).await, Scripted::new());
+    let directory = tempfile::tempdir().unwrap();
+    let lock = engine.lock(100, &[100]).await;
+    spool::leave(directory.path(), &watch(lock, "alice")).unwrap();
+    let elsewhere = Scripted::new();
+    elsewhere.mine_empty(100);
+    let config = Config { directory: directory.path().to_owned(), asset: ASSET, from_block: None };
+    let mut astray = Watcher::open(config, Elsewhere(elsewhere), engine.settler.clone()).unwrap();
+    let turn = astray.turn().await.unwrap();
+    assert!(matches!(turn.trouble, Some(SourceError::OtherChain { .. })), "{turn:?}");
+    assert_eq!((turn.blocks, astray.open_watches()), (0, 0));
+    drop(astray);
+    // The right node is behind the other one's blocks, and the watch is still there to be taken.
+    chain.mine(&[("alice", 100)]);
+    chain.mine_empty(3);
+    let mut watcher = open(directory.path(), &chain, &engine);
+    let all = settle_down(&mut watcher).await;
+    assert_eq!(all.delivered.len(), 1);
     assert_eq!(engine.show(lock).await.end(), End::Settled);
 }
 

@@ -115,6 +115,27 @@ impl Source for Scripted {
     }
 }
 
+/// A node of another chain, which has blocks all the same.
+pub struct Elsewhere(pub Scripted);
+
+impl Source for Elsewhere {
+    fn check(&self) -> Result<(), SourceError> {
+        Err(SourceError::OtherChain { expected: "1".to_owned(), found: "2".to_owned() })
+    }
+
+    fn height(&self) -> Result<u64, SourceError> {
+        self.0.height()
+    }
+
+    fn block(&self, number: u64) -> Result<Option<SeenBlock>, SourceError> {
+        self.0.block(number)
+    }
+
+    fn account(&self, account: &Account) -> Result<Option<Account>, SourceError> {
+        self.0.account(account)
+    }
+}
+
 /// A node that takes no name for an address of its chain.
 pub struct Forgetful(pub Scripted);
 
