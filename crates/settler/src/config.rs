@@ -32,6 +32,8 @@ pub struct Config {
     pub treasury: Option<Address>,
     /// Between two looks at the chain.
     pub interval: Duration,
+    /// Keeps the locks to be certified until `Settler::statements` takes them: only for who does, since nothing else does.
+    pub keeps_statements: bool,
 }
 
 impl Config {
@@ -48,6 +50,7 @@ impl Config {
             cap_span: Time::from_secs(120),
             treasury: None,
             interval: Duration::from_secs(2),
+            keeps_statements: false,
         }
     }
 }

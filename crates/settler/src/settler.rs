@@ -204,7 +204,8 @@ impl Settler {
         &self.domain
     }
 
-    /// The locks that the stream has certified since the last call, in the order of each shard.
+    /// The locks that the stream has certified since the last call, in the order of each shard. None unless
+    /// [`Config::keeps_statements`] is set.
     pub fn statements(&mut self) -> Vec<CertifiedLock> {
         std::mem::take(&mut self.statements)
     }
@@ -229,7 +230,7 @@ impl Settler {
 
     pub(crate) fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Result<(), SettlerError> {
         let statement = self.sealer.read(shard, seq, record)?;
-        self.statements.extend(statement);
+        self.statements.extend(statement.filter(|_| self.config.keeps_statements));
         self.facts.read(record);
         self.waiting.read(record, self.client.now());
         Ok(())

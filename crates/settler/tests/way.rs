@@ -14,6 +14,24 @@ use surety_protocol::{Amount, Code, PartitionHandle, Time};
 use world::{ALICE, MERCHANT, MERCHANT_KEY, PARTITION, POSTER, TOKENS, World, address, key, on_chain, owed};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_are_kept_only_for_who_takes_them() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    world.settle_until_credited(&mut settler, 1000 * TOKENS).await;
+    let lock = world.certified_lock(TOKENS).await;
+    world.read_all(&mut settler).await;
+    assert_eq!(settler.statements(), []);
+    drop(settler);
+    let config = Config { keeps_statements: true, ..world.config() };
+    let mut settler = world.try_settler(config).await.unwrap();
+    world.read_all(&mut settler).await;
+    let stated: Vec<_> = settler.statements().iter().map(|statement| statement.lock.id).collect();
+    assert_eq!(stated, [lock]);
+    assert_eq!(settler.statements(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn money_goes_in_and_out() {
     let mut world = World::new().await;
     let mut settler = world.settler().await;

@@ -131,6 +131,7 @@ impl OnChain {
     /// A settler between this chain and the engine.
     pub(crate) async fn settler(&self, client: Client) -> Result<Settler, Failure> {
         let mut config = Config::new(&self.directory, self.place);
+        config.keeps_statements = true;
         // Batches as soon as there is something, whatever they cost: the wei are of no value here.
         config.policy.flush.age_max = surety_protocol::Time::ZERO;
         config.policy.fees.target_age = surety_protocol::Time(1);
