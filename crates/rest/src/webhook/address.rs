@@ -10,6 +10,7 @@ use tokio::net::lookup_host;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) is_tls: bool,
+    /// Without the brackets of an IPv6 address.
     pub(crate) host: String,
     port: u16,
     pub(crate) path: String,
@@ -40,7 +41,7 @@ impl Endpoint {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         Ok(Self {
             is_tls,
-            host: authority.host().to_owned(),
+            host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
             port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
             path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
         })
@@ -48,13 +49,13 @@ impl Endpoint {
 
     /// What a request names as its host.
     pub(crate) fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
     }
 
     /// Where to connect now. What is found here is what is connected to, so that a name cannot change its mind in between.
     pub(crate) async fn resolve(&self, allow_private: bool) -> io::Result<Vec<SocketAddr>> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let found = lookup_host((host, self.port)).await?;
+        let found = lookup_host((self.host.as_str(), self.port)).await?;
         let allowed: Vec<SocketAddr> =
             found.filter(|address| allow_private || is_public(address.ip())).collect();
         if allowed.is_empty() {
@@ -147,6 +148,10 @@ mod tests {
         assert_eq!((shop.authority().as_str(), shop.path.as_str()), ("shop.example:443", "/events?a=1"));
         assert_eq!(read("https://shop.example", false).unwrap().path, "/");
         assert_eq!(read("http://shop.example/", false), Err(EndpointError::Plain));
+        let literal = read("https://[2606:4700::1111]:8443/", false).unwrap();
+        assert_eq!(literal.authority(), "[2606:4700::1111]:8443");
+        let name = rustls::pki_types::ServerName::try_from(literal.host).unwrap();
+        assert!(matches!(name, rustls::pki_types::ServerName::IpAddress(_)));
         assert!(!read("http://127.0.0.1:8080/", true).unwrap().is_tls);
         for url in ["", "shop.example", "/events", "ftp://shop.example", "https://me:you@shop.example/"] {
             assert_eq!(read(url, true), Err(EndpointError::Url), "{url}");

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manner {
     Take,
+    /// Takes it, and says that it ends the connection, as it was asked to.
+    TakeAndClose,
     Fail(u16),
     Stall,
     Redirect,
@@ -101,6 +103,9 @@ impl Shop {
         self.got.lock().push(Delivery { path, head, body, manner });
         let reply = match manner {
             Manner::Take => "HTTP/1.1 204 No Content\r\n\r\n".to_owned(),
+            Manner::TakeAndClose => {
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_owned()
+            }
             Manner::Fail(status) => format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n"),
             Manner::Redirect => {
                 format!(
@@ -125,7 +130,8 @@ impl Shop {
     /// The events that it has taken, in the order in which it got them.
     fn taken(&self) -> Vec<Value> {
         let got = self.got.lock();
-        got.iter().filter(|delivery| delivery.manner == Manner::Take).flat_map(Delivery::events).collect()
+        let is_taken = |manner| matches!(manner, Manner::Take | Manner::TakeAndClose);
+        got.iter().filter(|delivery| is_taken(delivery.manner)).flat_map(Delivery::events).collect()
     }
 
     fn url(&self) -> String {
@@ -226,6 +232,32 @@ async fn every_event_arrives_in_order_whatever_the_endpoint_does() {
     }
     assert!(keys.iter().all(|used| orders[used] == ["lock", "release"]));
     app.until("/v1/webhooks", |shown| shown["webhooks"][0]["state"] == "active").await;
+    door.stop().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_ends_the_connection_with_its_answer_has_taken_it() {
+    let shop = Shop::open(&[Manner::TakeAndClose; 1000]).await;
+    let house = House::new().await;
+    let state = tempfile::tempdir().unwrap();
+    let mut config = with_hooks(state.path());
+    // Only an answer counts here, however slow the machine is.
+    config.webhooks.as_mut().unwrap().answer_within = PATIENCE;
+    let (door, app) = open(&house, config, &shop.url(), &[0]).await.unwrap();
+    let mut keys = Vec::new();
+    for _ in 0..20 {
+        keys.extend(pay(&house, &app, 1).await);
+        until_taken(&shop, &keys).await;
+    }
+    let shown = app.get("/v1/webhooks").await.expect(200);
+    assert_eq!(
+        (&shown["webhooks"][0]["failures"], &shown["webhooks"][0]["last_error"]),
+        (&json!(0), &Value::Null)
+    );
+    let taken = shop.taken();
+    let ids: BTreeSet<String> = taken.iter().map(|event| event["id"].to_string()).collect();
+    assert_eq!(ids.len(), taken.len(), "nothing came twice");
     door.stop().await;
     house.close().await;
 }
