@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use surety_client::protocol::{Time, limits};
+
 use crate::money::Asset;
 use crate::token::TokenHash;
 use crate::webhook::{WebhookConfig, WebhookRules};
@@ -33,6 +35,7 @@ pub struct TlsFiles {
     /// Its key.
     pub key: PathBuf,
     /// The authority of clients' certificates, which name their tenant as those of an engine do; none if tokens alone count.
+    /// What an engine has revoked (`revoked.pem`) is not read here: a certificate that is to be refused before it ends needs a new authority.
     pub client_authority: Option<PathBuf>,
     /// A client without such a certificate is not served.
     pub needs_client_certificate: bool,
@@ -52,6 +55,8 @@ pub struct TenantConfig {
 pub struct RestLimits {
     /// Connections at a time; more are closed at once.
     pub connections_max: usize,
+    /// Connections at a time of one address, or of one network of IPv6 (64 bits); behind a proxy all are of its address.
+    pub connections_per_address_max: usize,
     /// Requests of one connection that are served at a time (HTTP/2).
     pub streams_max: u32,
     /// Requests of one tenant that are served at a time; past it they are answered 429.
@@ -68,7 +73,8 @@ pub struct RestLimits {
     pub body_bytes_max: usize,
     /// How deep JSON may be nested.
     pub depth_max: usize,
-    /// How long a head may take, from the end of the request before; a connection that is silent for so long is closed.
+    /// How long a head may take, from the end of the request before; a connection that is silent for so long is closed, and
+    /// so is one on which nobody has shown a token or certificate by then.
     pub head_within: Duration,
     /// How long a body may take.
     pub body_within: Duration,
@@ -78,6 +84,10 @@ pub struct RestLimits {
     pub write_within: Duration,
     /// Locks of a tenant that can be listed, and found by their id alone.
     pub locks_max: usize,
+    /// Keys of a tenant that may still be repeated; past it requests under new ones are answered 429.
+    pub keys_max: usize,
+    /// How long the engine takes an id (its `id_window`). A shorter one here forgets keys too early.
+    pub key_window: Time,
     /// Events of a tenant and shard that are kept at hand; older ones are read from the engine's log.
     pub events_max: usize,
 }
@@ -86,6 +96,7 @@ impl Default for RestLimits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            connections_per_address_max: 512,
             streams_max: 128,
             in_flight_max: 1024,
             live_max: 64,
@@ -99,6 +110,8 @@ impl Default for RestLimits {
             answer_within: Duration::from_secs(20),
             write_within: Duration::from_secs(10),
             locks_max: 200_000,
+            keys_max: 2_000_000,
+            key_window: limits::ID_WINDOW_DEFAULT,
             events_max: 50_000,
         }
     }

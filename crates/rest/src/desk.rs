@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use parking_lot::{Mutex, RwLock};
 use surety_client::Client;
-use surety_client::protocol::{AssetId, Code, Id, PartitionHandle, Record, Reply, Seq, ShardId};
+use surety_client::protocol::{AssetId, Code, Id, PartitionHandle, Record, Reply, Seq, ShardId, Time};
 use surety_client::transport::OpenError;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -26,6 +27,9 @@ use crate::recent::Recent;
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(2);
 /// Readers of the engine's log at a time, for what is not at hand any more.
 const LOG_READERS_MAX: usize = 4;
+
+/// Keys come free as their windows end.
+const KEYS_FULL_RETRY_S: u64 = 10;
 
 /// What all requests of a tenant share.
 pub(crate) struct Desk {
@@ -63,7 +67,7 @@ impl Desk {
         Self {
             told: Mutex::new(Told {
                 book: Book::new(limits.locks_max),
-                keys: Keys::new(limits.locks_max),
+                keys: Keys::new(limits.keys_max, limits.key_window),
                 recent: (0..client.shards()).map(|_| recent()).collect(),
             }),
             client,
@@ -94,10 +98,11 @@ impl Desk {
 
     /// Takes what a shard's change stream tells next.
     pub(crate) fn observe(&self, shard: ShardId, first: Seq, records: &[Record], through: Seq) {
+        let now = now();
         let mut told = self.told.lock();
         for record in records {
             told.book.observe(record);
-            told.keys.observe(record);
+            told.keys.observe(record, now);
         }
         if let Some(recent) = told.recent.get_mut(usize::from(shard.0)) {
             recent.push(first, records, through);
@@ -200,7 +205,7 @@ impl Desk {
         };
         self.assets.iter().find(|asset| asset.id == id).ok_or_else(|| {
             let detail = "The partition's asset is not served here.";
-            Problem::new(axum::http::StatusCode::UNPROCESSABLE_ENTITY, "ASSET", detail).about("partition")
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "ASSET", detail).about("partition")
         })
     }
 
@@ -222,23 +227,10 @@ impl Desk {
 
     /// Sends a request that carries an application's key, until its outcome is definite.
     pub(crate) async fn submit(&self, request: Record, deadline: Instant) -> Result<Reply, Box<Problem>> {
-        let claim = self.told.lock().keys.claim(&request);
-        if claim == Claim::Other {
-            return Err(Problem::of_code(Code::IdConflict).about("Idempotency-Key"));
-        }
+        let mut held = Held::take(self, request)?;
         let answer = ask(&self.client, request, deadline).await;
-        let mut told = self.told.lock();
-        match answer {
-            // Nothing was done under it, by this call: it may be used with what was meant.
-            Err(Failure::Refused(_) | Failure::Unreachable) if claim == Claim::New => {
-                told.keys.give_back(&request);
-            }
-            // A call beside this one may have given it back.
-            _ => {
-                told.keys.claim(&request);
-            }
-        }
-        drop(told);
+        // Nothing was done under it, by this call: it may be used with what was meant.
+        held.is_spent = !matches!(answer, Err(Failure::Refused(_) | Failure::Unreachable));
         Ok(answer?)
     }
 
@@ -255,4 +247,39 @@ impl Desk {
         record.result.0 = reply.approved.0 + reply.extra.0;
         self.told.lock().book.observe(&record);
     }
+}
+
+/// A key that a call has, until the call ends, whichever way it ends.
+struct Held<'a> {
+    desk: &'a Desk,
+    request: Record,
+    is_spent: bool,
+}
+
+impl<'a> Held<'a> {
+    fn take(desk: &'a Desk, request: Record) -> Result<Self, Box<Problem>> {
+        let claim = desk.told.lock().keys.claim(&request, now());
+        match claim {
+            // One that is given up on has left.
+            Claim::Held => Ok(Self { desk, request, is_spent: true }),
+            Claim::Other => Err(Problem::of_code(Code::IdConflict).about("Idempotency-Key")),
+            Claim::Full => {
+                let detail =
+                    "Too many keys of this tenant may still be repeated; nothing was done for this sending.";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "KEYS_FULL", detail);
+                Err(problem.about("Idempotency-Key").retryable(KEYS_FULL_RETRY_S))
+            }
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.desk.told.lock().keys.put_down(&self.request, self.is_spent);
+    }
+}
+
+fn now() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use surety_client::protocol::AssetId;
+use surety_client::protocol::{AssetId, Time};
 
 use crate::config::{RestConfig, RestLimits, TenantConfig, TlsFiles};
 use crate::money::{Asset, DECIMALS_MAX};
@@ -162,6 +162,7 @@ struct TokenTable {
 #[serde(default, deny_unknown_fields)]
 struct LimitTable {
     connections: Option<usize>,
+    connections_per_address: Option<usize>,
     streams: Option<u32>,
     in_flight: Option<usize>,
     live: Option<usize>,
@@ -175,6 +176,8 @@ struct LimitTable {
     answer_ms: Option<u64>,
     write_ms: Option<u64>,
     locks: Option<usize>,
+    keys: Option<usize>,
+    key_window_ms: Option<u64>,
     events: Option<usize>,
 }
 
@@ -281,6 +284,9 @@ impl LimitTable {
         let span = |ms: Option<u64>, standard| ms.map_or(standard, Duration::from_millis);
         let limits = RestLimits {
             connections_max: self.connections.unwrap_or(standard.connections_max),
+            connections_per_address_max: self
+                .connections_per_address
+                .unwrap_or(standard.connections_per_address_max),
             streams_max: self.streams.unwrap_or(standard.streams_max),
             in_flight_max: self.in_flight.unwrap_or(standard.in_flight_max),
             live_max: self.live.unwrap_or(standard.live_max),
@@ -294,10 +300,13 @@ impl LimitTable {
             answer_within: span(self.answer_ms, standard.answer_within),
             write_within: span(self.write_ms, standard.write_within),
             locks_max: self.locks.unwrap_or(standard.locks_max),
+            keys_max: self.keys.unwrap_or(standard.keys_max),
+            key_window: self.key_window_ms.map_or(standard.key_window, Time::from_millis),
             events_max: self.events.unwrap_or(standard.events_max),
         };
         let is_too_small = [
             ("connections", limits.connections_max == 0),
+            ("connections_per_address", limits.connections_per_address_max == 0),
             ("streams", limits.streams_max == 0),
             ("in_flight", limits.in_flight_max == 0),
             ("rate_per_s", limits.rate_per_s == 0),
@@ -310,6 +319,8 @@ impl LimitTable {
             ("body_ms", limits.body_within.is_zero()),
             ("answer_ms", limits.answer_within.is_zero()),
             ("write_ms", limits.write_within.is_zero()),
+            ("keys", limits.keys_max == 0),
+            ("key_window_ms", limits.key_window == Time(0)),
         ];
         match is_too_small.into_iter().find(|(_, is_too_small)| *is_too_small) {
             Some((name, _)) => Err(SettingsError::Limit(name)),
@@ -391,6 +402,9 @@ webhook = [{ name = "shop", url = "https://shop.example/", secret_files = ["shop
         check("shop.old.key", "short.key", "64 hexadecimal digits");
         check("shop.old.key", "none.key", "none.key");
         check("depth = 4", "depth = 0", "rest.limits.depth");
+        check("depth = 4", "keys = 0", "rest.limits.keys");
+        check("depth = 4", "key_window_ms = 0", "rest.limits.key_window_ms");
+        check("depth = 4", "connections_per_address = 0", "rest.limits.connections_per_address");
         check("depth = 4", "head_bytes = 100", "rest.limits.head_bytes");
         assert!(matches!(RestSettings::load(Path::new("nowhere.toml")), Err(SettingsError::File { .. })));
     }
