@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::{Mutex, RwLock};
-use surety_client::protocol::{Id, TenantId, Time};
+use surety_client::protocol::{Code, Id, Kind, TenantId, Time};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::RestLimits;
+use crate::config::{RestLimits, TenantConfig};
 use crate::desk::Desk;
 use crate::problem::Problem;
 use crate::rate::{Bucket, Room};
+use crate::tls::Certified;
 use crate::token::{self, TokenHash};
 use crate::webhook::Hook;
 
@@ -29,21 +31,72 @@ pub(crate) struct Access {
     name: String,
     tenant: TenantId,
     bucket: Mutex<Bucket>,
+    /// Told when it may not come in any more.
+    withdrawn: watch::Sender<bool>,
 }
 
 impl Access {
-    pub(crate) fn new(name: String, tenant: TenantId, limits: &RestLimits) -> Arc<Self> {
+    fn new(name: String, tenant: TenantId, limits: &RestLimits) -> Arc<Self> {
         let bucket = Mutex::new(Bucket::new(limits.rate_per_s, limits.burst, Instant::now()));
-        Arc::new(Self { name, tenant, bucket })
+        Arc::new(Self { name, tenant, bucket, withdrawn: watch::Sender::new(false) })
+    }
+
+    pub(crate) fn withdrawn(&self) -> watch::Receiver<bool> {
+        self.withdrawn.subscribe()
     }
 }
 
 /// Who may come in.
 #[derive(Debug, Default)]
 pub(crate) struct Doors {
-    pub(crate) tokens: Vec<(TokenHash, Arc<Access>)>,
+    tokens: Vec<(TokenHash, Arc<Access>)>,
     /// By the tenant that a client's certificate names.
-    pub(crate) certificates: Vec<(TenantId, Arc<Access>)>,
+    certificates: Vec<(TenantId, Arc<Access>)>,
+}
+
+/// One token is there twice, so that nothing says whose requests are its.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hash of token `{0}` is there twice")]
+pub struct TokenTwice(String);
+
+impl Doors {
+    pub(crate) fn new(
+        tenants: Vec<(TenantId, TenantConfig)>,
+        limits: &RestLimits,
+    ) -> Result<Self, TokenTwice> {
+        let mut doors = Self::default();
+        for (tenant, TenantConfig { tokens, .. }) in tenants {
+            doors.certificates.push((tenant, Access::new("a certificate".to_owned(), tenant, limits)));
+            for (name, hash) in tokens {
+                if doors.tokens.iter().any(|(other, _)| *other == hash) {
+                    return Err(TokenTwice(name));
+                }
+                doors.tokens.push((hash, Access::new(name, tenant, limits)));
+            }
+        }
+        Ok(doors)
+    }
+
+    /// Keeps, with its rate, who could come in before; who cannot any more is told.
+    pub(crate) fn take_over(&mut self, old: &Self) {
+        let is_same = |one: &Access, other: &Access| one.tenant == other.tenant && one.name == other.name;
+        for (hash, access) in &old.tokens {
+            match self.tokens.iter_mut().find(|(other, new)| other == hash && is_same(new, access)) {
+                Some((_, new)) => *new = access.clone(),
+                None => {
+                    access.withdrawn.send_replace(true);
+                }
+            }
+        }
+        for (tenant, access) in &old.certificates {
+            match self.certificates.iter_mut().find(|(other, _)| other == tenant) {
+                Some((_, new)) => *new = access.clone(),
+                None => {
+                    access.withdrawn.send_replace(true);
+                }
+            }
+        }
+    }
 }
 
 /// What all requests share.
@@ -54,20 +107,23 @@ pub(crate) struct Shared {
     pub(crate) certificates: Option<std::net::SocketAddr>,
     pub(crate) hooks: Vec<Arc<Hook>>,
     /// Told when the front door closes.
-    pub(crate) stopping: tokio::sync::watch::Receiver<bool>,
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
-    /// The tenant that its certificate names, checked by TLS.
-    pub(crate) certified: Option<TenantId>,
+    /// Whom its certificate speaks for, checked by TLS.
+    pub(crate) certified: Option<Certified>,
+    /// To be told when somebody has shown who it is.
+    pub(crate) is_known: watch::Sender<bool>,
 }
 
 /// What a handler knows of its request.
 #[derive(Clone)]
 pub(crate) struct Visit {
     pub(crate) desk: Arc<Desk>,
+    pub(crate) access: Arc<Access>,
     /// When its time in the engine is over.
     pub(crate) deadline: Instant,
     pub(crate) shared: Arc<Shared>,
@@ -132,14 +188,16 @@ async fn admitted(
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "BUSY", detail).retryable(1)
     })?;
     let deadline = Instant::now() + shared.limits.answer_within;
-    request.extensions_mut().insert(Visit { desk, deadline, shared: shared.clone() });
+    request.extensions_mut().insert(Visit { desk, access, deadline, shared: shared.clone() });
     Ok(next.run(request).await)
 }
 
-/// By token or by certificate; where there are both, they have to be of one tenant.
+/// By token or by certificate; where there are both, they have to be of one tenant. A certificate's roles bound what it may ask, as an
+/// engine's would: the front door's own certificate has more of them.
 fn who(shared: &Shared, request: &Request) -> Result<Arc<Access>, Box<Problem>> {
     let doors = shared.doors.read().clone();
-    let certified = request.extensions().get::<Peer>().and_then(|peer| peer.certified);
+    let peer = request.extensions().get::<Peer>();
+    let certified = peer.and_then(|peer| peer.certified);
     let shown = match request.headers().get(header::AUTHORIZATION) {
         None => None,
         Some(value) => {
@@ -148,15 +206,24 @@ fn who(shared: &Shared, request: &Request) -> Result<Arc<Access>, Box<Problem>> 
             Some(token::find(known, &TokenHash::of(token)).cloned().ok_or_else(unauthenticated)?)
         }
     };
-    match (shown, certified) {
-        (Some(access), Some(tenant)) if access.tenant != tenant => Err(unauthenticated()),
-        (Some(access), _) => Ok(access),
+    let tenant = certified.map(|certified| certified.tenant);
+    let access = match (shown, tenant) {
+        (Some(access), Some(tenant)) if access.tenant != tenant => return Err(unauthenticated()),
+        (Some(access), _) => access,
         (None, Some(tenant)) => {
             let found = doors.certificates.iter().find(|(of, _)| *of == tenant);
-            found.map(|(_, access)| access.clone()).ok_or_else(unauthenticated)
+            found.map(|(_, access)| access.clone()).ok_or_else(unauthenticated)?
         }
-        (None, None) => Err(unauthenticated()),
+        (None, None) => return Err(unauthenticated()),
+    };
+    if let Some(peer) = peer {
+        peer.is_known.send_replace(true);
     }
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    if certified.is_some_and(|certified| !is_reading && !certified.roles.allow(Kind::Lock)) {
+        return Err(Problem::of_code(Code::NoRight));
+    }
+    Ok(access)
 }
 
 fn unauthenticated() -> Box<Problem> {

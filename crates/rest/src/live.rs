@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::cursor::Cursor;
 use crate::desk::Desk;
 use crate::events::{Page, page, tell};
+use crate::guard::Visit;
 use crate::problem::Problem;
 use crate::server::stopped;
 
@@ -28,11 +29,9 @@ const PIECES_MAX: usize = 4;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Begins a stream behind a cursor.
-pub(crate) async fn stream(
-    desk: Arc<Desk>,
-    after: Cursor,
-    stopping: watch::Receiver<bool>,
-) -> Result<Response, Box<Problem>> {
+pub(crate) async fn stream(visit: &Visit, after: Cursor) -> Result<Response, Box<Problem>> {
+    let desk = visit.desk.clone();
+    let ends = Ends { stopping: visit.shared.stopping.clone(), withdrawn: visit.access.withdrawn() };
     let place = desk.live.clone().try_acquire_owned().map_err(|_| {
         let detail = "Too many live streams of this tenant are open.";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "BUSY", detail).retryable(10)
@@ -40,7 +39,7 @@ pub(crate) async fn stream(
     // What is wrong with the cursor is told as a problem, before anything streams.
     let first = page(&desk, &after, PAGE).await?;
     let (pieces, receiver) = mpsc::channel(PIECES_MAX);
-    tokio::spawn(feed(desk, after, first, pieces, stopping));
+    tokio::spawn(feed(desk, after, first, pieces, ends));
     let body = Body::new(Pieces { receiver, _place: place });
     let mut reply = body.into_response();
     let headers = reply.headers_mut();
@@ -48,15 +47,15 @@ pub(crate) async fn stream(
     Ok(reply)
 }
 
-/// Ends when nobody reads any more, when the front door closes, or when what comes next cannot be had: the client comes again then, from
+/// What ends a stream from this side: the front door closes, or whoever opened it may not come in any more.
+struct Ends {
+    stopping: watch::Receiver<bool>,
+    withdrawn: watch::Receiver<bool>,
+}
+
+/// Ends when nobody reads any more, when [`Ends`] says so, or when what comes next cannot be had: the client comes again then, from
 /// the last id that it has.
-async fn feed(
-    desk: Arc<Desk>,
-    mut after: Cursor,
-    first: Page,
-    pieces: mpsc::Sender<Bytes>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn feed(desk: Arc<Desk>, mut after: Cursor, first: Page, pieces: mpsc::Sender<Bytes>, mut ends: Ends) {
     let mut news = desk.news();
     let mut next = Some(first);
     loop {
@@ -67,6 +66,9 @@ async fn feed(
                 Err(problem) => return tracing::debug!(code = problem.code, "a live stream ends"),
             },
         };
+        if *ends.withdrawn.borrow() {
+            return;
+        }
         let text = write(&desk, &mut after, &found).await;
         if !text.is_empty() && pieces.send(text.into()).await.is_err() {
             return;
@@ -76,7 +78,8 @@ async fn feed(
         }
         let is_quiet = tokio::select! {
             changed = timeout(HEARTBEAT, news.changed()) => changed.is_err(),
-            () = stopped(&mut stopping) => return,
+            () = stopped(&mut ends.stopping) => return,
+            () = stopped(&mut ends.withdrawn) => return,
             () = pieces.closed() => return,
         };
         if is_quiet && pieces.send(format!("id: {after}\n: nothing new\n\n").into()).await.is_err() {

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::config::{RestConfig, TenantConfig};
 use crate::desk::Desk;
 use crate::follow::follow;
-use crate::guard::{Access, Doors, Shared};
+use crate::guard::{Doors, Shared, TokenTwice};
 use crate::routes;
 use crate::server::{StartError, Tls, accept};
 use crate::tls::{TlsError, server_config};
@@ -55,6 +55,9 @@ pub enum ReloadError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A token is there twice.
+    #[error(transparent)]
+    Token(#[from] TokenTwice),
 }
 
 impl Rest {
@@ -91,7 +94,7 @@ impl Rest {
             configs.push((id, tenant.config));
         }
         let (stop, stopping) = watch::channel(false);
-        let doors = RwLock::new(Arc::new(doors(&config, configs)));
+        let doors = RwLock::new(Arc::new(Doors::new(configs, &config.limits)?));
         let certificates = config.certificates;
         let shared = Arc::new(Shared {
             desks,
@@ -115,7 +118,8 @@ impl Rest {
         self.address
     }
 
-    /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on.
+    /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on. The live streams of a
+    /// token that is not there any more end.
     ///
     /// # Errors
     /// If anything else differs, or the certificates cannot be used: nothing is taken then.
@@ -138,14 +142,21 @@ impl Rest {
         if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
             return Err(ReloadError::Fixed(key));
         }
+        let secrets: Vec<_> = tenants
+            .iter()
+            .flat_map(|(_, tenant)| &tenant.webhooks)
+            .map(|hook| hook.secrets.clone())
+            .collect();
+        let mut doors = Doors::new(tenants, &config.limits)?;
         if let Some(files) = &config.tls {
             *self.tls.write() = Some(Arc::new(server_config(files)?));
         }
-        let secrets = tenants.iter().flat_map(|(_, tenant)| &tenant.webhooks);
-        for (hook, config) in self.shared.hooks.iter().zip(secrets) {
-            hook.set_secrets(config.secrets.clone());
+        for (hook, secrets) in self.shared.hooks.iter().zip(secrets) {
+            hook.set_secrets(secrets);
         }
-        *self.shared.doors.write() = Arc::new(doors(config, tenants));
+        let mut open = self.shared.doors.write();
+        doors.take_over(&open);
+        *open = Arc::new(doors);
         Ok(())
     }
 
@@ -181,16 +192,4 @@ fn hook(
     let endpoint = Endpoint::read(&webhook.url, rules.allow_private)
         .map_err(|error| StartError::Webhook { name: webhook.name.clone(), error })?;
     Ok(Hook::open(webhook.clone(), endpoint, Arc::new(rules.clone()), desk.clone())?)
-}
-
-fn doors(config: &RestConfig, tenants: Vec<(TenantId, TenantConfig)>) -> Doors {
-    let mut doors = Doors::default();
-    for (tenant, TenantConfig { tokens, .. }) in tenants {
-        let certified = Access::new("a certificate".to_owned(), tenant, &config.limits);
-        doors.certificates.push((tenant, certified));
-        for (name, hash) in tokens {
-            doors.tokens.push((hash, Access::new(name, tenant, &config.limits)));
-        }
-    }
-    doors
 }

@@ -26,9 +26,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::config::RestLimits;
-use crate::guard::Peer;
+use crate::crowd::Crowd;
+use crate::guard::{Peer, TokenTwice};
 use crate::patient::Patient;
-use crate::tls::{TlsError, tenant_of};
+use crate::tls::{Certified, TlsError, certified_by};
 use crate::webhook::{EndpointError, OpenError};
 
 /// After a failed `accept` (no descriptors left) the next one waits.
@@ -78,6 +79,9 @@ pub enum StartError {
     /// Two identities are of one tenant.
     #[error("two identities are of tenant {0}")]
     Twice(TenantId),
+    /// A token is there twice.
+    #[error(transparent)]
+    Token(#[from] TokenTwice),
 }
 
 /// The TLS of connections that come from now on; none for plain HTTP.
@@ -92,6 +96,7 @@ pub(crate) async fn accept(
     mut stopping: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections_max));
+    let crowd = Crowd::new(limits.connections_per_address_max);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -99,8 +104,8 @@ pub(crate) async fn accept(
             () = stopped(&mut stopping) => break,
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "no connection taken");
                 sleep(ACCEPT_PAUSE).await;
@@ -111,11 +116,15 @@ pub(crate) async fn accept(
             tracing::warn!("closed: too many connections");
             continue;
         };
+        let Some(own_place) = crowd.place(from.ip()) else {
+            tracing::warn!(from = %from.ip(), "closed: too many connections of one address");
+            continue;
+        };
         let tls = tls.read().clone();
         let (router, limits, stopping) = (router.clone(), limits.clone(), stopping.clone());
         connections.spawn(async move {
             serve(stream, router, tls, &limits, stopping).await;
-            drop(place);
+            drop((place, own_place));
         });
     }
     drop(listener);
@@ -137,13 +146,16 @@ async fn serve(
     // Replies are small, and somebody waits for each.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        return talk(stream, router, Peer { certified: None }, limits, stopping).await;
+        return talk(stream, router, None, limits, stopping).await;
     };
     match timeout(limits.head_within, TlsAcceptor::from(tls).accept(stream)).await {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certified = shown.and_then(tenant_of);
-            talk(stream, router, Peer { certified }, limits, stopping).await;
+            let certified = shown.map(certified_by);
+            if certified == Some(None) {
+                return tracing::debug!("closed: the client's certificate is no identity");
+            }
+            talk(stream, router, certified.flatten(), limits, stopping).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
         Err(_) => tracing::debug!("TLS took too long"),
@@ -153,7 +165,7 @@ async fn serve(
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     router: Router,
-    peer: Peer,
+    certified: Option<Certified>,
     limits: &RestLimits,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -171,26 +183,33 @@ async fn talk(
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_AFTER);
+    let peer = Peer { certified, is_known: watch::Sender::new(false) };
+    let is_known = peer.is_known.subscribe();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(peer.clone());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
     });
     let stream = TokioIo::new(Patient::new(stream, limits.head_within, limits.write_within));
     let mut connection = pin!(builder.serve_connection(stream, service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = stopped(&mut stopping) => None,
-        () = sleep(CONNECTION_LIFE) => None,
+    let end_within = tokio::select! {
+        ended = connection.as_mut() => return ended_with(ended),
+        () = stopped(&mut stopping) => limits.answer_within + END_WITHIN,
+        () = sleep(CONNECTION_LIFE) => limits.answer_within + END_WITHIN,
+        () = nobody_is_known(is_known, limits.head_within) => END_WITHIN,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            let rest = limits.answer_within + END_WITHIN;
-            timeout(rest, connection).await.unwrap_or(Ok(()))
-        }
-    };
+    connection.as_mut().graceful_shutdown();
+    ended_with(timeout(end_within, connection).await.unwrap_or(Ok(())));
+}
+
+/// Comes back only if nobody has shown who it is within this.
+async fn nobody_is_known(mut is_known: watch::Receiver<bool>, within: Duration) {
+    if timeout(within, is_known.wait_for(|is_known| *is_known)).await.is_ok() {
+        std::future::pending().await
+    }
+}
+
+fn ended_with(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }

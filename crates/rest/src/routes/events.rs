@@ -48,7 +48,7 @@ pub(super) async fn list(
             .ok_or_else(|| Problem::parameter("after", "Give a cursor that came with events before."))?,
     };
     if is_live {
-        return live::stream(visit.desk.clone(), after, visit.shared.stopping.clone()).await;
+        return live::stream(&visit, after).await;
     }
     let read = timeout_at(visit.deadline, page(&visit.desk, &after, limit)).await;
     let page = read.map_err(|_| Problem::unavailable("The engine's log cannot be read now."))??;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rest::new_token;
-use serde_json::json;
+use rest::{ReloadError, RestConfig, new_token};
+use serde_json::json as value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -62,19 +62,10 @@ async fn a_token_has_its_rate() {
 
 #[tokio::test]
 async fn bodies_and_heads_have_bounds() {
-    let mut config = config();
-    config.limits.body_within = Duration::from_millis(300);
-    config.limits.head_within = Duration::from_millis(300);
-    let house = House::with(config).await;
-    let (app, token) = (&house.app, house.app.token.clone().unwrap());
-    let head = |more: &str| {
-        format!(
-            "POST /v1/locks HTTP/1.1\r\nHost: door\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: {}\r\n{more}\r\n",
-            key(&house.operator)
-        )
-    };
+    let house = House::new().await;
+    let app = &house.app;
+    let head = |more: &str| head(&house, more);
     let send = async |head: String, body: &str| exchange(app.address, (head + body).as_bytes()).await;
-    let json = |length: usize| format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
     let bomb = "[".repeat(10_000);
     send(head(&json(bomb.len())), &bomb).await.problem(400, "JSON");
     let deep = format!("{{\"amount\":{}{}}}", "[".repeat(20), "]".repeat(20));
@@ -82,28 +73,100 @@ async fn bodies_and_heads_have_bounds() {
     let long = " ".repeat(20_000);
     send(head(&json(long.len())), &long).await.problem(413, "BODY_TOO_LARGE");
     send(head("Content-Type: text/plain\r\nContent-Length: 2\r\n"), "{}").await.problem(415, "CONTENT_TYPE");
-    // A body that does not come to its end.
-    send(head(&json(100)), "{\"amount\"").await.problem(408, "SLOW_BODY");
     let huge = format!("X-Long: {}\r\n", "x".repeat(40_000));
     assert_eq!(send(head(&huge), "").await.status, 431);
     let many: String = (0..200).map(|at| format!("X-{at}: 1\r\n")).collect();
     assert_eq!(send(head(&many), "").await.status, 431);
-    // One that says nothing, or half a head, is closed.
-    for begun in ["", "PRI", "GET /v1/locks HTTP/1.1\r\nHost:"] {
-        let mut stream = TcpStream::connect(app.address).await.unwrap();
-        stream.write_all(begun.as_bytes()).await.unwrap();
-        let mut rest = Vec::new();
-        let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.unwrap();
-        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{begun}");
-    }
     app.get("/v1/locks").await.expect(200);
     house.close().await;
 }
 
 #[tokio::test]
-async fn connections_are_counted() {
+async fn nobody_waits_for_ever() {
+    // A body that does not come to its end.
+    let mut slow_body = config();
+    slow_body.limits.body_within = Duration::from_millis(300);
+    let house = House::with(slow_body).await;
+    let slow = head(&house, &json(100)) + "{\"amount\"";
+    exchange(house.app.address, slow.as_bytes()).await.problem(408, "SLOW_BODY");
+    house.close().await;
+    // One that says nothing, half a head, or over HTTP/2 not who it is, is closed.
+    let mut slow_head = config();
+    slow_head.limits.head_within = Duration::from_millis(300);
+    let house = House::with(slow_head).await;
+    let greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for begun in [&b""[..], b"PRI", b"GET /v1/locks HTTP/1.1\r\nHost:", greeting] {
+        let mut stream = TcpStream::connect(house.app.address).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await.unwrap();
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", begun.escape_ascii());
+    }
+    house.close().await;
+}
+
+/// The head of a request with a token and a key.
+fn head(house: &House, more: &str) -> String {
+    let (token, key) = (house.app.token.as_deref().unwrap(), key(&house.operator));
+    format!(
+        "POST /v1/locks HTTP/1.1\r\nHost: door\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nIdempotency-Key: {key}\r\n{more}\r\n"
+    )
+}
+
+fn json(length: usize) -> String {
+    format!("Content-Type: application/json\r\nContent-Length: {length}\r\n")
+}
+
+#[tokio::test]
+async fn a_token_is_of_one_tenant() {
+    let house = House::new().await;
+    let twice = vec![(stage::TENANT, tokens("one")), (crate::house::OTHER, tokens("one"))];
+    assert!(matches!(house.door.reload(&config(), twice), Err(ReloadError::Token(_))));
+    house.app.get("/v1/locks").await.expect(200);
+    // Tenants that have changed places are not taken for each other.
+    let swapped = vec![(crate::house::OTHER, tokens("one")), (stage::TENANT, tokens("two"))];
+    assert!(matches!(house.door.reload(&config(), swapped), Err(ReloadError::Fixed("tenant"))));
+    house.app.get("/v1/locks").await.expect(200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn keys_have_their_room() {
     let mut config = config();
-    config.limits.connections_max = 2;
+    config.limits.keys_max = 30;
+    let house = House::with(config).await;
+    let (app, partition) = (&house.app, house.partitions[0]);
+    let used = key(&house.operator);
+    app.lock(partition, &used, "1").await.expect(200);
+    let mut refused = None;
+    for _ in 0..30 {
+        let next = key(&house.operator);
+        let told = app.lock(partition, &next, "1").await;
+        if told.status != 200 {
+            told.problem(429, "KEYS_FULL");
+            refused = Some(next);
+            break;
+        }
+    }
+    let refused = refused.expect("with the first there would be 31");
+    // What is here stays known: its repeat is answered, and nothing else is done under it.
+    assert!(app.lock(partition, &used, "1").await.is_replayed());
+    app.lock(house.partitions[1], &used, "1").await.problem(409, "ID_CONFLICT");
+    app.get(&format!("/v1/locks/{refused}?partition={partition}")).await.problem(404, "UNKNOWN_LOCK");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn connections_are_counted() {
+    let mut together = config();
+    together.limits.connections_max = 2;
+    two_and_no_more(together).await;
+    let mut of_one_address = config();
+    of_one_address.limits.connections_per_address_max = 2;
+    two_and_no_more(of_one_address).await;
+}
+
+async fn two_and_no_more(config: RestConfig) {
     let house = House::with(config).await;
     let idle = [
         TcpStream::connect(house.app.address).await.unwrap(),
@@ -130,7 +193,7 @@ async fn connections_are_counted() {
 async fn what_is_being_served_is_answered_when_the_door_closes() {
     let house = House::new().await;
     let body =
-        json!({"partition": house.partitions[0].to_string(), "amount": "1", "asset": "AMP", "merchant": 1})
+        value!({"partition": house.partitions[0].to_string(), "amount": "1", "asset": "AMP", "merchant": 1})
             .to_string();
     let token = house.app.token.clone().unwrap();
     let head = format!(

@@ -9,7 +9,7 @@ use surety_client::{LockRef, LockRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::house::{AMP, House, config, connect, key};
+use crate::house::{AMP, House, OTHER, config, connect, key, tokens};
 use crate::stage;
 
 /// Draws numbers, the same in every run.
@@ -171,6 +171,28 @@ async fn events_come_as_they_happen_and_go_on_where_they_broke() {
     assert!(ended.is_ok(), "the stream ends with the front door");
 }
 
+#[tokio::test]
+async fn the_stream_of_a_withdrawn_token_ends() {
+    let house = House::new().await;
+    let reload = |token: &str| {
+        let other = tokens(house.other.token.as_deref().unwrap());
+        house.door.reload(&config(), vec![(stage::TENANT, tokens(token)), (OTHER, other)]).unwrap();
+    };
+    let mut live = Live::open(&house, None).await;
+    let mut follow = async || {
+        let used = key(&house.operator);
+        house.app.lock(house.partitions[0], &used, "1").await.expect(200);
+        live.of(&used).await;
+    };
+    follow().await;
+    // It stays open over a reload that leaves its token.
+    reload(house.app.token.as_deref().unwrap());
+    follow().await;
+    reload("another token");
+    live.ends().await;
+    house.close().await;
+}
+
 /// A client of server-sent events.
 struct Live {
     stream: TcpStream,
@@ -188,6 +210,17 @@ impl Live {
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         Self { stream, text: String::new(), last: String::new() }
+    }
+
+    /// Waits for the last chunk.
+    async fn ends(&mut self) {
+        while !self.text.ends_with("\r\n0\r\n\r\n") {
+            let mut bytes = [0; 4096];
+            let read = tokio::time::timeout(Duration::from_secs(30), self.stream.read(&mut bytes));
+            let read = read.await.unwrap().unwrap();
+            assert!(read > 0, "{}", self.text);
+            self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
     }
 
     async fn of(&mut self, lock: &str) -> Value {

@@ -18,6 +18,16 @@ use crate::stage;
 
 /// Asks over TLS, with a certificate if there is one. None if there is no connection.
 async fn ask(door: &Rest, authority: &[u8], identity: Option<&str>, token: Option<&str>) -> Option<Told> {
+    send(door, authority, identity, token, "GET /v1/partitions").await
+}
+
+async fn send(
+    door: &Rest,
+    authority: &[u8],
+    identity: Option<&str>,
+    token: Option<&str>,
+    what: &str,
+) -> Option<Told> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -37,7 +47,7 @@ async fn ask(door: &Rest, authority: &[u8], identity: Option<&str>, token: Optio
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
     let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let head = format!("GET /v1/partitions HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{token}\r\n");
+    let head = format!("{what} HTTP/1.1\r\nHost: door\r\nConnection: close\r\n{token}\r\n");
     stream.write_all(head.as_bytes()).await.ok()?;
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply).await.ok()?;
@@ -83,6 +93,15 @@ async fn a_certificate_names_its_tenant() {
     assert_eq!(partitions(ask(&door, &authority, Some(&two), None).await.unwrap()), 0);
     ask(&door, &authority, Some(&two), Some(&token)).await.unwrap().problem(401, "UNAUTHENTICATED");
     ask(&door, &authority, None, None).await.unwrap().problem(401, "UNAUTHENTICATED");
+    // Who may only read changes nothing, with a token neither; who may lock is asked for a key.
+    let post = async |identity: &str, token| {
+        send(&door, &authority, Some(identity), token, "POST /v1/locks").await.unwrap()
+    };
+    let reader = pki.client(stage::TENANT, Roles::READER, "books").unwrap();
+    assert_eq!(partitions(ask(&door, &authority, Some(&reader), None).await.unwrap()), 1);
+    post(&reader, None).await.problem(403, "NO_RIGHT");
+    post(&reader, Some(token.as_str())).await.problem(403, "NO_RIGHT");
+    post(&own, None).await.problem(400, "PARAMETER");
     // Signed by somebody else.
     let elsewhere = tempfile::tempdir().unwrap();
     server::init(&elsewhere.path().join("data"), 1, 4 << 20).unwrap();
