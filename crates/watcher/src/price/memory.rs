@@ -34,11 +34,30 @@ impl Memory {
 
     /// Replaces it, at once or not at all.
     pub(super) fn remember(&self, price: u128) -> std::io::Result<()> {
-        let temporary = self.file.with_extension("tmp");
+        // The whole name, and more: feeds side by side differ in it.
+        let mut temporary = self.file.clone().into_os_string();
+        temporary.push(".tmp");
         let mut file = File::create(&temporary)?;
         writeln!(file, "{price}")?;
         file.sync_all()?;
         std::fs::rename(&temporary, &self.file)?;
-        sync_directory(self.file.parent().unwrap_or_else(|| Path::new(".")))
+        // A bare name has an empty parent.
+        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(directory.unwrap_or_else(|| Path::new(".")))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_file_of_this_directory() {
+        let name = format!("surety-price-{}.last", std::process::id());
+        let memory = Memory::new(PathBuf::from(&name));
+        let kept = memory.remember(7).and_then(|()| memory.recall());
+        std::fs::remove_file(&name).unwrap();
+        assert_eq!(kept.unwrap(), Some(7));
     }
 }
