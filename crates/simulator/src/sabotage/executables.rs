@@ -132,29 +132,38 @@ impl Executables {
     }
 }
 
-/// Beside what this very program was built into, so that neither build undoes the other.
-fn target_directory() -> std::io::Result<PathBuf> {
+/// Where this very program was built: what the tests need of other packages is there already, or serves the next build.
+fn build_directory() -> std::io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let profile = own.parent().unwrap_or(Path::new("."));
-    Ok(profile.parent().unwrap_or(profile).join("sabotage"))
+    Ok(profile.parent().unwrap_or(profile).to_owned())
 }
 
+/// Our own packages are compiled with the bugs, those of others are not: they are the ones that every other test uses. Programs with
+/// bugs in them go into a directory of their own, so that nobody takes them for the real ones.
 fn cargo_build(bugs: &[&Bug]) -> Result<Vec<Built>, BuildError> {
-    let mut packages: Vec<&str> = bugs.iter().map(|bug| bug.package).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    if packages.is_empty() {
+    let mut targets: Vec<&str> = bugs.iter().map(|bug| bug.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    if targets.is_empty() {
         return Err(BuildError::NoBug);
     }
+    let directory = build_directory()?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
-        .args(["test", "--no-run", "--locked", "--message-format=json-render-diagnostics"])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
+        // The whole workspace, whatever is needed of it: with fewer packages, those of others had other features.
+        .args(["test", "--workspace", "--no-run", "--locked", "--message-format=json-render-diagnostics"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-        .env("RUSTFLAGS", "--cfg sabotage")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("CARGO_TARGET_DIR", target_directory()?)
+        .env("RUSTC_WORKSPACE_WRAPPER", concat!(env!("CARGO_MANIFEST_DIR"), "/src/sabotage/rustc-with-bugs"))
+        .env("CARGO_TARGET_DIR", directory.join("sabotage"))
+        .env("CARGO_BUILD_BUILD_DIR", directory)
         .stderr(Stdio::inherit());
+    for target in targets {
+        match target {
+            "lib" => command.arg("--lib"),
+            name => command.args(["--test", name]),
+        };
+    }
     let output = command.output()?;
     if !output.status.success() {
         return Err(BuildError::Failed);

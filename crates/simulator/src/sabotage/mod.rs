@@ -1,8 +1,7 @@
 //! The command `sabotage`: deliberate bugs, each of which a test that is named for it has to notice.
 //!
-//! A campaign that finds nothing says little unless it would have found something. The tests are compiled once more, with
-//! `--cfg sabotage`, into a target directory of their own; then each catching test runs as it is, and must pass, and runs
-//! with its bug in force, and must fail.
+//! A campaign that finds nothing says little unless it would have found something. Our packages are compiled once more, with
+//! `--cfg sabotage`; then each catching test runs as it is, and must pass, and runs with its bug in force, and must fail.
 
 mod bugs;
 mod executables;
