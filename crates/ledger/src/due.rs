@@ -212,6 +212,7 @@ impl Ledger {
     fn expire(&mut self, slot: u32) -> Record {
         let edit = &mut self.edit(slot);
         let rest = self.rest(edit);
+        self.expired += 1;
         self.lock_mut(edit).end = End::Expired;
         self.lock_mut(edit).flags |= flag::EXPIRED;
         self.money(edit).held -= rest;

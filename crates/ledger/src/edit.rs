@@ -100,8 +100,9 @@ impl Ledger {
     /// Ends an edit.
     pub(crate) fn commit(&mut self, edit: &mut Edit) {
         self.lock_mut(edit).touch();
-        let lock = self.edited(edit);
-        if !lock.is_live() {
+        if !self.edited(edit).is_live() {
+            self.live -= usize::from(edit.was_live);
+            let lock = self.edited(edit);
             let kept = if edit.was_live { self.kept_after_end(lock, edit.partition) } else { lock.since };
             let since = kept.max(self.kept_after_change()).max(self.kept_for_the_chain(edit));
             self.lock_mut(edit).since = since;

@@ -173,6 +173,10 @@ pub struct Ledger {
     pub(crate) time: Time,
     pub(crate) index: Index,
     pub(crate) locks: Slab<Lock>,
+    /// How many of them are live.
+    pub(crate) live: usize,
+    /// How many have ended by their deadline since this ledger was made; no state, it is only told.
+    pub(crate) expired: u64,
     pub(crate) exts: Slab<Ext>,
     pub(crate) captures: Slab<Capture>,
     pub(crate) ops: Slab<Op>,
@@ -240,6 +244,8 @@ impl Ledger {
             time: Time::ZERO,
             index: Index::new(config.index_secret),
             locks: Slab::new(),
+            live: 0,
+            expired: 0,
             exts: Slab::new(),
             captures: Slab::new(),
             ops: Slab::new(),
@@ -545,9 +551,10 @@ impl Ledger {
         slot
     }
 
-    /// Adds a lock's hash, and that of its extension.
+    /// Adds the hash of a new lock that is complete, and that of its extension.
     pub(crate) fn hash_in_lock(&mut self, slot: u32) {
         let lock = self.locks.get(slot);
+        self.live += usize::from(lock.is_live());
         let mut hash = self.lock_hash(lock);
         if lock.ext != NONE {
             hash = hash.wrapping_add(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
@@ -558,6 +565,7 @@ impl Ledger {
     /// Forgets a lock with all it has.
     pub(crate) fn remove_lock(&mut self, slot: u32) {
         let lock = *self.locks.get(slot);
+        self.live -= usize::from(lock.is_live());
         self.hash_out(self.lock_hash(&lock));
         if lock.ext != NONE {
             self.hash_out(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));

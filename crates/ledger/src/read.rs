@@ -1,6 +1,7 @@
 //! Looking at a ledger: for tools, status pages and tests.
 
 use alloc::vec::Vec;
+use core::ops::Bound;
 
 use surety_protocol::{
     End, Id, MerchantBody, MerchantId, MerchantKey, PartitionHandle, Record, Rights, TenantId,
@@ -21,6 +22,24 @@ impl Ledger {
         let mut all: Vec<Totals> = self.partitions.iter().skip(1).map(totals).collect();
         all.sort_unstable_by_key(|totals| totals.handle);
         all
+    }
+
+    /// The money of the partitions behind a handle, by handle: for whoever adds up many, a few at a time.
+    pub fn partitions_after(&self, handle: PartitionHandle) -> impl Iterator<Item = Totals> {
+        let later = (Bound::Excluded(handle), Bound::Unbounded);
+        self.partition_order.range(later).map(|(_, slot)| totals(&self.partitions[*slot as usize]))
+    }
+
+    /// Locks that are neither finished nor expired.
+    #[must_use]
+    pub const fn live_locks(&self) -> usize {
+        self.live
+    }
+
+    /// Locks that have ended by their deadline since this ledger was made, those of a log that it has replayed included.
+    #[must_use]
+    pub const fn expired_locks(&self) -> u64 {
+        self.expired
     }
 
     /// One partition's money.

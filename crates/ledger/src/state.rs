@@ -52,6 +52,16 @@ pub struct Totals {
     pub policy_seq: Seq,
 }
 
+impl Totals {
+    /// True if `K + D = F + H + U + P + W`.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        let sum = |parts: &[u128]| parts.iter().try_fold(0_u128, |sum, part| sum.checked_add(*part));
+        let backing = sum(&[self.on_chain, self.deficit]);
+        backing.is_some() && backing == sum(&[self.free, self.held, self.captured, self.pending, self.owed])
+    }
+}
+
 /// One lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockState {

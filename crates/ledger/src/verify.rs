@@ -68,10 +68,12 @@ impl Ledger {
         let mut open: BTreeMap<(u32, u64), u128> = BTreeMap::new();
         let mut counts = vec![[0_u64; 4]; self.tenants.len()];
         let mut hash = small_hash(self);
+        let mut live = 0;
         for slot in self.lock_slots() {
             let lock = self.locks.get(slot);
             hash = hash.wrapping_add(self.verify_lock(slot, lock, &mut sums, &mut open)?);
             counts[self.account(lock.account).tenant_slot as usize][0] += 1;
+            live += usize::from(lock.is_live());
         }
         for slot in self.op_slots() {
             let op = self.ops.get(slot);
@@ -89,6 +91,7 @@ impl Ledger {
         self.verify_counts(&counts)?;
         self.verify_open(&open)?;
         let everywhere = Place { partition: PartitionHandle::new(self.config.shard, 0), lock: None };
+        everywhere.check("live locks counted", live as u128, self.live as u128)?;
         everywhere.check("the state hash is the sum over all entries", hash, self.state_hash())
     }
 

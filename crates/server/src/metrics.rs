@@ -93,7 +93,10 @@ pub(crate) struct ShardMetrics {
     pub(crate) waiting_records: Counter,
     pub(crate) storage_low: Counter,
     pub(crate) snapshot_seq: Counter,
-    pub(crate) locks: Counter,
+    pub(crate) kept_locks: Counter,
+    pub(crate) open_locks: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) violations: Counter,
 }
 
 impl Default for ShardMetrics {
@@ -121,7 +124,10 @@ impl Default for ShardMetrics {
             waiting_records: Counter::default(),
             storage_low: Counter::default(),
             snapshot_seq: Counter::default(),
-            locks: Counter::default(),
+            kept_locks: Counter::default(),
+            open_locks: Counter::default(),
+            expired: Counter::default(),
+            violations: Counter::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Config, Limits};
 use crate::data::Secret;
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
-use crate::shard::Kept;
+use crate::shard::{Kept, MoneyGauges};
 use engine::Epochs;
 
 /// Orders from the server to a shard that wait.
@@ -57,6 +57,7 @@ pub(crate) struct Shared {
 pub(crate) struct ShardShared {
     pub(crate) inbox: Inbox,
     pub(crate) metrics: ShardMetrics,
+    pub(crate) money: MoneyGauges,
     /// Set once, before the shard serves.
     pub(crate) epochs: OnceLock<Epochs>,
     synced: AtomicU64,
@@ -147,6 +148,7 @@ impl Shared {
         let shard = |_| ShardShared {
             inbox: Inbox::new(&config.limits),
             metrics: ShardMetrics::default(),
+            money: MoneyGauges::default(),
             epochs: OnceLock::new(),
             synced: AtomicU64::new(0),
         };

@@ -297,29 +297,6 @@ async fn a_rotten_log_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_answers_probes_and_tells_numbers() {
-    let rig = Rig::start(2);
-    let admin = rig.running().admin().unwrap();
-    let mut raw = rig.authorizer(0).await;
-    let (reply, _) = raw.ask(lock(0)).await.unwrap();
-    assert_eq!(http(admin, "/livez").await, (200, "alive\n".to_owned()));
-    assert_eq!(http(admin, "/readyz").await, (200, "ready\n".to_owned()));
-    assert_eq!(http(admin, "/nothing").await.0, 404);
-    let (status, version) = http(admin, "/version").await;
-    assert_eq!(status, 200);
-    assert!(version.contains(&rig.running().engine().to_string()), "{version}");
-    let (_, metrics) = http(admin, "/metrics").await;
-    let line = format!("surety_requests_total{{shard=\"0\",op=\"lock\",code=\"{}\"}} 1", reply.code());
-    assert!(metrics.contains(&line), "{metrics}");
-    assert!(metrics.contains("surety_request_seconds_count{shard=\"0\"} 6"), "{metrics}");
-    assert!(metrics.contains("surety_ready 1"), "{metrics}");
-    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
-        let (_, value) = line.rsplit_once(' ').unwrap();
-        assert!(value.parse::<f64>().is_ok(), "{line}");
-    }
-}
-
-#[tokio::test]
 async fn more_than_a_connection_may_have_unanswered_is_answered_at_once() {
     let rig = Rig::start_with(1, |config| config.durability = Durability::Fsync);
     let mut raw = rig.authorizer(0).await;

@@ -14,6 +14,7 @@ use crate::clock::{boot_now, readings};
 use crate::embedded::LinkEnd;
 use crate::metrics::ShardMetrics;
 use crate::shard::journal::Journal;
+use crate::shard::money::MoneyScan;
 use crate::shard::outlet::{Outlet, Peer, Sent, Sink};
 use crate::shard::replies::TokenBytes;
 use crate::shard::slots::{SlotNumber, Slots};
@@ -48,6 +49,9 @@ pub(super) struct Core {
     rung: Vec<ShardId>,
     /// When the block in flight was submitted, on the boot clock.
     submitted: Time,
+    money: MoneyScan,
+    /// Locks that had ended by their deadline when the shard began to serve.
+    expired_before: u64,
 }
 
 /// What the caller of a turn has to do.
@@ -69,6 +73,7 @@ impl Core {
         journal: Journal,
         clock: Clock,
     ) -> Self {
+        let expired_before = engine.ledger().expired_locks();
         let mut core = Self {
             id,
             shared,
@@ -85,6 +90,8 @@ impl Core {
             unchecked: Vec::new(),
             rung: Vec::new(),
             submitted: Time::ZERO,
+            money: MoneyScan::new(),
+            expired_before,
         };
         core.renew_token();
         core
@@ -492,7 +499,11 @@ impl Core {
     pub(super) fn publish_gauges(&mut self) {
         let marks = self.marks();
         let waiting = self.engine.records_waiting() as u64;
-        let locks = self.engine.ledger().locks_len() as u64;
+        let ledger = self.engine.ledger();
+        let (kept, live) = (ledger.locks_len() as u64, ledger.live_locks() as u64);
+        let expired = ledger.expired_locks() - self.expired_before;
+        let shard = &self.shared.shards[usize::from(self.id.0)];
+        let violations = self.money.step(ledger, &shard.money);
         let in_flight: usize = {
             let numbers = self.outlets.numbers();
             numbers.filter_map(|number| self.outlets.get_mut(number).map(|outlet| outlet.outstanding)).sum()
@@ -502,7 +513,10 @@ impl Core {
         metrics.acked.set(marks.acked.0);
         metrics.synced.set(marks.synced.0);
         metrics.waiting_records.set(waiting);
-        metrics.locks.set(locks);
+        metrics.kept_locks.set(kept);
+        metrics.open_locks.set(live);
+        metrics.expired.set(expired);
+        metrics.violations.add(violations);
         metrics.in_flight.set(in_flight as u64);
     }
 

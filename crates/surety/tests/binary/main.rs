@@ -16,3 +16,4 @@ mod settle;
 mod settler;
 mod shipped;
 mod statement;
+mod watch;

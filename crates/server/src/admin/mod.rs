@@ -1,5 +1,7 @@
 //! The admin listener: plain HTTP for probes and metrics, on a thread of its own.
 
+mod process;
+
 use std::fmt::Write;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -114,7 +116,7 @@ type Series = (&'static str, &'static str, &'static str, fn(&ShardMetrics) -> &C
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 20] = [
+const SERIES: [Series; 23] = [
     ("surety_frames_total", "counter", "request frames executed", |m| &m.frames),
     ("surety_blocks_total", "counter", "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", "counter", "records written to the log", |m| &m.records),
@@ -148,7 +150,17 @@ const SERIES: [Series; 20] = [
     ("surety_waiting_records", "gauge", "records waiting for the log", |m| &m.waiting_records),
     ("surety_storage_low", "gauge", "1 while new locks are declined for want of space", |m| &m.storage_low),
     ("surety_snapshot_seq", "gauge", "last record of the newest snapshot", |m| &m.snapshot_seq),
-    ("surety_open_locks", "gauge", "locks kept, open and finished", |m| &m.locks),
+    ("surety_open_locks", "gauge", "locks that are live", |m| &m.open_locks),
+    ("surety_kept_locks", "gauge", "locks in memory: live, and ended ones that may still be changed", |m| {
+        &m.kept_locks
+    }),
+    ("surety_expired_locks_total", "counter", "locks that have ended by their deadline", |m| &m.expired),
+    (
+        "surety_invariant_violations_total",
+        "counter",
+        "times that a partition's money was found not to add up",
+        |m| &m.violations,
+    ),
 ];
 
 /// Writes everything in the text format of Prometheus.
@@ -169,8 +181,12 @@ fn render(shared: &Shared) -> String {
         }
     }
     let histograms: [Durations; 2] = [
-        ("surety_request_seconds", "from decision to reply", |m| &m.latency),
-        ("surety_write_seconds", "from a block's submission to its completion", |m| &m.write),
+        ("surety_request_duration_seconds", "from decision to reply", |m| &m.latency),
+        (
+            "surety_write_duration_seconds",
+            "from a block's submission to its completion; with `fsync` it is on the disk then",
+            |m| &m.write,
+        ),
     ];
     for (name, help, histogram) in histograms {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
@@ -178,10 +194,45 @@ fn render(shared: &Shared) -> String {
             render_histogram(&mut text, name, shard, histogram(&state.metrics));
         }
     }
+    render_money(&mut text, shared);
+    process::render(&mut text);
     let ready = u8::from(shared.life() == Life::Serving);
     let _ = writeln!(text, "# HELP surety_ready 1 while requests are executed\n# TYPE surety_ready gauge");
     let _ = writeln!(text, "surety_ready {ready}");
+    let name = "surety_build_info";
+    let _ = writeln!(text, "# HELP {name} 1, with what is running\n# TYPE {name} gauge");
+    let version = env!("CARGO_PKG_VERSION");
+    let _ = writeln!(text, "{name}{{version=\"{version}\",protocol=\"{PROTOCOL_VERSION}\"}} 1");
     text
+}
+
+/// The money of each asset, as of the shards' last passes over their partitions.
+fn render_money(text: &mut String, shared: &Shared) {
+    let name = "surety_collateral_base_units";
+    let help = "collateral by asset and state, of all partitions; exposure and deficit have no collateral behind them";
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    let holdings: Vec<_> = shared.shards.iter().map(|shard| shard.money.read()).collect();
+    for (shard, holdings) in holdings.iter().enumerate() {
+        for (asset, sums) in holdings {
+            for (state, amount) in sums.states() {
+                let labels = format!("shard=\"{shard}\",asset=\"{}\",state=\"{state}\"", asset.0);
+                let _ = writeln!(text, "{name}{{{labels}}} {amount}");
+            }
+        }
+    }
+    let name = "surety_partitions";
+    let _ = writeln!(text, "# HELP {name} partitions, and how many of them are frozen\n# TYPE {name} gauge");
+    for (shard, holdings) in holdings.iter().enumerate() {
+        for (asset, sums) in holdings {
+            for (state, count) in [("open", sums.partitions - sums.frozen), ("frozen", sums.frozen)] {
+                let _ = writeln!(
+                    text,
+                    "{name}{{shard=\"{shard}\",asset=\"{}\",state=\"{state}\"}} {count}",
+                    asset.0
+                );
+            }
+        }
+    }
 }
 
 fn render_histogram(text: &mut String, name: &str, shard: usize, histogram: &Histogram) {

@@ -1,0 +1,84 @@
+//! What every exporter tells of its process, under the names that dashboards expect.
+
+use std::fmt::Write;
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::param::{clock_ticks_per_second, page_size};
+
+/// Fields of `/proc/self/stat` behind the command's closing parenthesis; see proc_pid_stat(5).
+const USER_TIME: usize = 11;
+const SYSTEM_TIME: usize = 12;
+const START_TIME: usize = 19;
+const VIRTUAL_BYTES: usize = 20;
+const RESIDENT_PAGES: usize = 21;
+
+/// Writes what the kernel says; what it does not say is left out.
+pub(super) fn render(text: &mut String) {
+    if let Ok(stat) = fs::read_to_string("/proc/self/stat") {
+        render_stat(text, &stat);
+    }
+    if let Ok(files) = fs::read_dir("/proc/self/fd") {
+        // One of them is that of the reading.
+        gauge(text, "process_open_fds", "file descriptors in use", files.count().saturating_sub(1) as f64);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what is printed needs no more than 52 bits")]
+fn render_stat(text: &mut String, stat: &str) {
+    // The command is in parentheses, and may hold any character.
+    let Some((_, rest)) = stat.rsplit_once(')') else { return };
+    let fields: Vec<u64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    let field = |index: usize| fields.get(index).copied().unwrap_or(0) as f64;
+    let ticks = clock_ticks_per_second() as f64;
+    let _ = writeln!(
+        text,
+        "# HELP process_cpu_seconds_total processor time used\n# TYPE process_cpu_seconds_total counter\n\
+         process_cpu_seconds_total {}",
+        (field(USER_TIME) + field(SYSTEM_TIME)) / ticks
+    );
+    gauge(text, "process_virtual_memory_bytes", "address space", field(VIRTUAL_BYTES));
+    let resident = field(RESIDENT_PAGES) * page_size() as f64;
+    gauge(text, "process_resident_memory_bytes", "memory in use", resident);
+    if let Some(booted) = boot_time() {
+        gauge(text, "process_start_time_seconds", "start, since 1970", booted + field(START_TIME) / ticks);
+    }
+}
+
+/// When the machine was started, in seconds since 1970.
+fn boot_time() -> Option<f64> {
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let up: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    Some(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64() - up)
+}
+
+fn gauge(text: &mut String, name: &str, help: &str, value: f64) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_spaces_and_parentheses_is_passed_over() {
+        let mut text = String::new();
+        let mut fields = vec!["0"; 30];
+        (fields[0], fields[USER_TIME], fields[RESIDENT_PAGES]) = ("S", "700", "3");
+        render_stat(&mut text, &format!("1 (a b) c) {}", fields.join(" ")));
+        let cpu = 700.0 / clock_ticks_per_second() as f64;
+        assert!(text.contains(&format!("\nprocess_cpu_seconds_total {cpu}\n")), "{text}");
+        assert!(text.contains(&format!("\nprocess_resident_memory_bytes {}\n", 3 * page_size())), "{text}");
+    }
+
+    #[test]
+    fn this_process_has_memory_files_and_a_start() {
+        let mut text = String::new();
+        render(&mut text);
+        for name in ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
+            let line = text.lines().find(|line| line.starts_with(name)).expect(name);
+            let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            assert!(value > 0.0, "{line}");
+        }
+    }
+}

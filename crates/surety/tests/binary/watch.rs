@@ -1,0 +1,279 @@
+//! What an operator watches: the metrics of a real engine under load, as Prometheus' own tools and a real Prometheus see them, and the
+//! files in `deploy/` that read them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::process::{Data, Engine, spawn};
+
+/// How long a scrape or a line may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(deploy(name)).unwrap()
+}
+
+/// Whether Prometheus is here; where it may, it is installed. Says loudly if it is not.
+fn has_prometheus() -> bool {
+    let is_here = || Command::new("promtool").arg("--version").output().is_ok();
+    if !is_here() && rustix::process::geteuid().is_root() {
+        let install = "apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+                       apt-get install -y -qq --no-install-recommends prometheus";
+        let _ = Command::new("sh").args(["-c", install]).stdin(Stdio::null()).output();
+    }
+    if !is_here() {
+        eprintln!("SKIPPED: no Prometheus here (Debian's package `prometheus`), so its tools check nothing");
+    }
+    is_here()
+}
+
+/// The body of an answer.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// A running engine with an admin listener and a load on it.
+struct Watched {
+    engine: Engine,
+    load: Child,
+    _data: Data,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let data = Data::init(1);
+        let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--admin", "127.0.0.1:0"]);
+        let load = ["load", "--data", data.path(), "--scenario", "tap", "--rate", "200", "--duration", "60s"];
+        let load = spawn(&load);
+        let watched = Self { engine, load, _data: data };
+        let begun = Instant::now();
+        while !watched.metrics().contains("op=\"lock\",code=\"APPROVED\"") {
+            assert!(begun.elapsed() < PATIENCE, "no lock was approved: {}", watched.metrics());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        watched
+    }
+
+    fn admin(&self) -> &str {
+        self.engine.ready["admin"].as_str().unwrap()
+    }
+
+    fn metrics(&self) -> String {
+        get(self.admin(), "/metrics")
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let _ = self.load.kill();
+        let _ = self.load.wait();
+    }
+}
+
+/// Words of a text that are names of metrics.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let ours = words.filter(|word| word.starts_with("surety_") || word.starts_with("process_"));
+    let base = |word: &str| {
+        let suffixes = ["_bucket", "_sum", "_count"];
+        suffixes.iter().find_map(|suffix| word.strip_suffix(suffix)).unwrap_or(word).to_owned()
+    };
+    ours.map(base).collect()
+}
+
+/// Lines of the rules that begin with a key, without it.
+fn values_of<'a>(rules: &'a str, key: &str) -> Vec<&'a str> {
+    rules.lines().filter_map(|line| line.trim().strip_prefix(key)).collect()
+}
+
+#[test]
+fn rules_and_dashboard_name_only_what_an_engine_tells() {
+    let watched = Watched::start();
+    let told: BTreeSet<String> = watched
+        .metrics()
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
+        .collect();
+    for file in ["prometheus/surety.rules.yml", "grafana/surety.json"] {
+        let named = metrics_in(&read(file));
+        assert!(named.len() > 10, "{file} names {named:?}");
+        let unknown: Vec<_> = named.difference(&told).collect();
+        assert!(unknown.is_empty(), "{file} names {unknown:?}, the engine tells {told:?}");
+    }
+}
+
+#[test]
+fn no_label_names_what_there_may_be_many_of() {
+    let watched = Watched::start();
+    let allowed = ["shard", "op", "code", "asset", "state", "le", "version", "protocol"];
+    for line in watched.metrics().lines().filter(|line| !line.starts_with('#')) {
+        let Some((_, rest)) = line.split_once('{') else { continue };
+        let (labels, _) = rest.rsplit_once('}').unwrap();
+        for label in labels.split("\",").map(|label| label.split('=').next().unwrap()) {
+            assert!(allowed.contains(&label), "{line}");
+        }
+    }
+}
+
+#[test]
+fn each_alert_has_a_paragraph_and_a_case_in_which_it_fires() {
+    let (rules, runbook, cases) =
+        (read("prometheus/surety.rules.yml"), read("RUNBOOK.md"), read("prometheus/surety.rules.test.yml"));
+    let alerts = values_of(&rules, "- alert: ");
+    assert!(alerts.len() > 10);
+    let links = values_of(&rules, "runbook: ");
+    assert_eq!(alerts.len(), links.len());
+    for (alert, link) in alerts.iter().zip(links) {
+        assert_eq!(link, format!("deploy/RUNBOOK.md#{}", alert.to_lowercase()));
+        assert!(runbook.contains(&format!("\n### {alert}\n\n*")), "no paragraph on {alert}");
+        for case in ["fires", "is silent"] {
+            assert!(
+                cases.contains(&format!("  - name: {alert} {case}\n")),
+                "no case in which {alert} {case}"
+            );
+        }
+    }
+    assert_eq!(runbook.matches("\n### ").count(), alerts.len(), "no paragraph without an alert");
+}
+
+#[test]
+fn the_dashboard_is_what_grafana_reads() {
+    let dashboard: Value = serde_json::from_str(&read("grafana/surety.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "ids are told apart");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        assert!(panel["title"].as_str().is_some_and(|title| !title.is_empty()), "{panel}");
+        let place = &panel["gridPos"];
+        assert!(place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap() <= 24, "{panel}");
+        assert!(!panel["targets"].as_array().unwrap().is_empty(), "{panel}");
+    }
+}
+
+#[test]
+fn prometheus_tools_find_nothing_wrong() {
+    if !has_prometheus() {
+        return;
+    }
+    let watched = Watched::start();
+    let promtool = |args: &[&str], input: &str| {
+        let mut command = Command::new("promtool");
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&said));
+    };
+    let path = |name: &str| deploy(name).to_str().unwrap().to_owned();
+    promtool(&["check", "metrics"], &watched.metrics());
+    promtool(&["check", "config", "--syntax-only", &path("prometheus/prometheus.yml")], "");
+    promtool(&["check", "rules", &path("prometheus/surety.rules.yml")], "");
+    promtool(&["test", "rules", &path("prometheus/surety.rules.test.yml")], "");
+    // Every expression of the dashboard, as a rule, with something in the place of its variables.
+    let dashboard: Value = serde_json::from_str(&read("grafana/surety.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let expressions = targets.map(|target| target["expr"].as_str().unwrap());
+    let filled = expressions.map(|text| text.replace("$instance", ".*").replace("$asset", ".*"));
+    let rules: Vec<_> = filled
+        .enumerate()
+        .map(|(number, expr)| serde_json::json!({ "record": format!("panel:{number}"), "expr": expr }))
+        .collect();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("dashboard.yml");
+    // JSON is YAML.
+    fs::write(&file, serde_json::json!({ "groups": [{ "name": "panels", "rules": rules }] }).to_string())
+        .unwrap();
+    promtool(&["check", "rules", file.to_str().unwrap()], "");
+}
+
+/// A Prometheus that watches an engine with the configuration of `deploy/`.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn start(target: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = read("prometheus/prometheus.yml")
+            .replace("127.0.0.1:9400", target)
+            .replace("interval: 15s", "interval: 1s")
+            .replace("- surety.rules.yml", &format!("- {}", deploy("prometheus/surety.rules.yml").display()));
+        assert!(config.contains(target), "{config}");
+        let file = directory.path().join("prometheus.yml");
+        fs::write(&file, config).unwrap();
+        // Prometheus takes no port 0: one that is free now.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut command = Command::new("prometheus");
+        command
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { child, address, _directory: directory }
+    }
+
+    /// The value of an expression, once there is one that will do.
+    fn wait_for(&self, expression: &str, will_do: impl Fn(f64) -> bool) {
+        let begun = Instant::now();
+        let mut answer = String::new();
+        while begun.elapsed() < PATIENCE {
+            if TcpStream::connect(&self.address).is_ok() {
+                answer = get(&self.address, &format!("/api/v1/query?query={expression}"));
+                let value: Option<Value> = serde_json::from_str(&answer).ok();
+                let value =
+                    value.and_then(|value| value["data"]["result"][0]["value"][1].as_str()?.parse().ok());
+                if value.is_some_and(&will_do) {
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("{expression}: {answer}");
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_an_engine_under_load() {
+    if !has_prometheus() {
+        return;
+    }
+    let watched = Watched::start();
+    let prometheus = Prometheus::start(watched.admin());
+    prometheus.wait_for("up", |up| up == 1.0);
+    prometheus.wait_for("surety_ready", |ready| ready == 1.0);
+    prometheus.wait_for("sum(rate(surety_requests_total[10s]))", |rate| rate > 0.0);
+    prometheus.wait_for("sum(surety_open_locks)", |locks| locks > 0.0);
+    prometheus.wait_for("sum(surety_collateral_base_units%7Bstate=%22free%22%7D)", |free| free > 0.0);
+    let rules: Value = serde_json::from_str(&get(&prometheus.address, "/api/v1/rules")).unwrap();
+    let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
+    let alerts = read("prometheus/surety.rules.yml").matches("- alert: ").count();
+    assert_eq!(rules.len(), alerts);
+    assert!(rules.iter().all(|rule| rule["health"] != "err"), "{rules:?}");
+}
