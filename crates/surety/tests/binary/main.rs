@@ -6,6 +6,7 @@ mod clients;
 mod contract;
 mod ctl;
 mod demo;
+mod deploy;
 mod gateway;
 mod kill;
 mod load;
