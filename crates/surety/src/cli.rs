@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::{cert, ctl, demo, dump, exit, front, init, load, serve, settle, verify};
+use crate::{cert, ctl, demo, doctor, dump, exit, front, init, load, serve, settle, verify};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
 ///
@@ -30,6 +30,7 @@ pub(crate) enum Command {
     Load(load::Args),
     Gateway(front::Args),
     Settle(settle::Args),
+    Doctor(doctor::Args),
     /// Prints completions for a shell
     ///
     /// Example: surety completions bash > /etc/bash_completion.d/surety
@@ -51,6 +52,7 @@ impl Command {
             Self::Cert(args) => args.wants_json(),
             Self::Gateway(args) => args.wants_json(),
             Self::Settle(args) => args.wants_json(),
+            Self::Doctor(args) => args.json,
             // They print a line of JSON for whatever happens, or none at all.
             Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } => false,
         }

@@ -11,6 +11,7 @@ mod config;
 mod ctl;
 mod demo;
 mod directory;
+mod doctor;
 mod dump;
 mod exit;
 mod front;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Load(args) => load::run(&args),
         Command::Gateway(args) => front::run(&args),
         Command::Settle(args) => settle::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(())

@@ -7,6 +7,7 @@ mod contract;
 mod ctl;
 mod demo;
 mod deploy;
+mod doctor;
 mod gateway;
 mod kill;
 mod load;
