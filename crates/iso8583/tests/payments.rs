@@ -117,6 +117,26 @@ fn a_repeat_is_not_led_elsewhere() {
 }
 
 #[test]
+fn what_is_no_debit_moves_nothing() {
+    let mut link = Link::new();
+    link.check("0100", &payment(1, 100), "00");
+    let before = (link.money(), link.world.log.len());
+    // A refund, a deposit, an inquiry, a transfer, a payment to the payer.
+    for (trace, code) in (10..).zip(["200000", "210000", "300000", "400000", "550000", "990000"]) {
+        link.check("0100", &with(payment(trace, 50), 3, code), "12");
+        link.check("0200", &with(payment(trace, 50), 3, code), "12");
+        link.check("0120", &with(stand_in(trace, 50), 3, code), "12");
+        link.check("0220", &with(completion("0100", trace, 1, 50), 3, code), "12");
+    }
+    assert_eq!((link.money(), link.world.log.len()), before, "the engine was not asked");
+    // Cash and purchases with cash are debits; of a reversal the field says what its original was.
+    link.check("0100", &with(payment(30, 50), 3, "010000"), "00");
+    link.check("0200", &with(payment(31, 50), 3, "090000"), "00");
+    link.check("0400", &with(reversal("0100", 32, 30, 50), 3, "200000"), "00");
+    link.world.finish();
+}
+
+#[test]
 fn a_reversal_before_its_request_declines_it() {
     let mut link = Link::new();
     link.check("0400", &reversal("0100", 2, 1, 100), "00");

@@ -170,6 +170,9 @@ impl Intent {
         }
         let needed = needed(rules.dialect, mti).ok_or(Refusal::Unsupported)?;
         fields.must_have(needed)?;
+        if matches!(mti.class, Class::Authorization | Class::Financial) {
+            fields.check_debit()?;
+        }
         let intent = fields.common()?;
         match kind {
             (Class::Authorization, Function::Request) if rules.increase.is_on(message) => {
@@ -309,6 +312,13 @@ impl Fields<'_, '_> {
         let Some(reference) = self.message.exactly(37) else { return Ok(None) };
         let keys = self.keys()?;
         Ok(Some(Handle::new(&self.rules.id_key.0, keys.acquirer, keys.terminal, reference)))
+    }
+
+    /// Refuses what is no debit of the payer: a refund, a payment to the payer, an inquiry or a transfer would be served as a sale.
+    fn check_debit(&self) -> Result<(), Refusal> {
+        let [tens, _, _, _, _, _] = self.exactly(3)?;
+        // 00 to 19 are debits, 20 to 29 credits, 30 to 39 inquiries, 40 and above transfers and others (ISO 8583, field 3).
+        if matches!(tens, b'0' | b'1') { Ok(()) } else { Err(Refusal::Unsupported) }
     }
 
     fn check_dates(&self) -> Result<(), Refusal> {
