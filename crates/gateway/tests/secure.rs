@@ -130,8 +130,9 @@ async fn keys_change_by_message() {
     std::fs::write(&file, format!("{NEW}\n{OLD}\n")).unwrap();
     assert_eq!(ask(NEW, front.network(3, "301")).await, ("63".into(), false));
     assert_eq!(ask(OLD, front.network(4, "161")).await, ("00".into(), true));
-    assert_eq!(ask(NEW, ("0100", front.payment(5, 100))).await, ("00".into(), true));
-    assert_eq!(ask(OLD, ("0101", front.payment(5, 100))).await, ("00".into(), true));
+    let payment = front.payment(5, 100);
+    assert_eq!(ask(NEW, ("0100", payment.clone())).await, ("00".into(), true));
+    assert_eq!(ask(OLD, ("0101", payment)).await, ("00".into(), true));
     std::fs::write(&file, NEW).unwrap();
     front.gateway.reload(front.config.clone()).unwrap();
     assert_eq!(ask(OLD, front.network(6, "301")).await, ("63".into(), false));
