@@ -34,4 +34,4 @@ pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, ReloadError, StartError};
 pub use mac::{MacAlgorithm, MacConfig, MacError, MacSource};
 pub use settings::SettingsError;
-pub use tls::{TlsConfig, TlsError};
+pub use tls::{HostTlsConfig, TlsConfig, TlsError};

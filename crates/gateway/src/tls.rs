@@ -1,4 +1,4 @@
-//! TLS on a link's sockets: version 1.3, with the hosts' certificates if the link asks for them.
+//! TLS on a link's sockets: version 1.3, with the hosts' certificates if the link asks for them. And the other end, for simulated hosts.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig, version};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The files of a link's TLS, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,17 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The authorities of the hosts' certificates; without them no host is asked for one.
     pub client_ca: Option<PathBuf>,
+}
+
+/// The files of a simulated host's TLS, in PEM, and whom it expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTlsConfig {
+    /// The authorities of the link's certificate.
+    pub ca: PathBuf,
+    /// The name that has to stand in it: a DNS name or an address.
+    pub name: String,
+    /// The host's own certificate, and those between it and its authority, with its key; none for links that ask for none.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why a link cannot speak TLS.
@@ -35,8 +46,11 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// What the link's certificate should name is no name.
+    #[error("`{0}` is neither a DNS name nor an address")]
+    Name(String),
     /// Certificate and key do not fit together.
-    #[error("the link's certificate cannot be used: {0}")]
+    #[error("the certificate cannot be used: {0}")]
     Certificate(#[from] rustls::Error),
     /// The authorities cannot vouch for anybody.
     #[error("the authorities of hosts cannot be used: {0}")]
@@ -73,11 +87,7 @@ impl TlsConfig {
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(file) => {
-                let mut roots = RootCertStore::empty();
-                for certificate in certificates(file)? {
-                    roots.add(certificate)?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots(file)?.into(), provider);
                 builder.with_client_cert_verifier(verifier.build()?)
             }
         };
@@ -88,6 +98,33 @@ impl TlsConfig {
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config).into())
     }
+}
+
+impl HostTlsConfig {
+    /// Reads the files.
+    pub(crate) fn connector(&self) -> Result<(TlsConnector, ServerName<'static>), TlsError> {
+        let name = ServerName::try_from(self.name.clone()).map_err(|_| TlsError::Name(self.name.clone()))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider);
+        let builder =
+            builder.with_protocol_versions(&[&version::TLS13])?.with_root_certificates(roots(&self.ca)?);
+        let config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failure(key, &error))?;
+                builder.with_client_auth_cert(certificates(certificate)?, key)?
+            }
+        };
+        Ok((Arc::new(config).into(), name))
+    }
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file)? {
+        roots.add(certificate)?;
+    }
+    Ok(roots)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

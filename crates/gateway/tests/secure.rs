@@ -10,7 +10,8 @@ use std::time::Duration;
 use aes::Aes128;
 use cmac::Cmac;
 use des::Des;
-use gateway::{Gateway, Limits, LinkConfig, MacAlgorithm, MacConfig, MacSource, TlsConfig};
+use gateway::simulate::{Scenario, SimulateError, simulate};
+use gateway::{Gateway, HostTlsConfig, Limits, LinkConfig, MacAlgorithm, MacConfig, MacSource, TlsConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use iso8583::{Cut, Message};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -274,5 +275,43 @@ async fn hosts_speak_tls_and_show_who_they_are() {
     assert!(front.gateway.reload(plain).unwrap_err().to_string().contains("`tls`"));
     let mut anybody = new.connect(&front.gateway, None).await.unwrap();
     assert_eq!(sign_on(&front, &mut anybody).await, ok);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_simulated_host_speaks_tls_and_believes_one_authority() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    let tls = ours.tls(Some(&theirs));
+    let front = Front::with(|config| LinkConfig { tls: Some(tls), ..config }).await;
+    let identity = Some((theirs.file("client.pem"), theirs.file("client.key")));
+    let right = HostTlsConfig { ca: ours.file("ca.pem"), name: "localhost".into(), identity };
+    let run = async |tls: Option<HostTlsConfig>| {
+        let mut scenario = Scenario::load("1987").unwrap();
+        scenario.tls = tls;
+        if scenario.tls.as_ref() != Some(&right) {
+            // Sign-on is enough to see that nobody answers.
+            scenario.cases.truncate(1);
+        }
+        simulate(&scenario, front.gateway.address()).await
+    };
+    let report = run(Some(right.clone())).await.unwrap();
+    assert!(report.is_certified(), "{report}");
+    let wrong = [
+        None,
+        Some(HostTlsConfig { ca: theirs.file("ca.pem"), ..right.clone() }),
+        Some(HostTlsConfig { name: "elsewhere".into(), ..right.clone() }),
+        Some(HostTlsConfig { identity: None, ..right.clone() }),
+    ];
+    for tls in wrong {
+        let ended = run(tls.clone()).await;
+        assert!(!ended.is_ok_and(|report| report.is_certified()), "{tls:?}");
+    }
+    for tls in [
+        HostTlsConfig { ca: ours.file("nothing"), ..right.clone() },
+        HostTlsConfig { name: "no name".into(), ..right.clone() },
+    ] {
+        let ended = run(Some(tls)).await;
+        assert!(matches!(ended, Err(SimulateError::Tls(_))), "{ended:?}");
+    }
     front.stop().await;
 }

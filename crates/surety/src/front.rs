@@ -49,7 +49,8 @@ enum Command {
     ///
     /// Says the messages of a scenario, one after another, and compares each reply with what the scenario expects. Prints a report of
     /// passed and failed cases; exits with 1 if one has failed. Two scenarios come along, `1987` and `1993`, which have every row of the
-    /// message table; --print shows one, to be changed and given as a file.
+    /// message table; --print shows one, to be changed and given as a file. A file may have [mac] as a link's settings have it, and [tls] ca, name and, where the
+    /// link asks for them, certificate and key, beside it.
     ///
     /// They capture and hold small amounts: point them at a link for tests.
     ///
@@ -127,7 +128,7 @@ fn simulate_with(args: &Simulate) -> Result<(), Failure> {
     let report = remote::runtime()?.block_on(simulate(&scenario, host));
     let report = report.map_err(|error| match error {
         SimulateError::Connect { .. } => Failure::new(Exit::Unreachable, error),
-        SimulateError::Mac(_) => Failure::new(Exit::Usage, error),
+        SimulateError::Mac(_) | SimulateError::Tls(_) => Failure::new(Exit::Usage, error),
     })?;
     if args.json {
         let mut value = serde_json::to_value(&report).map_err(|error| Failure::new(Exit::Failure, error))?;

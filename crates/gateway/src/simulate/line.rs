@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use iso8583::{Class, Cut, Draft, EncodeError, FrameError, Message};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use super::scenario::{Fields, Scenario};
 use crate::mac::{MAC_BYTES, MacKey, Macs};
@@ -47,17 +49,22 @@ pub(super) struct Line<'a> {
     read: Vec<u8>,
 }
 
+/// How messages are kept: their codes, and who the other end is.
+pub(super) struct Secrets {
+    pub(super) macs: Option<Macs>,
+    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
 impl<'a> Line<'a> {
     pub(super) async fn open(
         scenario: &'a Scenario,
-        macs: Option<&'a Macs>,
+        secrets: &'a Secrets,
         host: SocketAddr,
     ) -> Result<Self, LineError> {
         let patience = Duration::from_millis(scenario.answer_ms);
-        let connecting = timeout(patience, TcpStream::connect(host));
-        let stream = connecting.await.map_err(|_| LineError::Silent)??;
-        stream.set_nodelay(true)?;
-        Ok(Self { scenario, macs, socket: Box::new(stream), read: Vec::new() })
+        let connecting = timeout(patience, connect(secrets, host));
+        let socket = connecting.await.map_err(|_| LineError::Silent)??;
+        Ok(Self { scenario, macs: secrets.macs.as_ref(), socket, read: Vec::new() })
     }
 
     /// Sends a message, signed if the scenario has keys.
@@ -141,6 +148,15 @@ impl<'a> Line<'a> {
         self.read.drain(..used);
         Ok(Some((received, echo)))
     }
+}
+
+async fn connect(secrets: &Secrets, host: SocketAddr) -> io::Result<Box<dyn Socket>> {
+    let stream = TcpStream::connect(host).await?;
+    stream.set_nodelay(true)?;
+    Ok(match &secrets.tls {
+        None => Box::new(stream),
+        Some((connector, name)) => Box::new(connector.connect(name.clone(), stream).await?),
+    })
 }
 
 /// A field as text: bytes in hexadecimal.

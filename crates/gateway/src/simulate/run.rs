@@ -9,10 +9,11 @@ use iso8583::{Class, Content, Dialect, Draft, Function, Mti, Shown};
 use surety_protocol::Time;
 use tokio::time::Instant;
 
-use super::line::{Line, LineError, Received};
+use super::line::{Line, LineError, Received, Secrets};
 use super::report::{CaseReport, Report};
 use super::scenario::{Case, Expect, Fields, Scenario, Send, Wanted, bytes_of};
 use crate::mac::{MacError, Macs};
+use crate::tls::{HostTlsConfig, TlsError};
 
 /// Why a scenario was not run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +29,25 @@ pub enum SimulateError {
     /// The scenario's keys cannot be read.
     #[error(transparent)]
     Mac(#[from] MacError),
+    /// Nor the files of its TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Plays an acquirer towards a host, and reports.
 ///
 /// # Errors
-/// If the host cannot be reached at all, or the scenario's keys cannot be read. What a host does wrong is in the report.
+/// If the host cannot be reached at all, or the scenario's keys and certificates cannot be read. What a host does wrong is in the report.
 pub async fn simulate(scenario: &Scenario, host: SocketAddr) -> Result<Report, SimulateError> {
-    let macs = scenario.mac.as_ref().map(Macs::open).transpose()?;
+    let secrets = Secrets {
+        macs: scenario.mac.as_ref().map(Macs::open).transpose()?,
+        tls: scenario.tls.as_ref().map(HostTlsConfig::connector).transpose()?,
+    };
     let connect = |error: LineError| SimulateError::Connect { host, reason: error.to_string() };
     let mut acquirer = Acquirer {
         scenario,
-        macs: macs.as_ref(),
-        line: Line::open(scenario, macs.as_ref(), host).await.map_err(connect)?,
+        secrets: &secrets,
+        line: Line::open(scenario, &secrets, host).await.map_err(connect)?,
         said: BTreeMap::new(),
         run: seconds(now()),
         // A run after this one has other numbers, also in the same second.
@@ -55,7 +62,7 @@ pub async fn simulate(scenario: &Scenario, host: SocketAddr) -> Result<Report, S
         let (report, is_over) = acquirer.run(case).await;
         cases.push(report);
         if is_over {
-            acquirer.line = Line::open(scenario, acquirer.macs, host).await.map_err(connect)?;
+            acquirer.line = Line::open(scenario, acquirer.secrets, host).await.map_err(connect)?;
         }
     }
     Ok(Report::of(host, scenario.name.clone(), cases))
@@ -70,7 +77,7 @@ struct Said {
 
 struct Acquirer<'a> {
     scenario: &'a Scenario,
-    macs: Option<&'a Macs>,
+    secrets: &'a Secrets,
     line: Line<'a>,
     said: BTreeMap<&'a str, Said>,
     /// Tells the references of one run from those of another.

@@ -1,13 +1,14 @@
 //! What a simulated acquirer says, and what it expects: a scenario out of a file.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use iso8583::{Codec, FIELDS_MAX, LengthHeader, Mti};
 use serde::Deserialize;
 
 use crate::mac::MacConfig;
 use crate::settings::{Edition, Header, MacSettings, ProfileName, SettingsError};
+use crate::tls::HostTlsConfig;
 
 /// The scenarios that come with this crate, by name.
 const BUILT_IN: [(&str, &str); 2] = [
@@ -26,6 +27,8 @@ pub struct Scenario {
     pub codec: Codec,
     /// How they are signed, if they are.
     pub mac: Option<MacConfig>,
+    /// How the socket is kept, if it is.
+    pub tls: Option<HostTlsConfig>,
     /// How long a reply may take, in milliseconds.
     pub answer_ms: u64,
     /// What every payment carries unless its case says otherwise.
@@ -153,6 +156,7 @@ impl Scenario {
             header: text.header.into(),
             codec,
             mac: mac.map_err(|error: SettingsError| error.to_string())?,
+            tls: text.tls.map(|tls| tls.into_config(beside)).transpose()?,
             answer_ms: text.answer_ms,
             fields: fields(text.fields)?,
             cases: text.case.into_iter().map(CaseText::into_case).collect::<Result<_, _>>()?,
@@ -198,10 +202,33 @@ struct Text {
     edition: Edition,
     profile: ProfileName,
     mac: Option<MacSettings>,
+    tls: Option<TlsText>,
     #[serde(default = "ten_seconds")]
     answer_ms: u64,
     fields: BTreeMap<String, String>,
     case: Vec<CaseText>,
+}
+
+/// Files beside the scenario.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsText {
+    ca: PathBuf,
+    name: String,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsText {
+    fn into_config(self, beside: &Path) -> Result<HostTlsConfig, String> {
+        let beside = |path: PathBuf| beside.with_file_name(path);
+        let identity = match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Some((beside(certificate), beside(key))),
+            (None, None) => None,
+            _ => return Err("`certificate` and `key` of [tls] go together".into()),
+        };
+        Ok(HostTlsConfig { ca: beside(self.ca), name: self.name, identity })
+    }
 }
 
 const fn ten_seconds() -> u64 {
@@ -321,6 +348,13 @@ mod tests {
             assert!(error.contains(expect), "{error}");
         };
         let case = |rest: &str| format!("[[case]]\nname = 'a'\n{rest}\n");
+        check(
+            &format!(
+                "{}[tls]\nca = 'ca.pem'\nname = 'x'\nkey = 'a.key'\n",
+                case("send = '0100'\nhold = true")
+            ),
+            "go together",
+        );
         check(&case("send = '0100'"), "one of `reply`");
         check(&case("send = '0100'\nreply = '0110'\nclosed = true"), "one of `reply`");
         check(&case("send = '9100'\nreply = '0110'"), "`send` is no type");
