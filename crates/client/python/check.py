@@ -59,7 +59,15 @@ async def many(client, partition):
     replies = await asyncio.gather(*(client.lock(partition, 1, merchant=501, id=id) for id in ids))
     assert [reply.id for reply in replies] == ids and all(reply.is_success for reply in replies)
     await asyncio.gather(*(client.release(partition, lock=id) for id in ids))
-    return ids
+    # The same id twice at once: one lock, and an answer to both.
+    id = client.new_id()
+    one, other = await asyncio.gather(*(client.lock(partition, 1, merchant=501, id=id) for _ in range(2)))
+    assert one.is_success and (one.code, one.seq) == (other.code, other.seq), (one, other)
+    released = await client.release(partition, lock=id)
+    assert (released.approved, released.free) == (1, one.free + 1), released
+    link = await client.link(partition >> 48)
+    assert not link.waiting, link.waiting
+    return [*ids, id]
 
 
 async def follow(client, partition, wanted):
@@ -91,6 +99,13 @@ async def main(host, port, identity, partition, free):
     client = await Client.connect(host, int(port), identity, tokens)
     assert (await client.lookup(partition, ids[0])).end == surety.FINAL_END
     await client.close()
+    # A certificate that names somebody else.
+    try:
+        await Client.connect(host, int(port), identity, tokens, server_name="elsewhere")
+    except ConnectionError:
+        pass
+    else:
+        raise AssertionError("the engine's certificate names no such host")
     # A token that is none of the engine's.
     forged = {shard: token[:47] + bytes([token[47] ^ 1]) for shard, token in tokens.items()}
     try:

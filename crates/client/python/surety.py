@@ -196,7 +196,7 @@ class Link:
     async def open(self, port):
         identity = self.client.identity
         configuration = QuicConfiguration(is_client=True, alpn_protocols=["surety/1"], idle_timeout=10.0)
-        configuration.server_name = "localhost"
+        configuration.server_name = self.client.server_name
         configuration.verify_mode = ssl.CERT_REQUIRED
         configuration.load_verify_locations(cadata=identity.authorities)
         configuration.certificate, *configuration.certificate_chain = identity.chain
@@ -232,13 +232,13 @@ class Link:
                 self.client.learn_token(body[:48])
                 for at in range(48, 48 + 128 * count, 128):
                     reply = Reply.read(body[at : at + 128])
-                    waiting = self.waiting.pop(reply.id, None)
-                    if waiting and not waiting.done():
-                        waiting.set_result(reply)
+                    for waiting in self.waiting.pop(reply.id, []):
+                        if not waiting.done():
+                            waiting.set_result(reply)
         except Closed:
             pass
         self.client.links.pop(self.shard, None)
-        for waiting in self.waiting.values():
+        for waiting in [waiting for all in self.waiting.values() for waiting in all]:
             if not waiting.done():
                 waiting.set_exception(Closed("no reply before the connection ended"))
 
@@ -249,11 +249,21 @@ class Link:
                 await self.protocol.ping()
 
     async def ask(self, request):
+        """Sends a request. Whoever asks under an id that is on its way already shares the first reply: it is the answer to both."""
         id = of_u128(request[:16])
-        waiting = self.waiting[id] = asyncio.get_running_loop().create_future()
-        self.stream.send(REQUESTS, 1, request)
-        self.protocol.transmit()
-        return await waiting
+        waiting = asyncio.get_running_loop().create_future()
+        self.waiting.setdefault(id, []).append(waiting)
+        try:
+            self.stream.send(REQUESTS, 1, request)
+            self.protocol.transmit()
+            return await waiting
+        finally:
+            # Nothing is kept for one who has given up.
+            left = self.waiting.get(id, [])
+            if waiting in left:
+                left.remove(waiting)
+                if not left:
+                    del self.waiting[id]
 
     async def close(self):
         for task in self.tasks:
@@ -264,15 +274,16 @@ class Link:
 class Client:
     """One engine, all of its shards."""
 
-    def __init__(self, host, identity, tokens):
-        self.host, self.identity, self.tokens = host, identity, dict(tokens)
+    def __init__(self, host, identity, tokens, server_name):
+        self.host, self.identity, self.tokens, self.server_name = host, identity, dict(tokens), server_name
         self.links, self.ports, self.offset_ns = {}, {}, 0
         self.opening = asyncio.Lock()
 
     @classmethod
-    async def connect(cls, host, port, identity, tokens=()):
-        """Dials any shard's port. `tokens` are those of an earlier client of the engine (`client.tokens`)."""
-        client = cls(host, Identity(identity), tokens)
+    async def connect(cls, host, port, identity, tokens=(), server_name="localhost"):
+        """Dials any shard's port. `tokens` are those of an earlier client of the engine (`client.tokens`), `server_name` is what its
+        certificate must name."""
+        client = cls(host, Identity(identity), tokens, server_name)
         link = Link(client, 0)
         hello = await link.open(port)
         fields = HELLO_REPLY_BODY.unpack_from(hello)
