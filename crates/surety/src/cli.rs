@@ -1,7 +1,10 @@
 //! The command line: which commands there are. Each command's options stand with the command.
 
+use std::path::{Path, PathBuf};
+
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::exit::{Exit, Failure};
 use crate::{cert, ctl, demo, doctor, dump, exit, front, init, load, serve, settle, verify};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
@@ -39,6 +42,15 @@ pub(crate) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+    /// Writes a page for `man` of each command
+    ///
+    /// Example: surety man /usr/local/share/man/man1
+    #[command(after_help = exit::HELP)]
+    Man {
+        /// An existing directory; pages of that name are replaced
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 impl Command {
@@ -54,7 +66,9 @@ impl Command {
             Self::Settle(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             // They print a line of JSON for whatever happens, or none at all.
-            Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } => false,
+            Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } | Self::Man { .. } => {
+                false
+            }
         }
     }
 }
@@ -67,6 +81,15 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
     let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
 }
 
+/// Writes the pages.
+pub(crate) fn man(directory: &Path) -> Result<(), Failure> {
+    let failed =
+        |error| Failure::caused(Exit::Failure, format!("no pages in {}", directory.display()), &error);
+    // What it would do for a directory that is not there differs from page to page.
+    std::fs::read_dir(directory).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), directory).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +97,17 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_page() {
+        let directory = tempfile::tempdir().unwrap();
+        man(directory.path()).unwrap();
+        for page in ["surety.1", "surety-serve.1", "surety-ctl-partition-create.1"] {
+            let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+            assert!(text.contains(".SH SYNOPSIS") && text.contains("Exit codes"), "{page}: {text}");
+        }
+        assert!(man(&directory.path().join("nothing")).is_err());
     }
 
     #[test]

@@ -61,6 +61,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Gateway(args) => front::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Man { directory } => cli::man(&directory),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(())
