@@ -465,7 +465,7 @@ pub(crate) struct InPartition {
 #[into_params(parameter_in = Query)]
 pub(crate) struct LockQuery {
     /// Those of this merchant.
-    #[param(nullable = false)]
+    #[param(nullable = false, maximum = 9_007_199_254_740_991_u64)]
     pub(crate) merchant: Option<u64>,
     /// Those that are in this state.
     #[param(nullable = false, pattern = "^(live|final|released|expired|settled|declined|exposed)$")]

@@ -69,9 +69,7 @@ fn lock_request(
 ) -> Result<Record, Box<Problem>> {
     let read =
         |text: &str, param| asset.read(text, Rounding::Up).map_err(|error| amount_problem(param, error));
-    if wanted.merchant > MERCHANT_MAX {
-        return Err(Problem::parameter("merchant", "A merchant's number is at most 9007199254740991."));
-    }
+    let merchant = merchant(wanted.merchant)?;
     let amount = read(&wanted.amount, "amount")?;
     let floor = wanted.at_least.as_deref().map(|text| read(text, "at_least")).transpose()?;
     if floor.is_some_and(|floor| floor > amount) {
@@ -85,7 +83,7 @@ fn lock_request(
         is_certified: wanted.certified,
         is_sale: wanted.sale,
         id: Some(key.id()),
-        ..LockRequest::new(partition, amount, MerchantId(wanted.merchant))
+        ..LockRequest::new(partition, amount, merchant)
     };
     Ok(surety_client::Draft::from(request).into_record(|| key.id()))
 }
@@ -238,7 +236,7 @@ impl Filter {
             }
         };
         Ok(Self {
-            merchant: wanted.merchant.map(MerchantId),
+            merchant: wanted.merchant.map(merchant).transpose()?,
             end,
             after: after.max(from),
             limit: limit(wanted.limit, PAGE, PAGE_MAX)?,
@@ -250,6 +248,14 @@ impl Filter {
             && self.end.is_none_or(|end| lock.end == end)
             && lock.end != End::Tombstone
     }
+}
+
+/// A merchant by its number.
+fn merchant(number: u64) -> Result<MerchantId, Box<Problem>> {
+    if number > MERCHANT_MAX {
+        return Err(Problem::parameter("merchant", "A merchant's number is at most 9007199254740991."));
+    }
+    Ok(MerchantId(number))
 }
 
 /// How many of a list are wanted.

@@ -94,6 +94,7 @@ async fn the_list_agrees_with_the_engine() {
     assert_eq!(listed.len(), locks.len());
     let states: BTreeSet<&str> = listed.values().map(|lock| lock["state"].as_str().unwrap()).collect();
     assert!(states.len() >= 5, "all of it was met: {states:?}");
+    house.app.get("/v1/locks?merchant=9007199254740992").await.problem(400, "PARAMETER");
     let only = |query: String| async move {
         let page = house.app.get(&query).await.expect(200);
         page["locks"].as_array().unwrap().clone()
