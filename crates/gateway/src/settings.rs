@@ -107,6 +107,9 @@ struct Settings {
     tls: Option<TlsSettings>,
     #[serde(default)]
     limits: LimitSettings,
+    /// Of another front door, which reads it itself.
+    #[serde(default, rename = "rest")]
+    _rest: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

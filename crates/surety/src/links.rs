@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway::{Gateway, LinkConfig, SettingsError};
+use gateway::{Gateway, LinkConfig};
 use serde_json::{Value, json};
 use server::Running;
 use surety_client::{Client, Options};
 use surety_protocol::{ActorId, Caller, Roles, TenantId};
 
 use crate::exit::{Exit, Failure};
-use crate::front::start_failure;
+use crate::front::{Settings, link_failure};
 
 /// A link that is to be served.
 #[derive(Clone, Debug)]
@@ -29,11 +29,15 @@ impl Wanted {
     }
 
     fn load(&self) -> Result<LinkConfig, Failure> {
-        LinkConfig::load(&self.file).map_err(|error| match error {
-            // Its own line names the file.
-            SettingsError::File { .. } => Failure::new(Exit::Usage, error),
-            _ => Failure::new(Exit::Usage, format!("{}: {error}", self.file.display())),
-        })
+        let Settings { link, rest } = Settings::load(&self.file)?;
+        match (link, rest) {
+            (Some(config), None) => Ok(config),
+            // Nobody would open it here.
+            _ => Err(Failure::new(
+                Exit::Usage,
+                format!("{}: [rest] is for `surety gateway run`", self.file.display()),
+            )),
+        }
     }
 }
 
@@ -64,7 +68,7 @@ impl Links {
         let caller = Caller { tenant: wanted.tenant, roles: Roles::AUTHORIZER, actor: ActorId(0) };
         let client = Client::over(Arc::new(running.connector(caller)), Options::default(), &[]).await;
         let client = client.map_err(|error| Failure::new(Exit::Failure, error))?;
-        let gateway = Gateway::start(client, config).await.map_err(start_failure)?;
+        let gateway = Gateway::start(client, config).await.map_err(link_failure)?;
         self.links.push((wanted.clone(), gateway));
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::gateway::{CANARY, Front, LINK, SUPPLIER, engine, sent, settings};
-use crate::process::{Data, Engine, ctl, surety};
+use crate::gateway::{CANARY, LINK, SUPPLIER, engine, sent, settings};
+use crate::process::{Data, Engine, Front, ctl, surety};
 
 /// Runs the script that installs what a client needs. None, with a loud line, if that cannot be had here.
 fn installed(script: &str, name: &str) -> Option<PathBuf> {

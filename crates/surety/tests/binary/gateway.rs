@@ -1,18 +1,15 @@
 //! `gateway run`: an acquirer's host, the process in front of the engine, and an engine that is killed in between.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iso8583::payment::sent_at;
 use iso8583::{Codec, Cut, Dialect, Draft, FrameError, LengthHeader, Message, Mti, Profile};
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::process::{Data, Engine, ctl, send, surety};
+use crate::process::{Data, Engine, Front, ctl, surety};
 
 const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::ASCII };
 const HEADER: LengthHeader = LengthHeader::Ascii4;
@@ -42,56 +39,15 @@ pub(crate) fn settings(directory: &Path, text: &str) -> PathBuf {
     file
 }
 
-/// A running `surety gateway run`, and all that it writes.
-pub(crate) struct Front {
-    child: Child,
-    pub(crate) ready: Value,
-    logs: JoinHandle<String>,
-}
-
-impl Front {
-    pub(crate) fn start(data: &Data, config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
-            .args(["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()])
-            .env("SURETY_LOG", "trace")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let logs = std::thread::spawn(move || {
-            let mut logs = Vec::new();
-            stderr.read_to_end(&mut logs).unwrap();
-            String::from_utf8_lossy(&logs).into_owned()
-        });
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, ready: serde_json::from_str(&line).unwrap(), logs }
-    }
-
-    fn host(&self) -> Host {
-        let stream = TcpStream::connect(self.ready["listen"].as_str().unwrap()).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-        Host { stream, read: Vec::new() }
-    }
-
-    /// Ends it at once, with all that it is doing.
-    fn kill(mut self) {
-        send(&self.child, Signal::KILL);
-        self.child.wait().unwrap();
-        self.logs.join().unwrap();
-    }
-
-    /// Asks it to end, and gives what it has written.
-    pub(crate) fn terminate(mut self) -> String {
-        send(&self.child, Signal::TERM);
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        self.logs.join().unwrap()
-    }
+/// A new socket of an acquirer's host.
+pub(crate) fn connect(front: &Front) -> Host {
+    let stream = TcpStream::connect(front.ready["listen"].as_str().unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+    Host { stream, read: Vec::new() }
 }
 
 /// An acquirer's host.
-struct Host {
+pub(crate) struct Host {
     stream: TcpStream,
     read: Vec<u8>,
 }
@@ -111,7 +67,7 @@ impl Host {
     }
 
     /// Type and field 39 of the next message.
-    fn answer(&mut self) -> (String, String) {
+    pub(crate) fn answer(&mut self) -> (String, String) {
         let [code] = self.fields([39]);
         (code.0, code.1)
     }
@@ -134,11 +90,11 @@ impl Host {
     }
 
     #[track_caller]
-    fn expect(&mut self, mti: &str, code: &str) {
+    pub(crate) fn expect(&mut self, mti: &str, code: &str) {
         assert_eq!(self.answer(), (mti.to_owned(), code.to_owned()));
     }
 
-    fn sign_on(&mut self) {
+    pub(crate) fn sign_on(&mut self) {
         self.send(b"0800", &[(7, &sent()), (11, "1"), (70, "001")]);
         self.expect("0810", "00");
     }
@@ -149,10 +105,15 @@ impl Host {
 
     /// Takes a payment back.
     fn reverse(&mut self, mti: &[u8; 4], sent: &str, trace: u32, of: u32) {
+        self.reverse_of(mti, CANARY, sent, trace, of);
+    }
+
+    /// Takes a payment of a card back.
+    pub(crate) fn reverse_of(&mut self, mti: &[u8; 4], card: &str, sent: &str, trace: u32, of: u32) {
         let (trace, reference) = (trace.to_string(), of.to_string());
         let original = format!("0100{of:06}{sent}{:011}{:011}", 123_456, 0);
         let fields = [
-            (2, CANARY),
+            (2, card),
             (4, "2500"),
             (7, sent),
             (11, &trace),
@@ -168,7 +129,7 @@ impl Host {
 
     /// Asks for the totals of the day, with figures that are all zero: counts of debits and authorizations, amounts of debits and of what
     /// went back.
-    fn totals(&mut self) -> [u64; 4] {
+    pub(crate) fn totals(&mut self) -> [u64; 4] {
         let sent = sent();
         let counts = [74, 75, 76, 77, 81, 82, 83, 84, 86, 87, 88, 89].map(|field| (field, "0"));
         let mut fields = vec![(7, sent.as_str()), (11, "999"), (97, "D0000000000000000")];
@@ -178,6 +139,11 @@ impl Host {
     }
 
     fn pay_with(&mut self, mti: &[u8; 4], card: &str, sent: &str, trace: &str) {
+        self.pay_to(mti, card, sent, trace, "501");
+    }
+
+    /// Pays with a card to a merchant.
+    pub(crate) fn pay_to(&mut self, mti: &[u8; 4], card: &str, sent: &str, trace: &str, merchant: &str) {
         let fields = [
             (2, card),
             (3, "0"),
@@ -192,7 +158,7 @@ impl Host {
             (32, "123456"),
             (37, trace),
             (41, "TERM0001"),
-            (42, "501"),
+            (42, merchant),
             (49, "840"),
         ];
         self.send(mti, &fields);
@@ -212,7 +178,7 @@ fn an_acquirer_is_served_through_a_kill_of_the_engine() {
     let directory = tempfile::tempdir().unwrap();
     let front = Front::start(&data, &settings(directory.path(), LINK));
     assert_eq!((&front.ready["link"], &front.ready["tenant"]), (&"acme".into(), &1.into()));
-    let mut host = front.host();
+    let mut host = connect(&front);
     host.sign_on();
     let first = sent();
     host.pay(b"0100", &first, "2");
@@ -223,7 +189,7 @@ fn an_acquirer_is_served_through_a_kill_of_the_engine() {
     let engine = Engine::start_at(&data, "fsync", &listen, &[]);
     host.expect("0110", "00");
     // Each again, by another socket: what was approved is approved, and nothing is locked twice.
-    let mut other = front.host();
+    let mut other = connect(&front);
     other.sign_on();
     for (sent, trace) in [(&first, "2"), (&second, "3")] {
         other.pay(b"0101", sent, trace);
@@ -238,7 +204,7 @@ fn an_acquirer_is_served_through_a_kill_of_the_engine() {
     fields(&mut host, "10");
     host.expect("0110", "15");
     settings(directory.path(), &LINK.replace("\"4\"", "\"5\""));
-    send(&front.child, Signal::HUP);
+    front.signal(Signal::HUP);
     let until = std::time::Instant::now() + Duration::from_secs(60);
     for trace in 11.. {
         fields(&mut host, &trace.to_string());
@@ -287,7 +253,7 @@ fn a_front_door_that_is_killed_under_load_loses_and_doubles_nothing() {
         |host: &mut Host, mti| (201..=200 + SALES).for_each(|n| host.pay(mti, &sent, &n.to_string()));
     let open = || {
         let front = Front::start(&data, &config);
-        let mut host = front.host();
+        let mut host = connect(&front);
         host.sign_on();
         (front, host)
     };

@@ -12,6 +12,7 @@ mod gateway;
 mod kill;
 mod load;
 mod process;
+mod rest;
 mod rot;
 mod serve;
 mod settle;

@@ -1,9 +1,12 @@
 //! Processes of the binary under test, and directories for them.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -207,13 +210,105 @@ impl Engine {
     }
 
     /// Asks it to end, and returns its exit code.
-    pub(crate) fn terminate(mut self, signal: Signal) -> i32 {
-        send(&self.child, signal);
+    pub(crate) fn terminate(self, signal: Signal) -> i32 {
+        self.signal(signal);
+        self.wait()
+    }
+
+    /// Waits until it has ended, and returns its exit code.
+    pub(crate) fn wait(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 }
 
 impl Drop for Engine {
+    fn drop(&mut self) {
+        // Does nothing to one that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running `surety gateway run`, and all that it writes.
+pub(crate) struct Front {
+    child: Child,
+    pub(crate) ready: Value,
+    logs: Arc<Mutex<String>>,
+    logger: Option<JoinHandle<()>>,
+    /// How far the logs were looked through.
+    looked_through: Cell<usize>,
+}
+
+impl Front {
+    /// Starts it with all that it can log, and waits until it is ready.
+    pub(crate) fn start(data: &Data, config: &Path) -> Self {
+        let args = ["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()];
+        let mut child = command(&args, &[("SURETY_LOG", "trace")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let logs = Arc::new(Mutex::new(String::new()));
+        let book = logs.clone();
+        let logger = std::thread::spawn(move || {
+            let mut part = [0; 1 << 16];
+            while let Ok(count @ 1..) = stderr.read(&mut part) {
+                book.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..count]));
+            }
+        });
+        let (logger, looked_through) = (Some(logger), Cell::new(0));
+        let mut front = Self { child, ready: Value::Null, logs, logger, looked_through };
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        front.ready = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{error}: {line:?}, {}", front.logs.lock().unwrap()));
+        front
+    }
+
+    /// Sends a signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send(&self.child, signal);
+    }
+
+    /// Waits until it logs this, behind what was waited for before.
+    #[track_caller]
+    pub(crate) fn says(&self, what: &str) {
+        let begun = Instant::now();
+        loop {
+            let logs = self.logs.lock().unwrap();
+            if let Some(at) = logs[self.looked_through.get()..].find(what) {
+                return self.looked_through.set(self.looked_through.get() + at + what.len());
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not say `{what}`: {logs}");
+            drop(logs);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it at once, with all that it is doing.
+    pub(crate) fn kill(mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Asks it to end, and gives what it has written.
+    pub(crate) fn terminate(mut self) -> String {
+        assert_eq!(self.end(Signal::TERM), Some(0));
+        std::mem::take(&mut self.logs.lock().unwrap())
+    }
+
+    fn end(&mut self, signal: Signal) -> Option<i32> {
+        send(&self.child, signal);
+        let code = self.child.wait().unwrap().code();
+        if let Some(logger) = self.logger.take() {
+            logger.join().unwrap();
+        }
+        code
+    }
+}
+
+impl Drop for Front {
     fn drop(&mut self) {
         // Does nothing to one that has ended.
         let _ = self.child.kill();

@@ -1,0 +1,187 @@
+//! The front doors of a process: opened, given new settings, and closed together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use gateway::{Gateway, LinkConfig};
+use rest::{Rest, RestSettings, Tenant, TenantSettings};
+use serde_json::{Map, Value, json};
+use surety_client::Client;
+use surety_protocol::TenantId;
+
+use super::run::Settings;
+use crate::exit::{Exit, Failure};
+use crate::remote;
+
+/// The front doors that are open.
+pub(super) struct Doors {
+    tenant: TenantId,
+    link: Option<Link>,
+    rest: Option<Applications>,
+}
+
+/// Acquirers' hosts over ISO 8583.
+struct Link {
+    name: String,
+    gateway: Gateway,
+}
+
+/// Applications over REST.
+struct Applications {
+    rest: Rest,
+    /// The identity of the command line: of the tenant that names none.
+    own: PathBuf,
+    /// The identity of each tenant, in the order of the settings.
+    identities: Vec<PathBuf>,
+}
+
+impl Doors {
+    /// Opens what the settings have: all of it, or nothing. `own` is the identity of the command line.
+    pub(super) async fn open(address: SocketAddr, own: &Path, settings: Settings) -> Result<Self, Failure> {
+        let client = remote::connect(address, own).await?;
+        let tenant = client.tenant();
+        let link = match settings.link {
+            Some(config) => Some(Link::open(client.clone(), config).await?),
+            None => None,
+        };
+        let mut doors = Self { tenant, link, rest: None };
+        if let Some(settings) = settings.rest {
+            match Applications::open(address, own, client, settings).await {
+                Ok(applications) => doors.rest = Some(applications),
+                Err(failure) => {
+                    doors.close().await;
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(doors)
+    }
+
+    /// The line that scripts wait for.
+    pub(super) fn ready(&self) -> Map<String, Value> {
+        let mut ready = Map::new();
+        let mut put = |key: &str, value: Value| ready.insert(key.to_owned(), value);
+        put("ready", json!(true));
+        put("tenant", json!(self.tenant.0));
+        if let Some(Link { name, gateway }) = &self.link {
+            put("link", json!(name));
+            put("listen", json!(gateway.address().to_string()));
+        }
+        if let Some(applications) = &self.rest {
+            put("rest", json!(applications.rest.address().to_string()));
+        }
+        ready
+    }
+
+    /// What cannot be taken is told, and that front door goes on as it was.
+    pub(super) fn reload(&self, settings: Settings) {
+        let link = match (&self.link, settings.link) {
+            (Some(link), Some(config)) => {
+                Some(link.gateway.reload(config).map_err(|error| error.to_string()))
+            }
+            (None, None) => None,
+            _ => Some(Err("a link is opened and closed by a new start alone".to_owned())),
+        };
+        let rest = match (&self.rest, settings.rest) {
+            (Some(applications), Some(settings)) => Some(applications.reload(settings)),
+            (None, None) => None,
+            _ => Some(Err("[rest] is opened and closed by a new start alone".to_owned())),
+        };
+        for (door, taken) in [("ISO 8583", link), ("REST", rest)] {
+            match taken {
+                None => {}
+                Some(Ok(())) => tracing::info!(door, "SIGHUP: settings were read again"),
+                Some(Err(error)) => tracing::error!(door, %error, "SIGHUP: settings stay as they were"),
+            }
+        }
+    }
+
+    /// Answers what is being served, and closes every socket.
+    pub(super) async fn close(self) {
+        let link = async {
+            if let Some(link) = self.link {
+                link.gateway.stop().await;
+            }
+        };
+        let rest = async {
+            if let Some(applications) = self.rest {
+                applications.rest.stop().await;
+            }
+        };
+        tokio::join!(link, rest);
+    }
+}
+
+impl Link {
+    async fn open(client: Client, config: LinkConfig) -> Result<Self, Failure> {
+        let name = config.name.clone();
+        let gateway = Gateway::start(client, config).await.map_err(link_failure)?;
+        Ok(Self { name, gateway })
+    }
+}
+
+impl Applications {
+    async fn open(
+        address: SocketAddr,
+        own: &Path,
+        client: Client,
+        settings: RestSettings,
+    ) -> Result<Self, Failure> {
+        let (mut identities, mut tenants) = (Vec::new(), Vec::new());
+        for tenant in settings.tenants {
+            identities.push(identity_of(&tenant, own));
+            let client = match &tenant.identity {
+                Some(identity) => remote::connect(address, identity).await?,
+                None => client.clone(),
+            };
+            tenants.push(Tenant { client, config: tenant.config });
+        }
+        let rest = Rest::start(settings.config, tenants).await.map_err(rest_failure)?;
+        Ok(Self { rest, own: own.to_owned(), identities })
+    }
+
+    /// Tenants stay who they were, in their order: their clients are connected. Whose an identity is, its file says, now as at the start: a
+    /// file that has become another tenant's is refused by the front door, as one that is somewhere else is here.
+    fn reload(&self, settings: RestSettings) -> Result<(), String> {
+        let identities: Vec<_> =
+            settings.tenants.iter().map(|tenant| identity_of(tenant, &self.own)).collect();
+        if identities != self.identities {
+            return Err("the identities of `rest.tenant` change by a new start alone".to_owned());
+        }
+        let mut tenants = Vec::new();
+        for (file, tenant) in identities.iter().zip(settings.tenants) {
+            let identity = remote::identity(file).map_err(|failure| failure.to_string())?;
+            tenants.push((identity.tenant(), tenant.config));
+        }
+        self.rest.reload(&settings.config, tenants).map_err(|error| error.to_string())
+    }
+}
+
+fn identity_of(tenant: &TenantSettings, own: &Path) -> PathBuf {
+    tenant.identity.clone().unwrap_or_else(|| own.to_owned())
+}
+
+/// Why a link cannot be served, with its exit code.
+pub(crate) fn link_failure(error: gateway::StartError) -> Failure {
+    use gateway::StartError;
+    match error {
+        StartError::Listen { .. } => Failure::new(Exit::Address, error),
+        StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
+        StartError::Book(_) | StartError::Mac(_) | StartError::Tls(_) => Failure::new(Exit::Usage, error),
+    }
+}
+
+/// Why applications cannot be served, with its exit code.
+fn rest_failure(error: rest::StartError) -> Failure {
+    use rest::StartError;
+    match error {
+        StartError::Listen { .. } => Failure::new(Exit::Address, error),
+        StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
+        StartError::Webhooks(_) => Failure::new(Exit::Failure, error),
+        StartError::Tls(_)
+        | StartError::Twice(_)
+        | StartError::Token(_)
+        | StartError::Webhook { .. }
+        | StartError::WebhookName(_) => Failure::new(Exit::Usage, error),
+    }
+}
