@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use server::Running;
 use surety_client::{Client, Options};
 use surety_protocol::{ActorId, Caller, Roles, TenantId};
+use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Failure};
 use crate::front::{Settings, link_failure};
@@ -90,11 +91,11 @@ impl Links {
         }
     }
 
-    /// Answers what is being served, and closes every socket: before the engine drains.
+    /// Answers what is being served, and closes every socket: before the engine drains. All are told at once, so that none takes messages
+    /// while another waits for a host that does not read.
     pub(crate) async fn stop(self) {
-        for (_, gateway) in self.links {
-            gateway.stop().await;
-        }
+        let mut stopping: JoinSet<()> = self.links.into_iter().map(|(_, gateway)| gateway.stop()).collect();
+        while stopping.join_next().await.is_some() {}
     }
 }
 

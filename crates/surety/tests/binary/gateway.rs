@@ -364,6 +364,52 @@ fn a_link_inside_the_engine_serves_alike() {
 }
 
 #[test]
+fn links_close_together_also_where_a_host_does_not_read() {
+    let data = Data::init(1);
+    let before = engine(&data);
+    let listen = before.listen().to_owned();
+    assert_eq!(before.terminate(Signal::TERM), 0);
+    let directory = tempfile::tempdir().unwrap();
+    // A reply that nobody takes holds its link up for as long as this.
+    let link = LINK.replace("echo_ms = 200000", "echo_ms = 200000, write_ms = 100000");
+    assert_ne!(link, LINK);
+    let one = settings(directory.path(), &link);
+    let other = directory.path().join("other.toml");
+    std::fs::write(&other, LINK.replace("acme.book", "other.book")).unwrap();
+    let flags = [&one, &other].map(|file| format!("1={}", file.to_str().unwrap()));
+    let engine = Engine::start_at(&data, "fsync", &listen, &["--iso", &flags[0], "--iso", &flags[1]]);
+    let connect = |link: usize| {
+        let stream = TcpStream::connect(engine.ready["iso"][link]["listen"].as_str().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut host = Host { stream, read: Vec::new() };
+        host.sign_on();
+        host
+    };
+    let (mut deaf, mut quiet) = (connect(0), connect(1));
+    // Echoes until the link takes no more of them: its replies wait for a host that does not read.
+    deaf.stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let mut echoes = Vec::new();
+    for _ in 0..1000 {
+        let mut draft = Draft::new(CODEC.dialect);
+        draft.reset(Mti::from_digits(*b"0800").unwrap());
+        [(7, sent().as_str()), (11, "5"), (70, "301")]
+            .iter()
+            .for_each(|(field, units)| draft.set(*field, units.as_bytes()));
+        let write = |out: &mut Vec<u8>| {
+            draft.encode(CODEC, out).unwrap();
+            Ok::<(), FrameError>(())
+        };
+        HEADER.write(&mut echoes, write).unwrap();
+    }
+    while deaf.stream.write_all(&echoes).is_ok() {}
+    engine.signal(Signal::TERM);
+    let ended = quiet.stream.read(&mut [0; 64]).unwrap();
+    assert_eq!(ended, 0, "the other link has closed its sockets, while the first waits");
+    drop(deaf);
+    assert_eq!(engine.wait(), 0);
+}
+
+#[test]
 fn a_link_that_cannot_be_served_is_told() {
     let directory = tempfile::tempdir().unwrap();
     let config = settings(directory.path(), LINK);
