@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::gateway::{CANARY, LINK, SUPPLIER, engine, sent, settings};
 use crate::process::{Data, Engine, Front, ctl, surety};
+use crate::rest;
 
 /// Runs the script that installs what a client needs. None, with a loud line, if that cannot be had here.
 fn installed(script: &str, name: &str) -> Option<PathBuf> {
@@ -60,6 +61,37 @@ fn hosts_of_other_libraries_are_served() {
     let unit = 10_u128.pow(16);
     assert_eq!((money("captured"), money("held")), (count * 2400 * unit, count * 300 * unit), "{shown}");
     assert_eq!(money("exposure"), 0);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+/// `schemathesis` makes requests out of what a front door says of itself, and holds every answer against it.
+#[test]
+fn a_front_door_does_what_its_description_says() {
+    let Some(directory) = installed("rest/tests/install-schemathesis.sh", "schemathesis") else { return };
+    let data = Data::init(1);
+    let engine = rest::engine(&data);
+    let place = tempfile::tempdir().unwrap();
+    let tenant = rest::Tenant::new(None);
+    let front = Front::start(&data, &rest::settings(place.path(), "", "", std::slice::from_ref(&tenant)));
+    let app = rest::App::new(&front, &tenant);
+    // `positive_data_acceptance` is left out: nothing but a client makes keys of now, or names locks that are there.
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
+                  response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,\
+                  allow_header_conformance,ignored_auth";
+    let mut command = Command::new(directory.join("bin/schemathesis"));
+    command
+        .current_dir(place.path())
+        .args(["run", &format!("http://{}/openapi.json", app.address), "--checks", checks])
+        .args(["--max-examples", "30", "--seed", "1", "--workers", "1", "--request-timeout", "60"])
+        .args(["-H", &format!("Authorization: Bearer {}", app.token)])
+        // It says 503 by design, where nobody hands certificates out.
+        .args(["--exclude-path", "/v1/locks/{id}/certificate"])
+        .args(["--phases", "examples,coverage,fuzzing", "--no-color", "--suppress-health-check", "all"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("POST /v1/locks"), "{out}\n{errors}");
+    front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
 }
