@@ -11,6 +11,7 @@ mod doctor;
 mod gateway;
 mod kill;
 mod load;
+mod mixed;
 mod process;
 mod rest;
 mod rot;
