@@ -65,9 +65,15 @@ async def many(client, partition):
     assert one.is_success and (one.code, one.seq) == (other.code, other.seq), (one, other)
     released = await client.release(partition, lock=id)
     assert (released.approved, released.free) == (1, one.free + 1), released
+    # Another request under an id that is on its way gets no answer that is the first one's.
+    other_id = client.new_id()
+    both = [client.lock(partition, amount, merchant=501, id=other_id) for amount in (1, 2)]
+    first, second = await asyncio.gather(*both, return_exceptions=True)
+    assert first.is_success and isinstance(second, ValueError), (first, second)
+    assert (await client.release(partition, lock=other_id)).approved == 1
     link = await client.link(partition >> 48)
     assert not link.waiting, link.waiting
-    return [*ids, id]
+    return [*ids, id, other_id]
 
 
 async def follow(client, partition, wanted):

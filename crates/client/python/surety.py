@@ -232,13 +232,13 @@ class Link:
                 self.client.learn_token(body[:48])
                 for at in range(48, 48 + 128 * count, 128):
                     reply = Reply.read(body[at : at + 128])
-                    for waiting in self.waiting.pop(reply.id, []):
-                        if not waiting.done():
-                            waiting.set_result(reply)
+                    _, waiting = self.waiting.pop(reply.id, (None, None))
+                    if waiting and not waiting.done():
+                        waiting.set_result(reply)
         except Closed:
             pass
         self.client.links.pop(self.shard, None)
-        for waiting in [waiting for all in self.waiting.values() for waiting in all]:
+        for _, waiting in self.waiting.values():
             if not waiting.done():
                 waiting.set_exception(Closed("no reply before the connection ended"))
 
@@ -249,21 +249,20 @@ class Link:
                 await self.protocol.ping()
 
     async def ask(self, request):
-        """Sends a request. Whoever asks under an id that is on its way already shares the first reply: it is the answer to both."""
+        """Sends a request. Who sends the same again while it is on its way waits for the same reply; it is not sent twice."""
         id = of_u128(request[:16])
-        waiting = asyncio.get_running_loop().create_future()
-        self.waiting.setdefault(id, []).append(waiting)
-        try:
+        known = self.waiting.get(id)
+        if known is None:
+            reply = asyncio.get_running_loop().create_future()
+            # It may be that nobody waits any more.
+            reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
+            known = self.waiting[id] = (request, reply)
             self.stream.send(REQUESTS, 1, request)
             self.protocol.transmit()
-            return await waiting
-        finally:
-            # Nothing is kept for one who has given up.
-            left = self.waiting.get(id, [])
-            if waiting in left:
-                left.remove(waiting)
-                if not left:
-                    del self.waiting[id]
+        elif known[0] != request:
+            raise ValueError(f"another request is on its way under the id {id:#x}")
+        # Who gives up leaves the others waiting.
+        return await asyncio.shield(known[1])
 
     async def close(self):
         for task in self.tasks:

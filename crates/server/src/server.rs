@@ -228,12 +228,13 @@ impl Server {
         let io = io_mode(&config, &directory)?;
         let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, io, ports, shards));
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
-        let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
-        let (threads, reports, shards) = starting.complete(&config, &addresses)?;
+        // Before the logs are read, which may take minutes: whoever watches has to see that the process lives.
         let admin = admin
             .map(|listener| Admin::start(listener, Arc::clone(&shared)))
             .transpose()
             .map_err(StartError::Thread)?;
+        let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
+        let (threads, reports, shards) = starting.complete(&config, &addresses)?;
         shared.set_life(Life::Serving);
         Ok(Running { shared, shards, threads, reports: Mutex::new(reports), admin, _directory: directory })
     }

@@ -88,7 +88,8 @@ impl<'a> Line<'a> {
             out.extend_from_slice(message);
             Ok::<(), FrameError>(())
         })?;
-        Ok(self.socket.write_all(&bytes).await?)
+        self.socket.write_all(&bytes).await?;
+        Ok(self.socket.flush().await?)
     }
 
     /// The next message for which this is true. Others are left: they are late replies, or echoes, which are answered.

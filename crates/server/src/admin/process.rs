@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
 
 use rustix::param::{clock_ticks_per_second, page_size};
 
@@ -40,16 +40,17 @@ fn render_stat(text: &mut String, stat: &str) {
     gauge(text, "process_virtual_memory_bytes", "address space", field(VIRTUAL_BYTES));
     let resident = field(RESIDENT_PAGES) * page_size() as f64;
     gauge(text, "process_resident_memory_bytes", "memory in use", resident);
-    if let Some(booted) = boot_time() {
-        gauge(text, "process_start_time_seconds", "start, since 1970", booted + field(START_TIME) / ticks);
+    // Reckoned once: it must not move with the clock, since whoever sees it change takes it for a new start.
+    static STARTED: OnceLock<Option<f64>> = OnceLock::new();
+    if let Some(started) = STARTED.get_or_init(|| Some(boot_time()? + field(START_TIME) / ticks)) {
+        gauge(text, "process_start_time_seconds", "start, since 1970", *started);
     }
 }
 
-/// When the machine was started, in seconds since 1970.
+/// When the machine was started, in seconds since 1970; see proc_stat(5).
 fn boot_time() -> Option<f64> {
-    let uptime = fs::read_to_string("/proc/uptime").ok()?;
-    let up: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    Some(SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs_f64() - up)
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, value: f64) {
@@ -72,9 +73,19 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_files_and_a_start() {
-        let mut text = String::new();
+    fn this_process_has_memory_files_and_a_start_that_stays() {
+        let start = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("process_start_time_seconds"));
+            line.unwrap().to_owned()
+        };
+        let (mut text, mut later) = (String::new(), String::new());
         render(&mut text);
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        render(&mut later);
+        assert_eq!(start(&text), start(&later));
+        let started: f64 = start(&text).rsplit(' ').next().unwrap().parse().unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((now - started).abs() < 24.0 * 3600.0, "{started} and {now}");
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
             let line = text.lines().find(|line| line.starts_with(name)).expect(name);
             let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();

@@ -213,6 +213,7 @@ fn serve(
     let shared = Arc::clone(&setup.shared);
     let me = &shared.shards[usize::from(id.0)];
     me.set_synced(engine.marks().synced);
+    me.metrics.snapshot_seq.set(newest_snapshot.0);
     // Set once: each shard starts once.
     let _ = me.epochs.set(epochs);
     let journal = Journal::start(&shared, id, storage, &setup.path, setup.io)?;

@@ -3,7 +3,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use storage::{DataDirectory, FileStorage, IoMode, StorageError};
 use surety_protocol::Seq;
@@ -150,6 +150,14 @@ fn judge_readers(place: &Path, directory: &Metadata) -> Option<Finding> {
             fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
         }),
     );
+    if let Some(path) = open.first() {
+        return Some(Finding::of(
+            "readers",
+            Grade::Fault,
+            format!("{} with a key in it may be read by others, and {} more", path.display(), open.len() - 1),
+            "`chmod -R go= DIR`, and think of that key as known",
+        ));
+    }
     let us = rustix::process::geteuid().as_raw();
     if directory.uid() != us {
         return Some(Finding::of(
@@ -159,15 +167,7 @@ fn judge_readers(place: &Path, directory: &Metadata) -> Option<Finding> {
             "run `surety doctor` as the user that serves it",
         ));
     }
-    Some(match open.first() {
-        Some(path) => Finding::of(
-            "readers",
-            Grade::Fault,
-            format!("{} with a key in it may be read by others, and {} more", path.display(), open.len() - 1),
-            "`chmod -R go= DIR`, and think of that key as known",
-        ),
-        None => Finding::fine("readers", "keys are readable by their owner alone"),
-    })
+    Some(Finding::fine("readers", "keys are readable by their owner alone"))
 }
 
 fn holds_key(path: &Path, bytes: &[u8]) -> bool {
@@ -189,7 +189,9 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn below(place: &Path) -> std::io::Result<Self> {
-        let path = place.join(format!(".surety-doctor-{}", std::process::id()));
+        // In a container one process after another has the same number, and one that was killed leaves its directory.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let path = place.join(format!(".surety-doctor-{}-{}", std::process::id(), now.as_nanos()));
         fs::create_dir(&path)?;
         let scratch = Self(path);
         for name in [DIRECT, SYNC] {
@@ -229,7 +231,10 @@ impl Measured {
 }
 
 fn measure_both(directory: &Path) -> Result<Measured, StorageError> {
-    let direct = measure(&directory.join(DIRECT), IoMode::Direct).ok();
+    let direct = match measure(&directory.join(DIRECT), IoMode::Direct) {
+        Err(StorageError::DirectRefused { .. }) => None,
+        direct => Some(direct?),
+    };
     Ok(Measured { direct, sync: measure(&directory.join(SYNC), IoMode::Sync)? })
 }
 
