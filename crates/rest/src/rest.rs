@@ -136,8 +136,8 @@ impl Rest {
             ("certificates", old.certificates != config.certificates),
             ("limits", old.limits != config.limits),
             ("webhooks", old.webhooks != config.webhooks),
-            ("tenant.webhook", !self.are_hooks(&tenants)),
             ("tenant", self.tenants() != tenants.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>()),
+            ("tenant.webhook", !self.are_hooks(&tenants)),
         ];
         if let Some((key, _)) = is_other.into_iter().find(|(_, is_other)| *is_other) {
             return Err(ReloadError::Fixed(key));
@@ -160,11 +160,12 @@ impl Rest {
         Ok(())
     }
 
-    /// True if these are the webhooks that there are, in their order.
+    /// True if these are the webhooks that there are, each of its tenant, in their order.
     fn are_hooks(&self, tenants: &[(TenantId, TenantConfig)]) -> bool {
-        let new = tenants.iter().flat_map(|(_, tenant)| &tenant.webhooks);
-        let old = self.shared.hooks.iter().map(|hook| (&hook.name, &hook.url));
-        old.eq(new.map(|config| (&config.name, &config.url)))
+        let new = tenants.iter().flat_map(|(tenant, config)| {
+            config.webhooks.iter().map(|webhook| (*tenant, &webhook.name, &webhook.url))
+        });
+        self.shared.hooks.iter().map(|hook| (hook.tenant(), &hook.name, &hook.url)).eq(new)
     }
 
     /// The tenants that are served.

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use parking_lot::Mutex;
+use surety_client::protocol::TenantId;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::{sleep, timeout};
 
@@ -89,6 +90,11 @@ impl Hook {
     /// True if it is an endpoint of this desk.
     pub(crate) fn is_of(&self, desk: &Arc<Desk>) -> bool {
         Arc::ptr_eq(&self.desk, desk)
+    }
+
+    /// Whose events it is told.
+    pub(crate) fn tenant(&self) -> TenantId {
+        self.desk.client().tenant()
     }
 
     /// Signs with these from now on.

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
-use rest::{EndpointError, Rest, RestConfig, Secret, StartError, Tenant, WebhookConfig, WebhookRules};
+use rest::{
+    EndpointError, ReloadError, Rest, RestConfig, Secret, StartError, Tenant, TenantConfig, WebhookConfig,
+    WebhookRules,
+};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use surety_client::protocol::Roles;
+use surety_client::protocol::{Roles, TenantId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::house::{App, House, config, connect, key, tokens};
+use crate::house::{App, House, OTHER, config, connect, key, tokens};
 use crate::stage;
 
 const SECRETS: [[u8; 32]; 2] = [[0x5a; 32], [0x5b; 32]];
@@ -363,6 +366,36 @@ async fn secrets_change_with_an_overlap_and_private_endpoints_are_refused() {
     let inside = "its name leads to no public address";
     app.until("/v1/webhooks", |shown| shown["webhooks"][0]["last_error"] == inside).await;
     assert_eq!(shop.got.lock().len(), count);
+    door.stop().await;
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_webhook_does_not_become_another_tenants_by_a_reload() {
+    let house = House::new().await;
+    let (shop, state) = (Shop::open(&[]).await, tempfile::tempdir().unwrap());
+    let config = with_hooks(state.path());
+    let tenant = |name: Option<&str>| {
+        let of =
+            |name: &str| WebhookConfig { name: name.to_owned(), url: shop.url(), secrets: secrets(&[0]) };
+        TenantConfig { webhooks: name.map(of).into_iter().collect(), ..TenantConfig::default() }
+    };
+    let mut tenants = Vec::new();
+    for (id, name) in [(stage::TENANT, Some("shop")), (OTHER, None)] {
+        let client = connect(&house.engine, id, Roles::AUTHORIZER).await;
+        tenants.push(Tenant { client, config: tenant(name) });
+    }
+    let door = Rest::start(config.clone(), tenants).await.unwrap();
+    let reload = |names: [Option<&str>; 2], ids: [TenantId; 2]| {
+        door.reload(&config, ids.into_iter().zip(names.map(tenant)).collect())
+    };
+    let own = [stage::TENANT, OTHER];
+    let fixed = |key| move |taken| matches!(taken, Err(ReloadError::Fixed(found)) if found == key);
+    // The list of all webhooks is the same, only whose events they get is not.
+    assert!(fixed("tenant.webhook")(reload([None, Some("shop")], own)));
+    assert!(fixed("tenant.webhook")(reload([Some("till"), None], own)));
+    assert!(fixed("tenant")(reload([Some("shop"), None], [OTHER, stage::TENANT])));
+    reload([Some("shop"), None], own).unwrap();
     door.stop().await;
     house.close().await;
 }
