@@ -59,6 +59,9 @@ pub enum SettingsError {
     /// Keys of MACs come out of a file or the environment.
     #[error("mac: either key_file or key_env")]
     MacKeys,
+    /// TLS looks up hosts' certificates and names no authority.
+    #[error("tls: client_revoked wants client_ca")]
+    Authority,
     /// A limit of nothing.
     #[error("limits.{0} is 0")]
     Limit(&'static str),
@@ -189,6 +192,7 @@ struct TlsSettings {
     certificate: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    client_revoked: Option<PathBuf>,
 }
 
 /// What is not given is as [`Limits::default`] has it.
@@ -246,7 +250,7 @@ impl Settings {
             needs_sign_on: self.needs_sign_on,
             book_file: self.book_file.map(|path| file.with_file_name(path)),
             mac: self.mac.map(|mac| mac.into_config(file)).transpose()?,
-            tls: self.tls.map(|tls| tls.into_config(file)),
+            tls: self.tls.map(|tls| tls.into_config(file)).transpose()?,
             limits: self.limits.into_limits()?,
         })
     }
@@ -317,13 +321,17 @@ impl MacSettings {
 }
 
 impl TlsSettings {
-    fn into_config(self, beside: &Path) -> TlsConfig {
+    fn into_config(self, beside: &Path) -> Result<TlsConfig, SettingsError> {
         let beside = |path: PathBuf| beside.with_file_name(path);
-        TlsConfig {
+        if self.client_revoked.is_some() && self.client_ca.is_none() {
+            return Err(SettingsError::Authority);
+        }
+        Ok(TlsConfig {
             certificate: beside(self.certificate),
             key: beside(self.key),
             client_ca: self.client_ca.map(beside),
-        }
+            client_revoked: self.client_revoked.map(beside),
+        })
     }
 }
 
@@ -515,6 +523,7 @@ limits = { in_flight = 16, echo_ms = 500 }
         );
         check("key_file = \"acme.mac\"", "key_env = \"A\", key_file = \"B\"", "either key_file or key_env");
         check("aes_cmac", "des", "unknown variant");
+        check("\"acme.key.pem\"", "\"acme.key.pem\", client_revoked = \"revoked.pem\"", "wants client_ca");
         check("in_flight = 16", "in_flight = 0", "limits.in_flight is 0");
         assert!(matches!(load(WHOLE, "0f"), Err(SettingsError::Key)));
         assert!(matches!(load(WHOLE, &"0g".repeat(32)), Err(SettingsError::Key)));

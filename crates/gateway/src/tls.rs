@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, version};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -22,6 +22,9 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The authorities of the hosts' certificates; without them no host is asked for one.
     pub client_ca: Option<PathBuf>,
+    /// Lists of hosts' certificates that are refused before they end. Whose authority has no list in it is refused too; without them
+    /// nothing is looked up.
+    pub client_revoked: Option<PathBuf>,
 }
 
 /// The files of a simulated host's TLS, in PEM, and whom it expects.
@@ -87,7 +90,10 @@ impl TlsConfig {
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
             Some(file) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots(file)?.into(), provider);
+                let mut verifier = WebPkiClientVerifier::builder_with_provider(roots(file)?.into(), provider);
+                if let Some(file) = &self.client_revoked {
+                    verifier = verifier.with_crls(revocations(file)?);
+                }
                 builder.with_client_cert_verifier(verifier.build()?)
             }
         };
@@ -128,13 +134,21 @@ fn roots(file: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).map_err(|error| failure(file, &error))?.collect();
-    let certificates = certificates.map_err(|error| failure(file, &error))?;
-    if certificates.is_empty() {
-        return Err(TlsError::File { file: file.to_owned(), reason: "no certificate in it".into() });
+    all_in(file, "no certificate in it")
+}
+
+fn revocations(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    all_in(file, "no revocation list (CRL) in it; one that names nothing will do")
+}
+
+/// All of a kind that a file holds: at least one.
+fn all_in<T: PemObject>(file: &Path, none: &str) -> Result<Vec<T>, TlsError> {
+    let all: Result<Vec<T>, _> = T::pem_file_iter(file).map_err(|error| failure(file, &error))?.collect();
+    let all = all.map_err(|error| failure(file, &error))?;
+    if all.is_empty() {
+        return Err(TlsError::File { file: file.to_owned(), reason: none.into() });
     }
-    Ok(certificates)
+    Ok(all)
 }
 
 fn failure(file: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {

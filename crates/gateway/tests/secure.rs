@@ -3,9 +3,11 @@
 
 mod front;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aes::Aes128;
 use cmac::Cmac;
@@ -14,7 +16,10 @@ use gateway::simulate::{Scenario, SimulateError, simulate};
 use gateway::{Gateway, HostTlsConfig, Limits, LinkConfig, MacAlgorithm, MacConfig, MacSource, TlsConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use iso8583::{Cut, Message};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod,
+    KeyPair, RevokedCertParams, SerialNumber,
+};
 use retail_mac::RetailMac;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
@@ -160,6 +165,7 @@ async fn a_silent_host_is_asked_under_the_links_key() {
 struct Pki {
     directory: tempfile::TempDir,
     ca: CertifiedIssuer<'static, KeyPair>,
+    serials: RefCell<BTreeMap<String, SerialNumber>>,
 }
 
 impl Pki {
@@ -169,7 +175,7 @@ impl Pki {
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
-        let pki = Self { directory, ca };
+        let pki = Self { directory, ca, serials: RefCell::default() };
         pki.issue("server");
         pki.issue("client");
         pki
@@ -177,7 +183,11 @@ impl Pki {
 
     fn issue(&self, name: &str) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        let count = u64::try_from(self.serials.borrow().len()).unwrap();
+        let serial = SerialNumber::from(count + 1);
+        params.serial_number = Some(serial.clone());
+        self.serials.borrow_mut().insert(name.to_owned(), serial);
         let certificate = params.signed_by(&key, &self.ca).unwrap();
         std::fs::write(self.file(&format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(self.file(&format!("{name}.key")), key.serialize_pem()).unwrap();
@@ -192,7 +202,30 @@ impl Pki {
             certificate: self.file("server.pem"),
             key: self.file("server.key"),
             client_ca: client_ca.map(|pki| pki.file("ca.pem")),
+            client_revoked: None,
         }
+    }
+
+    /// Writes which of its certificates are no longer accepted.
+    fn revoke(&self, names: &[&str]) -> PathBuf {
+        let now = SystemTime::now();
+        let revoked = |name: &&str| RevokedCertParams {
+            serial_number: self.serials.borrow()[*name].clone(),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + Duration::from_secs(86_400)).into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: names.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let file = self.file("revoked.pem");
+        std::fs::write(&file, list.signed_by(&self.ca).unwrap().pem().unwrap()).unwrap();
+        file
     }
 
     /// A host that believes this authority, with another one's certificate if it has one.
@@ -200,6 +233,16 @@ impl Pki {
         &self,
         gateway: &Gateway,
         client: Option<&Self>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_as(gateway, client, "client").await
+    }
+
+    /// The same, with the certificate of this name.
+    async fn connect_as(
+        &self,
+        gateway: &Gateway,
+        client: Option<&Self>,
+        name: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.file("ca.pem")).unwrap()).unwrap();
@@ -210,8 +253,8 @@ impl Pki {
         let config = match client {
             None => builder.with_no_client_auth(),
             Some(pki) => {
-                let chain = vec![CertificateDer::from_pem_file(pki.file("client.pem")).unwrap()];
-                let key = PrivateKeyDer::from_pem_file(pki.file("client.key")).unwrap();
+                let chain = vec![CertificateDer::from_pem_file(pki.file(&format!("{name}.pem"))).unwrap()];
+                let key = PrivateKeyDer::from_pem_file(pki.file(&format!("{name}.key"))).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
@@ -275,6 +318,35 @@ async fn hosts_speak_tls_and_show_who_they_are() {
     assert!(front.gateway.reload(plain).unwrap_err().to_string().contains("`tls`"));
     let mut anybody = new.connect(&front.gateway, None).await.unwrap();
     assert_eq!(sign_on(&front, &mut anybody).await, ok);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_whose_certificate_is_revoked_is_refused_after_a_reload() {
+    let (ours, theirs) = (Pki::new(), Pki::new());
+    theirs.issue("lost");
+    let tls = TlsConfig { client_revoked: Some(theirs.revoke(&[])), ..ours.tls(Some(&theirs)) };
+    let limits = Limits { frame_within: Duration::from_secs(20), ..Limits::default() };
+    let front = Front::with(|config| LinkConfig { tls: Some(tls), limits, ..config }).await;
+    let served = async || {
+        let mut served = Vec::new();
+        for name in ["client", "lost"] {
+            served.push(match ours.connect_as(&front.gateway, Some(&theirs), name).await {
+                Ok(mut stream) => sign_on(&front, &mut stream).await.is_some(),
+                Err(_) => false,
+            });
+        }
+        served
+    };
+    assert_eq!(served().await, [true, true]);
+    let list = theirs.revoke(&["lost"]);
+    assert_eq!(served().await, [true, true], "until it is told to look");
+    front.gateway.reload(front.config.clone()).unwrap();
+    assert_eq!(served().await, [true, false]);
+    // What is no list changes nothing.
+    std::fs::copy(theirs.file("ca.pem"), &list).unwrap();
+    assert!(front.gateway.reload(front.config.clone()).is_err());
+    assert_eq!(served().await, [true, false]);
     front.stop().await;
 }
 

@@ -35,8 +35,10 @@ pub struct TlsFiles {
     /// Its key.
     pub key: PathBuf,
     /// The authority of clients' certificates, which name their tenant as those of an engine do; none if tokens alone count.
-    /// What an engine has revoked (`revoked.pem`) is not read here: a certificate that is to be refused before it ends needs a new authority.
     pub client_authority: Option<PathBuf>,
+    /// Lists of clients' certificates that are refused before they end. Whose authority has no list in it is refused too; none if
+    /// nothing is looked up.
+    pub client_revoked: Option<PathBuf>,
     /// A client without such a certificate is not served.
     pub needs_client_certificate: bool,
 }

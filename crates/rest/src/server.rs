@@ -141,14 +141,19 @@ async fn serve(
     router: Router,
     tls: Option<Arc<ServerConfig>>,
     limits: &RestLimits,
-    stopping: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<bool>,
 ) {
     // Replies are small, and somebody waits for each.
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         return talk(stream, router, None, limits, stopping).await;
     };
-    match timeout(limits.head_within, TlsAcceptor::from(tls).accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = timeout(limits.head_within, TlsAcceptor::from(tls).accept(stream)) => shaken,
+        // It has asked for nothing yet.
+        () = stopped(&mut stopping) => return,
+    };
+    match shaken {
         Ok(Ok(stream)) => {
             let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
             let certified = shown.map(certified_by);

@@ -61,8 +61,8 @@ pub enum SettingsError {
         "rest.tenant.webhook `{0}`: each of secret_files holds 64 hexadecimal digits, and there is at least one"
     )]
     Secret(String),
-    /// TLS asks for clients' certificates and names no authority.
-    #[error("rest.tls: needs_client_certificate wants client_authority")]
+    /// TLS asks for clients' certificates, or looks them up, and names no authority.
+    #[error("rest.tls: needs_client_certificate and client_revoked want client_authority")]
     Authority,
     /// A limit of nothing, or one that HTTP cannot keep.
     #[error("rest.limits.{0} is too small")]
@@ -127,6 +127,7 @@ struct TlsTable {
     certificate: PathBuf,
     key: PathBuf,
     client_authority: Option<PathBuf>,
+    client_revoked: Option<PathBuf>,
     #[serde(default)]
     needs_client_certificate: bool,
 }
@@ -200,9 +201,13 @@ impl Table {
             certificate: beside(&tls.certificate),
             key: beside(&tls.key),
             client_authority: tls.client_authority.as_deref().map(beside),
+            client_revoked: tls.client_revoked.as_deref().map(beside),
             needs_client_certificate: tls.needs_client_certificate,
         });
-        if tls.as_ref().is_some_and(|tls| tls.needs_client_certificate && tls.client_authority.is_none()) {
+        let is_for_nobody = |tls: &TlsFiles| {
+            tls.client_authority.is_none() && (tls.needs_client_certificate || tls.client_revoked.is_some())
+        };
+        if tls.as_ref().is_some_and(is_for_nobody) {
             return Err(SettingsError::Authority);
         }
         let tenant = |tenant: TenantTable| {
@@ -339,7 +344,7 @@ name = "a link of another front door"
 [rest]
 listen = "127.0.0.1:8480"
 certificates = "127.0.0.1:8470"
-tls = { certificate = "rest.pem", key = "rest.key", client_authority = "ca.pem" }
+tls = { certificate = "rest.pem", key = "rest.key", client_authority = "ca.pem", client_revoked = "revoked.pem" }
 asset = [{ name = "AMP", id = 1, decimals = 18, scale = 2 }]
 limits = { depth = 4, answer_ms = 500 }
 [rest.webhooks]
@@ -375,6 +380,7 @@ webhook = [{ name = "shop", url = "https://shop.example/", secret_files = ["shop
         assert_eq!((shop.name.as_str(), shop.secrets.len()), ("shop", 2));
         let tls = tls.unwrap();
         assert!(tls.certificate.ends_with("rest.pem") && tls.certificate.is_absolute());
+        assert!(tls.client_revoked.unwrap().ends_with("revoked.pem"));
         assert_eq!((assets[0].name.as_str(), assets[0].scale), ("AMP", 2));
         assert_eq!((limits.depth_max, limits.answer_within.as_millis()), (4, 500));
         assert_eq!(limits.in_flight_max, RestLimits::default().in_flight_max);
@@ -398,6 +404,7 @@ webhook = [{ name = "shop", url = "https://shop.example/", secret_files = ["shop
         check("identity = \"other.pem\"", "", "rest.tenant: at least one");
         check("asset = [", "asset = [{ name = \"AMP\", id = 2, decimals = 0, scale = 0 }, ", "rest.asset");
         check("client_authority = \"ca.pem\"", "needs_client_certificate = true", "client_authority");
+        check("client_authority = \"ca.pem\", ", "", "client_authority");
         check("\"shop.key\", \"shop.old.key\"", "", "at least one");
         check("shop.old.key", "short.key", "64 hexadecimal digits");
         check("shop.old.key", "none.key", "none.key");

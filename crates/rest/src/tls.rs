@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use surety_client::protocol::{Roles, TenantId};
 
@@ -14,7 +14,7 @@ use crate::config::TlsFiles;
 /// Why connections cannot be protected.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file holds no certificate, no key, or cannot be read.
+    /// A file holds no certificate, key or list, or cannot be read.
     #[error("{file}: {error}", file = file.display())]
     File {
         /// Which file.
@@ -44,7 +44,10 @@ pub(crate) fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> 
             for authority in certificates(file)? {
                 roots.add(authority).map_err(|error| refused(&error))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            if let Some(file) = &files.client_revoked {
+                verifier = verifier.with_crls(revocations(file)?);
+            }
             let verifier =
                 if files.needs_client_certificate { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build().map_err(|error| refused(&error))?)
@@ -52,11 +55,23 @@ pub(crate) fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> 
     };
     let mut config = builder.with_single_cert(chain, key).map_err(|error| refused(&error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Nobody comes back on a certificate that was looked at earlier: it may have ended, or been revoked.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    all_in(file)
+}
+
+fn revocations(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    all_in(file)
+}
+
+/// All of a kind that a file holds: at least one.
+fn all_in<T: PemObject>(file: &Path) -> Result<Vec<T>, TlsError> {
+    let read = T::pem_file_iter(file).and_then(Iterator::collect);
     let none = Err(rustls_pki_types::pem::Error::NoItemsFound);
     read.and_then(|all: Vec<_>| if all.is_empty() { none } else { Ok(all) })
         .map_err(|error| TlsError::File { file: file.to_owned(), error })
