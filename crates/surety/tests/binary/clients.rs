@@ -79,8 +79,10 @@ fn a_front_door_does_what_its_description_says() {
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\
                   response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method,\
                   allow_header_conformance,ignored_auth";
-    let mut command = Command::new(directory.join("bin/schemathesis"));
+    let mut command = Command::new("timeout");
     command
+        .args(["--kill-after", "10", "900"])
+        .arg(directory.join("bin/schemathesis"))
         .current_dir(place.path())
         .args(["run", &format!("http://{}/openapi.json", app.address), "--checks", checks])
         .args(["--max-examples", "30", "--seed", "1", "--workers", "1", "--request-timeout", "60"])
