@@ -73,7 +73,15 @@ impl LinkConfig {
     /// # Errors
     /// See [`SettingsError`].
     pub fn load(file: &Path) -> Result<Self, SettingsError> {
-        let settings: Settings = toml::from_str(&read(file)?)?;
+        Self::read(&read(file)?, file)
+    }
+
+    /// The same out of the text of such a file; the key stands beside it.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn read(text: &str, file: &Path) -> Result<Self, SettingsError> {
+        let settings: Settings = toml::from_str(text)?;
         let key = read(&file.with_file_name(&settings.id_key_file))?;
         settings.into_config(key.trim(), file)
     }

@@ -39,7 +39,7 @@ mod webhook;
 pub use config::{RestConfig, RestLimits, TenantConfig, TlsFiles};
 pub use guard::TokenTwice;
 pub use money::Asset;
-pub use rest::{ReloadError, Rest, Tenant};
+pub use rest::{Prepared, ReloadError, Rest, Tenant};
 pub use server::StartError;
 pub use settings::{RestSettings, SettingsError, TenantSettings};
 pub use tls::TlsError;

@@ -46,6 +46,38 @@ impl std::fmt::Debug for Rest {
     }
 }
 
+/// A front door that knows what it has to and holds its address, and takes nobody yet: whoever connects waits.
+pub struct Prepared {
+    address: SocketAddr,
+    listener: TcpListener,
+    stop: watch::Sender<bool>,
+    shared: Arc<Shared>,
+    tls: Tls,
+    config: RestConfig,
+    followers: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    /// Takes whoever comes, and carries events to endpoints.
+    #[must_use]
+    pub fn open(self) -> Rest {
+        let Self { address, listener, stop, shared, tls, config, mut followers } = self;
+        for hook in &shared.hooks {
+            followers.spawn(hook.clone().run());
+        }
+        let router = routes::router(shared.clone());
+        let limits = shared.limits.clone();
+        let listener = tokio::spawn(accept(listener, router, tls.clone(), limits, stop.subscribe()));
+        Rest { address, stop, listener, shared, tls, config, _followers: followers }
+    }
+}
+
 /// Why new settings are not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -61,11 +93,19 @@ pub enum ReloadError {
 }
 
 impl Rest {
-    /// Learns what locks the engine has, then listens.
+    /// Learns what locks the engine has, then takes whoever comes.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(config: RestConfig, tenants: Vec<Tenant>) -> Result<Self, StartError> {
+        Ok(Self::prepare(config, tenants).await?.open())
+    }
+
+    /// Does all of a start that can fail.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn prepare(config: RestConfig, tenants: Vec<Tenant>) -> Result<Prepared, StartError> {
         let address = config.listen;
         let listen = |error| StartError::Listen { address, error };
         let tls: Tls = Arc::new(RwLock::new(match &config.tls {
@@ -96,20 +136,8 @@ impl Rest {
         let (stop, stopping) = watch::channel(false);
         let doors = RwLock::new(Arc::new(Doors::new(configs, &config.limits)?));
         let certificates = config.certificates;
-        let shared = Arc::new(Shared {
-            desks,
-            doors,
-            limits: limits.clone(),
-            certificates,
-            hooks,
-            stopping: stopping.clone(),
-        });
-        for hook in &shared.hooks {
-            followers.spawn(hook.clone().run());
-        }
-        let router = routes::router(shared.clone());
-        let listener = tokio::spawn(accept(listener, router, tls.clone(), limits, stopping));
-        Ok(Self { address, stop, listener, shared, tls, config, _followers: followers })
+        let shared = Arc::new(Shared { desks, doors, limits, certificates, hooks, stopping });
+        Ok(Prepared { address, listener, stop, shared, tls, config, followers })
     }
 
     /// Where it listens.

@@ -77,7 +77,15 @@ impl RestSettings {
     pub fn load(file: &Path) -> Result<Option<Self>, SettingsError> {
         let text = std::fs::read_to_string(file)
             .map_err(|error| SettingsError::File { file: file.to_owned(), error })?;
-        let whole: Whole = toml::from_str(&text)?;
+        Self::read(&text, file)
+    }
+
+    /// The same out of the text of such a file.
+    ///
+    /// # Errors
+    /// See [`SettingsError`].
+    pub fn read(text: &str, file: &Path) -> Result<Option<Self>, SettingsError> {
+        let whole: Whole = toml::from_str(text)?;
         whole.rest.map(|table| table.into_settings(file)).transpose()
     }
 }

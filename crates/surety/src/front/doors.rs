@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use surety_client::Client;
 use surety_protocol::TenantId;
 
-use super::run::Settings;
+use super::run::{Halves, Settings};
 use crate::exit::{Exit, Failure};
 use crate::remote;
 
@@ -38,23 +38,19 @@ struct Applications {
 impl Doors {
     /// Opens what the settings have: all of it, or nothing. `own` is the identity of the command line.
     pub(super) async fn open(address: SocketAddr, own: &Path, settings: Settings) -> Result<Self, Failure> {
+        tracing::info!(%address, "learning from the engine what there is");
         let client = remote::connect(address, own).await?;
         let tenant = client.tenant();
-        let link = match settings.link {
-            Some(config) => Some(Link::open(client.clone(), config).await?),
+        // Nobody is served before all are sure to open: the one that can be held back is, and the other comes last.
+        let rest = match settings.rest {
+            Some(settings) => Some(Applications::prepare(address, own, client.clone(), settings).await?),
             None => None,
         };
-        let mut doors = Self { tenant, link, rest: None };
-        if let Some(settings) = settings.rest {
-            match Applications::open(address, own, client, settings).await {
-                Ok(applications) => doors.rest = Some(applications),
-                Err(failure) => {
-                    doors.close().await;
-                    return Err(failure);
-                }
-            }
-        }
-        Ok(doors)
+        let link = match settings.link {
+            Some(config) => Some(Link::open(client, config).await?),
+            None => None,
+        };
+        Ok(Self { tenant, link, rest: rest.map(|open| open()) })
     }
 
     /// The line that scripts wait for.
@@ -74,17 +70,19 @@ impl Doors {
     }
 
     /// What cannot be taken is told, and that front door goes on as it was.
-    pub(super) fn reload(&self, settings: Settings) {
-        let link = match (&self.link, settings.link) {
-            (Some(link), Some(config)) => {
+    pub(super) fn reload(&self, new: Halves) {
+        let link = match (&self.link, new.link) {
+            (_, Err(failure)) => Some(Err(failure.to_string())),
+            (Some(link), Ok(Some(config))) => {
                 Some(link.gateway.reload(config).map_err(|error| error.to_string()))
             }
-            (None, None) => None,
+            (None, Ok(None)) => None,
             _ => Some(Err("a link is opened and closed by a new start alone".to_owned())),
         };
-        let rest = match (&self.rest, settings.rest) {
-            (Some(applications), Some(settings)) => Some(applications.reload(settings)),
-            (None, None) => None,
+        let rest = match (&self.rest, new.rest) {
+            (_, Err(failure)) => Some(Err(failure.to_string())),
+            (Some(applications), Ok(Some(settings))) => Some(applications.reload(settings)),
+            (None, Ok(None)) => None,
             _ => Some(Err("[rest] is opened and closed by a new start alone".to_owned())),
         };
         for (door, taken) in [("ISO 8583", link), ("REST", rest)] {
@@ -121,12 +119,13 @@ impl Link {
 }
 
 impl Applications {
-    async fn open(
+    /// Does all that can fail; what comes back opens.
+    async fn prepare(
         address: SocketAddr,
         own: &Path,
         client: Client,
         settings: RestSettings,
-    ) -> Result<Self, Failure> {
+    ) -> Result<impl FnOnce() -> Self + use<>, Failure> {
         let (mut identities, mut tenants) = (Vec::new(), Vec::new());
         for tenant in settings.tenants {
             identities.push(identity_of(&tenant, own));
@@ -136,8 +135,9 @@ impl Applications {
             };
             tenants.push(Tenant { client, config: tenant.config });
         }
-        let rest = Rest::start(settings.config, tenants).await.map_err(rest_failure)?;
-        Ok(Self { rest, own: own.to_owned(), identities })
+        let rest = Rest::prepare(settings.config, tenants).await.map_err(rest_failure)?;
+        let own = own.to_owned();
+        Ok(move || Self { rest: rest.open(), own, identities })
     }
 
     /// Tenants stay who they were, in their order: their clients are connected. Whose an identity is, its file says, now as at the start: a

@@ -41,7 +41,7 @@ enum Command {
     /// ascii_raw, binary, ebcdic), id_key_file (64 hexadecimal digits, beside FILE: keep it for as long as repeats may come),
     /// [[currency]] number, asset_decimals, edge_decimals, [[route]] prefix, partitions, and, if you like, needs_sign_on,
     /// book_file (totals by business day, beside FILE: without it days are those of the calendar), [mac] algorithm (retail, hmac_sha256, aes_cmac),
-    /// key_file or key_env, [tls] certificate, key, client_ca, [merchants], [partial_mark], [increase_mark], [limits].
+    /// key_file or key_env, [tls] certificate, key, client_ca, client_revoked, [merchants], [partial_mark], [increase_mark], [limits].
     ///
     /// For REST it has [rest] listen, [[rest.asset]] name, id, decimals, scale, [[rest.tenant]] with [[rest.tenant.token]] name, hash
     /// (see `surety gateway token`) and, if its identity is not that of the command line, identity, and, if you like, certificates, [rest.tls],

@@ -1,5 +1,6 @@
 //! `gateway run`: one file of settings, the front doors in it, and the signals to their process.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
@@ -32,34 +33,40 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads a file, and what it names beside it.
+    /// Reads a file, and what it names beside it: all of it, or nothing.
     pub(crate) fn load(file: &Path) -> Result<Self, Failure> {
-        let rest = RestSettings::load(file).map_err(|error| match error {
-            // Its own line names the file.
-            rest::SettingsError::File { .. } => Failure::new(Exit::Usage, error),
-            _ => Failure::new(Exit::Usage, format!("{}: {error}", file.display())),
-        })?;
-        let is_rest_alone = rest.is_some() && !names_a_link(file)?;
-        let link = (!is_rest_alone).then(|| link(file)).transpose()?;
-        Ok(Self { link, rest })
+        let Halves { link, rest } = Halves::read(file)?;
+        Ok(Self { rest: rest?, link: link? })
     }
 }
 
-fn link(file: &Path) -> Result<LinkConfig, Failure> {
-    LinkConfig::load(file).map_err(|error| match error {
-        // Its own line names the file.
-        gateway::SettingsError::File { .. } => Failure::new(Exit::Usage, error),
-        _ => Failure::new(Exit::Usage, format!("{}: {error}", file.display())),
-    })
+/// The same, of which one can be wrong without the other.
+pub(super) struct Halves {
+    pub(super) link: Result<Option<LinkConfig>, Failure>,
+    pub(super) rest: Result<Option<RestSettings>, Failure>,
 }
 
-/// True if anything in the file is of a link: then all of one has to be there.
-fn names_a_link(file: &Path) -> Result<bool, Failure> {
-    let wrong =
-        |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let table: toml::Table = text.parse().map_err(|error| wrong(&error))?;
-    Ok(table.keys().any(|key| key != "rest"))
+impl Halves {
+    /// Reads the file once, so that both are of one moment.
+    fn read(file: &Path) -> Result<Self, Failure> {
+        let wrong = |error: &dyn Display| Failure::new(Exit::Usage, format!("{}: {error}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+        let table: toml::Table = text.parse().map_err(|error| wrong(&error))?;
+        // If anything in the file is of a link, all of one has to be there.
+        let names_a_link = !table.contains_key("rest") || table.keys().any(|key| key != "rest");
+        let link = names_a_link.then(|| LinkConfig::read(&text, file)).transpose();
+        Ok(Self {
+            link: link.map_err(|error| match error {
+                // Its own line names the file.
+                gateway::SettingsError::File { .. } => Failure::new(Exit::Usage, error),
+                _ => wrong(&error),
+            }),
+            rest: RestSettings::read(&text, file).map_err(|error| match error {
+                rest::SettingsError::File { .. } => Failure::new(Exit::Usage, error),
+                _ => wrong(&error),
+            }),
+        })
+    }
 }
 
 /// Runs the command.
@@ -74,14 +81,23 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (address, identity) = args.target.resolve(Role::Authorizer)?;
-    let doors = Doors::open(address, &identity, settings).await?;
+    // Whatever an engine does meanwhile, or does not.
+    let opened = tokio::select! {
+        opened = Doors::open(address, &identity, settings) => Some(opened?),
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+    };
+    let Some(doors) = opened else {
+        tracing::info!("stopping, and nobody was served yet");
+        return Ok(());
+    };
     println!("{}", Value::Object(doors.ready()));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
-            _ = hangup.recv() => match Settings::load(&args.config) {
-                Ok(settings) => doors.reload(settings),
+            _ = hangup.recv() => match Halves::read(&args.config) {
+                Ok(halves) => doors.reload(halves),
                 Err(error) => tracing::error!(%error, "SIGHUP: settings stay as they were"),
             },
         }

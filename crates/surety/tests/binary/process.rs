@@ -242,6 +242,16 @@ pub(crate) struct Front {
 impl Front {
     /// Starts it with all that it can log, and waits until it is ready.
     pub(crate) fn start(data: &Data, config: &Path) -> Self {
+        let mut front = Self::begin(data, config);
+        let mut line = String::new();
+        BufReader::new(front.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        front.ready = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("{error}: {line:?}, {}", front.logs.lock().unwrap()));
+        front
+    }
+
+    /// Starts it, and does not wait.
+    pub(crate) fn begin(data: &Data, config: &Path) -> Self {
         let args = ["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()];
         let mut child = command(&args, &[("SURETY_LOG", "trace")])
             .stdout(Stdio::piped())
@@ -249,7 +259,6 @@ impl Front {
             .spawn()
             .unwrap();
         let mut stderr = child.stderr.take().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let logs = Arc::new(Mutex::new(String::new()));
         let book = logs.clone();
         let logger = std::thread::spawn(move || {
@@ -259,12 +268,7 @@ impl Front {
             }
         });
         let (logger, looked_through) = (Some(logger), Cell::new(0));
-        let mut front = Self { child, ready: Value::Null, logs, logger, looked_through };
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        front.ready = serde_json::from_str(&line)
-            .unwrap_or_else(|error| panic!("{error}: {line:?}, {}", front.logs.lock().unwrap()));
-        front
+        Self { child, ready: Value::Null, logs, logger, looked_through }
     }
 
     /// Sends a signal that does not end it.

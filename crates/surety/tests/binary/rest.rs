@@ -199,14 +199,21 @@ fn an_application_pays_and_another_tenant_sees_nothing() {
     assert_eq!(change["remaining"], "2.50");
     // Of another tenant it is not there, whatever is asked.
     let path = format!("/v1/locks/{key}");
+    let release = |query: &str| {
+        let (status, problem, _) =
+            other.ask("POST", &format!("{path}/release{query}"), &self::key(), &json!({}));
+        (status, problem)
+    };
     let foreign = [
-        other.get(&path).0,
-        other.get(&format!("{path}?partition=0:1")).0,
-        other.get("/v1/partitions/0:1").0,
-        other.ask("POST", &format!("{path}/release"), &self::key(), &json!({"partition": "0:1"})).0,
-        other.ask("POST", &format!("{path}/release"), &self::key(), &json!({})).0,
+        other.get(&path),
+        other.get(&format!("{path}?partition=0:1")),
+        other.get("/v1/partitions/0:1"),
+        release("?partition=0:1"),
+        release(""),
     ];
-    assert!(foreign.iter().all(|status| matches!(status, 400 | 404 | 422)), "{foreign:?}");
+    let foreign = foreign.each_ref().map(|(status, problem)| (*status, problem["code"].as_str().unwrap()));
+    let (lock, partition) = ((404, "UNKNOWN_LOCK"), (404, "UNKNOWN_PARTITION"));
+    assert_eq!(foreign, [lock, partition, partition, partition, lock]);
     // Its lists are empty when the first tenant's are not.
     let begun = Instant::now();
     while app.get("/v1/locks").1["locks"].as_array().is_none_or(Vec::is_empty) {
@@ -338,7 +345,34 @@ fn both_front_doors_open_from_one_file_and_read_it_again() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(apps.each_ref().map(status), [200, 401]);
+    // What is wrong with one front door is of no concern to the other: a token that was withdrawn does not go on.
+    let [one, _] = tenants.clone();
+    reload(&LINK.replace("profile = \"ascii\"", "profile = \"none\""), "", &[renewed.clone(), one.clone()]);
+    front.says("unknown variant");
+    front.says("the identities of `rest.tenant` change by a new start alone");
+    let last = Tenant { identity: renewed.identity.clone(), ..Tenant::new(None) };
+    reload(&LINK.replace("profile = \"ascii\"", "profile = \"none\""), "", &[one, last.clone()]);
+    front.says("unknown variant");
+    front.says("settings were read again\",\"door\":\"REST\"");
+    assert_eq!([renewed, last].map(|tenant| status(&App::new(&front, &tenant))), [401, 200]);
+    reload(LINK, "limits = { depht = 3 }", &tenants);
+    front.says("settings were read again\",\"door\":\"ISO 8583\"");
+    front.says("unknown field");
     front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn a_front_door_that_is_still_opening_ends_when_it_is_told_to() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let directory = tempfile::tempdir().unwrap();
+    // Nobody knows whether it will ever answer.
+    engine.signal(Signal::STOP);
+    let front = Front::begin(&data, &settings(directory.path(), "", "", &[Tenant::new(None)]));
+    front.says("learning from the engine");
+    front.terminate();
+    engine.signal(Signal::CONT);
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
