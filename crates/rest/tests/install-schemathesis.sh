@@ -4,8 +4,9 @@
 set -eu
 place=$1
 wanted=$(dirname "$0")/schemathesis.txt
-cmp -s "$wanted" "$place/installed.txt" && exit 0
+cmp -s "$wanted" "$place/installed.txt" && "$place/bin/schemathesis" --version >/dev/null 2>&1 && exit 0
 command -v python3 >/dev/null || { echo 'no python3' >&2; exit 1; }
-python3 -m venv "$place"
+# What an interrupted installation has left is not mended by another on top of it.
+python3 -m venv --clear "$place"
 "$place/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted"
 cp "$wanted" "$place/installed.txt"

@@ -73,7 +73,8 @@ fn a_front_door_does_what_its_description_says() {
     let engine = rest::engine(&data);
     let place = tempfile::tempdir().unwrap();
     let tenant = rest::Tenant::new(None);
-    let front = Front::start(&data, &rest::settings(place.path(), "", "", std::slice::from_ref(&tenant)));
+    let front =
+        Front::start(&data, &rest::settings(place.path(), "", rest::PATIENT, std::slice::from_ref(&tenant)));
     let app = rest::App::new(&front, &tenant);
     // `positive_data_acceptance` is left out: nothing but a client makes keys of now, or names locks that are there.
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,\

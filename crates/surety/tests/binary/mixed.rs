@@ -12,7 +12,7 @@ use surety_protocol::{Amount, Code, MerchantId, PartitionHandle, ShardId};
 
 use crate::gateway::{CANARY, Host, LINK, SUPPLIER, connect, sent};
 use crate::process::{Data, Engine, Front, ctl, surety};
-use crate::rest::{App, Tenant, key, settings};
+use crate::rest::{App, PATIENT, Tenant, key, settings};
 
 /// A minor unit of the doors, in base units.
 const UNIT: u128 = 10_u128.pow(16);
@@ -24,7 +24,7 @@ const COLLATERAL: u128 = 1500 * 100 * UNIT;
 const PARTITIONS: [&str; 2] = ["0:1", "1:1"];
 /// One for each door: by its merchant the log tells whose a payment was.
 const MERCHANTS: [u64; 3] = [501, 502, 503];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a door was told, or what the log says of it: locks that were approved and declined, how many of them are sales, captures beside
 /// these, and what is held and captured in each partition.
@@ -111,9 +111,9 @@ fn route(data: &Data, listen: &str) -> Books {
 /// An acquirer's host. It has no captures in part: those payments stay locked.
 fn acquire(host: &mut Host) -> Books {
     let mut books = Books::default();
-    let day = sent();
     for n in 0..PAYMENTS {
         let (at, way) = plan(n);
+        let day = sent();
         let (card, trace) = ([CANARY, "5105105105105100"][at], n + 1);
         let mti = if way == Way::Sale { b"0200" } else { b"0100" };
         host.pay_to(mti, card, &day, &trace.to_string(), &MERCHANTS[1].to_string());
@@ -241,7 +241,7 @@ fn front(data: &Data, directory: &Path) -> (Front, Tenant) {
     let link = LINK.replace("route = [{ prefix = \"4\", partitions = [\"0:1\"] }]", routes);
     assert!(link.contains(routes));
     let tenant = Tenant::new(None);
-    let front = Front::start(data, &settings(directory, &link, "", std::slice::from_ref(&tenant)));
+    let front = Front::start(data, &settings(directory, &link, PATIENT, std::slice::from_ref(&tenant)));
     (front, tenant)
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// How `serve` ends where somebody has its port, and how long it is tried again.
 const PORT_TAKEN: i32 = 7;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What a command that has ended leaves behind.
 #[derive(Debug)]

@@ -46,6 +46,9 @@ impl Tenant {
     }
 }
 
+/// For tests in which no answer may be given up, however busy the disk is.
+pub(crate) const PATIENT: &str = "limits = { answer_ms = 50000 }";
+
 /// Writes the file of a front door for these tenants; `before` stands before its table, `inside` in it.
 pub(crate) fn settings(directory: &Path, before: &str, inside: &str, tenants: &[Tenant]) -> PathBuf {
     let mut text = format!(
@@ -179,7 +182,7 @@ fn an_application_pays_and_another_tenant_sees_nothing() {
     let directory = tempfile::tempdir().unwrap();
     stranger(&data, directory.path());
     let tenants = [Tenant::new(None), Tenant::new(Some("two.pem"))];
-    let front = Front::start(&data, &settings(directory.path(), "", "", &tenants));
+    let front = Front::start(&data, &settings(directory.path(), "", PATIENT, &tenants));
     assert!(front.ready["link"].is_null() && front.ready["tenant"] == 1, "{}", front.ready);
     let [app, other] = tenants.each_ref().map(|tenant| App::new(&front, tenant));
     let key = key();

@@ -240,7 +240,9 @@ impl Prometheus {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE && self.child.try_wait().unwrap().is_none() {
             if TcpStream::connect(&self.address).is_ok() {
-                return true;
+                // It may be somebody else who listens there: then this one is about to end.
+                std::thread::sleep(Duration::from_secs(2));
+                return self.child.try_wait().unwrap().is_none();
             }
             std::thread::sleep(Duration::from_millis(100));
         }
