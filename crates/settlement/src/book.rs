@@ -13,6 +13,7 @@ use surety_protocol::{
 use crate::bytes::{Reader, Truncated, Writer};
 use crate::certificate::CertifiedLock;
 use crate::hash::Hash;
+use crate::kept::KeptLock;
 use crate::leaf::LockId;
 
 /// One whole of a collateral in base units: prices are for this much.
@@ -37,26 +38,6 @@ pub(crate) struct Home {
     asset: AssetId,
 }
 
-/// A certified lock that can still be called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
-    /// The newest statement about it.
-    pub(crate) newest: CertifiedLock,
-    /// When it ends by itself.
-    deadline: Time,
-    /// Of a lock in a quote currency: its total there; else 0.
-    value: u128,
-    quote: QuoteId,
-    /// A merchant has called it: it is kept until the chain has decided.
-    is_called: bool,
-    /// All that was ever consumed of it.
-    pub(crate) consumed: u128,
-    /// The part of it that a batch has credited.
-    pub(crate) credited: u128,
-    /// What its merchant has let go of by signature, if anything.
-    pub(crate) released: Option<Released>,
-}
-
 /// Where the stream has the signature by which a merchant has let go of a certified lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Released {
@@ -66,6 +47,20 @@ pub struct Released {
     pub version: u32,
     /// What the merchant says is still owed, in base units.
     pub still_owed: u128,
+}
+
+/// Why a certified lock has no certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unstated {
+    /// The stream that was read has not made its partition.
+    #[error("its partition is not known")]
+    Partition,
+    /// Its merchant has no payee, or none that was read: nobody could be paid.
+    #[error("no payee of merchant {} is known", .0.0)]
+    Payee(MerchantId),
+    /// It is in a quote currency whose price was not read.
+    #[error("no price in currency {} is known", .0.0)]
+    Price(QuoteId),
 }
 
 /// A release group whose continuations are still to come.
@@ -81,7 +76,7 @@ pub struct Book {
     merchants: BTreeMap<MerchantName, Merchant>,
     prices: BTreeMap<(ShardId, AssetId, QuoteId), u128>,
     homes: BTreeMap<PartitionHandle, Home>,
-    pub(crate) certified: BTreeMap<LockId, Kept>,
+    pub(crate) certified: BTreeMap<LockId, KeptLock>,
     /// Time of the last record of each shard.
     times: BTreeMap<ShardId, Time>,
     /// A reader may stop anywhere, also within a long record.
@@ -142,6 +137,76 @@ impl Book {
     #[must_use]
     pub fn is_certified(&self, lock: &LockId) -> bool {
         self.certified.contains_key(lock)
+    }
+
+    /// How many certified locks it has.
+    #[must_use]
+    pub fn certified_len(&self) -> usize {
+        self.certified.len()
+    }
+
+    /// A certified lock, to be kept elsewhere.
+    #[must_use]
+    pub fn kept(&self, lock: &LockId) -> Option<&KeptLock> {
+        self.certified.get(lock)
+    }
+
+    /// Takes a lock up that was kept elsewhere: before the record that changes it is read.
+    pub fn take_up(&mut self, kept: KeptLock) {
+        self.certified.insert(kept.newest.lock, kept);
+    }
+
+    /// Forgets all certified locks, and knows none of them but those that are taken up again.
+    pub fn lay_aside(&mut self) {
+        self.certified.clear();
+    }
+
+    /// Forgets one certified lock.
+    pub fn drop_lock(&mut self, lock: &LockId) {
+        self.certified.remove(lock);
+    }
+
+    /// The lock that a record may have changed a statement of, if it is certified.
+    #[must_use]
+    pub fn changed_lock(record: &Record) -> Option<LockId> {
+        let is_change = matches!(record.kind()?, Kind::Increase | Kind::Decrease);
+        let is_success = record.code().is_some_and(surety_protocol::Code::is_success);
+        (is_change && is_success).then(|| lock_of(record))
+    }
+
+    /// Why a record of a new certified lock came to no statement. `None` for any other record, and for one that did.
+    #[must_use]
+    pub fn unstated(&self, shard: ShardId, record: &Record) -> Option<Unstated> {
+        let is_lock = record.kind() == Some(Kind::Lock) && record.flags().has(Flags::CERTIFIED);
+        if !is_lock || !record.code().is_some_and(surety_protocol::Code::is_success) {
+            return None;
+        }
+        let LockBody { merchant, quote, .. } = record.body();
+        let Some(home) = self.homes.get(&record.partition) else { return Some(Unstated::Partition) };
+        if self.payee((shard, record.tenant, merchant)).is_none() {
+            return Some(Unstated::Payee(merchant));
+        }
+        let is_priced = quote == QuoteId(0) || self.prices.contains_key(&(shard, home.asset, quote));
+        (!is_priced).then_some(Unstated::Price(quote))
+    }
+
+    /// The engine's time as of the newest record.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.times.values().copied().max().unwrap_or_default()
+    }
+
+    /// Part of a shard's stream was not read: what may have changed there is forgotten. Merchants and prices are known again once
+    /// they are set again; what a partition was made with never changes.
+    pub fn lose(&mut self, shard: ShardId) {
+        self.merchants.retain(|(of, ..), _| *of != shard);
+        self.prices.retain(|(of, ..), _| *of != shard);
+        self.begun.remove(&shard);
+    }
+
+    /// Learns of a partition otherwise than by its record.
+    pub fn learn(&mut self, partition: PartitionHandle, onchain: Hash, asset: AssetId) {
+        self.homes.entry(partition).or_insert(Home { onchain, asset });
     }
 
     /// The whole book.
@@ -213,7 +278,7 @@ impl Book {
             deadline_secs: seconds(body.deadline),
             release_key: merchant.release_key,
         };
-        let kept = Kept {
+        let kept = KeptLock {
             newest,
             deadline: body.deadline,
             value,
@@ -274,9 +339,8 @@ impl Book {
         }
     }
 
-    fn kept_mut(&mut self, record: &Record) -> Option<&mut Kept> {
-        let ChangeBody { lock, .. } = record.body();
-        self.certified.get_mut(&LockId { tenant: record.tenant, partition: record.partition, id: lock })
+    fn kept_mut(&mut self, record: &Record) -> Option<&mut KeptLock> {
+        self.certified.get_mut(&lock_of(record))
     }
 
     /// `floor(value / price)` in collateral, without any margin; 0 without a price.
@@ -295,6 +359,11 @@ impl Released {
     fn serves(&self, version: u32) -> (bool, core::cmp::Reverse<u128>) {
         (self.version >= version, core::cmp::Reverse(self.still_owed))
     }
+}
+
+fn lock_of(record: &Record) -> LockId {
+    let ChangeBody { lock, .. } = record.body();
+    LockId { tenant: record.tenant, partition: record.partition, id: lock }
 }
 
 fn seconds(time: Time) -> u64 {
@@ -337,53 +406,13 @@ impl Book {
                 let partition = PartitionHandle(from.u64()?);
                 Ok((partition, Home { onchain: from.array()?, asset: AssetId(from.u32()?) }))
             })?,
-            certified: from.map(|from| Kept::read(from).map(|kept| (kept.newest.lock, kept)))?,
+            certified: from.map(|from| KeptLock::read(from).map(|kept| (kept.newest.lock, kept)))?,
             times: from.map(|from| Ok((ShardId(from.u16()?), Time(from.u64()?))))?,
             begun: from.map(|from| {
                 let (shard, seq) = (ShardId(from.u16()?), Seq(from.u64()?));
                 let records = from.list(|from| from.array().map(|bytes| Record::from_bytes(&bytes)))?;
                 Ok((shard, Begun { seq, records }))
             })?,
-        })
-    }
-}
-
-impl Kept {
-    fn write(&self, to: &mut Writer) {
-        let lock = &self.newest;
-        to.raw(&crate::hash::Word::word(&lock.lock)).u16(lock.version).u16(lock.shard.0).u64(lock.seq.0);
-        to.raw(&lock.partition).raw(&lock.payee.0).u128(lock.amount).u64(lock.deadline_secs);
-        to.raw(&lock.release_key.0).u64(self.deadline.0).u128(self.value).u16(self.quote.0);
-        to.u8(u8::from(self.is_called)).u128(self.consumed).u128(self.credited);
-        let released = self.released.unwrap_or(Released { seq: Seq(0), version: 0, still_owed: 0 });
-        to.u64(released.seq.0).u32(released.version).u128(released.still_owed);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
-        let newest = CertifiedLock {
-            lock: LockId::from_word(&from.array()?).ok_or(Truncated)?,
-            version: from.u16()?,
-            shard: ShardId(from.u16()?),
-            seq: Seq(from.u64()?),
-            partition: from.array()?,
-            payee: Address(from.array()?),
-            amount: from.u128()?,
-            deadline_secs: from.u64()?,
-            release_key: Address(from.array()?),
-        };
-        Ok(Self {
-            newest,
-            deadline: Time(from.u64()?),
-            value: from.u128()?,
-            quote: QuoteId(from.u16()?),
-            is_called: from.u8()? != 0,
-            consumed: from.u128()?,
-            credited: from.u128()?,
-            released: {
-                let released =
-                    Released { seq: Seq(from.u64()?), version: from.u32()?, still_owed: from.u128()? };
-                (released.seq != Seq(0)).then_some(released)
-            },
         })
     }
 }

@@ -2,12 +2,12 @@
 //! `cargo run --release -p settler --example certify -- [LOCKS]` prints one line of JSON.
 #![allow(clippy::unwrap_used, reason = "an example may stop")]
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use alloy_primitives::B256;
-use chain::{DigestSigner, LocalKey};
-use settlement::{Book, Domain, LOCK_GROUP_MAX, LockGroup};
-use settler::Shelf;
+use chain::LocalKey;
+use settlement::{Book, Domain, LOCK_GROUP_MAX};
+use settler::{Desk, Shelf};
 use surety_protocol::{
     Address, Amount, AssetId, Code, EngineId, Flags, Id, Kind, LockBody, MerchantBody, MerchantId,
     PartitionBody, PartitionHandle, Record, Seq, ShardId, TenantId, Time,
@@ -15,6 +15,10 @@ use surety_protocol::{
 
 const SHARD: ShardId = ShardId(0);
 const PARTITION: PartitionHandle = PartitionHandle(1);
+/// As the service is started without a word about it.
+const LOCKS_IN_MEMORY: usize = 1 << 18;
+/// Records between two checkpoints, less than there are in ten seconds.
+const SAVE_EVERY: u64 = 1 << 20;
 
 fn main() {
     let locks = std::env::args().nth(1).map_or(500_000, |text| text.parse().unwrap());
@@ -24,7 +28,10 @@ fn main() {
 fn measure(locks: u64) -> serde_json::Value {
     let domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
     let key = LocalKey::from_bytes(&[5; 32]).unwrap();
-    let (mut book, shelf, mut seq) = (Book::default(), Shelf::new(domain), Seq(0));
+    let directory = tempfile::tempdir().unwrap();
+    let shelf = Arc::new(Shelf::open(directory.path(), domain, LOCKS_IN_MEMORY, None).unwrap());
+    let mut desk = Desk::new(Box::new(key), domain, Book::default(), shelf.clone(), LOCKS_IN_MEMORY);
+    let mut seq = Seq(0);
     let body = PartitionBody { onchain: [0xcc; 32], asset: AssetId(1), ..PartitionBody::default() };
     let create = Record::new(Kind::PartitionCreate, Id(1), PARTITION, Amount(0), &body);
     let address = Address([4; 20]);
@@ -33,7 +40,7 @@ fn measure(locks: u64) -> serde_json::Value {
     let merchant = Record::new(Kind::MerchantSet, Id(2), PARTITION, Amount(0), &merchant);
     for record in [create, merchant] {
         seq = seq.next();
-        assert_eq!(book.read(SHARD, seq, &approved(record)), None);
+        desk.read(SHARD, seq, &approved(record)).unwrap();
     }
     let deadline = Time::from_secs(2_000_000_000);
     let body = LockBody { merchant: MerchantId(1), deadline, ..LockBody::default() };
@@ -43,18 +50,18 @@ fn measure(locks: u64) -> serde_json::Value {
     };
     let records: Vec<Record> = (1..=locks).map(lock).collect();
 
-    let (mut waiting, mut groups) = (Vec::with_capacity(LOCK_GROUP_MAX), 0_u64);
     let (begun, busy) = (Instant::now(), core_ns());
     for (number, record) in (1..).zip(&records) {
         seq = seq.next();
-        waiting.extend(book.read(SHARD, seq, record));
-        if waiting.len() == LOCK_GROUP_MAX || number == locks {
-            let group = LockGroup::new(std::mem::take(&mut waiting)).unwrap();
-            let signature = key.sign(&B256::from(group.digest(&domain))).unwrap();
-            shelf.put(group, signature);
-            groups += 1;
+        desk.read(SHARD, seq, record).unwrap();
+        if number % LOCK_GROUP_MAX as u64 == 0 || number == locks {
+            desk.sign().unwrap();
+        }
+        if number % SAVE_EVERY == 0 || number == locks {
+            desk.save().unwrap();
         }
     }
+    let groups = locks.div_ceil(LOCK_GROUP_MAX as u64);
     let (seconds, busy) = (begun.elapsed().as_secs_f64(), core_ns() - busy);
     assert_eq!(shelf.len() as u64, locks);
     let rate = u128::from(locks) * 1_000_000_000 / u128::from(busy.max(1));

@@ -187,11 +187,21 @@ impl Contract<'_> {
 
     /// The contract's events of some blocks, oldest first. What is not the contract's own is an answer to another question.
     pub(crate) fn events(&self, from: u64, to: u64) -> Result<Vec<ManagerEvents>, BackendError> {
+        self.events_of(None, from, to)
+    }
+
+    /// The same of one kind of event.
+    pub(crate) fn events_of(
+        &self,
+        topic: Option<B256>,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<ManagerEvents>, BackendError> {
         let mut events = Vec::new();
         let mut first = from;
         while first <= to {
             let last = to.min(first.saturating_add(BLOCKS_AT_ONCE - 1));
-            let filter = LogFilter { address: self.place.manager, topic: None, from: first, to: last };
+            let filter = LogFilter { address: self.place.manager, topic, from: first, to: last };
             for event in self.chain.logs(&filter)? {
                 if event.address != self.place.manager || !(first..=last).contains(&event.number) {
                     return Err(BackendError::Nonsense("events that were not asked for".to_owned()));

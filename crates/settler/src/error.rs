@@ -1,12 +1,13 @@
 //! Why a settler cannot go on, and what somebody should know while it does.
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes};
 use chain::{BackendError, KeyError, SendError};
 use settlement::life::{Alarm, Halt, LogError};
 use settlement::{DataError, NettingError, SnapshotError};
 use surety_client::{DefiniteError, ResolveError, SubmitError};
-use surety_protocol::{Code, PartitionHandle};
+use surety_protocol::{Code, PartitionHandle, Seq, ShardId};
 
+use crate::certifier::{Gap, ShelfError};
 use crate::journal::JournalError;
 use crate::points::Point;
 use crate::scan::{ExitAsked, PaidOnChain, Supply};
@@ -69,6 +70,33 @@ pub enum SettlerError {
     /// The contract is not where it should be.
     #[error("chain, contract or its code are not those that were given")]
     WrongChain,
+    /// There is no contract where it should be.
+    #[error("there is no contract at that address of this chain yet")]
+    NoContract,
+    /// What the key signs is worth nothing to the contract.
+    #[error(
+        "the contract does not take certificates of {signer} for seq {seq} of shard {shard}: {}",
+        if *is_known { "its range is over or void" } else { "it is no signer" }
+    )]
+    NotSigner {
+        /// The key's address.
+        signer: Address,
+        /// Which shard.
+        shard: ShardId,
+        /// The next record there.
+        seq: Seq,
+        /// The contract has heard of it.
+        is_known: bool,
+    },
+    /// Certificates cannot be read or written.
+    #[error(transparent)]
+    Shelf(#[from] ShelfError),
+    /// The engine has dropped records that the certificate service has not read.
+    #[error(
+        "the engine no longer has seq {} of shard {}, only from {} on: locks in between get no certificate. Start it with \
+         the engine's archive, or accept the gap", .0.from, .0.shard, .0.oldest
+    )]
+    Gap(Gap),
     /// Calls were to be answered with the poster's key.
     #[error("the key that answers calls is the poster's: each would take the other's nonces")]
     PosterAnswers,

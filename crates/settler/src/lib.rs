@@ -37,7 +37,9 @@ mod stream;
 
 pub use batch_file::{BatchFile, BatchFileError, BatchStake, BatchesError};
 pub use certificate::{CertificateError, CertificateFile, Standing};
-pub use certifier::{Certifier, CertifierConfig, Counter, Shelf};
+pub use certifier::{
+    Certifier, CertifierConfig, CertifierTurn, Counter, Desk, Gap, Mark, Missed, Shelf, ShelfError,
+};
 pub use codec::Damaged;
 pub use config::Config;
 pub use contract::{Place, batch_of};

@@ -11,12 +11,20 @@ use std::time::{Duration, Instant};
 use alloy_primitives::B256;
 use chain::bindings::Manager;
 use chain::{Backend, DigestSigner, Tag};
-use settlement::LockId;
-use settler::{CertificateFile, Certifier, CertifierConfig, Counter, Place, SettlerError, Standing};
-use surety_client::{Client, LockRef, Options};
-use surety_protocol::{ActorId, Amount, Caller, Id, Roles, TenantId, Time};
+use server::Embedded;
+use settlement::{Book, LockId, Unstated};
+use settler::{
+    CertificateFile, Certifier, CertifierConfig, CertifierTurn, Counter, Missed, Place, SettlerError,
+    Standing,
+};
+use surety_client::{Client, Draft, LockRef, LockRequest, Options, request};
+use surety_protocol::{
+    ActorId, Amount, AssetId, Caller, Id, Kind, MerchantBody, PartitionHandle, Rights, Roles, Seq, ShardId,
+    StakeBody, TenantBody, TenantId, Time,
+};
 use world::{
-    ALICE, MERCHANT_KEY, OWNER, PARTITION, SIGNER, STRANGER, TENANT, TOKENS, World, address, done, key,
+    ALICE, MERCHANT, MERCHANT_KEY, OWNER, PARTITION, SIGNER, STRANGER, TENANT, TOKENS, World, address, done,
+    key,
 };
 
 /// How long the stream may take to tell something.
@@ -28,6 +36,7 @@ fn config(world: &World, directory: &std::path::Path) -> CertifierConfig {
         place: world.place,
         claim_span: Time::from_secs(3600),
         checkpoint_every: Duration::ZERO,
+        locks_in_memory: 2,
     }
 }
 
@@ -45,7 +54,7 @@ async fn certificate(certifier: &mut Certifier, id: Id, version: u16) -> Certifi
     let begun = Instant::now();
     loop {
         certifier.turn().unwrap();
-        let found = certifier.shelf().certificate(&lock);
+        let found = certifier.shelf().certificate(&lock).unwrap();
         if let Some(found) = found.filter(|found| found.certificate.lock.version >= version) {
             assert_eq!(found.signer(), Some(key(SIGNER).address()));
             return found;
@@ -150,11 +159,10 @@ async fn a_restart_goes_on_and_forgets_nothing() {
     drop(first);
     let mut again = certifier(&world, config(&world, directory.path())).await.unwrap();
     assert_ne!(again.positions().0[0].0, 0, "it does not begin anew");
-    let after = again.shelf().certificate(&before.certificate.lock.lock).unwrap();
-    assert_eq!(after.certificate.lock, before.certificate.lock);
+    let after = again.shelf().certificate(&before.certificate.lock.lock).unwrap().unwrap();
+    assert_eq!(after, before, "not even the signature is another one");
     assert_eq!(after.standing(&world.chain).unwrap(), Standing::Enforceable);
     certificate(&mut again, unsaved, 1).await;
-    // What can no longer be called is forgotten.
     assert_eq!(again.shelf().len(), 2);
     drop(again);
     let place = Place { chain_id: 1, ..world.place };
@@ -192,4 +200,218 @@ async fn whoever_asks_is_given_the_file() {
     assert_eq!(get(address, "POST / HTTP/1.1\r\n\r\n").0, "HTTP/1.1 405 Method Not Allowed");
     drop(counter);
     assert!(TcpStream::connect(address).is_err(), "it is closed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_begins_only_if_the_contract_takes_what_it_signs() {
+    let mut world = supplied().await;
+    let directory = tempfile::tempdir().unwrap();
+    let open = async |world: &World, place, seed: u8| {
+        let caller = Caller { tenant: TenantId(0), roles: Roles::READER, actor: ActorId(2) };
+        let connector = Arc::new(world.engine.as_ref().unwrap().connector(caller));
+        let client = Client::over(connector, Options::default(), &[]).await.unwrap();
+        let config = CertifierConfig { place, ..config(world, &directory.path().join(seed.to_string())) };
+        Certifier::open(config, client, Box::new(key(seed))).unwrap().check(&world.chain)
+    };
+    let place = world.place;
+    open(&world, place, SIGNER).await.unwrap();
+    let elsewhere = Place { manager: key(STRANGER).address(), ..place };
+    assert!(matches!(open(&world, elsewhere, 11).await, Err(SettlerError::NoContract)));
+    let other = Place { code_hash: B256::ZERO, ..place };
+    assert!(matches!(open(&world, other, 12).await, Err(SettlerError::WrongChain)));
+    let other = Place { chain_id: 1, ..place };
+    assert!(matches!(open(&world, other, 13).await, Err(SettlerError::WrongChain)));
+    let other = open(&world, place, MERCHANT_KEY).await.unwrap_err();
+    assert!(matches!(other, SettlerError::NotSigner { is_known: false, .. }), "{other}");
+    // The owner voids all that the key has signed.
+    let signer = key(SIGNER).address();
+    world.manage(OWNER, Manager::setSignerCall { signer, shard: u16::MAX, from: 1, to: 1 });
+    let void = open(&world, place, SIGNER).await.unwrap_err();
+    assert!(matches!(void, SettlerError::NotSigner { is_known: true, .. }), "{void}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_directory_of_the_last_version_held_is_signed_again() {
+    let world = supplied().await;
+    let lock = world.certified_lock(TOKENS).await;
+    let name = LockId { tenant: TENANT, partition: PARTITION, id: lock };
+    let (mut book, mut position) = (Book::default(), Seq(0));
+    let mut tail = world.admin.tail(ShardId(0), Seq(1));
+    while !book.is_certified(&name) {
+        let (seq, record) = tail.next().await.unwrap();
+        book.read(ShardId(0), seq, &record);
+        position = seq;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let contract = surety_protocol::Address(world.place.manager.into_array());
+    let domain = settlement::Domain { chain_id: 31337, contract, engine: world.admin.hello().engine };
+    let (one, none) = (1_u64.to_be_bytes(), 0_u64.to_be_bytes());
+    let book = book.snapshot();
+    let parts = [
+        &b"SURETYSB"[..],
+        &2_u32.to_be_bytes(),
+        &domain.separator(),
+        &one,
+        &position.0.to_be_bytes(),
+        &(book.len() as u64).to_be_bytes(),
+        &book,
+        &none,
+    ];
+    let bytes = parts.concat();
+    let sum = crc32c::crc32c(&bytes).to_be_bytes();
+    std::fs::write(directory.path().join("book"), [&bytes[..], &sum].concat()).unwrap();
+    let mut certifier = certifier(&world, config(&world, directory.path())).await.unwrap();
+    assert_eq!(certifier.positions().0[0], position);
+    let file = certifier.shelf().certificate(&name).unwrap().unwrap();
+    assert_eq!(file.standing(&world.chain).unwrap(), Standing::Enforceable);
+    certifier.save().unwrap();
+}
+
+/// An engine that keeps as little of its log as it may, with one partition, and the client of its shop.
+struct Forgetful {
+    engine: Embedded,
+    shop: Client,
+    data: tempfile::TempDir,
+}
+
+impl Forgetful {
+    async fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        server::init(data.path(), 1, 1 << 20).unwrap();
+        let engine = Embedded::start(server::Config {
+            durability: server::Durability::Os,
+            segment_bytes: 1 << 20,
+            snapshot_records: 4096,
+            retain_records: Some(0),
+            cursor_records: 0,
+            pin_threads: false,
+            free_bytes_min: 0,
+            ..server::Config::new(data.path())
+        });
+        let engine = engine.unwrap();
+        let shop = world::client(&engine, TENANT, Roles::AUTHORIZER).await;
+        let forgetful = Self { engine, shop, data };
+        forgetful.set_merchant().await;
+        let admin = forgetful.admin().await;
+        let create = request::create_partition(PARTITION, [0xcc; 32], AssetId(1), false);
+        done(admin.send(create).await.unwrap());
+        done(admin.send(request::grant(PARTITION, TENANT, Rights::KNOWN)).await.unwrap());
+        let supply = StakeBody { supplier: address(ALICE), nonce: 1, ..StakeBody::default() };
+        let settler = world::client(&forgetful.engine, TenantId(0), Roles::SETTLER).await;
+        done(settler.send(Draft::new(Kind::Deposit, PARTITION, Amount(1_000), &supply)).await.unwrap());
+        forgetful
+    }
+
+    async fn admin(&self) -> Client {
+        world::client(&self.engine, TenantId(0), Roles::ADMIN).await
+    }
+
+    async fn set_merchant(&self) {
+        let quotas = TenantBody {
+            tenant: TENANT,
+            locks_max: 1_000_000,
+            ids_max: 10_000_000,
+            tombstones_max: 1000,
+            advices_max: 1000,
+            enabled: 1,
+            ..TenantBody::default()
+        };
+        let merchant = MerchantBody {
+            merchant: MERCHANT,
+            payee: address(MERCHANT_KEY),
+            release_key: address(MERCHANT_KEY),
+            enabled: 1,
+            ..MerchantBody::default()
+        };
+        let (admin, shard) = (self.admin().await, PartitionHandle(0));
+        done(admin.send(request::set_tenant(shard, &quotas)).await.unwrap());
+        done(admin.send(request::set_merchant(shard, TENANT, &merchant)).await.unwrap());
+    }
+
+    async fn certified_lock(&self) -> LockId {
+        let lock = LockRequest { is_certified: true, ..LockRequest::new(PARTITION, Amount(10), MERCHANT) };
+        let id = done(self.shop.send(lock).await.unwrap()).id;
+        LockId { tenant: TENANT, partition: PARTITION, id }
+    }
+
+    /// Until the log no longer begins at its beginning.
+    async fn forget(&self) {
+        let begun = Instant::now();
+        let has_all = || {
+            let names = std::fs::read_dir(self.data.path().join("shard-0")).unwrap();
+            let first = names.filter_map(|entry| {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                name.strip_suffix(".wal").and_then(|first| first.parse::<u64>().ok())
+            });
+            first.min() == Some(1)
+        };
+        while has_all() {
+            // More than anybody has: declined, and recorded.
+            let mut asked = tokio::task::JoinSet::new();
+            for _ in 0..256 {
+                let shop = self.shop.clone();
+                asked.spawn(async move {
+                    for _ in 0..32 {
+                        let lock = LockRequest::new(PARTITION, Amount(1 << 60), MERCHANT);
+                        // Whatever it comes to: a busy engine may be behind with its snapshots.
+                        let _ = shop.send(lock).await;
+                    }
+                });
+            }
+            while asked.join_next().await.is_some() {}
+            assert!(begun.elapsed() < 4 * PATIENCE, "it keeps all of its log");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_retention_it_goes_on_only_if_told_to_and_tells_what_it_cannot_certify() {
+    let engine = Forgetful::start().await;
+    let before = engine.certified_lock().await;
+    engine.forget().await;
+    let directory = tempfile::tempdir().unwrap();
+    let place =
+        Place { chain_id: 1, manager: key(STRANGER).address(), code_hash: B256::ZERO, since_block: 0 };
+    let config = CertifierConfig {
+        directory: directory.path().to_owned(),
+        place,
+        claim_span: Time::from_secs(3600),
+        checkpoint_every: Duration::ZERO,
+        locks_in_memory: 16,
+    };
+    let reader = world::client(&engine.engine, TenantId(0), Roles::READER).await;
+    let mut certifier = Certifier::open(config, reader, Box::new(key(SIGNER))).unwrap();
+    let begun = Instant::now();
+    let gap = loop {
+        match certifier.turn() {
+            Err(SettlerError::Gap(gap)) => break gap,
+            turn => assert_eq!(turn.unwrap(), CertifierTurn::default()),
+        }
+        assert!(begun.elapsed() < PATIENCE, "no gap");
+        certifier.wait(Duration::from_millis(20)).await;
+    };
+    assert!(gap.from == Seq(1) && gap.oldest > Seq(1), "{gap:?}");
+    certifier.accept(gap).await.unwrap();
+    assert_eq!(certifier.positions().0[0].next(), gap.oldest);
+    // Its merchant was set before: nobody knows whom it pays. Then it is set again.
+    let unknown = engine.certified_lock().await;
+    engine.set_merchant().await;
+    let known = engine.certified_lock().await;
+    let mut missed = Vec::new();
+    while certifier.shelf().certificate(&known).unwrap().is_none() {
+        match certifier.turn() {
+            // The engine goes on forgetting.
+            Err(SettlerError::Gap(gap)) => {
+                certifier.accept(gap).await.unwrap();
+                engine.set_merchant().await;
+            }
+            turn => missed.extend(turn.unwrap().missed),
+        }
+        assert!(begun.elapsed() < 4 * PATIENCE, "no certificate");
+        certifier.wait(Duration::from_millis(20)).await;
+    }
+    assert_eq!(missed, [Missed { lock: unknown, why: Unstated::Payee(MERCHANT) }]);
+    for lock in [before, unknown] {
+        assert!(certifier.shelf().certificate(&lock).unwrap().is_none());
+    }
 }

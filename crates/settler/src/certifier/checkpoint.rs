@@ -8,11 +8,14 @@ use settlement::{Book, Hash, Positions};
 use surety_protocol::limits::TOKEN_BYTES;
 use surety_protocol::{Seq, Token};
 
+use super::shelf::Mark;
 use crate::codec::{Damaged, Put, Take};
 use crate::journal::sync_directory;
 
 const MAGIC: &[u8; 8] = b"SURETYSB";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Of a directory without a shelf: its locks are all in the book.
+const VERSION_WITHOUT_SHELF: u32 = 2;
 const FILE: &str = "book";
 
 /// How far the stream was read, and what it has come to.
@@ -20,6 +23,8 @@ pub(super) struct Checkpoint {
     pub(super) separator: Hash,
     pub(super) positions: Positions,
     pub(super) book: Book,
+    /// How much of the shelf goes with it.
+    pub(super) mark: Option<Mark>,
     pub(super) tokens: Vec<Token>,
 }
 
@@ -58,6 +63,8 @@ impl Checkpoint {
         to.raw(MAGIC).u32(VERSION).raw(&self.separator);
         to.list(self.positions.0.iter(), |to, seq| _ = to.u64(seq.0));
         to.u64(book.len() as u64).raw(&book);
+        let Mark { segment, bytes } = self.mark.unwrap_or_default();
+        to.u64(segment).u64(bytes);
         to.list(self.tokens.iter(), |to, token| _ = to.raw(&token.to_bytes()));
         let checksum = crc32c::crc32c(&to.0);
         to.u32(checksum);
@@ -70,16 +77,21 @@ impl Checkpoint {
             return Err(Damaged);
         }
         let mut from = Take(body);
-        if from.array::<8>()? != *MAGIC || from.u32()? != VERSION {
+        let (magic, version) = (from.array::<8>()?, from.u32()?);
+        if magic != *MAGIC || !(VERSION_WITHOUT_SHELF..=VERSION).contains(&version) {
             return Err(Damaged);
         }
         let separator = from.array()?;
         let positions = Positions(from.list(|from| from.u64().map(Seq))?);
         let len = usize::try_from(from.u64()?).map_err(|_| Damaged)?;
         let book = Book::restore(from.slice(len)?).ok_or(Damaged)?;
+        let mark = match version {
+            VERSION_WITHOUT_SHELF => None,
+            _ => Some(Mark { segment: from.u64()?, bytes: from.u64()? }).filter(|mark| mark.segment > 0),
+        };
         let tokens = from.list(|from| Token::from_slice(&from.array::<TOKEN_BYTES>()?).ok_or(Damaged))?;
         from.end()?;
-        Ok(Self { separator, positions, book, tokens })
+        Ok(Self { separator, positions, book, mark, tokens })
     }
 }
 
@@ -95,11 +107,13 @@ mod tests {
             separator: [4; 32],
             positions: Positions(vec![Seq(7), Seq(9)]),
             book: Book::default(),
+            mark: Some(Mark { segment: 3, bytes: 99 }),
             tokens: Vec::new(),
         };
         saved.write(directory.path()).expect("written");
         let read = Checkpoint::read(directory.path()).expect("read").expect("one");
         assert_eq!((read.separator, read.positions, read.book), ([4; 32], saved.positions, saved.book));
+        assert_eq!(read.mark, saved.mark);
         let file = directory.path().join(FILE);
         let sound = std::fs::read(&file).expect("read");
         for place in 0..sound.len() {

@@ -114,8 +114,12 @@ fn respond(head: &[u8], shelf: &Shelf) -> (&'static str, String) {
     let path = words.next().and_then(|path| core::str::from_utf8(path).ok()).unwrap_or_default();
     let name = path.strip_prefix("/certificate/").and_then(|name| name.parse::<B256>().ok());
     let lock = name.and_then(|name| LockId::from_word(&name.0));
-    match lock.and_then(|lock| shelf.certificate(&lock)) {
-        Some(file) => ("200 OK", format!("{:#}\n", file.to_json())),
-        None => ("404 Not Found", String::new()),
+    match lock.map_or(Ok(None), |lock| shelf.certificate(&lock)) {
+        Ok(Some(file)) => ("200 OK", format!("{:#}\n", file.to_json())),
+        Ok(None) => ("404 Not Found", String::new()),
+        Err(error) => {
+            tracing::error!(%error, "a certificate cannot be read");
+            ("500 Internal Server Error", String::new())
+        }
     }
 }

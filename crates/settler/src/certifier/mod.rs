@@ -1,30 +1,32 @@
 //! The certificate service: reads the synced change stream, signs what it states in groups, and hands certificates out.
 //!
-//! It stands beside the engine and costs it nothing but a reader of its stream. What it must not forget is a book of merchants,
-//! prices and certified locks, which a file keeps; a signature that is lost is made again.
+//! It stands beside the engine and costs it nothing but a reader of its stream. What it must not forget is a book of merchants
+//! and prices, and a shelf of certificates, which files keep; what is behind the last checkpoint is made again.
 
+mod chain_check;
 mod checkpoint;
 mod counter;
+mod desk;
 mod shelf;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::B256;
 use chain::DigestSigner;
-use settlement::{Book, CertifiedLock, Domain, LOCK_GROUP_MAX, LockGroup, LockId, Positions};
+use settlement::{Book, Domain, LockId, Positions};
 use storage::DirectoryLock;
-use surety_client::Client;
-use surety_protocol::{Address, Seq, Time, Token};
+use surety_client::{Client, TailError};
+use surety_protocol::{Address, PartitionRow, Seq, ShardId, StateKind, StateQuery, Time, Token};
 
 use crate::contract::Place;
 use crate::error::SettlerError;
-use crate::stream::Stream;
+use crate::stream::{Stream, StreamError};
 use checkpoint::Checkpoint;
 
 pub use counter::Counter;
-pub use shelf::Shelf;
+pub use desk::{Desk, Missed};
+pub use shelf::{Mark, Shelf, ShelfError};
 
 /// Records that are read before what they state is signed.
 const RECORDS_AT_ONCE: usize = 1 << 14;
@@ -40,15 +42,36 @@ pub struct CertifierConfig {
     pub claim_span: Time,
     /// Between two checkpoints: so much of the stream is read again after a crash.
     pub checkpoint_every: Duration,
+    /// Locks that memory knows: those of the book, and those of the shelf's newest segment. About 400 bytes for each.
+    pub locks_in_memory: usize,
+}
+
+/// Part of a shard's stream that the engine no longer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The first record that is missing.
+    pub from: Seq,
+    /// The first that is there.
+    pub oldest: Seq,
+}
+
+/// What one turn came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertifierTurn {
+    /// Locks of which there is a new certificate.
+    pub made: Vec<LockId>,
+    /// Certified locks of which there is none.
+    pub missed: Vec<Missed>,
 }
 
 /// Signs what the stream states.
 pub struct Certifier {
     config: CertifierConfig,
     client: Client,
-    signer: Box<dyn DigestSigner + Send>,
     domain: Domain,
-    book: Book,
+    desk: Desk,
     positions: Positions,
     stream: Stream,
     shelf: Arc<Shelf>,
@@ -75,22 +98,20 @@ impl Certifier {
             separator: domain.separator(),
             positions: Positions(vec![Seq(0); usize::from(hello.shards)]),
             book: Book::default(),
+            mark: None,
             tokens: Vec::new(),
         };
-        let Checkpoint { separator, positions, book, .. } =
+        let Checkpoint { separator, positions, book, mark, .. } =
             Checkpoint::read(&config.directory)?.unwrap_or_else(begin);
         if separator != domain.separator() || positions.0.len() != usize::from(hello.shards) {
             return Err(SettlerError::Foreign);
         }
+        let shelf = Arc::new(Shelf::open(&config.directory, domain, config.locks_in_memory, mark)?);
+        let mut desk = Desk::new(signer, domain, book, shelf.clone(), config.locks_in_memory);
         let stream = Stream::open(&client, &positions);
-        let shelf = Arc::new(Shelf::new(domain));
+        desk.sign_all()?;
         let saved = Instant::now();
-        let certifier =
-            Self { config, client, signer, domain, book, positions, stream, shelf, saved, _lock: lock };
-        // What was signed before the restart is signed again.
-        let known: Vec<CertifiedLock> = certifier.book.certified().collect();
-        certifier.sign(known)?;
-        Ok(certifier)
+        Ok(Self { config, client, domain, desk, positions, stream, shelf, saved, _lock: lock })
     }
 
     /// The rollback tokens that a service has left in its directory, for `Client::over`.
@@ -113,23 +134,51 @@ impl Certifier {
         &self.positions
     }
 
-    /// Reads what the stream has, and signs what that states. Says of which locks there is a new certificate: whoever keeps
-    /// certificates elsewhere does so before the next [`Certifier::save`], since what is before a checkpoint is not read again.
+    /// Reads what the stream has, and signs what that states. Whoever keeps certificates elsewhere does so before the next
+    /// [`Certifier::save`], since what is before a checkpoint is not read again.
     ///
     /// # Errors
-    /// [`SettlerError`]; what was stated and not signed is stated again after a restart.
-    pub fn turn(&mut self) -> Result<Vec<LockId>, SettlerError> {
-        let mut stated = Vec::new();
+    /// [`SettlerError`]; what was stated and not signed is stated again after a restart. [`SettlerError::Gap`] if the engine has
+    /// dropped records that were not read: see [`Certifier::accept`].
+    pub fn turn(&mut self) -> Result<CertifierTurn, SettlerError> {
         for _ in 0..RECORDS_AT_ONCE {
-            let Some((shard, seq, record)) = self.stream.take()? else { break };
+            let next = self.stream.take().map_err(|error| match error {
+                StreamError::Tail(TailError::Lost { shard, wanted, oldest }) => {
+                    SettlerError::Gap(Gap { shard, from: wanted, oldest })
+                }
+                error => error.into(),
+            });
+            let Some((shard, seq, record)) = next? else { break };
+            self.desk.read(shard, seq, &record)?;
             if let Some(position) = self.positions.0.get_mut(usize::from(shard.0)) {
                 *position = seq;
             }
-            stated.extend(self.book.read(shard, seq, &record));
         }
-        let made = stated.iter().map(|statement| statement.lock).collect();
-        self.sign(stated)?;
-        Ok(made)
+        let (made, missed) = self.desk.sign()?;
+        Ok(CertifierTurn { made, missed })
+    }
+
+    /// Goes on behind a gap. No lock that was made or raised in it gets a certificate by that, no merchant is known until it is set
+    /// again, and no price until it is told again: what that leaves without a certificate is told by the turns that follow.
+    ///
+    /// # Errors
+    /// The engine does not tell its partitions.
+    pub async fn accept(&mut self, gap: Gap) -> Result<(), SettlerError> {
+        // What was read before the gap is on the shelf.
+        self.desk.sign()?;
+        let rows = self.client.state::<PartitionRow>(StateQuery::new(gap.shard, StateKind::Partitions));
+        let unread = |error: surety_client::StateError| SettlerError::Engine(error.to_string());
+        let rows = rows.await.map_err(unread)?.all().await.map_err(unread)?;
+        let book = self.desk.book_mut();
+        book.lose(gap.shard);
+        for row in rows {
+            book.learn(row.partition, row.onchain, row.asset);
+        }
+        if let Some(position) = self.positions.0.get_mut(usize::from(gap.shard.0)) {
+            *position = Seq(gap.oldest.0.saturating_sub(1));
+        }
+        self.stream = Stream::open(&self.client, &self.positions);
+        Ok(())
     }
 
     /// True if it is time for [`Certifier::save`].
@@ -148,25 +197,17 @@ impl Certifier {
     /// # Errors
     /// The directory cannot be written.
     pub fn save(&mut self) -> Result<(), SettlerError> {
-        self.book.forget(self.config.claim_span);
-        self.shelf.keep_only(|lock| self.book.is_certified(lock));
+        let mark = self.desk.save()?;
         let checkpoint = Checkpoint {
             separator: self.domain.separator(),
             positions: self.positions.clone(),
-            book: self.book.clone(),
+            book: self.desk.book().clone(),
+            mark: Some(mark),
             tokens: self.client.tokens(),
         };
         checkpoint.write(&self.config.directory)?;
+        self.shelf.forget(self.desk.book().now(), self.config.claim_span)?;
         self.saved = Instant::now();
-        Ok(())
-    }
-
-    fn sign(&self, stated: Vec<CertifiedLock>) -> Result<(), SettlerError> {
-        for statements in stated.chunks(LOCK_GROUP_MAX) {
-            let Ok(group) = LockGroup::new(statements.to_vec()) else { continue };
-            let signature = self.signer.sign(&B256::from(group.digest(&self.domain)))?;
-            self.shelf.put(group, signature);
-        }
         Ok(())
     }
 }
@@ -175,7 +216,7 @@ impl core::fmt::Debug for Certifier {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Certifier")
             .field("directory", &self.config.directory)
-            .field("signer", &self.signer.address())
+            .field("signer", &self.desk.signer())
             .field("positions", &self.positions)
             .finish_non_exhaustive()
     }

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use chain::DigestSigner;
 use clap::Args as ClapArgs;
 use serde_json::json;
-use settlement::LockId;
-use settler::{Certifier, CertifierConfig, Counter, Shelf};
+use settlement::{LockId, Word};
+use settler::{Certifier, CertifierConfig, Counter, Gap, Missed, SettlerError, Shelf};
 use surety_client::{Client, Options, QuicConnector, QuicOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{SIGNER_KEY, failure, key, place};
+use super::{SIGNER_KEY, failure, key, node, place};
 use crate::ctl::Target;
 use crate::exit::{Exit, Failure};
 use crate::remote::{self, Role};
@@ -43,6 +44,15 @@ pub(super) struct Args {
     /// How long after a lock's deadline its certificate is kept
     #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = values::span)]
     keep: surety_protocol::Time,
+    /// A node of the chain: checks at the start that contract and key fit, and that the contract takes what is signed
+    #[arg(long, value_name = "URL")]
+    rpc: Option<String>,
+    /// Go on where the engine has dropped records that were not read: locks of that time get no certificate
+    #[arg(long)]
+    accept_gap: bool,
+    /// Locks that are kept in memory, about 400 bytes each; all others are on the disk
+    #[arg(long, value_name = "N", default_value_t = 1 << 18, value_parser = clap::value_parser!(u64).range(1024..=1 << 24))]
+    locks_in_memory: u64,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -57,6 +67,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
         place: place::read(&args.contract)?,
         claim_span: args.keep,
         checkpoint_every: Duration::from_secs(10),
+        locks_in_memory: usize::try_from(args.locks_in_memory).unwrap_or(usize::MAX),
     };
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out)?;
@@ -67,6 +78,9 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     }
     let client = connect(args).await?;
     let mut certifier = Certifier::open(config, client, Box::new(signer)).map_err(|error| failure(&error))?;
+    if let Some(rpc) = &args.rpc {
+        certifier.check(&node(rpc)).map_err(|error| failure(&error))?;
+    }
     let shelf = certifier.shelf();
     let taken = |error: std::io::Error| Failure::caused(Exit::Address, args.listen, &error);
     let counter = Counter::open(args.listen, &shelf).map_err(taken)?;
@@ -74,9 +88,20 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
-        let made = certifier.turn().map_err(|error| failure(&error))?;
+        let turn = match certifier.turn() {
+            Err(SettlerError::Gap(gap)) if args.accept_gap => {
+                certifier.accept(gap).await.map_err(|error| failure(&error))?;
+                let Gap { shard, from, oldest } = gap;
+                tell(&json!({ "gap": { "shard": shard.0, "from": from.0, "oldest": oldest.0 } }))?;
+                continue;
+            }
+            turn => turn.map_err(|error| failure(&error))?,
+        };
+        for Missed { lock, why } in &turn.missed {
+            tell(&json!({ "missed": B256::from(lock.word()).to_string(), "why": why.to_string() }))?;
+        }
         if let Some(out) = &args.out {
-            leave(out, &shelf, &made)?;
+            leave(out, &shelf, &turn.made)?;
         }
         if certifier.is_save_due() {
             certifier.save().map_err(|error| failure(&error))?;
@@ -107,7 +132,8 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
 /// Each file is there whole, or not at all, and outlives a power cut before the checkpoint that passes it by.
 fn leave(out: &Path, shelf: &Shelf, made: &[LockId]) -> Result<(), Failure> {
     for lock in made {
-        let Some(certificate) = shelf.certificate(lock) else { continue };
+        let found = shelf.certificate(lock).map_err(|error| failure(&error.into()))?;
+        let Some(certificate) = found else { continue };
         let temporary = out.join(format!("{}.tmp", certificate.lock_id()));
         let mut file = File::create(&temporary)?;
         writeln!(file, "{:#}", certificate.to_json())?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chain::{LocalKey, RpcChain};
 use clap::{Args as ClapArgs, Subcommand};
-use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError};
+use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError, ShelfError};
 
 use crate::exit::{self, Exit, Failure};
 
@@ -87,6 +87,11 @@ enum Command {
     ///
     /// Reads the engine's change stream and nothing else of it, and the signer's key from SURETY_SIGNER_KEY. A merchant asks
     /// with `GET /certificate/LOCK`, the lock's name on chain: tenant, partition and id in 64 hexadecimal digits behind 0x.
+    ///
+    /// Prints one JSON line when it begins, and one for each certified lock that gets no certificate, with the reason. Where the
+    /// engine has dropped records that it has not read, it ends with exit code 1, unless told to --accept-gap: then merchants have
+    /// to be set again (`surety ctl merchant`) before their locks are certified. With --rpc it begins only if the contract takes
+    /// what it signs: otherwise exit code 4.
     ///
     /// Example: surety settle certify --dir certifier --contract settlement.json --data DIR
     #[command(after_help = exit::HELP)]
@@ -194,8 +199,13 @@ fn failure(error: &SettlerError) -> Failure {
         | SettlerError::Snapshot(_)
         | SettlerError::Data(_)
         | SettlerError::Diverged(_)
-        | SettlerError::Netting(_) => Exit::Corrupt,
-        SettlerError::Foreign | SettlerError::WrongChain | SettlerError::NotPoster => Exit::Foreign,
+        | SettlerError::Netting(_)
+        | SettlerError::Shelf(ShelfError::Damaged { .. }) => Exit::Corrupt,
+        SettlerError::Foreign
+        | SettlerError::WrongChain
+        | SettlerError::NoContract
+        | SettlerError::NotPoster
+        | SettlerError::NotSigner { .. } => Exit::Foreign,
         SettlerError::Lock(storage::LockError::Busy { .. }) => Exit::InUse,
         SettlerError::PosterAnswers => Exit::Usage,
         SettlerError::Engine(_) | SettlerError::Chain(_) => Exit::Unreachable,

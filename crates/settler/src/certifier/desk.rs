@@ -1,0 +1,153 @@
+//! What states and signs: records in, certificates on the shelf.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use chain::DigestSigner;
+use settlement::{Book, CertifiedLock, Domain, LOCK_GROUP_MAX, LockGroup, LockId, Unstated};
+use surety_protocol::{Kind, Record, Seq, ShardId};
+
+use super::shelf::{Mark, Shelf, ShelfError};
+use crate::error::SettlerError;
+
+/// A certified lock that has no certificate: somebody should know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// Which lock.
+    pub lock: LockId,
+    /// Why not.
+    pub why: Unstated,
+}
+
+/// Reads records, and signs what they state in groups.
+///
+/// The book holds few locks: all others are laid aside on the shelf, and taken up again when a record is about one of them.
+pub struct Desk {
+    signer: Box<dyn DigestSigner + Send>,
+    domain: Domain,
+    book: Book,
+    shelf: Arc<Shelf>,
+    /// Certified locks that the book may have.
+    locks_in_memory: usize,
+    /// Locks of the book of which the shelf does not have all.
+    altered: BTreeSet<LockId>,
+    stated: Vec<CertifiedLock>,
+    missed: Vec<Missed>,
+}
+
+impl Desk {
+    /// Goes on from a book.
+    #[must_use]
+    pub fn new(
+        signer: Box<dyn DigestSigner + Send>,
+        domain: Domain,
+        book: Book,
+        shelf: Arc<Shelf>,
+        locks_in_memory: usize,
+    ) -> Self {
+        let (altered, stated, missed) = (BTreeSet::new(), Vec::new(), Vec::new());
+        Self { signer, domain, book, shelf, locks_in_memory, altered, stated, missed }
+    }
+
+    /// Takes the next record of a shard.
+    ///
+    /// # Errors
+    /// [`SettlerError::Shelf`].
+    pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Result<(), SettlerError> {
+        if let Some(lock) = Book::changed_lock(record) {
+            self.take_up(&lock)?;
+            if record.kind() == Some(Kind::Decrease) && self.book.is_certified(&lock) {
+                self.altered.insert(lock);
+            }
+        }
+        let why = self.book.unstated(shard, record);
+        let stated = self.book.read(shard, seq, record);
+        match (stated, why) {
+            (Some(statement), None) => self.stated.push(statement),
+            (_, Some(why)) => {
+                let lock = LockId { tenant: record.tenant, partition: record.partition, id: record.id };
+                // Without a price it would state nothing.
+                self.book.drop_lock(&lock);
+                self.missed.push(Missed { lock, why });
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Signs what was stated, and puts it on the shelf. Says of which locks there is a new certificate, and of which there is none.
+    ///
+    /// # Errors
+    /// The key does not sign, or the shelf cannot be written: what was stated is stated again after a restart.
+    pub fn sign(&mut self) -> Result<(Vec<LockId>, Vec<Missed>), SettlerError> {
+        let stated = std::mem::take(&mut self.stated);
+        for statements in stated.chunks(LOCK_GROUP_MAX) {
+            let Ok(group) = LockGroup::new(statements.to_vec()) else { continue };
+            let signature = self.signer.sign(&B256::from(group.digest(&self.domain)))?;
+            let kept = group.locks().iter();
+            let kept = kept.filter_map(|lock| Some(self.book.kept(&lock.lock)?.under(*lock))).collect();
+            self.shelf.put(kept, signature)?;
+        }
+        let made = stated.iter().map(|statement| statement.lock).collect();
+        if self.book.certified_len() > self.locks_in_memory {
+            self.lay_aside()?;
+        }
+        Ok((made, std::mem::take(&mut self.missed)))
+    }
+
+    /// Signs again what the book states: of a directory that kept no signatures.
+    pub(super) fn sign_all(&mut self) -> Result<(), SettlerError> {
+        self.stated = self.book.certified().collect();
+        self.sign().map(drop)
+    }
+
+    /// Leaves nothing in memory that the shelf does not have, and makes that durable.
+    ///
+    /// # Errors
+    /// [`SettlerError::Shelf`].
+    pub fn save(&mut self) -> Result<Mark, SettlerError> {
+        self.lay_aside()?;
+        Ok(self.shelf.sync()?)
+    }
+
+    /// Merchants, prices, and the locks that are not laid aside.
+    #[must_use]
+    pub const fn book(&self) -> &Book {
+        &self.book
+    }
+
+    pub(super) const fn book_mut(&mut self) -> &mut Book {
+        &mut self.book
+    }
+
+    pub(super) fn signer(&self) -> alloy_primitives::Address {
+        self.signer.address()
+    }
+
+    fn take_up(&mut self, lock: &LockId) -> Result<(), ShelfError> {
+        if self.book.is_certified(lock) {
+            return Ok(());
+        }
+        if let Some(kept) = self.shelf.kept(lock)? {
+            self.book.take_up(kept);
+        }
+        Ok(())
+    }
+
+    fn lay_aside(&mut self) -> Result<(), ShelfError> {
+        for lock in std::mem::take(&mut self.altered) {
+            if let Some(kept) = self.book.kept(&lock) {
+                self.shelf.keep(kept)?;
+            }
+        }
+        self.book.lay_aside();
+        Ok(())
+    }
+}
+
+impl core::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Desk").field("signer", &self.signer()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,300 @@
+//! What states and signs, with hardly any memory and a kill at any moment: the same certificates as a book that has everything.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use chain::{DigestSigner, LocalKey};
+use settlement::{Book, CertifiedLock, Domain, LockId, Unstated};
+use settler::{Desk, Mark, Missed, Shelf, ShelfError};
+use surety_protocol::{
+    Address, Amount, AssetId, ChangeBody, Code, EngineId, Flags, Id, Kind, LockBody, MerchantBody,
+    MerchantId, PartitionBody, PartitionHandle, PriceBody, QuoteId, Record, Seq, ShardId, TenantId, Time,
+};
+
+const SHARD: ShardId = ShardId(0);
+const PARTITION: PartitionHandle = PartitionHandle(1);
+const DOMAIN: Domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
+const WHOLE: u128 = 1_000_000_000_000_000_000;
+
+fn key() -> LocalKey {
+    LocalKey::from_bytes(&[5; 32]).unwrap()
+}
+
+fn shelf(directory: &Path, locks: usize, mark: Option<Mark>) -> Arc<Shelf> {
+    Arc::new(Shelf::open(directory, DOMAIN, locks, mark).unwrap())
+}
+
+fn desk(book: Book, shelf: &Arc<Shelf>, locks: usize) -> Desk {
+    Desk::new(Box::new(key()), DOMAIN, book, shelf.clone(), locks)
+}
+
+/// The engine's records of a partition, in which locks are made, raised and lowered.
+struct Stream {
+    records: Vec<Record>,
+    versions: BTreeMap<u64, (u16, u128)>,
+    random: u64,
+}
+
+impl Stream {
+    fn new() -> Self {
+        let mut stream = Self { records: Vec::new(), versions: BTreeMap::new(), random: 1 };
+        let partition = PartitionBody { onchain: [0xcc; 32], asset: AssetId(1), ..PartitionBody::default() };
+        stream.push(Record::new(Kind::PartitionCreate, Id(1), PARTITION, Amount(0), &partition));
+        stream.set_merchant();
+        let price = PriceBody { asset: AssetId(1), quote: QuoteId(840), ..PriceBody::default() };
+        stream.push(Record::new(Kind::Price, Id(3), PARTITION, Amount(WHOLE / 2), &price));
+        stream
+    }
+
+    fn set_merchant(&mut self) {
+        let payee = Address([4; 20]);
+        let merchant =
+            MerchantBody { merchant: MerchantId(1), payee, release_key: payee, ..Default::default() };
+        self.push(Record::new(Kind::MerchantSet, Id(2), PARTITION, Amount(0), &merchant));
+    }
+
+    fn push(&mut self, record: Record) {
+        let time = Time::from_secs(1_700_000_000 + self.records.len() as u64);
+        self.records.push(Record { code: Code::Approved as u8, tenant: TenantId(1), time, ..record });
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random =
+            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.random >> 33) % limit
+    }
+
+    fn lock(&mut self) -> LockId {
+        let number = self.versions.len() as u64 + 1;
+        let quote = QuoteId(if self.below(2) == 0 { 840 } else { 0 });
+        let deadline = Time::from_secs(1_800_000_000);
+        let body = LockBody { merchant: MerchantId(1), deadline, quote, ..LockBody::default() };
+        let amount = 1000 + u128::from(self.below(1000));
+        let record = Record::new(Kind::Lock, id(number), PARTITION, Amount(amount), &body);
+        // Two of collateral for one of value.
+        let taken = if quote == QuoteId(0) { amount } else { 2 * amount };
+        self.push(Record { result: Amount(taken), ..record.with_flags(Flags::CERTIFIED) });
+        self.versions.insert(number, (1, amount));
+        name(number)
+    }
+
+    fn change(&mut self) {
+        let count = self.versions.len() as u64;
+        let number = self.below(count) + 1;
+        let is_rise = self.below(2) == 0;
+        let by = u128::from(self.below(200)) + 1;
+        let (version, total) = self.versions[&number];
+        let total = if is_rise { total + by } else { total - by.min(total - 1) };
+        let deadline = Time::from_secs(1_800_000_000 + u64::from(version));
+        let body = ChangeBody { lock: id(number), version, deadline, ..ChangeBody::default() };
+        let kind = if is_rise { Kind::Increase } else { Kind::Decrease };
+        let record =
+            Record::new(kind, Id(1 << 90 | self.records.len() as u128), PARTITION, Amount(total), &body);
+        self.push(Record { result: Amount(2 * by), ..record });
+        self.versions.insert(number, (version + 1, total));
+    }
+}
+
+fn id(number: u64) -> Id {
+    Id::from_parts(Time::from_secs(1_700_000_000 + number / 3), number.into())
+}
+
+fn name(number: u64) -> LockId {
+    LockId { tenant: TenantId(1), partition: PARTITION, id: id(number) }
+}
+
+/// What a book that forgets nothing states last of each lock.
+fn all_stated(records: &[Record]) -> BTreeMap<LockId, CertifiedLock> {
+    let mut book = Book::default();
+    let stated = (1..).zip(records).filter_map(|(seq, record)| book.read(SHARD, Seq(seq), record));
+    stated.map(|statement| (statement.lock, statement)).collect()
+}
+
+fn check(shelf: &Shelf, records: &[Record]) {
+    for (lock, stated) in all_stated(records) {
+        let file = shelf.certificate(&lock).unwrap().unwrap();
+        assert_eq!(file.certificate.lock, stated);
+        assert_eq!(file.signer(), Some(key().address()), "{lock:?}");
+    }
+}
+
+#[test]
+fn a_desk_with_hardly_any_memory_states_the_same_through_kills() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut stream = Stream::new();
+    let mut shelf_now = shelf(directory.path(), 16, None);
+    let mut now = desk(Book::default(), &shelf_now, 8);
+    let (mut read, mut saved) = (0, None);
+    for round in 0..400 {
+        for _ in 0..stream.below(6) + 1 {
+            if stream.versions.is_empty() || stream.below(3) == 0 {
+                _ = stream.lock()
+            } else {
+                stream.change()
+            }
+        }
+        while read < stream.records.len() {
+            now.read(SHARD, Seq(read as u64 + 1), &stream.records[read]).unwrap();
+            read += 1;
+            if stream.below(2) == 0 {
+                assert_eq!(now.sign().unwrap().1, []);
+            }
+        }
+        now.sign().unwrap();
+        if stream.below(20) == 0 {
+            check(&shelf_now, &stream.records);
+        }
+        match stream.below(8) {
+            0 => {
+                let mark = now.save().unwrap();
+                assert_eq!(now.book().certified_len(), 0);
+                saved = Some((mark, now.book().clone(), read));
+            }
+            // Killed: what is behind the checkpoint is read again.
+            1 => {
+                drop(now);
+                drop(shelf_now);
+                let (mark, book, from) = match &saved {
+                    Some((mark, book, from)) => (Some(*mark), book.clone(), *from),
+                    None => (None, Book::default(), 0),
+                };
+                shelf_now = shelf(directory.path(), 16, mark);
+                now = desk(book, &shelf_now, 8);
+                read = from;
+            }
+            _ => {}
+        }
+        assert!(now.book().certified_len() <= 16, "round {round}");
+    }
+    check(&shelf_now, &stream.records[..read]);
+    assert!(stream.versions.len() > 300, "many segments");
+}
+
+#[test]
+fn a_lock_without_a_certificate_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let shelf = shelf(directory.path(), 16, None);
+    let mut desk = desk(Book::default(), &shelf, 8);
+    let mut stream = Stream::new();
+    let lock = |stream: &mut Stream, quote, merchant| {
+        let number = stream.versions.len() as u64 + 1;
+        let body = LockBody { merchant: MerchantId(merchant), quote: QuoteId(quote), ..LockBody::default() };
+        let record = Record::new(Kind::Lock, id(number), PARTITION, Amount(100), &body);
+        stream.push(Record { result: Amount(100), ..record.with_flags(Flags::CERTIFIED) });
+        stream.versions.insert(number, (1, 100));
+        name(number)
+    };
+    let whys = [
+        (lock(&mut stream, 0, 2), Unstated::Payee(MerchantId(2))),
+        (lock(&mut stream, 978, 1), Unstated::Price(QuoteId(978))),
+    ];
+    let astray = lock(&mut stream, 0, 1);
+    let last = stream.records.last_mut().unwrap();
+    last.partition = PartitionHandle(2);
+    let astray = LockId { partition: PartitionHandle(2), ..astray };
+    let good = lock(&mut stream, 0, 1);
+    for (seq, record) in (1..).zip(&stream.records) {
+        desk.read(SHARD, Seq(seq), record).unwrap();
+    }
+    let (made, missed) = desk.sign().unwrap();
+    assert_eq!(made, [good]);
+    let mut expected: Vec<Missed> =
+        whys.iter().map(|(lock, why)| Missed { lock: *lock, why: *why }).collect();
+    expected.push(Missed { lock: astray, why: Unstated::Partition });
+    assert_eq!(missed, expected);
+    assert!(expected.iter().all(|missed| shelf.certificate(&missed.lock).unwrap().is_none()));
+}
+
+/// Three segments of 16 locks, the last one open, all of it saved.
+fn full(directory: &Path) -> (Stream, Mark) {
+    let mut stream = Stream::new();
+    let shelf = shelf(directory, 16, None);
+    let mut desk = desk(Book::default(), &shelf, 1 << 20);
+    (0..40).for_each(|_| _ = stream.lock());
+    for (seq, record) in (1..).zip(&stream.records) {
+        desk.read(SHARD, Seq(seq), record).unwrap();
+        desk.sign().unwrap();
+    }
+    let mark = desk.save().unwrap();
+    assert_eq!((mark.segment, shelf.len()), (3, 40));
+    (stream, mark)
+}
+
+#[test]
+fn what_is_behind_the_mark_is_cut_off_and_what_is_before_must_be_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (stream, mark) = full(directory.path());
+    let file = |name: &str| directory.path().join(name);
+    let open = || Shelf::open(directory.path(), DOMAIN, 16, Some(mark));
+    check(&open().unwrap(), &stream.records);
+    // A torn group, and a segment and an index that no checkpoint knows.
+    let sound = std::fs::read(file("shelf-3")).unwrap();
+    std::fs::write(file("shelf-3"), [&sound[..], b"SLG1 torn"].concat()).unwrap();
+    std::fs::write(file("shelf-3.index"), "of another time").unwrap();
+    std::fs::write(file("shelf-4"), "of another time").unwrap();
+    check(&open().unwrap(), &stream.records);
+    assert_eq!(std::fs::read(file("shelf-3")).unwrap(), sound);
+    assert!(!file("shelf-4").exists());
+    for (at, bytes) in [(0, &sound[..sound.len() - 1]), (1, &sound[..10])] {
+        std::fs::write(file("shelf-3"), bytes).unwrap();
+        assert!(matches!(open(), Err(ShelfError::Damaged { .. })), "{at}");
+    }
+    for at in (0..sound.len()).step_by(97) {
+        let mut rotten = sound.clone();
+        rotten[at] ^= 4;
+        std::fs::write(file("shelf-3"), &rotten).unwrap();
+        assert!(matches!(open(), Err(ShelfError::Damaged { .. })), "byte {at}");
+    }
+    std::fs::write(file("shelf-3"), &sound).unwrap();
+    // Rot in a complete segment is told to whoever asks for what it held, and to nobody else.
+    let first = std::fs::read(file("shelf-1")).unwrap();
+    let mut rotten = first.clone();
+    rotten[100] ^= 4;
+    std::fs::write(file("shelf-1"), &rotten).unwrap();
+    let shelf = open().unwrap();
+    assert!(matches!(shelf.certificate(&name(1)), Err(ShelfError::Damaged { .. })));
+    assert!(shelf.certificate(&name(40)).unwrap().is_some());
+    let other = Domain { chain_id: 2, ..DOMAIN };
+    assert!(matches!(Shelf::open(directory.path(), other, 16, Some(mark)), Err(ShelfError::Damaged { .. })));
+}
+
+#[test]
+fn an_index_that_is_missing_or_damaged_is_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (stream, mark) = full(directory.path());
+    let index = directory.path().join("shelf-1.index");
+    let sound = std::fs::read(&index).unwrap();
+    std::fs::remove_file(&index).unwrap();
+    check(&shelf(directory.path(), 16, Some(mark)), &stream.records);
+    assert_eq!(std::fs::read(&index).unwrap(), sound);
+    for at in (0..sound.len()).step_by(13) {
+        let mut rotten = sound.clone();
+        rotten[at] ^= 4;
+        std::fs::write(&index, &rotten).unwrap();
+        check(&shelf(directory.path(), 16, Some(mark)), &stream.records);
+        assert_eq!(std::fs::read(&index).unwrap(), sound, "byte {at}");
+    }
+    // An index of nothing is nothing.
+    std::fs::remove_file(directory.path().join("shelf-1")).unwrap();
+    let shelf = shelf(directory.path(), 16, Some(mark));
+    assert!(shelf.certificate(&name(1)).unwrap().is_none() && !index.exists());
+    assert!(shelf.certificate(&name(20)).unwrap().is_some());
+}
+
+#[test]
+fn segments_are_thrown_away_when_nothing_in_them_can_be_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, mark) = full(directory.path());
+    let shelf = shelf(directory.path(), 16, Some(mark));
+    let (deadline, keep) = (Time::from_secs(1_800_000_000), Time::from_secs(3600));
+    shelf.forget(deadline.plus(keep), keep).unwrap();
+    assert_eq!(shelf.len(), 40);
+    shelf.forget(deadline.plus(keep).plus(Time(1)), keep).unwrap();
+    assert_eq!(shelf.len(), 8, "the open segment stays");
+    assert!(shelf.certificate(&name(1)).unwrap().is_none());
+    assert!(shelf.certificate(&name(40)).unwrap().is_some());
+    let names = std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(names, 1, "and its files are the only ones");
+}
