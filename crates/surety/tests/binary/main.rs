@@ -1,6 +1,7 @@
 //! The real binary, driven as scripts drive it: every command's contract, exit codes, JSON, faults and kills.
 #![allow(clippy::unwrap_used)]
 
+mod answerer;
 mod certify;
 mod clients;
 mod contract;
@@ -12,6 +13,7 @@ mod gateway;
 mod kill;
 mod load;
 mod mixed;
+mod node;
 mod process;
 mod rest;
 mod rot;

@@ -155,7 +155,9 @@ fn a_payment_is_watched_until_the_engine_has_settled_its_lock() {
 
     // What the partition's rule does not want is refused, and so is what cannot be watched.
     ctl(&data, &["policy", "set", "0:1", "release_rule=manual"]);
-    add(&id, ADDRESS).fails(10, "manual");
+    let refused = add(&id, ADDRESS).fails(10, "manual");
+    assert_eq!((refused.stdout.lines().count(), &refused.json()["exit"]), (1, &json!(10)));
+    assert_eq!((&refused.json()["ok"], refused.json()["error"].is_string()), (&json!(false), true));
     add(&id, "not an address").fails(2, "--to");
     std::fs::write(&config, asset("regtest") + "speed = 9\n").unwrap();
     run(&[]).fails(2, "speed");
