@@ -47,7 +47,7 @@ impl Checkpoint {
                 std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
                     format!(
-                        "{} is damaged or of another version than {VERSION}: take it away, and the stream is read anew",
+                        "{} is damaged, or of a version after {VERSION}: put the directory away, and the stream is read anew",
                         path.display()
                     ),
                 )

@@ -158,14 +158,14 @@ impl Certifier {
         Ok(CertifierTurn { made, missed })
     }
 
-    /// Goes on behind a gap. No lock that was made or raised in it gets a certificate by that, no merchant is known until it is set
-    /// again, and no price until it is told again: what that leaves without a certificate is told by the turns that follow.
+    /// Goes on behind a gap, and says what was signed of the records before it. No lock that was made or raised in it gets a
+    /// certificate by that, no merchant is known until it is set again, and no price until it is told again: what that leaves
+    /// without a certificate is told by the turns that follow.
     ///
     /// # Errors
     /// The engine does not tell its partitions.
-    pub async fn accept(&mut self, gap: Gap) -> Result<(), SettlerError> {
-        // What was read before the gap is on the shelf.
-        self.desk.sign()?;
+    pub async fn accept(&mut self, gap: Gap) -> Result<CertifierTurn, SettlerError> {
+        let (made, missed) = self.desk.sign()?;
         let rows = self.client.state::<PartitionRow>(StateQuery::new(gap.shard, StateKind::Partitions));
         let unread = |error: surety_client::StateError| SettlerError::Engine(error.to_string());
         let rows = rows.await.map_err(unread)?.all().await.map_err(unread)?;
@@ -178,7 +178,7 @@ impl Certifier {
             *position = Seq(gap.oldest.0.saturating_sub(1));
         }
         self.stream = Stream::open(&self.client, &self.positions);
-        Ok(())
+        Ok(CertifierTurn { made, missed })
     }
 
     /// True if it is time for [`Certifier::save`].

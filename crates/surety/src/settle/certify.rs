@@ -90,13 +90,13 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     loop {
         let turn = match certifier.turn() {
             Err(SettlerError::Gap(gap)) if args.accept_gap => {
-                certifier.accept(gap).await.map_err(|error| failure(&error))?;
                 let Gap { shard, from, oldest } = gap;
                 tell(&json!({ "gap": { "shard": shard.0, "from": from.0, "oldest": oldest.0 } }))?;
-                continue;
+                certifier.accept(gap).await
             }
-            turn => turn.map_err(|error| failure(&error))?,
+            turn => turn,
         };
+        let turn = turn.map_err(|error| failure(&error))?;
         for Missed { lock, why } in &turn.missed {
             tell(&json!({ "missed": B256::from(lock.word()).to_string(), "why": why.to_string() }))?;
         }
