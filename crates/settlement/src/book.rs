@@ -1,6 +1,10 @@
 //! What a reader of the change stream has to remember to name payees and to state certificates: directories of merchants,
 //! prices, and the certified locks whose certificates can still be called.
 
+mod lost;
+mod snapshot;
+mod stated;
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -10,16 +14,16 @@ use surety_protocol::{
     PartitionHandle, PriceBody, QuoteId, Record, ReleaseGroup, Seq, ShardId, TenantId, Time, long,
 };
 
-use crate::bytes::{Reader, Truncated, Writer};
 use crate::certificate::CertifiedLock;
 use crate::hash::Hash;
 use crate::kept::KeptLock;
 use crate::leaf::LockId;
+use lost::Lost;
+
+pub use stated::Unstated;
 
 /// One whole of a collateral in base units: prices are for this much.
 const WHOLE: u128 = 1_000_000_000_000_000_000;
-
-const SNAPSHOT_VERSION: u8 = 2;
 
 /// A merchant, as the directory of its shard has it.
 pub(crate) type MerchantName = (ShardId, TenantId, MerchantId);
@@ -49,20 +53,6 @@ pub struct Released {
     pub still_owed: u128,
 }
 
-/// Why a certified lock has no certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unstated {
-    /// The stream that was read has not made its partition.
-    #[error("its partition is not known")]
-    Partition,
-    /// Its merchant has no payee, or none that was read: nobody could be paid.
-    #[error("no payee of merchant {} is known", .0.0)]
-    Payee(MerchantId),
-    /// It is in a quote currency whose price was not read.
-    #[error("no price in currency {} is known", .0.0)]
-    Price(QuoteId),
-}
-
 /// A release group whose continuations are still to come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Begun {
@@ -81,12 +71,15 @@ pub struct Book {
     times: BTreeMap<ShardId, Time>,
     /// A reader may stop anywhere, also within a long record.
     begun: BTreeMap<ShardId, Begun>,
+    /// What was not read, by shard and the first record behind it.
+    lost: BTreeMap<(ShardId, Seq), Lost>,
 }
 
 impl Book {
     /// Takes the next record of a shard. Returns what is to be certified: a new certified lock, or a new version of one.
     ///
-    /// Only locks of merchants whose payee the directory knows are certified: nobody else could be paid.
+    /// Only locks of merchants whose payee the directory knows are certified: nobody else could be paid. A record that is not later
+    /// than what is already known of its lock is passed over.
     pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
         let kind = record.kind()?;
         if kind == Kind::Continuation {
@@ -95,7 +88,10 @@ impl Book {
         }
         let time = self.times.entry(shard).or_default();
         *time = record.time.max(*time);
-        if !record.code().is_some_and(surety_protocol::Code::is_success) {
+        if let Some(lost) = self.lost_before(shard, seq) {
+            lost.until.get_or_insert(record.time);
+        }
+        if !record.code().is_some_and(surety_protocol::Code::is_success) || self.is_told(seq, record) {
             return None;
         }
         match kind {
@@ -166,39 +162,18 @@ impl Book {
         self.certified.remove(lock);
     }
 
-    /// The lock that a record may have changed a statement of, if it is certified.
-    #[must_use]
-    pub fn changed_lock(record: &Record) -> Option<LockId> {
-        let is_change = matches!(record.kind()?, Kind::Increase | Kind::Decrease);
-        let is_success = record.code().is_some_and(surety_protocol::Code::is_success);
-        (is_change && is_success).then(|| lock_of(record))
-    }
-
-    /// Why a record of a new certified lock came to no statement. `None` for any other record, and for one that did.
-    #[must_use]
-    pub fn unstated(&self, shard: ShardId, record: &Record) -> Option<Unstated> {
-        let is_lock = record.kind() == Some(Kind::Lock) && record.flags().has(Flags::CERTIFIED);
-        if !is_lock || !record.code().is_some_and(surety_protocol::Code::is_success) {
-            return None;
-        }
-        let LockBody { merchant, quote, .. } = record.body();
-        let Some(home) = self.homes.get(&record.partition) else { return Some(Unstated::Partition) };
-        if self.payee((shard, record.tenant, merchant)).is_none() {
-            return Some(Unstated::Payee(merchant));
-        }
-        let is_priced = quote == QuoteId(0) || self.prices.contains_key(&(shard, home.asset, quote));
-        (!is_priced).then_some(Unstated::Price(quote))
-    }
-
     /// The engine's time as of the newest record.
     #[must_use]
     pub fn now(&self) -> Time {
         self.times.values().copied().max().unwrap_or_default()
     }
 
-    /// Part of a shard's stream was not read: what may have changed there is forgotten. Merchants and prices are known again once
-    /// they are set again; what a partition was made with never changes.
-    pub fn lose(&mut self, shard: ShardId) {
+    /// Part of a shard's stream was not read, up to a record from which it goes on: what may have changed there is forgotten. Merchants
+    /// and prices are known again once they are set again; what a partition was made with never changes. What records up to
+    /// `stated` state may be kept elsewhere already.
+    pub fn lose(&mut self, shard: ShardId, end: Seq, stated: Seq) {
+        let since = self.times.get(&shard).copied().unwrap_or_default();
+        self.lost.insert((shard, end), Lost { since, until: None, stated });
         self.merchants.retain(|(of, ..), _| *of != shard);
         self.prices.retain(|(of, ..), _| *of != shard);
         self.begun.remove(&shard);
@@ -207,25 +182,6 @@ impl Book {
     /// Learns of a partition otherwise than by its record.
     pub fn learn(&mut self, partition: PartitionHandle, onchain: Hash, asset: AssetId) {
         self.homes.entry(partition).or_insert(Home { onchain, asset });
-    }
-
-    /// The whole book.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<u8> {
-        let mut to = Writer::default();
-        to.u8(SNAPSHOT_VERSION);
-        self.write(&mut to);
-        to.0
-    }
-
-    /// The book of a snapshot, whose integrity the caller has checked. `None` for one of another version.
-    #[must_use]
-    pub fn restore(snapshot: &[u8]) -> Option<Self> {
-        let mut from = Reader(snapshot);
-        let is_known = from.u8().ok()? == SNAPSHOT_VERSION;
-        let book = Self::read_from(&mut from).ok().filter(|_| is_known)?;
-        from.end().ok()?;
-        Some(book)
     }
 
     /// Where a merchant is paid, if that is known.
@@ -293,6 +249,9 @@ impl Book {
     }
 
     fn certify_again(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Option<CertifiedLock> {
+        if self.unstated_increase(shard, &lock_of(record), record).is_some() {
+            return None;
+        }
         let body: ChangeBody = record.body();
         let asset = self.homes.get(&record.partition)?.asset;
         let old = *self.kept_mut(record)?;
@@ -368,51 +327,4 @@ fn lock_of(record: &Record) -> LockId {
 
 fn seconds(time: Time) -> u64 {
     time.0 / Time::from_secs(1).0
-}
-
-/// The book's part of a snapshot.
-impl Book {
-    pub(crate) fn write(&self, to: &mut Writer) {
-        to.map(&self.merchants, |to, (shard, tenant, merchant), entry| {
-            to.u16(shard.0).u32(tenant.0).u64(merchant.0).raw(&entry.payee.0).raw(&entry.release_key.0);
-        });
-        to.map(&self.prices, |to, (shard, asset, quote), price| {
-            to.u16(shard.0).u32(asset.0).u16(quote.0).u128(*price);
-        });
-        to.map(&self.homes, |to, partition, home| {
-            to.u64(partition.0).raw(&home.onchain).u32(home.asset.0);
-        });
-        to.map(&self.certified, |to, _, kept| kept.write(to));
-        to.map(&self.times, |to, shard, time| {
-            to.u16(shard.0).u64(time.0);
-        });
-        to.map(&self.begun, |to, shard, begun| {
-            to.u16(shard.0).u64(begun.seq.0);
-            to.list(begun.records.iter(), |to, record| _ = to.raw(&record.to_bytes()));
-        });
-    }
-
-    pub(crate) fn read_from(from: &mut Reader<'_>) -> Result<Self, Truncated> {
-        Ok(Self {
-            merchants: from.map(|from| {
-                let name = (ShardId(from.u16()?), TenantId(from.u32()?), MerchantId(from.u64()?));
-                Ok((name, Merchant { payee: Address(from.array()?), release_key: Address(from.array()?) }))
-            })?,
-            prices: from.map(|from| {
-                let name = (ShardId(from.u16()?), AssetId(from.u32()?), QuoteId(from.u16()?));
-                Ok((name, from.u128()?))
-            })?,
-            homes: from.map(|from| {
-                let partition = PartitionHandle(from.u64()?);
-                Ok((partition, Home { onchain: from.array()?, asset: AssetId(from.u32()?) }))
-            })?,
-            certified: from.map(|from| KeptLock::read(from).map(|kept| (kept.newest.lock, kept)))?,
-            times: from.map(|from| Ok((ShardId(from.u16()?), Time(from.u64()?))))?,
-            begun: from.map(|from| {
-                let (shard, seq) = (ShardId(from.u16()?), Seq(from.u64()?));
-                let records = from.list(|from| from.array().map(|bytes| Record::from_bytes(&bytes)))?;
-                Ok((shard, Begun { seq, records }))
-            })?,
-        })
-    }
 }

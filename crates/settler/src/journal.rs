@@ -8,6 +8,7 @@ use settlement::Hash;
 use surety_protocol::{Time, sabotage};
 
 use crate::codec::{Put, Take};
+use crate::durable;
 use crate::note::{Note, NoteError};
 
 /// Its name in the settler's directory.
@@ -129,10 +130,7 @@ impl Journal {
         let io = |source| JournalError::Io { path: path.clone(), source };
         // Written elsewhere first: a log is there with its whole head, or not at all.
         let temporary = directory.join("settlement.tmp");
-        let mut file = File::create(&temporary).map_err(io)?;
-        file.write_all(&head.to_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        std::fs::rename(&temporary, &path).map_err(io)?;
-        sync_directory(directory).map_err(io)?;
+        durable::replace(&path, &temporary, &head.to_bytes()).map_err(io)?;
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         Ok(Self { file, path, number: 0, end: HEAD_BYTES as u64, is_poisoned: false })
     }
@@ -300,9 +298,4 @@ fn sound_entry(bytes: &[u8], at: usize) -> Option<(u64, &[u8])> {
     let head = entry_head(bytes, at)?;
     let body = bytes.get(at + ENTRY_HEAD_BYTES..)?.get(..head.len)?;
     (crc32c::crc32c(body) == head.body_checksum).then_some((head.number, body))
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(directory: &Path) -> std::io::Result<()> {
-    File::open(directory)?.sync_all()
 }

@@ -16,6 +16,7 @@ mod codec;
 mod config;
 mod contract;
 mod deploy;
+mod durable;
 mod engine;
 mod error;
 mod exits;
@@ -38,7 +39,8 @@ mod stream;
 pub use batch_file::{BatchFile, BatchFileError, BatchStake, BatchesError};
 pub use certificate::{CertificateError, CertificateFile, Standing};
 pub use certifier::{
-    Certifier, CertifierConfig, CertifierTurn, Counter, Desk, Gap, Mark, Missed, Shelf, ShelfError,
+    Certifier, CertifierConfig, CertifierTurn, Counter, Desk, Extent, Gap, Mark, Missed, Restored, Shelf,
+    ShelfError,
 };
 pub use codec::Damaged;
 pub use config::Config;

@@ -1,15 +1,13 @@
 //! The sealer as it was when it sealed a batch, on disk, so that a restart reads the stream from there. `FORMAT.md` has the bytes.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use surety_protocol::Token;
 use surety_protocol::limits::TOKEN_BYTES;
 
 use crate::codec::{Damaged, Put, Take};
+use crate::durable;
 use crate::facts::Facts;
-use crate::journal::sync_directory;
 use crate::scan::Scan;
 
 const MAGIC: &[u8; 8] = b"SURETYSS";
@@ -36,11 +34,7 @@ impl Snapshot {
     /// Puts it on the disk, and takes the oldest away.
     pub(crate) fn write(&self, directory: &Path) -> std::io::Result<()> {
         let temporary = directory.join(TEMPORARY);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&self.to_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, directory.join(format!("{PREFIX}{}", self.batch)))?;
-        sync_directory(directory)?;
+        durable::replace(&directory.join(format!("{PREFIX}{}", self.batch)), &temporary, &self.to_bytes())?;
         for (_, path) in found(directory)?.iter().rev().skip(KEPT) {
             std::fs::remove_file(path)?;
         }

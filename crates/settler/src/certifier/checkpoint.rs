@@ -1,16 +1,14 @@
 //! Where a restart of the certificate service goes on. `FORMAT.md` has the bytes.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use settlement::{Book, Hash, Positions};
 use surety_protocol::limits::TOKEN_BYTES;
 use surety_protocol::{Seq, Token};
 
-use super::shelf::Mark;
+use super::shelf::{Extent, Mark};
 use crate::codec::{Damaged, Put, Take};
-use crate::journal::sync_directory;
+use crate::durable;
 
 const MAGIC: &[u8; 8] = b"SURETYSB";
 const VERSION: u32 = 3;
@@ -23,7 +21,7 @@ pub(super) struct Checkpoint {
     pub(super) separator: Hash,
     pub(super) positions: Positions,
     pub(super) book: Book,
-    /// How much of the shelf goes with it.
+    /// How much of the shelf goes with it; none of a directory without one.
     pub(super) mark: Option<Mark>,
     pub(super) tokens: Vec<Token>,
 }
@@ -31,12 +29,7 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// Replaces the one before, at once or not at all.
     pub(super) fn write(&self, directory: &Path) -> std::io::Result<()> {
-        let temporary = directory.join("book.tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&self.to_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, directory.join(FILE))?;
-        sync_directory(directory)
+        durable::replace(&directory.join(FILE), &directory.join("book.tmp"), &self.to_bytes())
     }
 
     /// `None` if there is none.
@@ -63,8 +56,9 @@ impl Checkpoint {
         to.raw(MAGIC).u32(VERSION).raw(&self.separator);
         to.list(self.positions.0.iter(), |to, seq| _ = to.u64(seq.0));
         to.u64(book.len() as u64).raw(&book);
-        let Mark { segment, bytes } = self.mark.unwrap_or_default();
-        to.u64(segment).u64(bytes);
+        let segments = self.mark.iter().flat_map(|mark| mark.sealed.iter().chain([&mark.open]));
+        let segments: Vec<&Extent> = segments.collect();
+        to.list(segments.into_iter(), |to, extent| _ = to.u64(extent.segment).u64(extent.bytes));
         to.list(self.tokens.iter(), |to, token| _ = to.raw(&token.to_bytes()));
         let checksum = crc32c::crc32c(&to.0);
         to.u32(checksum);
@@ -87,7 +81,12 @@ impl Checkpoint {
         let book = Book::restore(from.slice(len)?).ok_or(Damaged)?;
         let mark = match version {
             VERSION_WITHOUT_SHELF => None,
-            _ => Some(Mark { segment: from.u64()?, bytes: from.u64()? }).filter(|mark| mark.segment > 0),
+            _ => {
+                let extent = |from: &mut Take<'_>| Ok(Extent { segment: from.u64()?, bytes: from.u64()? });
+                let mut sealed: Vec<Extent> = from.list(extent)?;
+                let open = sealed.pop().ok_or(Damaged)?;
+                Some(Mark { sealed, open })
+            }
         };
         let tokens = from.list(|from| Token::from_slice(&from.array::<TOKEN_BYTES>()?).ok_or(Damaged))?;
         from.end()?;
@@ -107,7 +106,10 @@ mod tests {
             separator: [4; 32],
             positions: Positions(vec![Seq(7), Seq(9)]),
             book: Book::default(),
-            mark: Some(Mark { segment: 3, bytes: 99 }),
+            mark: Some(Mark {
+                sealed: vec![Extent { segment: 2, bytes: 1000 }],
+                open: Extent { segment: 3, bytes: 99 },
+            }),
             tokens: Vec::new(),
         };
         saved.write(directory.path()).expect("written");

@@ -55,25 +55,47 @@ impl Desk {
     /// # Errors
     /// [`SettlerError::Shelf`].
     pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Result<(), SettlerError> {
-        if let Some(lock) = Book::changed_lock(record) {
+        if let Some(lock) = self.book.wanted(shard, seq, record) {
             self.take_up(&lock)?;
             if record.kind() == Some(Kind::Decrease) && self.book.is_certified(&lock) {
                 self.altered.insert(lock);
             }
         }
-        let why = self.book.unstated(shard, record);
+        let why = self.book.unstated(shard, seq, record);
         let stated = self.book.read(shard, seq, record);
         match (stated, why) {
             (Some(statement), None) => self.stated.push(statement),
-            (_, Some(why)) => {
-                let lock = LockId { tenant: record.tenant, partition: record.partition, id: record.id };
-                // Without a price it would state nothing.
-                self.book.drop_lock(&lock);
+            (_, Some((lock, why))) => {
+                if record.kind() == Some(Kind::Lock) {
+                    // Without a price it would state nothing.
+                    self.book.drop_lock(&lock);
+                }
                 self.missed.push(Missed { lock, why });
             }
             (None, None) => {}
         }
         Ok(())
+    }
+
+    /// True if nothing waits to be signed or told.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.stated.is_empty() && self.missed.is_empty()
+    }
+
+    /// Goes on behind records of a shard that nobody can read any more. Says which certificates of them, handed out before the last start,
+    /// came back on the shelf.
+    ///
+    /// # Errors
+    /// [`SettlerError::Shelf`].
+    ///
+    /// # Panics
+    /// If something was stated and not signed.
+    pub fn lose(&mut self, shard: ShardId, from: Seq, end: Seq) -> Result<Vec<LockId>, SettlerError> {
+        // What comes back is newer than what the book has.
+        self.lay_aside()?;
+        let restored = self.shelf.restore(shard, from)?;
+        self.book.lose(shard, end, restored.through);
+        Ok(restored.locks)
     }
 
     /// Signs what was stated, and puts it on the shelf. Says of which locks there is a new certificate, and of which there is none.
@@ -102,10 +124,13 @@ impl Desk {
         self.sign().map(drop)
     }
 
-    /// Leaves nothing in memory that the shelf does not have, and makes that durable.
+    /// Leaves nothing in memory that the shelf does not have, and makes that durable. Everything that was stated must be signed.
     ///
     /// # Errors
     /// [`SettlerError::Shelf`].
+    ///
+    /// # Panics
+    /// If something was stated and not signed: it would never be.
     pub fn save(&mut self) -> Result<Mark, SettlerError> {
         self.lay_aside()?;
         Ok(self.shelf.sync()?)
@@ -136,6 +161,7 @@ impl Desk {
     }
 
     fn lay_aside(&mut self) -> Result<(), ShelfError> {
+        assert!(self.stated.is_empty(), "nothing is passed by that was stated and not signed");
         for lock in std::mem::take(&mut self.altered) {
             if let Some(kept) = self.book.kept(&lock) {
                 self.shelf.keep(kept)?;

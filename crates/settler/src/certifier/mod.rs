@@ -26,7 +26,7 @@ use checkpoint::Checkpoint;
 
 pub use counter::Counter;
 pub use desk::{Desk, Missed};
-pub use shelf::{Mark, Shelf, ShelfError};
+pub use shelf::{Extent, Mark, Restored, Shelf, ShelfError};
 
 /// Records that are read before what they state is signed.
 const RECORDS_AT_ONCE: usize = 1 << 14;
@@ -75,6 +75,10 @@ pub struct Certifier {
     positions: Positions,
     stream: Stream,
     shelf: Arc<Shelf>,
+    /// The directory is of a version that kept no signatures.
+    is_unsigned: bool,
+    /// Since then much of the stream is passed by that the last checkpoint would read again.
+    has_lost: bool,
     saved: Instant,
     _lock: DirectoryLock,
 }
@@ -94,24 +98,45 @@ impl Certifier {
         let hello = client.hello();
         let contract = Address(config.place.manager.into_array());
         let domain = Domain { chain_id: config.place.chain_id, contract, engine: hello.engine };
-        let begin = || Checkpoint {
-            separator: domain.separator(),
-            positions: Positions(vec![Seq(0); usize::from(hello.shards)]),
-            book: Book::default(),
-            mark: None,
-            tokens: Vec::new(),
-        };
-        let Checkpoint { separator, positions, book, mark, .. } =
-            Checkpoint::read(&config.directory)?.unwrap_or_else(begin);
-        if separator != domain.separator() || positions.0.len() != usize::from(hello.shards) {
+        let shards = usize::from(hello.shards);
+        let found = Checkpoint::read(&config.directory)?;
+        let is_ours =
+            |found: &Checkpoint| found.separator == domain.separator() && found.positions.0.len() == shards;
+        if found.as_ref().is_some_and(|found| !is_ours(found)) {
             return Err(SettlerError::Foreign);
         }
+        let is_new = found.is_none();
+        let (positions, book, mark) = match found {
+            Some(found) => (found.positions, found.book, found.mark),
+            None => (Positions(vec![Seq(0); shards]), Book::default(), None),
+        };
+        let is_unsigned = !is_new && mark.is_none();
+        if is_unsigned {
+            // Left by a first turn that was killed: the book has all of it.
+            Shelf::clear(&config.directory)?;
+        }
         let shelf = Arc::new(Shelf::open(&config.directory, domain, config.locks_in_memory, mark)?);
-        let mut desk = Desk::new(signer, domain, book, shelf.clone(), config.locks_in_memory);
+        let desk = Desk::new(signer, domain, book, shelf.clone(), config.locks_in_memory);
         let stream = Stream::open(&client, &positions);
-        desk.sign_all()?;
         let saved = Instant::now();
-        Ok(Self { config, client, domain, desk, positions, stream, shelf, saved, _lock: lock })
+        let mut certifier = Self {
+            config,
+            client,
+            domain,
+            desk,
+            positions,
+            stream,
+            shelf,
+            is_unsigned,
+            has_lost: false,
+            saved,
+            _lock: lock,
+        };
+        if is_new {
+            // From now on a shelf without a book is damage.
+            certifier.save()?;
+        }
+        Ok(certifier)
     }
 
     /// The rollback tokens that a service has left in its directory, for `Client::over`.
@@ -141,14 +166,22 @@ impl Certifier {
     /// [`SettlerError`]; what was stated and not signed is stated again after a restart. [`SettlerError::Gap`] if the engine has
     /// dropped records that were not read: see [`Certifier::accept`].
     pub fn turn(&mut self) -> Result<CertifierTurn, SettlerError> {
+        if self.is_unsigned {
+            self.desk.sign_all()?;
+            self.save()?;
+            self.is_unsigned = false;
+        }
         for _ in 0..RECORDS_AT_ONCE {
-            let next = self.stream.take().map_err(|error| match error {
-                StreamError::Tail(TailError::Lost { shard, wanted, oldest }) => {
-                    SettlerError::Gap(Gap { shard, from: wanted, oldest })
+            let (shard, seq, record) = match self.stream.take() {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                // What was read before comes first: the stream says it again.
+                Err(_) if !self.desk.is_idle() => break,
+                Err(StreamError::Tail(TailError::Lost { shard, wanted, oldest })) => {
+                    return Err(SettlerError::Gap(Gap { shard, from: wanted, oldest }));
                 }
-                error => error.into(),
-            });
-            let Some((shard, seq, record)) = next? else { break };
+                Err(error) => return Err(error.into()),
+            };
             self.desk.read(shard, seq, &record)?;
             if let Some(position) = self.positions.0.get_mut(usize::from(shard.0)) {
                 *position = seq;
@@ -158,33 +191,34 @@ impl Certifier {
         Ok(CertifierTurn { made, missed })
     }
 
-    /// Goes on behind a gap, and says what was signed of the records before it. No lock that was made or raised in it gets a
-    /// certificate by that, no merchant is known until it is set again, and no price until it is told again: what that leaves
-    /// without a certificate is told by the turns that follow.
+    /// Goes on behind a gap, and says which certificates came back that were handed out of the records in it or behind it, before this
+    /// service was ended. No other lock that was made or raised in it gets a certificate by that, no merchant is known until it is set
+    /// again, and no price until it is told again: what that leaves without a certificate is told by the turns that follow.
+    ///
+    /// A checkpoint is due then.
     ///
     /// # Errors
-    /// The engine does not tell its partitions.
+    /// The engine does not tell its partitions, or the directory cannot be written.
     pub async fn accept(&mut self, gap: Gap) -> Result<CertifierTurn, SettlerError> {
-        let (made, missed) = self.desk.sign()?;
         let rows = self.client.state::<PartitionRow>(StateQuery::new(gap.shard, StateKind::Partitions));
         let unread = |error: surety_client::StateError| SettlerError::Engine(error.to_string());
         let rows = rows.await.map_err(unread)?.all().await.map_err(unread)?;
-        let book = self.desk.book_mut();
-        book.lose(gap.shard);
+        let made = self.desk.lose(gap.shard, gap.from, gap.oldest)?;
         for row in rows {
-            book.learn(row.partition, row.onchain, row.asset);
+            self.desk.book_mut().learn(row.partition, row.onchain, row.asset);
         }
         if let Some(position) = self.positions.0.get_mut(usize::from(gap.shard.0)) {
             *position = Seq(gap.oldest.0.saturating_sub(1));
         }
         self.stream = Stream::open(&self.client, &self.positions);
-        Ok(CertifierTurn { made, missed })
+        self.has_lost = true;
+        Ok(CertifierTurn { made, missed: Vec::new() })
     }
 
     /// True if it is time for [`Certifier::save`].
     #[must_use]
     pub fn is_save_due(&self) -> bool {
-        self.saved.elapsed() >= self.config.checkpoint_every
+        self.has_lost || self.saved.elapsed() >= self.config.checkpoint_every
     }
 
     /// Waits until the stream has something, or for so long.
@@ -196,7 +230,11 @@ impl Certifier {
     ///
     /// # Errors
     /// The directory cannot be written.
+    ///
+    /// # Panics
+    /// If something was stated and not signed: after a turn that has failed there is no checkpoint.
     pub fn save(&mut self) -> Result<(), SettlerError> {
+        self.shelf.forget(self.desk.book().now(), self.config.claim_span);
         let mark = self.desk.save()?;
         let checkpoint = Checkpoint {
             separator: self.domain.separator(),
@@ -206,8 +244,9 @@ impl Certifier {
             tokens: self.client.tokens(),
         };
         checkpoint.write(&self.config.directory)?;
-        self.shelf.forget(self.desk.book().now(), self.config.claim_span)?;
+        self.shelf.sweep(|shard| self.positions.0.get(usize::from(shard.0)).copied().unwrap_or_default())?;
         self.saved = Instant::now();
+        self.has_lost = false;
         Ok(())
     }
 }

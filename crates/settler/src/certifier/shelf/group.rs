@@ -1,6 +1,6 @@
 //! The bytes of a signed group.
 
-use settlement::{Certificate, Hash, KeptLock, LOCK_GROUP_MAX, LOCK_PATH_MAX, LockGroup};
+use settlement::{Certificate, CertifiedLock, Hash, KeptLock, LOCK_GROUP_MAX, LOCK_PATH_MAX, LockGroup};
 
 use crate::codec::{Damaged, Put, Take};
 
@@ -51,6 +51,27 @@ impl Group {
         let group = Self { kept, path, signature: from.array()? };
         from.end()?;
         Ok(group)
+    }
+
+    /// What it states of one of its locks.
+    pub(super) fn statement(&self, index: usize) -> Option<&CertifiedLock> {
+        self.kept.get(index).map(KeptLock::statement)
+    }
+
+    /// Each of its locks alone, with its path, under the same signature.
+    pub(super) fn single(&self) -> Vec<Self> {
+        let Ok(group) = LockGroup::new(self.kept.iter().map(|kept| *kept.statement()).collect()) else {
+            return Vec::new();
+        };
+        if !self.path.is_empty() {
+            return vec![self.clone()];
+        }
+        let single = |(kept, certificate): (&KeptLock, Certificate)| Self {
+            kept: vec![*kept],
+            path: certificate.path,
+            signature: certificate.signature,
+        };
+        self.kept.iter().zip(group.sign(self.signature)).map(single).collect()
     }
 
     /// The certificate of one of its locks.

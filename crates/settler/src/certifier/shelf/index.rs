@@ -1,8 +1,6 @@
 //! Where each lock of a complete segment is: a sorted file, of which memory holds a line.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +8,10 @@ use std::sync::{Mutex, PoisonError};
 use settlement::{Hash, KeptLock, LockId, Word};
 use surety_protocol::Time;
 
-use super::{Place, ShelfError, open, segment};
+use super::segment::{self, Groups};
+use super::{Extent, Place, ShelfError, open};
 use crate::codec::{Damaged, Put, Take};
-use crate::journal::sync_directory;
+use crate::durable;
 
 const MAGIC: &[u8; 8] = b"SURETYSI";
 const VERSION: u32 = 1;
@@ -55,7 +54,8 @@ impl Span {
 #[derive(Debug)]
 pub(super) struct Index {
     directory: PathBuf,
-    number: u64,
+    /// Its segment.
+    extent: Extent,
     locks: usize,
     span: Span,
     /// All of it was read once and found sound.
@@ -66,10 +66,11 @@ impl Index {
     /// Writes the index of a segment, durably, at once or not at all.
     pub(super) fn write(
         directory: &Path,
-        number: u64,
+        extent: Extent,
         places: HashMap<LockId, Place>,
         span: Span,
     ) -> Result<Self, ShelfError> {
+        let number = extent.segment;
         let mut places: Vec<(LockId, Place)> = places.into_iter().collect();
         places.sort_unstable_by_key(|(lock, _)| *lock);
         let mut to = Put(Vec::with_capacity(HEAD_BYTES + places.len() * ENTRY_BYTES + 4));
@@ -80,46 +81,50 @@ impl Index {
         }
         let checksum = crc32c::crc32c(&to.0);
         to.u32(checksum);
-        let (path, temporary) = (segment::index_path(directory, number), directory.join("index.tmp"));
-        let io = |source| ShelfError::Io { path: path.clone(), source };
-        let mut file = File::create(&temporary).map_err(io)?;
-        file.write_all(&to.0).and_then(|()| file.sync_all()).map_err(io)?;
-        std::fs::rename(&temporary, &path).map_err(io)?;
-        sync_directory(directory).map_err(io)?;
-        Ok(Self::with(directory, number, places.len(), span, true))
+        let path = segment::index_path(directory, number);
+        // Of its own: another thread may be writing the index of another segment.
+        let temporary = directory.join(format!("index-{number}.tmp"));
+        durable::replace(&path, &temporary, &to.0).map_err(|source| ShelfError::Io { path, source })?;
+        Ok(Self::with(directory, extent, places.len(), span, true))
     }
 
-    /// The index of a segment, made again if it is missing or its head is damaged. `None` if the segment is gone.
-    pub(super) fn open(directory: &Path, number: u64, separator: &Hash) -> Result<Option<Self>, ShelfError> {
-        if !segment::path(directory, number).exists() {
-            segment::remove_index(directory, number)?;
-            return Ok(None);
-        }
+    /// The index of a segment, made again if it is missing or its head is damaged. `None` if the segment is not there.
+    pub(super) fn open(
+        directory: &Path,
+        extent: Extent,
+        separator: &Hash,
+    ) -> Result<Option<Self>, ShelfError> {
+        let number = extent.segment;
         let mut found = [0; HEAD_BYTES];
         let file = open(&segment::index_path(directory, number))?;
         let is_read = file.is_some_and(|file| file.read_exact_at(&mut found, 0).is_ok());
         match read_head(&found, number) {
-            Ok((locks, span)) if is_read => Ok(Some(Self::with(directory, number, locks, span, false))),
-            _ => Self::again(directory, number, separator).map(Some),
+            Ok((locks, span)) if is_read => Ok(Some(Self::with(directory, extent, locks, span, false))),
+            _ => Self::again(directory, extent, separator),
         }
     }
 
-    fn with(directory: &Path, number: u64, locks: usize, span: Span, is_sound: bool) -> Self {
-        Self { directory: directory.to_owned(), number, locks, span, is_sound: Mutex::new(is_sound) }
+    fn with(directory: &Path, extent: Extent, locks: usize, span: Span, is_sound: bool) -> Self {
+        Self { directory: directory.to_owned(), extent, locks, span, is_sound: Mutex::new(is_sound) }
     }
 
-    /// Made of the segment itself, whose groups have sums of their own.
-    fn again(directory: &Path, number: u64, separator: &Hash) -> Result<Self, ShelfError> {
+    /// Made of the segment itself, whose groups have sums of their own. `None` if that is not there.
+    fn again(directory: &Path, extent: Extent, separator: &Hash) -> Result<Option<Self>, ShelfError> {
+        let number = extent.segment;
+        let path = segment::path(directory, number);
+        let Some(groups) = Groups::open(&path, number, separator)? else { return Ok(None) };
         tracing::warn!(segment = number, "the index of a segment of certificates is made again");
         let (mut places, mut span) = (HashMap::new(), Span::default());
-        segment::each_group_of(directory, number, separator, |offset, group| {
-            note(&mut places, &mut span, offset, &group.kept);
-        })?;
-        Self::write(directory, number, places, span)
+        groups.each(|offset, group| note(&mut places, &mut span, offset, &group.kept))?;
+        Self::write(directory, extent, places, span).map(Some)
     }
 
     pub(super) const fn number(&self) -> u64 {
-        self.number
+        self.extent.segment
+    }
+
+    pub(super) const fn extent(&self) -> Extent {
+        self.extent
     }
 
     pub(super) const fn locks(&self) -> usize {
@@ -130,10 +135,12 @@ impl Index {
         &self.span
     }
 
-    /// Where a lock is. All of the file is checked before its first use.
+    /// Where a lock is; `None` also if the segment was thrown away. All of the file is checked before its first use.
     pub(super) fn find(&self, lock: &LockId, separator: &Hash) -> Result<Option<Place>, ShelfError> {
-        let path = segment::index_path(&self.directory, self.number);
-        self.check(&path, separator)?;
+        let path = segment::index_path(&self.directory, self.extent.segment);
+        if !self.check(&path, separator)? {
+            return Ok(None);
+        }
         let Some(file) = open(&path)? else { return Ok(None) };
         let io = |source| ShelfError::Io { path: path.clone(), source };
         let (name, mut from, mut to) = (lock.word(), 0, self.locks);
@@ -150,29 +157,32 @@ impl Index {
         Ok(None)
     }
 
-    fn check(&self, path: &Path, separator: &Hash) -> Result<(), ShelfError> {
+    /// Whether there is a sound one.
+    fn check(&self, path: &Path, separator: &Hash) -> Result<bool, ShelfError> {
         let mut is_sound = self.is_sound.lock().unwrap_or_else(PoisonError::into_inner);
         if *is_sound {
-            return Ok(());
+            return Ok(true);
         }
         let bytes = segment::whole(path)?.unwrap_or_default();
         let sum = bytes.split_last_chunk::<4>();
         let is_whole = bytes.len() == HEAD_BYTES + self.locks * ENTRY_BYTES + 4
             && sum.is_some_and(|(body, sum)| crc32c::crc32c(body).to_be_bytes() == *sum);
         if !is_whole {
-            let again = Self::again(&self.directory, self.number, separator)?;
+            let Some(again) = Self::again(&self.directory, self.extent, separator)? else { return Ok(false) };
             // Its head was sound, or it would have been made again at the start.
             if again.locks != self.locks {
                 return Err(ShelfError::Damaged { path: path.to_owned(), offset: 0 });
             }
         }
         *is_sound = true;
-        Ok(())
+        Ok(true)
     }
 }
 
 /// Takes a group's locks into an index that is being made: the newest version of each.
-pub(super) fn note(places: &mut HashMap<LockId, Place>, span: &mut Span, offset: u32, kept: &[KeptLock]) {
+pub(super) fn note(places: &mut HashMap<LockId, Place>, span: &mut Span, offset: u64, kept: &[KeptLock]) {
+    // A group begins where an append has found room for its offset.
+    let offset = u32::try_from(offset).unwrap_or(u32::MAX);
     for (index, kept) in (0..).zip(kept) {
         let (lock, version) = (kept.statement().lock, kept.statement().version);
         if places.get(&lock).is_none_or(|known| known.version <= version) {

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use settlement::Hash;
+use surety_protocol::sabotage;
 
 use super::group::{Group, HEAD_BYTES as GROUP_HEAD_BYTES};
-use super::{Mark, ShelfError, open};
+use super::{Extent, ShelfError, open};
 use crate::codec::Put;
-use crate::journal::sync_directory;
+use crate::durable::{sync_directory, sync_file};
 
 const MAGIC: &[u8; 8] = b"SURETYSH";
 const VERSION: u32 = 1;
 /// Magic, version, number, domain separator, sum.
-const HEAD_BYTES: usize = 8 + 4 + 8 + 32 + 4;
+pub(super) const HEAD_BYTES: usize = 8 + 4 + 8 + 32 + 4;
 const PREFIX: &str = "shelf-";
 const INDEX: &str = ".index";
 
@@ -36,37 +37,40 @@ impl Segment {
         let io = |source| ShelfError::Io { path: path.clone(), source };
         let file =
             File::options().read(true).write(true).create(true).truncate(true).open(&path).map_err(io)?;
-        file.write_all_at(&head(number, separator), 0).and_then(|()| file.sync_all()).map_err(io)?;
-        sync_directory(directory).map_err(io)?;
+        file.write_all_at(&head(number, separator), 0).and_then(|()| sync_file(&file, &path)).map_err(io)?;
+        if !sabotage!("segment-of-certificates-not-named") {
+            sync_directory(directory).map_err(io)?;
+        }
         Ok(Self { file: Arc::new(file), path, number, end: HEAD_BYTES as u64 })
     }
 
-    /// Goes on with the one of a mark, from there.
-    pub(super) fn open_at(directory: &Path, mark: Mark, separator: &Hash) -> Result<Self, ShelfError> {
-        let path = path(directory, mark.segment);
+    /// Goes on with the newest one of a mark. What stands behind that is left for [`Segment::cut`].
+    pub(super) fn open(directory: &Path, extent: Extent, separator: &Hash) -> Result<Self, ShelfError> {
+        let path = path(directory, extent.segment);
         let io = |source| ShelfError::Io { path: path.clone(), source };
+        let Some(len) = len(&path)? else { return Err(ShelfError::Damaged { path, offset: 0 }) };
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
-        let len = file.metadata().map_err(io)?.len();
-        let mut found = [0; HEAD_BYTES];
-        let is_whole = len >= mark.bytes && mark.bytes >= HEAD_BYTES as u64;
-        if !is_whole
-            || file.read_exact_at(&mut found, 0).is_err()
-            || found != head(mark.segment, separator)[..]
-        {
-            return Err(ShelfError::Damaged { path, offset: len.min(mark.bytes) });
+        let is_whole = len >= extent.bytes && extent.bytes >= HEAD_BYTES as u64;
+        if !is_whole || !has_head(&file, extent.segment, separator) {
+            return Err(ShelfError::Damaged { path, offset: len.min(extent.bytes) });
         }
-        if len > mark.bytes {
-            file.set_len(mark.bytes).and_then(|()| file.sync_all()).map_err(io)?;
-        }
-        Ok(Self { file: Arc::new(file), path, number: mark.segment, end: mark.bytes })
+        Ok(Self { file: Arc::new(file), path, number: extent.segment, end: extent.bytes })
     }
 
-    pub(super) fn file(&self) -> Arc<File> {
-        self.file.clone()
+    /// Cuts off what stands behind its end.
+    pub(super) fn cut(&self) -> Result<(), ShelfError> {
+        let cut = self.file.set_len(self.end).and_then(|()| sync_file(&self.file, &self.path));
+        cut.map_err(|source| ShelfError::Io { path: self.path.clone(), source })
     }
 
-    pub(super) const fn mark(&self) -> Mark {
-        Mark { segment: self.number, bytes: self.end }
+    /// Makes it durable up to where it ends now, without keeping anybody from appending to it.
+    pub(super) fn syncing(&self) -> impl FnOnce() -> Result<(), ShelfError> + use<> {
+        let (file, path) = (self.file.clone(), self.path.clone());
+        move || sync_file(&file, &path).map_err(|source| ShelfError::Io { path, source })
+    }
+
+    pub(super) const fn extent(&self) -> Extent {
+        Extent { segment: self.number, bytes: self.end }
     }
 
     /// Appends a group; says where. It is durable after the next sync.
@@ -80,51 +84,65 @@ impl Segment {
         Ok(offset)
     }
 
-    /// Reads every group up to its end; each must be sound.
-    pub(super) fn each_group(&self, take: impl FnMut(u32, Group)) -> Result<(), ShelfError> {
-        each_group(&self.path, &self.file, self.end, take)
+    /// Its groups up to its end.
+    pub(super) fn groups(&self) -> Groups {
+        let (path, file) = (self.path.clone(), self.file.clone());
+        Groups { path, file, at: HEAD_BYTES as u64, until: self.end }
+    }
+
+    /// What stands behind its end.
+    pub(super) fn rest(&self) -> Groups {
+        Groups { at: self.end, until: u64::MAX, ..self.groups() }
     }
 }
 
-/// Reads every group of a segment that is complete.
-pub(super) fn each_group_of(
-    directory: &Path,
-    number: u64,
-    separator: &Hash,
-    take: impl FnMut(u32, Group),
-) -> Result<(), ShelfError> {
-    let path = path(directory, number);
-    let Some(file) = open(&path)? else { return Ok(()) };
-    let len = file.metadata().map_err(|source| ShelfError::Io { path: path.clone(), source })?.len();
-    let mut found = [0; HEAD_BYTES];
-    if file.read_exact_at(&mut found, 0).is_err() || found != head(number, separator)[..] {
-        return Err(ShelfError::Damaged { path, offset: 0 });
-    }
-    each_group(&path, &file, len, take)
-}
-
-fn each_group(
-    path: &Path,
-    file: &File,
+/// Groups of a file, one after the other.
+#[derive(Clone, Debug)]
+pub(super) struct Groups {
+    path: PathBuf,
+    file: Arc<File>,
+    at: u64,
     until: u64,
-    mut take: impl FnMut(u32, Group),
-) -> Result<(), ShelfError> {
-    let mut at = HEAD_BYTES as u64;
-    while at < until {
-        let damaged = ShelfError::Damaged { path: path.to_owned(), offset: at };
-        let (Some((group, len)), Ok(offset)) = (read_at(path, file, at)?, u32::try_from(at)) else {
-            return Err(damaged);
-        };
-        at += len as u64;
-        if at > until {
-            return Err(damaged);
-        }
-        take(offset, group);
-    }
-    Ok(())
 }
 
-/// The group at a place of a segment; `None` if the segment was thrown away.
+impl Groups {
+    /// Those of a whole file. `None` if it is gone; damaged if it is not of this number and domain.
+    pub(super) fn open(path: &Path, number: u64, separator: &Hash) -> Result<Option<Self>, ShelfError> {
+        let Some(file) = open(path)? else { return Ok(None) };
+        let until = file.metadata().map_err(|source| ShelfError::Io { path: path.to_owned(), source })?.len();
+        if !has_head(&file, number, separator) {
+            return Err(ShelfError::Damaged { path: path.to_owned(), offset: 0 });
+        }
+        Ok(Some(Self { path: path.to_owned(), file: Arc::new(file), at: HEAD_BYTES as u64, until }))
+    }
+
+    /// The next sound one, and where it begins.
+    pub(super) fn next(&mut self) -> Result<Option<(u64, Group)>, ShelfError> {
+        if self.at >= self.until {
+            return Ok(None);
+        }
+        let Some((group, len)) = read_at(&self.path, &self.file, self.at)? else { return Ok(None) };
+        let offset = self.at;
+        if offset + len as u64 > self.until {
+            return Ok(None);
+        }
+        self.at += len as u64;
+        Ok(Some((offset, group)))
+    }
+
+    /// Each of them; all must be sound.
+    pub(super) fn each(mut self, mut take: impl FnMut(u64, Group)) -> Result<(), ShelfError> {
+        while let Some((offset, group)) = self.next()? {
+            take(offset, group);
+        }
+        if self.at == self.until {
+            return Ok(());
+        }
+        Err(ShelfError::Damaged { path: self.path, offset: self.at })
+    }
+}
+
+/// The group at a place of a segment; `None` if the segment is not there.
 pub(super) fn read(directory: &Path, number: u64, offset: u32) -> Result<Option<Group>, ShelfError> {
     let path = path(directory, number);
     let Some(file) = open(&path)? else { return Ok(None) };
@@ -178,7 +196,7 @@ pub(super) fn remove_index(directory: &Path, number: u64) -> Result<(), ShelfErr
     remove_file(&index_path(directory, number))
 }
 
-fn remove_file(path: &Path) -> Result<(), ShelfError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), ShelfError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(ShelfError::Io { path: path.to_owned(), source })
@@ -195,6 +213,15 @@ pub(super) fn index_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{PREFIX}{number}{INDEX}"))
 }
 
+/// How long a file is, if it is there.
+pub(super) fn len(path: &Path) -> Result<Option<u64>, ShelfError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ShelfError::Io { path: path.to_owned(), source }),
+    }
+}
+
 /// All of a file, if it is there.
 pub(super) fn whole(path: &Path) -> Result<Option<Vec<u8>>, ShelfError> {
     let Some(mut file) = open(path)? else { return Ok(None) };
@@ -203,7 +230,12 @@ pub(super) fn whole(path: &Path) -> Result<Option<Vec<u8>>, ShelfError> {
     Ok(Some(bytes))
 }
 
-fn head(number: u64, separator: &Hash) -> Vec<u8> {
+fn has_head(file: &File, number: u64, separator: &Hash) -> bool {
+    let mut found = [0; HEAD_BYTES];
+    file.read_exact_at(&mut found, 0).is_ok() && found == head(number, separator)[..]
+}
+
+pub(super) fn head(number: u64, separator: &Hash) -> Vec<u8> {
     let mut to = Put::default();
     to.raw(MAGIC).u32(VERSION).u64(number).raw(separator);
     let checksum = crc32c::crc32c(&to.0);

@@ -1,22 +1,24 @@
 //! What states and signs, with hardly any memory and a kill at any moment: the same certificates as a book that has everything.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
+mod gap;
+mod stream;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use chain::{DigestSigner, LocalKey};
 use settlement::{Book, CertifiedLock, Domain, LockId, Unstated};
-use settler::{Desk, Mark, Missed, Shelf, ShelfError};
+use settler::{CertificateFile, Desk, Mark, Missed, Shelf, ShelfError};
+use stream::{PARTITION, Stream, id, name};
 use surety_protocol::{
-    Address, Amount, AssetId, ChangeBody, Code, EngineId, Flags, Id, Kind, LockBody, MerchantBody,
-    MerchantId, PartitionBody, PartitionHandle, PriceBody, QuoteId, Record, Seq, ShardId, TenantId, Time,
+    Address, Amount, EngineId, Flags, Kind, LockBody, MerchantId, PartitionHandle, QuoteId, Record, Seq,
+    ShardId, Time,
 };
 
 const SHARD: ShardId = ShardId(0);
-const PARTITION: PartitionHandle = PartitionHandle(1);
 const DOMAIN: Domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
-const WHOLE: u128 = 1_000_000_000_000_000_000;
 
 fn key() -> LocalKey {
     LocalKey::from_bytes(&[5; 32]).unwrap()
@@ -30,81 +32,6 @@ fn desk(book: Book, shelf: &Arc<Shelf>, locks: usize) -> Desk {
     Desk::new(Box::new(key()), DOMAIN, book, shelf.clone(), locks)
 }
 
-/// The engine's records of a partition, in which locks are made, raised and lowered.
-struct Stream {
-    records: Vec<Record>,
-    versions: BTreeMap<u64, (u16, u128)>,
-    random: u64,
-}
-
-impl Stream {
-    fn new() -> Self {
-        let mut stream = Self { records: Vec::new(), versions: BTreeMap::new(), random: 1 };
-        let partition = PartitionBody { onchain: [0xcc; 32], asset: AssetId(1), ..PartitionBody::default() };
-        stream.push(Record::new(Kind::PartitionCreate, Id(1), PARTITION, Amount(0), &partition));
-        stream.set_merchant();
-        let price = PriceBody { asset: AssetId(1), quote: QuoteId(840), ..PriceBody::default() };
-        stream.push(Record::new(Kind::Price, Id(3), PARTITION, Amount(WHOLE / 2), &price));
-        stream
-    }
-
-    fn set_merchant(&mut self) {
-        let payee = Address([4; 20]);
-        let merchant =
-            MerchantBody { merchant: MerchantId(1), payee, release_key: payee, ..Default::default() };
-        self.push(Record::new(Kind::MerchantSet, Id(2), PARTITION, Amount(0), &merchant));
-    }
-
-    fn push(&mut self, record: Record) {
-        let time = Time::from_secs(1_700_000_000 + self.records.len() as u64);
-        self.records.push(Record { code: Code::Approved as u8, tenant: TenantId(1), time, ..record });
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.random =
-            self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.random >> 33) % limit
-    }
-
-    fn lock(&mut self) -> LockId {
-        let number = self.versions.len() as u64 + 1;
-        let quote = QuoteId(if self.below(2) == 0 { 840 } else { 0 });
-        let deadline = Time::from_secs(1_800_000_000);
-        let body = LockBody { merchant: MerchantId(1), deadline, quote, ..LockBody::default() };
-        let amount = 1000 + u128::from(self.below(1000));
-        let record = Record::new(Kind::Lock, id(number), PARTITION, Amount(amount), &body);
-        // Two of collateral for one of value.
-        let taken = if quote == QuoteId(0) { amount } else { 2 * amount };
-        self.push(Record { result: Amount(taken), ..record.with_flags(Flags::CERTIFIED) });
-        self.versions.insert(number, (1, amount));
-        name(number)
-    }
-
-    fn change(&mut self) {
-        let count = self.versions.len() as u64;
-        let number = self.below(count) + 1;
-        let is_rise = self.below(2) == 0;
-        let by = u128::from(self.below(200)) + 1;
-        let (version, total) = self.versions[&number];
-        let total = if is_rise { total + by } else { total - by.min(total - 1) };
-        let deadline = Time::from_secs(1_800_000_000 + u64::from(version));
-        let body = ChangeBody { lock: id(number), version, deadline, ..ChangeBody::default() };
-        let kind = if is_rise { Kind::Increase } else { Kind::Decrease };
-        let record =
-            Record::new(kind, Id(1 << 90 | self.records.len() as u128), PARTITION, Amount(total), &body);
-        self.push(Record { result: Amount(2 * by), ..record });
-        self.versions.insert(number, (version + 1, total));
-    }
-}
-
-fn id(number: u64) -> Id {
-    Id::from_parts(Time::from_secs(1_700_000_000 + number / 3), number.into())
-}
-
-fn name(number: u64) -> LockId {
-    LockId { tenant: TenantId(1), partition: PARTITION, id: id(number) }
-}
-
 /// What a book that forgets nothing states last of each lock.
 fn all_stated(records: &[Record]) -> BTreeMap<LockId, CertifiedLock> {
     let mut book = Book::default();
@@ -116,8 +43,12 @@ fn check(shelf: &Shelf, records: &[Record]) {
     for (lock, stated) in all_stated(records) {
         let file = shelf.certificate(&lock).unwrap().unwrap();
         assert_eq!(file.certificate.lock, stated);
-        assert_eq!(file.signer(), Some(key().address()), "{lock:?}");
+        check_signed(&file);
     }
+}
+
+fn check_signed(file: &CertificateFile) {
+    assert_eq!(file.signer(), Some(key().address()), "{:?}", file.certificate.lock);
 }
 
 #[test]
@@ -126,7 +57,9 @@ fn a_desk_with_hardly_any_memory_states_the_same_through_kills() {
     let mut stream = Stream::new();
     let mut shelf_now = shelf(directory.path(), 16, None);
     let mut now = desk(Book::default(), &shelf_now, 8);
-    let (mut read, mut saved) = (0, None);
+    // The service writes a first checkpoint before it reads anything.
+    let mut saved = (now.save().unwrap(), now.book().clone(), 0);
+    let mut read = 0;
     for round in 0..400 {
         for _ in 0..stream.below(6) + 1 {
             if stream.versions.is_empty() || stream.below(3) == 0 {
@@ -150,17 +83,15 @@ fn a_desk_with_hardly_any_memory_states_the_same_through_kills() {
             0 => {
                 let mark = now.save().unwrap();
                 assert_eq!(now.book().certified_len(), 0);
-                saved = Some((mark, now.book().clone(), read));
+                saved = (mark, now.book().clone(), read);
+                shelf_now.sweep(|_| Seq(read as u64)).unwrap();
             }
             // Killed: what is behind the checkpoint is read again.
             1 => {
                 drop(now);
                 drop(shelf_now);
-                let (mark, book, from) = match &saved {
-                    Some((mark, book, from)) => (Some(*mark), book.clone(), *from),
-                    None => (None, Book::default(), 0),
-                };
-                shelf_now = shelf(directory.path(), 16, mark);
+                let (mark, book, from) = saved.clone();
+                shelf_now = shelf(directory.path(), 16, Some(mark));
                 now = desk(book, &shelf_now, 8);
                 read = from;
             }
@@ -218,7 +149,7 @@ fn full(directory: &Path) -> (Stream, Mark) {
         desk.sign().unwrap();
     }
     let mark = desk.save().unwrap();
-    assert_eq!((mark.segment, shelf.len()), (3, 40));
+    assert_eq!((mark.sealed.len(), mark.open.segment, shelf.len()), (2, 3, 40));
     (stream, mark)
 }
 
@@ -227,7 +158,7 @@ fn what_is_behind_the_mark_is_cut_off_and_what_is_before_must_be_whole() {
     let directory = tempfile::tempdir().unwrap();
     let (stream, mark) = full(directory.path());
     let file = |name: &str| directory.path().join(name);
-    let open = || Shelf::open(directory.path(), DOMAIN, 16, Some(mark));
+    let open = || Shelf::open(directory.path(), DOMAIN, 16, Some(mark.clone()));
     check(&open().unwrap(), &stream.records);
     // A torn group, and a segment and an index that no checkpoint knows.
     let sound = std::fs::read(file("shelf-3")).unwrap();
@@ -257,7 +188,10 @@ fn what_is_behind_the_mark_is_cut_off_and_what_is_before_must_be_whole() {
     assert!(matches!(shelf.certificate(&name(1)), Err(ShelfError::Damaged { .. })));
     assert!(shelf.certificate(&name(40)).unwrap().is_some());
     let other = Domain { chain_id: 2, ..DOMAIN };
-    assert!(matches!(Shelf::open(directory.path(), other, 16, Some(mark)), Err(ShelfError::Damaged { .. })));
+    assert!(matches!(
+        Shelf::open(directory.path(), other, 16, Some(mark.clone())),
+        Err(ShelfError::Damaged { .. })
+    ));
 }
 
 #[test]
@@ -267,34 +201,94 @@ fn an_index_that_is_missing_or_damaged_is_made_again() {
     let index = directory.path().join("shelf-1.index");
     let sound = std::fs::read(&index).unwrap();
     std::fs::remove_file(&index).unwrap();
-    check(&shelf(directory.path(), 16, Some(mark)), &stream.records);
+    check(&shelf(directory.path(), 16, Some(mark.clone())), &stream.records);
     assert_eq!(std::fs::read(&index).unwrap(), sound);
     for at in (0..sound.len()).step_by(13) {
         let mut rotten = sound.clone();
         rotten[at] ^= 4;
         std::fs::write(&index, &rotten).unwrap();
-        check(&shelf(directory.path(), 16, Some(mark)), &stream.records);
+        check(&shelf(directory.path(), 16, Some(mark.clone())), &stream.records);
         assert_eq!(std::fs::read(&index).unwrap(), sound, "byte {at}");
     }
-    // An index of nothing is nothing.
-    std::fs::remove_file(directory.path().join("shelf-1")).unwrap();
+}
+
+#[test]
+fn a_segment_that_is_missing_or_short_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (stream, mark) = full(directory.path());
+    let segment = directory.path().join("shelf-1");
+    let sound = std::fs::read(&segment).unwrap();
+    let refused = || match Shelf::open(directory.path(), DOMAIN, 16, Some(mark.clone())).unwrap_err() {
+        ShelfError::Damaged { path, .. } => assert_eq!(path, segment),
+        other => panic!("{other}"),
+    };
+    std::fs::remove_file(&segment).unwrap();
+    refused();
+    std::fs::write(&segment, &sound[..sound.len() - 1]).unwrap();
+    refused();
+    std::fs::write(&segment, [&sound[..], b"x"].concat()).unwrap();
+    refused();
+    std::fs::write(&segment, &sound).unwrap();
     let shelf = shelf(directory.path(), 16, Some(mark));
-    assert!(shelf.certificate(&name(1)).unwrap().is_none() && !index.exists());
-    assert!(shelf.certificate(&name(20)).unwrap().is_some());
+    check(&shelf, &stream.records);
+    // It goes while somebody has it open.
+    std::fs::remove_file(&segment).unwrap();
+    assert!(matches!(shelf.certificate(&name(1)), Err(ShelfError::Damaged { .. })));
+}
+
+#[test]
+fn a_shelf_without_a_checkpoint_is_not_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Shelf::open(directory.path(), DOMAIN, 16, None);
+    drop(open().unwrap());
+    std::fs::write(directory.path().join("shelf-1"), "torn").unwrap();
+    drop(open().unwrap());
+    full(directory.path());
+    let before = std::fs::read(directory.path().join("shelf-1")).unwrap();
+    assert!(matches!(open(), Err(ShelfError::Damaged { path, .. }) if path.ends_with("book")));
+    assert_eq!(std::fs::read(directory.path().join("shelf-1")).unwrap(), before);
+}
+
+#[test]
+fn an_index_that_leads_to_another_lock_is_damage() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_, mark) = full(directory.path());
+    let index = directory.path().join("shelf-1.index");
+    let mut bytes = std::fs::read(&index).unwrap();
+    // Two entries of 40 bytes behind a head of 56 change places, all but their names.
+    let (first, second) = (56 + 32, 56 + 40 + 32);
+    for at in 0..8 {
+        bytes.swap(first + at, second + at);
+    }
+    let end = bytes.len() - 4;
+    let sum = crc32c::crc32c(&bytes[..end]).to_be_bytes();
+    bytes[end..].copy_from_slice(&sum);
+    std::fs::write(&index, bytes).unwrap();
+    let shelf = shelf(directory.path(), 16, Some(mark));
+    assert!(matches!(shelf.certificate(&name(1)), Err(ShelfError::Damaged { .. })));
+    assert!(shelf.certificate(&name(3)).unwrap().is_some());
 }
 
 #[test]
 fn segments_are_thrown_away_when_nothing_in_them_can_be_called() {
     let directory = tempfile::tempdir().unwrap();
     let (_, mark) = full(directory.path());
-    let shelf = shelf(directory.path(), 16, Some(mark));
+    let shelf = shelf(directory.path(), 16, Some(mark.clone()));
     let (deadline, keep) = (Time::from_secs(1_800_000_000), Time::from_secs(3600));
-    shelf.forget(deadline.plus(keep), keep).unwrap();
+    shelf.forget(deadline.plus(keep), keep);
     assert_eq!(shelf.len(), 40);
-    shelf.forget(deadline.plus(keep).plus(Time(1)), keep).unwrap();
+    shelf.forget(deadline.plus(keep).plus(Time(1)), keep);
     assert_eq!(shelf.len(), 8, "the open segment stays");
     assert!(shelf.certificate(&name(1)).unwrap().is_none());
     assert!(shelf.certificate(&name(40)).unwrap().is_some());
-    let names = std::fs::read_dir(directory.path()).unwrap().count();
-    assert_eq!(names, 1, "and its files are the only ones");
+    let names = || std::fs::read_dir(directory.path()).unwrap().count();
+    assert_eq!(names(), 5, "the checkpoint still counts on them");
+    let now = shelf.sync().unwrap();
+    shelf.sweep(|_| Seq(0)).unwrap();
+    assert_eq!(names(), 1, "and its files are the only ones");
+    drop(shelf);
+    // Killed before the last one was taken away.
+    std::fs::write(directory.path().join("shelf-2"), "of no use any more").unwrap();
+    assert_eq!(self::shelf(directory.path(), 16, Some(now)).len(), 8);
+    assert_eq!(names(), 1);
 }

@@ -1,0 +1,40 @@
+//! What a book notes of a part of a shard's stream that nobody will read to it.
+
+use surety_protocol::limits::{ADVICE_WINDOW, ID_FUTURE_MAX};
+use surety_protocol::{Id, Seq, Time};
+
+use crate::bytes::{Reader, Truncated, Writer};
+
+/// How old an ordinary id may be when its lock is made. The engine says how long it takes one (`id_window`), but not to its readers:
+/// this is far more than anybody sets.
+const ID_WINDOW: Time = Time::from_secs(3600);
+
+/// Records that were never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Time of the last record before them.
+    pub(crate) since: Time,
+    /// Time of the first record behind them, once that was read.
+    pub(crate) until: Option<Time>,
+    /// What records up to here state may have been stated before: whoever keeps locks elsewhere may have newer ones.
+    pub(crate) stated: Seq,
+}
+
+impl Lost {
+    /// True if a lock with this id may have been made in one of them.
+    pub(crate) fn may_have_made(&self, id: Id, now: Time) -> bool {
+        let window = if id.is_lasting() { ADVICE_WINDOW } else { ID_WINDOW };
+        let first = Time(self.since.0.saturating_sub(window.0));
+        let last = self.until.unwrap_or(now).plus(ID_FUTURE_MAX);
+        (first..=last).contains(&id.time())
+    }
+
+    pub(crate) fn write(&self, to: &mut Writer) {
+        to.u64(self.since.0).u64(self.until.unwrap_or_default().0).u64(self.stated.0);
+    }
+
+    pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
+        let (since, until, stated) = (Time(from.u64()?), Time(from.u64()?), Seq(from.u64()?));
+        Ok(Self { since, until: (until != Time::ZERO).then_some(until), stated })
+    }
+}
