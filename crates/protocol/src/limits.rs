@@ -71,6 +71,8 @@ pub const RELEASE_GROUP_BYTES_MAX: usize =
     120 + RELEASE_GROUP_ENTRIES_MAX * (40 + 32 * RELEASE_GROUP_PATH_MAX);
 /// An id is accepted up to this long after its time, unless the shard is configured otherwise.
 pub const ID_WINDOW_DEFAULT: Time = Time::from_secs(120);
+/// No shard is configured to accept an id later than this after its time. Who reads a stream may count on it.
+pub const ID_WINDOW_MAX: Time = Time::from_secs(24 * 3600);
 /// An id is accepted up to this long before its time.
 pub const ID_FUTURE_MAX: Time = Time::from_secs(5);
 /// Advices and reversals are accepted and remembered this long.

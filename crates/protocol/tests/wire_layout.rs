@@ -440,6 +440,7 @@ fn names_and_numbers() {
     assert_eq!(limits::AMOUNT_MAX, (1 << 104) - 1);
     assert_eq!(limits::UNITS_MAX, (1 << 124) - (1 << 20));
     assert_eq!(limits::ID_WINDOW_DEFAULT, p::Time::from_secs(120));
+    assert_eq!(limits::ID_WINDOW_MAX, p::Time::from_secs(24 * 3600));
     assert_eq!(limits::ID_FUTURE_MAX, p::Time::from_secs(5));
     assert_eq!(limits::ADVICE_WINDOW, p::Time::from_secs(7 * 24 * 3600));
     assert_eq!(limits::LIFE_MAX, p::Time::from_secs(400 * 24 * 3600));

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use surety_protocol::limits::SHARDS_MAX;
+use surety_protocol::limits::{ID_WINDOW_MAX, SHARDS_MAX};
 use surety_protocol::{EngineId, ShardId, Time};
 use wal::Identity;
 
@@ -24,7 +24,6 @@ pub const FORMAT_VERSION: u32 = 2;
 
 /// The bounds of a window of ids.
 const ID_WINDOW_MIN: Time = Time::from_secs(10);
-const ID_WINDOW_MAX: Time = Time::from_secs(24 * 3600);
 const NANOS: u64 = 1_000_000_000;
 
 /// What a data directory is.

@@ -1,13 +1,9 @@
 //! What a book notes of a part of a shard's stream that nobody will read to it.
 
-use surety_protocol::limits::{ADVICE_WINDOW, ID_FUTURE_MAX};
+use surety_protocol::limits::{ADVICE_WINDOW, ID_FUTURE_MAX, ID_WINDOW_MAX};
 use surety_protocol::{Id, Seq, Time};
 
 use crate::bytes::{Reader, Truncated, Writer};
-
-/// How old an ordinary id may be when its lock is made. The engine says how long it takes one (`id_window`), but not to its readers:
-/// this is far more than anybody sets.
-const ID_WINDOW: Time = Time::from_secs(3600);
 
 /// Records that were never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +19,8 @@ pub(crate) struct Lost {
 impl Lost {
     /// True if a lock with this id may have been made in one of them.
     pub(crate) fn may_have_made(&self, id: Id, now: Time) -> bool {
-        let window = if id.is_lasting() { ADVICE_WINDOW } else { ID_WINDOW };
+        // The engine does not tell its readers how long it takes an ordinary id: as long as any may.
+        let window = if id.is_lasting() { ADVICE_WINDOW } else { ID_WINDOW_MAX };
         let first = Time(self.since.0.saturating_sub(window.0));
         let last = self.until.unwrap_or(now).plus(ID_FUTURE_MAX);
         (first..=last).contains(&id.time())
@@ -36,5 +33,21 @@ impl Lost {
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, Truncated> {
         let (since, until, stated) = (Time(from.u64()?), Time(from.u64()?), Seq(from.u64()?));
         Ok(Self { since, until: (until != Time::ZERO).then_some(until), stated })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_of_any_window_that_an_engine_may_have_may_have_been_made_in_it() {
+        let (since, until) = (Time::from_secs(1_700_000_000), Time::from_secs(1_700_000_100));
+        let lost = Lost { since, until: Some(until), stated: Seq(0) };
+        let second = Time::from_secs(1);
+        let may = |time| lost.may_have_made(Id::from_parts(time, 1), Time::ZERO);
+        let (first, last) = (since.minus(ID_WINDOW_MAX), until.plus(ID_FUTURE_MAX));
+        assert!(may(first) && !may(first.minus(second)));
+        assert!(may(last) && !may(last.plus(second)));
     }
 }
