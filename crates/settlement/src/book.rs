@@ -162,18 +162,24 @@ impl Book {
         self.certified.remove(lock);
     }
 
-    /// The engine's time as of the newest record.
+    /// The engine's time as of the newest record of a shard; zero before the first.
     #[must_use]
-    pub fn now(&self) -> Time {
-        self.times.values().copied().max().unwrap_or_default()
+    pub fn time(&self, shard: ShardId) -> Time {
+        self.times.get(&shard).copied().unwrap_or_default()
     }
 
     /// Part of a shard's stream was not read, up to a record from which it goes on: what may have changed there is forgotten. Merchants
     /// and prices are known again once they are set again; what a partition was made with never changes. What records up to
     /// `stated` state may be kept elsewhere already.
     pub fn lose(&mut self, shard: ShardId, end: Seq, stated: Seq) {
-        let since = self.times.get(&shard).copied().unwrap_or_default();
-        self.lost.insert((shard, end), Lost { since, until: None, stated });
+        let mut lost = Lost { since: self.time(shard), until: None, stated };
+        let before = self.lost.range(stated::whole(shard)).next_back().map(|(place, lost)| (*place, *lost));
+        // Nothing was read since: it is the same part, which no record would ever end by itself.
+        if let Some((place, before)) = before.filter(|(_, before)| before.until.is_none()) {
+            self.lost.remove(&place);
+            lost = Lost { since: before.since, stated: stated.max(before.stated), ..lost };
+        }
+        self.lost.insert((shard, end), lost);
         self.merchants.retain(|(of, ..), _| *of != shard);
         self.prices.retain(|(of, ..), _| *of != shard);
         self.begun.remove(&shard);

@@ -13,6 +13,16 @@ pub(crate) fn sync_file(file: &File, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory if it is not there, and its name durable.
+pub(crate) fn make_directory(directory: &Path) -> Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = directory.ancestors().take_while(is_missing).collect();
+    std::fs::create_dir_all(directory)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| {
+        sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    })
+}
+
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(directory: &Path) -> Result<()> {
     File::open(directory)?.sync_all()?;

@@ -99,7 +99,7 @@ impl Book {
 }
 
 /// All that was lost of a shard.
-fn whole(shard: ShardId) -> core::ops::RangeInclusive<(ShardId, Seq)> {
+pub(super) fn whole(shard: ShardId) -> core::ops::RangeInclusive<(ShardId, Seq)> {
     (shard, Seq(0))..=(shard, Seq(u64::MAX))
 }
 

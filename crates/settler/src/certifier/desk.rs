@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use chain::DigestSigner;
-use settlement::{Book, CertifiedLock, Domain, LOCK_GROUP_MAX, LockGroup, LockId, Unstated};
+use settlement::{Book, Domain, KeptLock, LOCK_GROUP_MAX, LockGroup, LockId, Unstated};
 use surety_protocol::{Kind, Record, Seq, ShardId};
 
 use super::shelf::{Mark, Shelf, ShelfError};
@@ -32,7 +32,8 @@ pub struct Desk {
     locks_in_memory: usize,
     /// Locks of the book of which the shelf does not have all.
     altered: BTreeSet<LockId>,
-    stated: Vec<CertifiedLock>,
+    /// Each lock as it was when this was stated of it: what changes it later is behind the statement, and may never be read again.
+    stated: Vec<KeptLock>,
     missed: Vec<Missed>,
 }
 
@@ -54,6 +55,9 @@ impl Desk {
     ///
     /// # Errors
     /// [`SettlerError::Shelf`].
+    ///
+    /// # Panics
+    /// Never: a book keeps the lock of which it has just stated something.
     pub fn read(&mut self, shard: ShardId, seq: Seq, record: &Record) -> Result<(), SettlerError> {
         if let Some(lock) = self.book.wanted(shard, seq, record) {
             self.take_up(&lock)?;
@@ -64,7 +68,9 @@ impl Desk {
         let why = self.book.unstated(shard, seq, record);
         let stated = self.book.read(shard, seq, record);
         match (stated, why) {
-            (Some(statement), None) => self.stated.push(statement),
+            (Some(statement), None) => {
+                self.stated.push(*self.book.kept(&statement.lock).expect("what is stated is kept"));
+            }
             (_, Some((lock, why))) => {
                 if record.kind() == Some(Kind::Lock) {
                     // Without a price it would state nothing.
@@ -102,16 +108,20 @@ impl Desk {
     ///
     /// # Errors
     /// The key does not sign, or the shelf cannot be written: what was stated is stated again after a restart.
+    ///
+    /// # Panics
+    /// Never: no group is empty, or too large.
     pub fn sign(&mut self) -> Result<(Vec<LockId>, Vec<Missed>), SettlerError> {
-        let stated = std::mem::take(&mut self.stated);
-        for statements in stated.chunks(LOCK_GROUP_MAX) {
-            let Ok(group) = LockGroup::new(statements.to_vec()) else { continue };
+        let mut stated = std::mem::take(&mut self.stated);
+        let made = stated.iter().map(|kept| kept.statement().lock).collect();
+        for kept in stated.chunks_mut(LOCK_GROUP_MAX) {
+            // The order of the group, since the shelf makes the paths of what it holds.
+            kept.sort_by_key(|kept| (kept.statement().shard, kept.statement().seq));
+            let statements = kept.iter().map(|kept| *kept.statement()).collect();
+            let group = LockGroup::new(statements).expect("as many as a group may hold");
             let signature = self.signer.sign(&B256::from(group.digest(&self.domain)))?;
-            let kept = group.locks().iter();
-            let kept = kept.filter_map(|lock| Some(self.book.kept(&lock.lock)?.under(*lock))).collect();
-            self.shelf.put(kept, signature)?;
+            self.shelf.put(kept.to_vec(), signature)?;
         }
-        let made = stated.iter().map(|statement| statement.lock).collect();
         if self.book.certified_len() > self.locks_in_memory {
             self.lay_aside()?;
         }
@@ -120,7 +130,8 @@ impl Desk {
 
     /// Signs again what the book states: of a directory that kept no signatures.
     pub(super) fn sign_all(&mut self) -> Result<(), SettlerError> {
-        self.stated = self.book.certified().collect();
+        let kept = self.book.certified().map(|statement| self.book.kept(&statement.lock).copied());
+        self.stated = kept.flatten().collect();
         self.sign().map(drop)
     }
 

@@ -20,6 +20,7 @@ use surety_client::{Client, TailError};
 use surety_protocol::{Address, PartitionRow, Seq, ShardId, StateKind, StateQuery, Time, Token};
 
 use crate::contract::Place;
+use crate::durable;
 use crate::error::SettlerError;
 use crate::stream::{Stream, StreamError};
 use checkpoint::Checkpoint;
@@ -93,7 +94,7 @@ impl Certifier {
         client: Client,
         signer: Box<dyn DigestSigner + Send>,
     ) -> Result<Self, SettlerError> {
-        std::fs::create_dir_all(&config.directory)?;
+        durable::make_directory(&config.directory)?;
         let lock = DirectoryLock::acquire(&config.directory)?;
         let hello = client.hello();
         let contract = Address(config.place.manager.into_array());
@@ -234,7 +235,7 @@ impl Certifier {
     /// # Panics
     /// If something was stated and not signed: after a turn that has failed there is no checkpoint.
     pub fn save(&mut self) -> Result<(), SettlerError> {
-        self.shelf.forget(self.desk.book().now(), self.config.claim_span);
+        self.shelf.forget(|shard| self.desk.book().time(shard), self.config.claim_span);
         let mark = self.desk.save()?;
         let checkpoint = Checkpoint {
             separator: self.domain.separator(),

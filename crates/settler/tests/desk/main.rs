@@ -13,8 +13,8 @@ use settlement::{Book, CertifiedLock, Domain, LockId, Unstated};
 use settler::{CertificateFile, Desk, Mark, Missed, Shelf, ShelfError};
 use stream::{PARTITION, Stream, id, name};
 use surety_protocol::{
-    Address, Amount, EngineId, Flags, Kind, LockBody, MerchantId, PartitionHandle, QuoteId, Record, Seq,
-    ShardId, Time,
+    Address, Amount, ChangeBody, EngineId, Flags, Id, Kind, LockBody, MerchantId, PartitionHandle, QuoteId,
+    Record, Seq, ShardId, Time,
 };
 
 const SHARD: ShardId = ShardId(0);
@@ -255,8 +255,8 @@ fn an_index_that_leads_to_another_lock_is_damage() {
     let (_, mark) = full(directory.path());
     let index = directory.path().join("shelf-1.index");
     let mut bytes = std::fs::read(&index).unwrap();
-    // Two entries of 40 bytes behind a head of 56 change places, all but their names.
-    let (first, second) = (56 + 32, 56 + 40 + 32);
+    // Two entries of 40 bytes behind a head of 60 change places, all but their names.
+    let (first, second) = (60 + 32, 60 + 40 + 32);
     for at in 0..8 {
         bytes.swap(first + at, second + at);
     }
@@ -275,9 +275,9 @@ fn segments_are_thrown_away_when_nothing_in_them_can_be_called() {
     let (_, mark) = full(directory.path());
     let shelf = shelf(directory.path(), 16, Some(mark.clone()));
     let (deadline, keep) = (Time::from_secs(1_800_000_000), Time::from_secs(3600));
-    shelf.forget(deadline.plus(keep), keep);
+    shelf.forget(|_| deadline.plus(keep), keep);
     assert_eq!(shelf.len(), 40);
-    shelf.forget(deadline.plus(keep).plus(Time(1)), keep);
+    shelf.forget(|_| deadline.plus(keep).plus(Time(1)), keep);
     assert_eq!(shelf.len(), 8, "the open segment stays");
     assert!(shelf.certificate(&name(1)).unwrap().is_none());
     assert!(shelf.certificate(&name(40)).unwrap().is_some());
@@ -291,4 +291,39 @@ fn segments_are_thrown_away_when_nothing_in_them_can_be_called() {
     std::fs::write(directory.path().join("shelf-2"), "of no use any more").unwrap();
     assert_eq!(self::shelf(directory.path(), 16, Some(now)).len(), 8);
     assert_eq!(names(), 1);
+}
+
+#[test]
+fn a_shard_that_was_read_on_throws_nothing_of_another_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let shelf = shelf(directory.path(), 16, None);
+    let mut desk = desk(Book::default(), &shelf, 8);
+    let mut stream = Stream::new();
+    (0..20).for_each(|_| _ = stream.lock());
+    let there =
+        |shard: ShardId, record: &Record| Record { partition: PartitionHandle::new(shard, 1), ..*record };
+    let shards = [ShardId(0), ShardId(1)];
+    for (seq, record) in (1..).zip(&stream.records) {
+        for shard in shards {
+            desk.read(shard, Seq(seq), &there(shard, record)).unwrap();
+        }
+        desk.sign().unwrap();
+    }
+    desk.save().unwrap();
+    assert_eq!(shelf.len(), 40);
+    // Days later one shard is read before the other: nothing of that has come to an end.
+    let keep = Time::from_secs(3600);
+    let late = Record { time: Time::from_secs(1_900_000_000), ..stream.records[2] };
+    desk.read(shards[0], Seq(100), &there(shards[0], &late)).unwrap();
+    shelf.forget(|shard| desk.book().time(shard), keep);
+    assert_eq!(shelf.len(), 40);
+    let body = ChangeBody { lock: id(1), version: 1, ..ChangeBody::default() };
+    let raise = Record::new(Kind::Increase, Id(7), PARTITION, Amount(1 << 40), &body);
+    stream.push(Record { result: Amount(1 << 60), ..raise });
+    desk.read(shards[1], Seq(100), &there(shards[1], stream.records.last().unwrap())).unwrap();
+    let lock = LockId { partition: PartitionHandle::new(shards[1], 1), ..name(1) };
+    assert_eq!(desk.sign().unwrap(), (vec![lock], vec![]));
+    desk.read(shards[1], Seq(101), &there(shards[1], &late)).unwrap();
+    shelf.forget(|shard| desk.book().time(shard), keep);
+    assert!(shelf.len() <= 16, "the open segment stays");
 }

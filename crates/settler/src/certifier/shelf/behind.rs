@@ -16,6 +16,7 @@ use surety_protocol::{Seq, ShardId, sabotage};
 use super::ShelfError;
 use super::group::Group;
 use super::segment::{self, Groups};
+use crate::codec::Damaged;
 use crate::durable::{sync_directory, sync_file};
 
 pub(super) const FILE: &str = "behind";
@@ -114,8 +115,9 @@ impl Behind {
             if !(0..group.kept.len()).any(is_newest) {
                 return Ok(());
             }
-            group
-                .single()
+            let damaged = |Damaged| ShelfError::Damaged { path: self.path.clone(), offset: 0 };
+            let single = group.single().map_err(damaged)?;
+            single
                 .into_iter()
                 .enumerate()
                 .filter(|(index, _)| is_newest(*index))
@@ -145,7 +147,9 @@ fn each(
     Ok(())
 }
 
-/// The first of equals stays: what comes later is told once more of the same records.
+/// The first of equals stays: what comes later is told once more of the same records. What was noted beside a statement may have been
+/// newer in a later one; but nothing is ever stated over it unless all records behind the statement are read again, which tell
+/// each change with its total.
 fn note(newest: &mut Newest, group: u64, index: usize, lock: LockId, version: u16) {
     if newest.get(&lock).is_none_or(|(known, ..)| *known < version) {
         newest.insert(lock, (version, group, index));

@@ -59,19 +59,18 @@ impl Group {
     }
 
     /// Each of its locks alone, with its path, under the same signature.
-    pub(super) fn single(&self) -> Vec<Self> {
-        let Ok(group) = LockGroup::new(self.kept.iter().map(|kept| *kept.statement()).collect()) else {
-            return Vec::new();
-        };
+    pub(super) fn single(&self) -> Result<Vec<Self>, Damaged> {
         if !self.path.is_empty() {
-            return vec![self.clone()];
+            return Ok(vec![self.clone()]);
         }
+        let statements = self.kept.iter().map(|kept| *kept.statement()).collect();
+        let group = LockGroup::new(statements).map_err(|_| Damaged)?;
         let single = |(kept, certificate): (&KeptLock, Certificate)| Self {
             kept: vec![*kept],
             path: certificate.path,
             signature: certificate.signature,
         };
-        self.kept.iter().zip(group.sign(self.signature)).map(single).collect()
+        Ok(self.kept.iter().zip(group.sign(self.signature)).map(single).collect())
     }
 
     /// The certificate of one of its locks.

@@ -1,12 +1,13 @@
 //! Where each lock of a complete segment is: a sorted file, of which memory holds a line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use settlement::{Hash, KeptLock, LockId, Word};
-use surety_protocol::Time;
+use surety_protocol::{ShardId, Time};
 
 use super::segment::{self, Groups};
 use super::{Extent, Place, ShelfError, open};
@@ -15,24 +16,27 @@ use crate::durable;
 
 const MAGIC: &[u8; 8] = b"SURETYSI";
 const VERSION: u32 = 1;
-/// Magic, version, number of the segment, locks, span, sum of these.
-const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 24 + 4;
+/// Magic, version, number of the segment, locks, earliest and latest moment of an id, shards. The last deadline of each follows, and
+/// the sum of all that.
+const HEAD_BYTES: usize = 8 + 4 + 8 + 8 + 16 + 2;
+/// Shard, deadline.
+const DEADLINE_BYTES: usize = 2 + 8;
 /// Name, offset, index, version.
 const ENTRY_BYTES: usize = 32 + 4 + 2 + 2;
 
 /// What a segment is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     /// The moments inside the locks' ids: a lock of another is not here.
     made_min: Time,
     made_max: Time,
-    /// The last deadline.
-    pub(super) deadline_max: Time,
+    /// The last deadline of each shard: whether it is past only that shard's own records tell.
+    deadlines: BTreeMap<ShardId, Time>,
 }
 
 impl Default for Span {
     fn default() -> Self {
-        Self { made_min: Time(u64::MAX), made_max: Time::ZERO, deadline_max: Time::ZERO }
+        Self { made_min: Time(u64::MAX), made_max: Time::ZERO, deadlines: BTreeMap::new() }
     }
 }
 
@@ -41,7 +45,13 @@ impl Span {
         let made = kept.statement().lock.id.time();
         self.made_min = self.made_min.min(made);
         self.made_max = self.made_max.max(made);
-        self.deadline_max = self.deadline_max.max(kept.deadline());
+        let deadline = self.deadlines.entry(kept.statement().shard).or_default();
+        *deadline = kept.deadline().max(*deadline);
+    }
+
+    /// True if the last deadline of every shard was so long ago by that shard's own time.
+    pub(super) fn is_over(&self, times: impl Fn(ShardId) -> Time, claim_span: Time) -> bool {
+        self.deadlines.iter().all(|(shard, deadline)| deadline.plus(claim_span) < times(*shard))
     }
 
     /// True if the lock may be here.
@@ -73,8 +83,9 @@ impl Index {
         let number = extent.segment;
         let mut places: Vec<(LockId, Place)> = places.into_iter().collect();
         places.sort_unstable_by_key(|(lock, _)| *lock);
-        let mut to = Put(Vec::with_capacity(HEAD_BYTES + places.len() * ENTRY_BYTES + 4));
-        to.raw(&head(number, places.len(), &span));
+        let head = head(number, places.len(), &span);
+        let mut to = Put(Vec::with_capacity(head.len() + places.len() * ENTRY_BYTES + 4));
+        to.raw(&head);
         for (lock, place) in &places {
             to.raw(&lock.word()).u32(place.offset);
             to.raw(&place.index.to_be_bytes()).raw(&place.version.to_be_bytes());
@@ -95,12 +106,10 @@ impl Index {
         separator: &Hash,
     ) -> Result<Option<Self>, ShelfError> {
         let number = extent.segment;
-        let mut found = [0; HEAD_BYTES];
         let file = open(&segment::index_path(directory, number))?;
-        let is_read = file.is_some_and(|file| file.read_exact_at(&mut found, 0).is_ok());
-        match read_head(&found, number) {
-            Ok((locks, span)) if is_read => Ok(Some(Self::with(directory, extent, locks, span, false))),
-            _ => Self::again(directory, extent, separator),
+        match file.and_then(|file| read_head(&file, number).ok()) {
+            Some((locks, span)) => Ok(Some(Self::with(directory, extent, locks, span, false))),
+            None => Self::again(directory, extent, separator),
         }
     }
 
@@ -135,6 +144,11 @@ impl Index {
         &self.span
     }
 
+    /// Where the entries begin.
+    fn head_bytes(&self) -> usize {
+        head_bytes(self.span.deadlines.len())
+    }
+
     /// Where a lock is; `None` also if the segment was thrown away. All of the file is checked before its first use.
     pub(super) fn find(&self, lock: &LockId, separator: &Hash) -> Result<Option<Place>, ShelfError> {
         let path = segment::index_path(&self.directory, self.extent.segment);
@@ -147,7 +161,7 @@ impl Index {
         while from < to {
             let middle = from + (to - from) / 2;
             let mut entry = [0; ENTRY_BYTES];
-            file.read_exact_at(&mut entry, (HEAD_BYTES + middle * ENTRY_BYTES) as u64).map_err(io)?;
+            file.read_exact_at(&mut entry, (self.head_bytes() + middle * ENTRY_BYTES) as u64).map_err(io)?;
             match entry[..32].cmp(&name[..]) {
                 std::cmp::Ordering::Less => from = middle + 1,
                 std::cmp::Ordering::Greater => to = middle,
@@ -165,7 +179,7 @@ impl Index {
         }
         let bytes = segment::whole(path)?.unwrap_or_default();
         let sum = bytes.split_last_chunk::<4>();
-        let is_whole = bytes.len() == HEAD_BYTES + self.locks * ENTRY_BYTES + 4
+        let is_whole = bytes.len() == self.head_bytes() + self.locks * ENTRY_BYTES + 4
             && sum.is_some_and(|(body, sum)| crc32c::crc32c(body).to_be_bytes() == *sum);
         if !is_whole {
             let Some(again) = Self::again(&self.directory, self.extent, separator)? else { return Ok(false) };
@@ -195,13 +209,26 @@ pub(super) fn note(places: &mut HashMap<LockId, Place>, span: &mut Span, offset:
 fn head(number: u64, locks: usize, span: &Span) -> Vec<u8> {
     let mut to = Put::default();
     to.raw(MAGIC).u32(VERSION).u64(number).u64(locks as u64);
-    to.u64(span.made_min.0).u64(span.made_max.0).u64(span.deadline_max.0);
+    to.u64(span.made_min.0).u64(span.made_max.0);
+    to.raw(&u16::try_from(span.deadlines.len()).unwrap_or(u16::MAX).to_be_bytes());
+    for (shard, deadline) in &span.deadlines {
+        to.raw(&shard.0.to_be_bytes()).u64(deadline.0);
+    }
     let checksum = crc32c::crc32c(&to.0);
     to.u32(checksum);
     to.0
 }
 
-fn read_head(bytes: &[u8; HEAD_BYTES], number: u64) -> Result<(usize, Span), Damaged> {
+const fn head_bytes(shards: usize) -> usize {
+    HEAD_BYTES + shards * DEADLINE_BYTES + size_of::<u32>()
+}
+
+fn read_head(file: &File, number: u64) -> Result<(usize, Span), Damaged> {
+    let mut fixed = [0; HEAD_BYTES];
+    file.read_exact_at(&mut fixed, 0).map_err(|_| Damaged)?;
+    let shards = *fixed.last_chunk::<2>().ok_or(Damaged)?;
+    let mut bytes = vec![0; head_bytes(u16::from_be_bytes(shards).into())];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| Damaged)?;
     let (body, sum) = bytes.split_last_chunk::<4>().ok_or(Damaged)?;
     let mut from = Take(body);
     let is_ours = from.array::<8>()? == *MAGIC && from.u32()? == VERSION && from.u64()? == number;
@@ -209,9 +236,12 @@ fn read_head(bytes: &[u8; HEAD_BYTES], number: u64) -> Result<(usize, Span), Dam
         return Err(Damaged);
     }
     let locks = usize::try_from(from.u64()?).map_err(|_| Damaged)?;
-    let span =
-        Span { made_min: Time(from.u64()?), made_max: Time(from.u64()?), deadline_max: Time(from.u64()?) };
-    Ok((locks, span))
+    let (made_min, made_max) = (Time(from.u64()?), Time(from.u64()?));
+    let mut deadlines = BTreeMap::new();
+    for _ in 0..u16::from_be_bytes(from.array()?) {
+        deadlines.insert(ShardId(u16::from_be_bytes(from.array()?)), Time(from.u64()?));
+    }
+    Ok((locks, Span { made_min, made_max, deadlines }))
 }
 
 fn read_place(bytes: &[u8]) -> Result<Place, Damaged> {

@@ -224,10 +224,10 @@ impl Shelf {
         Ok(mark)
     }
 
-    /// Knows no more of the segments in which nothing can be used any more: `claim_span` after the last deadline in them. Their files
-    /// are there until [`Shelf::sweep`], for the checkpoint that still counts on them.
-    pub fn forget(&self, now: Time, claim_span: Time) {
-        let is_over = |index: &Arc<Index>| index.span().deadline_max.plus(claim_span) < now;
+    /// Knows no more of the segments in which nothing can be used any more: `claim_span` after the last deadline in them, of each shard by
+    /// its own time as far as it was read. Their files are there until [`Shelf::sweep`], for the checkpoint that still counts on them.
+    pub fn forget(&self, times: impl Fn(ShardId) -> Time, claim_span: Time) {
+        let is_over = |index: &Arc<Index>| index.span().is_over(&times, claim_span);
         let mut state = self.state();
         let (over, left): (Vec<_>, Vec<_>) = state.sealed.iter().cloned().partition(is_over);
         if !over.is_empty() {
@@ -448,7 +448,7 @@ mod tests {
         let index = shelf.state().sealed.first().cloned().expect("one");
         let place = Place { offset: 56, index: 0, version: 1 };
         assert!(shelf.fetch(&lock, 1, place).expect("read").is_some());
-        shelf.forget(Time::from_secs(1), Time::ZERO);
+        shelf.forget(|_| Time::from_secs(1), Time::ZERO);
         shelf.sweep(|_| Seq(0)).expect("swept");
         assert!(shelf.fetch(&lock, 1, place).expect("forgotten").is_none());
         assert_eq!(index.find(&lock, &domain.separator()).expect("forgotten"), None);
