@@ -12,14 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
+use trust::{Terms, Tls};
 
 use crate::book_file::BookError;
 use crate::config::LinkConfig;
-use crate::connection::{self, End};
+use crate::connection::{self, End, Socket};
 use crate::desk::Desk;
 use crate::follow::follow;
 use crate::mac::{MacError, Macs};
-use crate::tls::{Tls, TlsConfig, TlsError};
+use crate::tls::TlsError;
 
 /// A running link.
 pub struct Gateway {
@@ -107,7 +108,8 @@ impl Gateway {
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let desk = Arc::new(Desk::new(client, &config)?);
-        let tls = Arc::new(config.tls.as_ref().map(Tls::open).transpose()?);
+        let tls = config.tls.as_ref().map(|tls| Tls::open(&tls.files())).transpose();
+        let tls = Arc::new(tls.map_err(TlsError::from)?);
         let followers = follow(&desk).await?;
         let (stop, stopping) = watch::channel(false);
         let config = Arc::new(config);
@@ -122,6 +124,7 @@ impl Gateway {
     }
 
     /// Takes routes, merchants, more currencies, the mark of parts, keys of MACs and files of TLS from new settings, for the messages that come from now on.
+    /// Hosts whose certificates these files do not vouch for are cut off: what is being served for them goes on, and is not answered.
     /// Cards that are led elsewhere are still looked for where they led, until the link is started anew: then the settings have to say it
     /// (`former`).
     ///
@@ -154,11 +157,12 @@ impl Gateway {
             return Err(ReloadError::Fixed(key));
         }
         // All or nothing: what can fail comes first.
-        let acceptor = config.tls.as_ref().map(TlsConfig::acceptor).transpose()?;
+        let terms = config.tls.as_ref().map(|tls| Terms::read(&tls.files())).transpose();
+        let terms = terms.map_err(TlsError::from)?;
         let rules = config.rules.following(&served).ok_or(ReloadError::Fixed("route"))?;
         self.desk.macs().map_or(Ok(()), Macs::reload)?;
-        if let Some((tls, acceptor)) = self.tls.as_ref().as_ref().zip(acceptor) {
-            tls.replace(acceptor);
+        if let Some((tls, terms)) = self.tls.as_ref().as_ref().zip(terms) {
+            tls.replace(terms);
         }
         self.desk.set_rules(rules);
         Ok(())
@@ -231,12 +235,13 @@ async fn serve(
     let end = match tls {
         None => {
             let (reader, writer) = stream.into_split();
-            connection::serve(reader, writer, peer, desk, config, stopping).await
+            connection::serve(reader, writer, Socket { peer, standing: None }, desk, config, stopping).await
         }
         Some(tls) => match timeout(config.limits.frame_within, tls.accept(stream)).await {
-            Ok(Ok(stream)) => {
+            Ok(Ok((stream, standing))) => {
                 let (reader, writer) = tokio::io::split(stream);
-                connection::serve(reader, writer, peer, desk, config, stopping).await
+                let socket = Socket { peer, standing: Some(standing) };
+                connection::serve(reader, writer, socket, desk, config, stopping).await
             }
             _ => End::Handshake,
         },

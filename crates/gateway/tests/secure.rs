@@ -285,7 +285,7 @@ async fn sign_on(front: &Front, stream: &mut TlsStream<TcpStream>) -> Option<Str
 async fn hosts_speak_tls_and_show_who_they_are() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let tls = ours.tls(Some(&theirs));
-    let limits = Limits { frame_within: Duration::from_secs(20), ..Limits::default() };
+    let limits = Limits { frame_within: PATIENCE, ..Limits::default() };
     let front = Front::with(|config| LinkConfig { tls: Some(tls), limits, ..config }).await;
     let ok = Some("00".to_owned());
     let mut host = ours.connect(&front.gateway, Some(&theirs)).await.unwrap();
@@ -326,7 +326,7 @@ async fn a_host_whose_certificate_is_revoked_is_refused_after_a_reload() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     theirs.issue("lost");
     let tls = TlsConfig { client_revoked: Some(theirs.revoke(&[])), ..ours.tls(Some(&theirs)) };
-    let limits = Limits { frame_within: Duration::from_secs(20), ..Limits::default() };
+    let limits = Limits { frame_within: PATIENCE, ..Limits::default() };
     let front = Front::with(|config| LinkConfig { tls: Some(tls), limits, ..config }).await;
     let served = async || {
         let mut served = Vec::new();
@@ -343,10 +343,16 @@ async fn a_host_whose_certificate_is_revoked_is_refused_after_a_reload() {
     assert_eq!(served().await, [true, true], "until it is told to look");
     front.gateway.reload(front.config.clone()).unwrap();
     assert_eq!(served().await, [true, false]);
-    // What is no list changes nothing.
+    // What is no list changes nothing, and neither does one of another authority, whatever its name.
     std::fs::copy(theirs.file("ca.pem"), &list).unwrap();
     assert!(front.gateway.reload(front.config.clone()).is_err());
+    std::fs::copy(Pki::new().revoke(&[]), &list).unwrap();
+    let refused = front.gateway.reload(front.config.clone()).unwrap_err().to_string();
+    assert!(refused.contains("has not signed"), "{refused}");
     assert_eq!(served().await, [true, false]);
+    let other = LinkConfig { book_file: None, ..front.config.clone() };
+    let begun = Gateway::start(front.client.clone(), other).await;
+    assert!(begun.unwrap_err().to_string().contains("has not signed"));
     front.stop().await;
 }
 
@@ -354,7 +360,8 @@ async fn a_host_whose_certificate_is_revoked_is_refused_after_a_reload() {
 async fn a_simulated_host_speaks_tls_and_believes_one_authority() {
     let (ours, theirs) = (Pki::new(), Pki::new());
     let tls = ours.tls(Some(&theirs));
-    let front = Front::with(|config| LinkConfig { tls: Some(tls), ..config }).await;
+    let limits = Limits { frame_within: PATIENCE, ..Limits::default() };
+    let front = Front::with(|config| LinkConfig { tls: Some(tls), limits, ..config }).await;
     let identity = Some((theirs.file("client.pem"), theirs.file("client.key")));
     let right = HostTlsConfig { ca: ours.file("ca.pem"), name: "localhost".into(), identity };
     let run = async |tls: Option<HostTlsConfig>| {

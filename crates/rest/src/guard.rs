@@ -44,6 +44,10 @@ impl Access {
     pub(crate) fn withdrawn(&self) -> watch::Receiver<bool> {
         self.withdrawn.subscribe()
     }
+
+    fn is_withdrawn(&self) -> bool {
+        *self.withdrawn.borrow()
+    }
 }
 
 /// Who may come in.
@@ -106,6 +110,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<RestLimits>,
     pub(crate) certificates: Option<std::net::SocketAddr>,
     pub(crate) hooks: Vec<Arc<Hook>>,
+    /// Told when the settings were read again.
+    pub(crate) reloads: watch::Sender<()>,
     /// Told when the front door closes.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -115,8 +121,28 @@ pub(crate) struct Shared {
 pub(crate) struct Peer {
     /// Whom its certificate speaks for, checked by TLS.
     pub(crate) certified: Option<Certified>,
-    /// To be told when somebody has shown who it is.
-    pub(crate) is_known: watch::Sender<bool>,
+    /// Who has shown who it is on this connection: there may be many behind a proxy.
+    pub(crate) known: watch::Sender<Vec<Arc<Access>>>,
+}
+
+impl Peer {
+    /// Notes who has come in.
+    fn note(&self, access: &Arc<Access>) {
+        self.known.send_if_modified(|known| {
+            let is_new = !known.iter().any(|other| Arc::ptr_eq(other, access));
+            if is_new {
+                known.retain(|other| !other.is_withdrawn());
+                known.push(access.clone());
+            }
+            is_new
+        });
+    }
+
+    /// True if nobody who has come in on this connection could do so again. Its certificate, if it has one, is looked at elsewhere.
+    pub(crate) fn is_nobody_left(&self) -> bool {
+        let known = self.known.borrow();
+        self.certified.is_none() && !known.is_empty() && known.iter().all(|access| access.is_withdrawn())
+    }
 }
 
 /// What a handler knows of its request.
@@ -217,7 +243,7 @@ fn who(shared: &Shared, request: &Request) -> Result<Arc<Access>, Box<Problem>> 
         (None, None) => return Err(unauthenticated()),
     };
     if let Some(peer) = peer {
-        peer.is_known.send_replace(true);
+        peer.note(&access);
     }
     let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if certified.is_some_and(|certified| !is_reading && !certified.roles.allow(Kind::Lock)) {

@@ -42,6 +42,6 @@ pub use money::Asset;
 pub use rest::{Prepared, ReloadError, Rest, Tenant};
 pub use server::StartError;
 pub use settings::{RestSettings, SettingsError, TenantSettings};
-pub use tls::TlsError;
 pub use token::{TokenHash, new_token};
+pub use trust::TlsError;
 pub use webhook::{EndpointError, OpenError, Secret, WebhookConfig, WebhookRules};

@@ -9,14 +9,14 @@ use surety_client::protocol::TenantId;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use trust::{Terms, Tls, TlsError};
 
 use crate::config::{RestConfig, TenantConfig};
 use crate::desk::Desk;
 use crate::follow::follow;
 use crate::guard::{Doors, Shared, TokenTwice};
 use crate::routes;
-use crate::server::{StartError, Tls, accept};
-use crate::tls::{TlsError, server_config};
+use crate::server::{Floor, StartError, accept};
 use crate::webhook::{Endpoint, Hook, WebhookConfig, is_name};
 
 /// A tenant that is served: the client is whoever its certificate says.
@@ -34,7 +34,7 @@ pub struct Rest {
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
     shared: Arc<Shared>,
-    tls: Tls,
+    tls: Option<Arc<Tls>>,
     config: RestConfig,
     /// They end with it.
     _followers: JoinSet<()>,
@@ -52,7 +52,7 @@ pub struct Prepared {
     listener: TcpListener,
     stop: watch::Sender<bool>,
     shared: Arc<Shared>,
-    tls: Tls,
+    tls: Option<Arc<Tls>>,
     config: RestConfig,
     followers: JoinSet<()>,
 }
@@ -71,9 +71,14 @@ impl Prepared {
         for hook in &shared.hooks {
             followers.spawn(hook.clone().run());
         }
-        let router = routes::router(shared.clone());
-        let limits = shared.limits.clone();
-        let listener = tokio::spawn(accept(listener, router, tls.clone(), limits, stop.subscribe()));
+        let floor = Floor {
+            router: routes::router(shared.clone()),
+            tls: tls.clone(),
+            limits: shared.limits.clone(),
+            reloads: shared.reloads.subscribe(),
+            stopping: stop.subscribe(),
+        };
+        let listener = tokio::spawn(accept(listener, floor));
         Rest { address, stop, listener, shared, tls, config, _followers: followers }
     }
 }
@@ -108,10 +113,7 @@ impl Rest {
     pub async fn prepare(config: RestConfig, tenants: Vec<Tenant>) -> Result<Prepared, StartError> {
         let address = config.listen;
         let listen = |error| StartError::Listen { address, error };
-        let tls: Tls = Arc::new(RwLock::new(match &config.tls {
-            Some(files) => Some(Arc::new(server_config(files)?)),
-            None => None,
-        }));
+        let tls = config.tls.as_ref().map(|files| Tls::open(&files.files())).transpose()?.map(Arc::new);
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let limits = Arc::new(config.limits.clone());
@@ -136,7 +138,8 @@ impl Rest {
         let (stop, stopping) = watch::channel(false);
         let doors = RwLock::new(Arc::new(Doors::new(configs, &config.limits)?));
         let certificates = config.certificates;
-        let shared = Arc::new(Shared { desks, doors, limits, certificates, hooks, stopping });
+        let reloads = watch::Sender::new(());
+        let shared = Arc::new(Shared { desks, doors, limits, certificates, hooks, reloads, stopping });
         Ok(Prepared { address, listener, stop, shared, tls, config, followers })
     }
 
@@ -146,8 +149,9 @@ impl Rest {
         self.address
     }
 
-    /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on. The live streams of a
-    /// token that is not there any more end.
+    /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on. Whoever could not come in
+    /// any more is cut off: connections on which nothing but tokens that are gone was shown, connections whose client's certificate is
+    /// accepted no more, live streams of events of such a token. What is being served for them goes on in the engine.
     ///
     /// # Errors
     /// If anything else differs, or the certificates cannot be used: nothing is taken then.
@@ -176,8 +180,9 @@ impl Rest {
             .map(|hook| hook.secrets.clone())
             .collect();
         let mut doors = Doors::new(tenants, &config.limits)?;
-        if let Some(files) = &config.tls {
-            *self.tls.write() = Some(Arc::new(server_config(files)?));
+        let terms = config.tls.as_ref().map(|files| Terms::read(&files.files())).transpose()?;
+        if let Some((tls, terms)) = self.tls.as_ref().zip(terms) {
+            tls.replace(terms);
         }
         for (hook, secrets) in self.shared.hooks.iter().zip(secrets) {
             hook.set_secrets(secrets);
@@ -185,6 +190,8 @@ impl Rest {
         let mut open = self.shared.doors.write();
         doors.take_over(&open);
         *open = Arc::new(doors);
+        drop(open);
+        self.shared.reloads.send_replace(());
         Ok(())
     }
 

@@ -13,8 +13,6 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use parking_lot::RwLock;
-use rustls::ServerConfig;
 use surety_client::TailError;
 use surety_client::protocol::TenantId;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,14 +20,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
+use trust::{Standing, Tls, TlsError, lost};
 
 use crate::config::RestLimits;
 use crate::crowd::Crowd;
 use crate::guard::{Peer, TokenTwice};
 use crate::patient::Patient;
-use crate::tls::{Certified, TlsError, certified_by};
+use crate::tls::certified_by;
 use crate::webhook::{EndpointError, OpenError};
 
 /// After a failed `accept` (no descriptors left) the next one waits.
@@ -42,6 +40,8 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(15 * 60);
 const PING_AFTER: Duration = Duration::from_secs(20);
 /// How long after its requests have had their time a connection may take to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection that is cut off may take to end: for an answer that is on its way.
+const CUT_WITHIN: Duration = Duration::from_millis(200);
 
 /// Why a front door does not open.
 #[derive(Debug, thiserror::Error)]
@@ -84,17 +84,20 @@ pub enum StartError {
     Token(#[from] TokenTwice),
 }
 
-/// The TLS of connections that come from now on; none for plain HTTP.
-pub(crate) type Tls = Arc<RwLock<Option<Arc<ServerConfig>>>>;
+/// What every connection needs.
+#[derive(Clone)]
+pub(crate) struct Floor {
+    pub(crate) router: Router,
+    /// None for plain HTTP.
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) limits: Arc<RestLimits>,
+    pub(crate) reloads: watch::Receiver<()>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
 
 /// Takes connections until the front door closes, then waits for those that are open.
-pub(crate) async fn accept(
-    listener: TcpListener,
-    router: Router,
-    tls: Tls,
-    limits: Arc<RestLimits>,
-    mut stopping: watch::Receiver<bool>,
-) {
+pub(crate) async fn accept(listener: TcpListener, floor: Floor) {
+    let (limits, mut stopping) = (floor.limits.clone(), floor.stopping.clone());
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let crowd = Crowd::new(limits.connections_per_address_max);
     let mut connections = JoinSet::new();
@@ -120,10 +123,9 @@ pub(crate) async fn accept(
             tracing::warn!(from = %from.ip(), "closed: too many connections of one address");
             continue;
         };
-        let tls = tls.read().clone();
-        let (router, limits, stopping) = (router.clone(), limits.clone(), stopping.clone());
+        let floor = floor.clone();
         connections.spawn(async move {
-            serve(stream, router, tls, &limits, stopping).await;
+            serve(stream, floor).await;
             drop((place, own_place));
         });
     }
@@ -136,32 +138,19 @@ pub(crate) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-async fn serve(
-    stream: TcpStream,
-    router: Router,
-    tls: Option<Arc<ServerConfig>>,
-    limits: &RestLimits,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn serve(stream: TcpStream, mut floor: Floor) {
     // Replies are small, and somebody waits for each.
     let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else {
-        return talk(stream, router, None, limits, stopping).await;
+    let Some(tls) = floor.tls.clone() else {
+        return talk(stream, None, floor).await;
     };
     let shaken = tokio::select! {
-        shaken = timeout(limits.head_within, TlsAcceptor::from(tls).accept(stream)) => shaken,
+        shaken = timeout(floor.limits.head_within, tls.accept(stream)) => shaken,
         // It has asked for nothing yet.
-        () = stopped(&mut stopping) => return,
+        () = stopped(&mut floor.stopping) => return,
     };
     match shaken {
-        Ok(Ok(stream)) => {
-            let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-            let certified = shown.map(certified_by);
-            if certified == Some(None) {
-                return tracing::debug!("closed: the client's certificate is no identity");
-            }
-            talk(stream, router, certified.flatten(), limits, stopping).await;
-        }
+        Ok(Ok((stream, standing))) => talk(stream, Some(standing), floor).await,
         Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
         Err(_) => tracing::debug!("TLS took too long"),
     }
@@ -169,11 +158,38 @@ async fn serve(
 
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    router: Router,
-    certified: Option<Certified>,
-    limits: &RestLimits,
-    mut stopping: watch::Receiver<bool>,
+    standing: Option<Standing>,
+    floor: Floor,
 ) {
+    let Floor { router, limits, reloads, mut stopping, .. } = floor;
+    let certified = standing.as_ref().and_then(Standing::certificate).map(certified_by);
+    if certified == Some(None) {
+        return tracing::debug!("closed: the client's certificate is no identity");
+    }
+    let peer = Peer { certified: certified.flatten(), known: watch::Sender::default() };
+    let asking = peer.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(asking.clone());
+        let mut router = router.clone();
+        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let builder = builder(&limits);
+    let stream = TokioIo::new(Patient::new(stream, limits.head_within, limits.write_within));
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let end_within = tokio::select! {
+        ended = connection.as_mut() => return ended_with(ended),
+        () = stopped(&mut stopping) => limits.answer_within + END_WITHIN,
+        () = sleep(CONNECTION_LIFE) => limits.answer_within + END_WITHIN,
+        () = nobody_comes_in(&peer, limits.head_within) => END_WITHIN,
+        () = nobody_is_left(&peer, reloads) => cut_off("the tokens that it has shown are there no more"),
+        () = lost(standing) => cut_off("its client's certificate is accepted no more"),
+    };
+    connection.as_mut().graceful_shutdown();
+    ended_with(timeout(end_within, connection).await.unwrap_or(Ok(())));
+}
+
+/// Both versions of HTTP, within these limits.
+fn builder(limits: &RestLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -188,30 +204,36 @@ async fn talk(
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_AFTER);
-    let peer = Peer { certified, is_known: watch::Sender::new(false) };
-    let is_known = peer.is_known.subscribe();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let mut router = router.clone();
-        async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
-    });
-    let stream = TokioIo::new(Patient::new(stream, limits.head_within, limits.write_within));
-    let mut connection = pin!(builder.serve_connection(stream, service));
-    let end_within = tokio::select! {
-        ended = connection.as_mut() => return ended_with(ended),
-        () = stopped(&mut stopping) => limits.answer_within + END_WITHIN,
-        () = sleep(CONNECTION_LIFE) => limits.answer_within + END_WITHIN,
-        () = nobody_is_known(is_known, limits.head_within) => END_WITHIN,
-    };
-    connection.as_mut().graceful_shutdown();
-    ended_with(timeout(end_within, connection).await.unwrap_or(Ok(())));
+    builder
 }
 
 /// Comes back only if nobody has shown who it is within this.
-async fn nobody_is_known(mut is_known: watch::Receiver<bool>, within: Duration) {
-    if timeout(within, is_known.wait_for(|is_known| *is_known)).await.is_ok() {
+async fn nobody_comes_in(peer: &Peer, within: Duration) {
+    let mut known = peer.known.subscribe();
+    if timeout(within, known.wait_for(|known| !known.is_empty())).await.is_ok() {
         std::future::pending().await
     }
+}
+
+/// Comes back once settings were taken under which nobody of this connection could come in any more.
+async fn nobody_is_left(peer: &Peer, mut reloads: watch::Receiver<()>) {
+    let mut known = peer.known.subscribe();
+    while !peer.is_nobody_left() {
+        // Whoever came in while the settings were being taken is found too.
+        let told = tokio::select! {
+            told = reloads.changed() => told,
+            told = known.changed() => told,
+        };
+        if told.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// How long a connection may take that has to end at once.
+fn cut_off(why: &str) -> Duration {
+    tracing::info!(why, "a connection is cut off");
+    CUT_WITHIN
 }
 
 fn ended_with(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {

@@ -1,80 +1,23 @@
 //! TLS of the front door, and which tenant a client's certificate names.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::CertificateDer;
 use surety_client::protocol::{Roles, TenantId};
+use trust::Files;
 
 use crate::config::TlsFiles;
 
-/// Why connections cannot be protected.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// A file holds no certificate, key or list, or cannot be read.
-    #[error("{file}: {error}", file = file.display())]
-    File {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        error: rustls_pki_types::pem::Error,
-    },
-    /// TLS takes neither.
-    #[error("the certificates are not accepted: {0}")]
-    Refused(String),
-}
-
-/// Reads the files.
-pub(crate) fn server_config(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
-    let refused = |error: &dyn std::error::Error| TlsError::Refused(error.to_string());
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| TlsError::File { file: files.key.clone(), error })?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| refused(&error))?;
-    let builder = match &files.client_authority {
-        None => builder.with_no_client_auth(),
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for authority in certificates(file)? {
-                roots.add(authority).map_err(|error| refused(&error))?;
-            }
-            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            if let Some(file) = &files.client_revoked {
-                verifier = verifier.with_crls(revocations(file)?);
-            }
-            let verifier =
-                if files.needs_client_certificate { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| refused(&error))?)
+impl TlsFiles {
+    pub(crate) fn files(&self) -> Files {
+        Files {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            authorities: self.client_authority.clone(),
+            revoked: self.client_revoked.clone(),
+            needs_certificate: self.needs_client_certificate,
+            is_identity: true,
+            protocols: &[b"h2", b"http/1.1"],
         }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| refused(&error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Nobody comes back on a certificate that was looked at earlier: it may have ended, or been revoked.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    all_in(file)
-}
-
-fn revocations(file: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    all_in(file)
-}
-
-/// All of a kind that a file holds: at least one.
-fn all_in<T: PemObject>(file: &Path) -> Result<Vec<T>, TlsError> {
-    let read = T::pem_file_iter(file).and_then(Iterator::collect);
-    let none = Err(rustls_pki_types::pem::Error::NoItemsFound);
-    read.and_then(|all: Vec<_>| if all.is_empty() { none } else { Ok(all) })
-        .map_err(|error| TlsError::File { file: file.to_owned(), error })
+    }
 }
 
 /// Whom a client's certificate speaks for.

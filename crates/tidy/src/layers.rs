@@ -149,10 +149,18 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "trust",
+        directory: "crates/trust",
+        is_pure: false,
+        members: &[],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "gateway",
         directory: "crates/gateway",
         is_pure: false,
-        members: &["surety-protocol", "surety-client", "iso8583"],
+        members: &["surety-protocol", "surety-client", "iso8583", "trust"],
         foreign: &[],
         // The engine behind the front door.
         members_in_tests: &["server"],
@@ -162,7 +170,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/rest",
         is_pure: false,
         // Of the messages only their table of codes, which is that of every front door.
-        members: &["surety-protocol", "surety-client", "iso8583"],
+        members: &["surety-protocol", "surety-client", "iso8583", "trust"],
         foreign: &[],
         // The engine behind the front door.
         members_in_tests: &["server"],

@@ -180,12 +180,13 @@ async fn a_revoked_certificate_is_refused_and_nobody_comes_back_on_an_old_sessio
     std::fs::remove_file(&list).unwrap();
     assert!(reload().is_err());
     assert_eq!(served().await, [whole, None, whole]);
-    // Of an authority without a list nothing is known: nobody of it gets in.
-    let elsewhere = tempfile::tempdir().unwrap();
-    let foreign = DevelopmentPki::create(elsewhere.path()).unwrap();
+    // One of another authority, whatever its name, changes nothing either; and nobody begins with it.
+    let foreign = DevelopmentPki::generate().unwrap();
     std::fs::write(&list, foreign.revocations(&[]).unwrap()).unwrap();
-    reload().unwrap();
-    assert_eq!(served().await, [None; 3]);
+    assert!(reload().unwrap_err().to_string().contains("has not signed"));
+    assert_eq!(served().await, [whole, None, whole]);
+    let begun = Rest::start(config.clone(), Vec::new()).await;
+    assert!(begun.unwrap_err().to_string().contains("has not signed"));
     door.stop().await;
     engine.shutdown();
 }

@@ -43,16 +43,26 @@ pub(crate) fn settings(directory: &Path, text: &str) -> PathBuf {
 pub(crate) fn connect(front: &Front) -> Host {
     let stream = TcpStream::connect(front.ready["listen"].as_str().unwrap()).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    Host { stream, read: Vec::new() }
+    Host::over(stream)
 }
 
 /// An acquirer's host.
-pub(crate) struct Host {
-    stream: TcpStream,
+pub(crate) struct Host<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
 }
 
-impl Host {
+impl<S: Read + Write> Host<S> {
+    /// One that is connected like this.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
+    /// How it is connected.
+    pub(crate) fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
     fn send(&mut self, mti: &[u8; 4], fields: &[(u8, &str)]) {
         let mut draft = Draft::new(CODEC.dialect);
         draft.reset(Mti::from_digits(*mti).unwrap());
@@ -96,6 +106,12 @@ impl Host {
 
     pub(crate) fn sign_on(&mut self) {
         self.send(b"0800", &[(7, &sent()), (11, "1"), (70, "001")]);
+        self.expect("0810", "00");
+    }
+
+    /// Asks whether the link is there, and is answered.
+    pub(crate) fn echo(&mut self) {
+        self.send(b"0800", &[(7, &sent()), (11, "9"), (70, "301")]);
         self.expect("0810", "00");
     }
 
@@ -330,13 +346,12 @@ fn a_simulated_acquirer_certifies_the_link_and_nobody_else() {
 fn a_link_inside_the_engine_serves_alike() {
     let data = Data::init(2);
     let before = engine(&data);
-    let listen = before.listen().to_owned();
     assert_eq!(before.terminate(Signal::TERM), 0);
     let directory = tempfile::tempdir().unwrap();
     let link = LINK.replace("\"ascii4\"", "\"binary2\"").replace("\"ascii\"", "\"binary\"");
     let file = settings(directory.path(), &link);
     let iso = format!("1={}", file.to_str().unwrap());
-    let engine = Engine::start_at(&data, "fsync", &listen, &["--iso", &iso]);
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--iso", &iso]);
     let door = engine.ready["iso"][0]["listen"].as_str().unwrap().to_owned();
     let simulate = |card: &str| {
         surety(&["gateway", "simulate", "--host", &door, "--set", &format!("2={card}"), "--json"])
@@ -359,7 +374,8 @@ fn a_link_inside_the_engine_serves_alike() {
     surety(&["verify", "--data", data.path()]).exits(0);
     // A link that cannot be served lets no engine begin, and leaves none behind.
     settings(directory.path(), &link.replace("1987", "1986"));
-    surety(&["serve", "--data", data.path(), "--listen", &listen, "--iso", &iso]).fails(2, "unknown variant");
+    surety(&["serve", "--data", data.path(), "--listen", "127.0.0.1:0", "--iso", &iso])
+        .fails(2, "unknown variant");
     surety(&["verify", "--data", data.path()]).exits(0);
 }
 
@@ -367,7 +383,6 @@ fn a_link_inside_the_engine_serves_alike() {
 fn links_close_together_also_where_a_host_does_not_read() {
     let data = Data::init(1);
     let before = engine(&data);
-    let listen = before.listen().to_owned();
     assert_eq!(before.terminate(Signal::TERM), 0);
     let directory = tempfile::tempdir().unwrap();
     // A reply that nobody takes holds its link up for as long as this.
@@ -377,7 +392,7 @@ fn links_close_together_also_where_a_host_does_not_read() {
     let other = directory.path().join("other.toml");
     std::fs::write(&other, LINK.replace("acme.book", "other.book")).unwrap();
     let flags = [&one, &other].map(|file| format!("1={}", file.to_str().unwrap()));
-    let engine = Engine::start_at(&data, "fsync", &listen, &["--iso", &flags[0], "--iso", &flags[1]]);
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--iso", &flags[0], "--iso", &flags[1]]);
     let connect = |link: usize| {
         let stream = TcpStream::connect(engine.ready["iso"][link]["listen"].as_str().unwrap()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

@@ -16,6 +16,7 @@ mod mixed;
 mod node;
 mod process;
 mod rest;
+mod revoked;
 mod rot;
 mod serve;
 mod settle;

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 #[derive(Clone)]
 pub(crate) struct Tenant {
     identity: Option<String>,
-    token: String,
+    pub(crate) token: String,
     hash: String,
     more: String,
 }
@@ -34,6 +34,11 @@ impl Tenant {
         let text = |key: &str| drawn[key].as_str().unwrap().to_owned();
         let (token, hash) = (text("token"), text("hash"));
         Self { identity: identity.map(str::to_owned), token, hash, more: String::new() }
+    }
+
+    /// The same tenant, with another token.
+    pub(crate) fn renewed(&self) -> Self {
+        Self { identity: self.identity.clone(), ..Self::new(None) }
     }
 
     fn to_toml(&self) -> String {
@@ -166,7 +171,7 @@ pub(crate) fn engine(data: &Data) -> Engine {
 }
 
 /// The identity of another tenant, which has no right to the partition.
-fn stranger(data: &Data, directory: &Path) {
+pub(crate) fn stranger(data: &Data, directory: &Path) {
     ctl(data, &["tenant", "set", "2"]);
     let out = directory.join("two.pem");
     let out = out.to_str().unwrap();
@@ -339,7 +344,7 @@ fn both_front_doors_open_from_one_file_and_read_it_again() {
     front.says("`rest.limits` cannot change");
     assert_eq!(apps.each_ref().map(status), [200, 200], "all is as it was");
     // A token that was renewed.
-    let renewed = Tenant { identity: two.identity.clone(), ..Tenant::new(None) };
+    let renewed = two.renewed();
     reload(LINK, "", &[one, renewed.clone()]);
     front.says("settings were read again\",\"door\":\"REST\"");
     let begun = Instant::now();
@@ -353,7 +358,7 @@ fn both_front_doors_open_from_one_file_and_read_it_again() {
     reload(&LINK.replace("profile = \"ascii\"", "profile = \"none\""), "", &[renewed.clone(), one.clone()]);
     front.says("unknown variant");
     front.says("the identities of `rest.tenant` change by a new start alone");
-    let last = Tenant { identity: renewed.identity.clone(), ..Tenant::new(None) };
+    let last = renewed.renewed();
     reload(&LINK.replace("profile = \"ascii\"", "profile = \"none\""), "", &[one, last.clone()]);
     front.says("unknown variant");
     front.says("settings were read again\",\"door\":\"REST\"");
