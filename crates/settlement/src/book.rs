@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use ruint::aliases::U256;
 use surety_protocol::{
     Address, AssetId, ChangeBody, Flags, Kind, LockBody, MerchantBody, MerchantId, PartitionBody,
-    PartitionHandle, PriceBody, QuoteId, Record, ReleaseGroup, Seq, ShardId, TenantId, Time, long,
+    PartitionHandle, PriceBody, QuoteId, Record, ReleaseGroup, Seq, ShardId, TenantId, Time, long, sabotage,
 };
 
 use crate::certificate::CertifiedLock;
@@ -67,7 +67,8 @@ pub struct Book {
     prices: BTreeMap<(ShardId, AssetId, QuoteId), u128>,
     homes: BTreeMap<PartitionHandle, Home>,
     pub(crate) certified: BTreeMap<LockId, KeptLock>,
-    /// Time of the last record of each shard.
+    /// Up to when everything that falls due in a shard was read: the time of its last approved lock. The engine decides none while
+    /// something that is due waits to be written down; after a downtime other records come before that, with times of their own.
     times: BTreeMap<ShardId, Time>,
     /// A reader may stop anywhere, also within a long record.
     begun: BTreeMap<ShardId, Begun>,
@@ -86,12 +87,17 @@ impl Book {
             self.go_on(shard, record);
             return None;
         }
-        let time = self.times.entry(shard).or_default();
-        *time = record.time.max(*time);
         if let Some(lost) = self.lost_before(shard, seq) {
             lost.until.get_or_insert(record.time);
         }
-        if !record.code().is_some_and(surety_protocol::Code::is_success) || self.is_told(seq, record) {
+        if !record.code().is_some_and(surety_protocol::Code::is_success) {
+            return None;
+        }
+        if kind == Kind::Lock || sabotage!("forgotten-before-it-is-consumed") {
+            let time = self.times.entry(shard).or_default();
+            *time = record.time.max(*time);
+        }
+        if self.is_told(seq, record) {
             return None;
         }
         match kind {
@@ -162,9 +168,9 @@ impl Book {
         self.certified.remove(lock);
     }
 
-    /// The engine's time as of the newest record of a shard; zero before the first.
+    /// Up to when everything that falls due in a shard was read; zero before its first lock.
     #[must_use]
-    pub fn time(&self, shard: ShardId) -> Time {
+    pub fn read_until(&self, shard: ShardId) -> Time {
         self.times.get(&shard).copied().unwrap_or_default()
     }
 
@@ -172,7 +178,7 @@ impl Book {
     /// and prices are known again once they are set again; what a partition was made with never changes. What records up to
     /// `stated` state may be kept elsewhere already.
     pub fn lose(&mut self, shard: ShardId, end: Seq, stated: Seq) {
-        let mut lost = Lost { since: self.time(shard), until: None, stated };
+        let mut lost = Lost { since: self.read_until(shard), until: None, stated };
         let before = self.lost.range(stated::whole(shard)).next_back().map(|(place, lost)| (*place, *lost));
         // Nothing was read since: it is the same part, which no record would ever end by itself.
         if let Some((place, before)) = before.filter(|(_, before)| before.until.is_none()) {
@@ -206,13 +212,13 @@ impl Book {
         self.homes.iter()
     }
 
-    /// Forgets the locks whose certificates can no longer be called: `claim_span` after their deadline, by the time of
-    /// their own shard's records.
+    /// Forgets the locks whose certificates can no longer be called, and of which nothing more is to come: `claim_span` after their
+    /// deadline, once everything of their own shard that fell due until then was read.
     pub fn forget(&mut self, claim_span: Time) {
         let times = &self.times;
         self.certified.retain(|lock, kept| {
-            let now = times.get(&lock.partition.shard()).copied().unwrap_or_default();
-            kept.is_called || kept.deadline.plus(claim_span) >= now
+            let until = times.get(&lock.partition.shard()).copied().unwrap_or_default();
+            kept.is_called || kept.deadline.plus(claim_span) >= until
         });
     }
 

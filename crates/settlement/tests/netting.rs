@@ -456,6 +456,43 @@ fn a_stream_that_is_none_stops_the_settler() {
     assert_eq!(sealer.clone().read(SHARD, next, &twin), Err(shared));
 }
 
+/// The merchant moves to another address; certificates of before are for the old one.
+fn move_merchant(world: &mut World) {
+    let body =
+        MerchantBody { merchant: MERCHANT, payee: Address([6; 20]), enabled: 1, ..MerchantBody::default() };
+    let id = world.fresh_id();
+    let mut record = Record::new(Kind::MerchantSet, id, PartitionHandle(0), Amount::ZERO, &body);
+    record.tenant = T1;
+    world.execute(&operator(), vec![record]);
+}
+
+#[test]
+fn what_is_consumed_after_a_downtime_is_paid_to_whom_the_certificate_names() {
+    let mut world = World::with_policy(&Policy { settle_by: Time::from_secs(600), ..Policy::default() });
+    for name in ["a", "b", "c"] {
+        world.send(&lock(name, 300).flag(Flags::CERTIFIED).life(60_000));
+        world.send(&capture(name, 70));
+    }
+    move_merchant(&mut world);
+    // Away for weeks: all that has ended meanwhile is written down one after the other, with the time of the return.
+    world.wait(40 * 24 * 3_600_000);
+    let consumed = world.log.iter().filter(|record| record.kind() == Some(Kind::AutoConsume)).count();
+    assert_eq!(consumed, 3);
+    let mut sealer = Sealer::new(NettingConfig { claim_span: Time::from_secs(24 * 3600), ..CONFIG }, &DOMAIN);
+    for (seq, record) in (1..).zip(&world.log) {
+        sealer.read(SHARD, Seq(seq), record).unwrap();
+        sealer.seal(u128::MAX).unwrap();
+    }
+    let credits: Vec<_> = sealer.trees().payees().iter().map(|leaf| (leaf.payee, leaf.credit)).collect();
+    assert_eq!(credits, [(PAYEE, 210)]);
+    // With the next lock it is known that nothing more of them is to come.
+    assert_eq!(sealer.trees().consumed().len(), 3);
+    world.send(&lock("d", 10));
+    follow(&mut sealer, SHARD, &world.log);
+    sealer.seal(u128::MAX).unwrap();
+    assert_eq!(sealer.trees().consumed().len(), 0);
+}
+
 #[test]
 fn a_certificate_states_what_was_approved_and_its_payee_stays() {
     let mut world = World::new();
@@ -464,13 +501,7 @@ fn a_certificate_states_what_was_approved_and_its_payee_stays() {
     world.send(&lock("a", 300).flag(Flags::CERTIFIED));
     world.send(&ask_of(Kind::Lock, "plain", 100));
     world.send(&Ask { lock: "a", version: 1, ..ask_of(Kind::Increase, "", 400) });
-    // The merchant moves to another address; the certificate was for the old one.
-    let body =
-        MerchantBody { merchant: MERCHANT, payee: Address([6; 20]), enabled: 1, ..MerchantBody::default() };
-    let id = world.fresh_id();
-    let mut record = Record::new(Kind::MerchantSet, id, PartitionHandle(0), Amount::ZERO, &body);
-    record.tenant = T1;
-    world.execute(&operator(), vec![record]);
+    move_merchant(&mut world);
     world.send(&consume("a", ALL_CAPTURES, 70));
     world.send(&consume("plain", ALL_CAPTURES, 30));
     for (seq, record) in (1..).zip(&world.log) {

@@ -8,7 +8,7 @@ use crate::bytes::{Reader, Truncated, Writer};
 /// Records that were never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lost {
-    /// Time of the last record before them.
+    /// The last lock before them was made then.
     pub(crate) since: Time,
     /// Time of the first record behind them, once that was read.
     pub(crate) until: Option<Time>,

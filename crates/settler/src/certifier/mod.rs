@@ -235,7 +235,7 @@ impl Certifier {
     /// # Panics
     /// If something was stated and not signed: after a turn that has failed there is no checkpoint.
     pub fn save(&mut self) -> Result<(), SettlerError> {
-        self.shelf.forget(|shard| self.desk.book().time(shard), self.config.claim_span);
+        self.shelf.forget(|shard| self.desk.book().read_until(shard), self.config.claim_span);
         let mark = self.desk.save()?;
         let checkpoint = Checkpoint {
             separator: self.domain.separator(),

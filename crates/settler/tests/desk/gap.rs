@@ -217,7 +217,8 @@ fn a_lock_that_is_raised_behind_a_gap_is_certified_rightly_or_told() {
         &[(2, Unstated::Lost), (2, Unstated::Lost)],
     );
     // One that nobody has read of, with an id of the time of the gap; one that is older than any window was not certified.
-    let late = approved(merchant, 0, 100_000);
+    let plain = Record::new(Kind::Lock, id(100_000), PARTITION, Amount(100), &LockBody::default());
+    let late = approved(plain, 100, 100_000);
     check(&[late], &[raise(330_000, 1, 300), raise(1, 1, 300)], &[], &[(330_000, Unstated::Lost)]);
     // What was made behind it is raised as always.
     let made = [merchant, price(WHOLE / 2), lock(40_000, 840, 100), raise(40_000, 1, 150)];

@@ -163,6 +163,8 @@ pub const BUGS: &[Bug] = &[
         ("settler", "power", "what_was_set_aside_outlives_a_power_cut")),
     bug(("raised-over-an-old-amount", "behind a gap nothing is signed over what may have changed in it"),
         ("settler", "desk", "gap::a_lock_that_is_raised_behind_a_gap_is_certified_rightly_or_told")),
+    bug(("forgotten-before-it-is-consumed", "a certified lock is known until its consumption was read"),
+        ("settlement", "book", "a_lock_is_known_until_everything_that_fell_due_was_read")),
     bug(("paid-calls-unanswered", "what was credited is not paid again by a certificate"),
         ("settler", "guarantees", "what_was_credited_is_not_paid_again_by_a_call")),
     bug(("loss-acknowledged-twice", "what the contract has paid is acknowledged once"),
