@@ -8,9 +8,16 @@ use std::path::Path;
 
 /// Makes what a file holds durable.
 pub(crate) fn sync_file(file: &File, path: &Path) -> Result<()> {
-    file.sync_all()?;
+    file.sync_all().map(|()| tell(path))
+}
+
+/// The same, without the moment of the change.
+pub(crate) fn sync_data(file: &File, path: &Path) -> Result<()> {
+    file.sync_data().map(|()| tell(path))
+}
+
+fn tell(path: &Path) {
     tracing::trace!(target: "settler::durable", file = %path.display());
-    Ok(())
 }
 
 /// Makes a directory if it is not there, and its name durable.

@@ -1,7 +1,9 @@
 //! The settler's log on disk: appended to, synced, never rewritten. `FORMAT.md` has the bytes.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use settlement::Hash;
@@ -110,13 +112,15 @@ pub struct Scan {
     pub notes: Vec<Note>,
     /// Bytes of a torn last entry.
     pub torn_bytes: u64,
+    /// Where the last sound entry begins; the head, if there is none.
+    last: u64,
     end: u64,
 }
 
 impl Scan {
     /// Of a log that has just been made.
     pub(crate) const fn empty(head: Head) -> Self {
-        Self { head, notes: Vec::new(), torn_bytes: 0, end: HEAD_BYTES as u64 }
+        Self { head, notes: Vec::new(), torn_bytes: 0, last: 0, end: HEAD_BYTES as u64 }
     }
 }
 
@@ -135,7 +139,8 @@ impl Journal {
         Ok(Self { file, path, number: 0, end: HEAD_BYTES as u64, is_poisoned: false })
     }
 
-    /// Opens a log to go on with it, and cuts a torn tail off. `None` if there is none.
+    /// Opens a log to go on with it, and cuts a torn tail off. When this returns all that was read is on the disk. `None` if there is
+    /// none.
     ///
     /// # Errors
     /// [`JournalError`]; nothing is changed then.
@@ -145,7 +150,11 @@ impl Journal {
         let io = |source| JournalError::Io { path: path.clone(), source };
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         if scan.torn_bytes > 0 {
-            file.set_len(scan.end).and_then(|()| file.sync_all()).map_err(io)?;
+            file.set_len(scan.end).and_then(|()| durable::sync_file(&file, &path)).map_err(io)?;
+        }
+        if !sabotage!("settler-log-trusted-as-it-reads") {
+            write_again(&file, &path, scan.last..scan.end).map_err(io)?;
+            durable::sync_directory(directory).map_err(io)?;
         }
         let number = scan.notes.len() as u64;
         let journal = Self { file, path: path.clone(), number, end: scan.end, is_poisoned: false };
@@ -192,9 +201,8 @@ impl Journal {
         if sabotage!("settler-log-not-written") {
             return Ok(());
         }
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(bytes)?;
-        self.file.sync_data()
+        self.file.write_all_at(bytes, self.end)?;
+        durable::sync_data(&self.file, &self.path)
     }
 }
 
@@ -242,21 +250,32 @@ fn framed(number: u64, body: &[u8]) -> Vec<u8> {
     to.0
 }
 
+/// Writes what a file holds once more, in its place, and syncs it. If a sync has failed the newest bytes may be in the page cache and
+/// nowhere else, and no later sync would say so. All before the last entry was synced before that was written.
+fn write_again(file: &File, path: &Path, range: Range<u64>) -> std::io::Result<()> {
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).map_err(std::io::Error::other)?];
+    file.read_exact_at(&mut bytes, range.start)?;
+    file.write_all_at(&bytes, range.start)?;
+    durable::sync_file(file, path)
+}
+
 fn scan(path: &Path, bytes: &[u8]) -> Result<Scan, JournalError> {
     let head = bytes.get(..HEAD_BYTES).ok_or_else(|| JournalError::NoLog(path.to_owned()))?;
     let head = Head::read(path, head)?;
-    let (mut at, mut number, mut notes) = (HEAD_BYTES, 1, Vec::new());
+    let (mut last, mut at, mut number, mut notes) = (0, HEAD_BYTES, 1, Vec::new());
     while let Some(body) = entry_at(bytes, at, number) {
         let unreadable =
             |error| JournalError::Unreadable { path: path.to_owned(), number, offset: at as u64, error };
         notes.push(Note::from_bytes(body).map_err(unreadable)?);
+        last = at;
         at += ENTRY_HEAD_BYTES + body.len();
         number += 1;
     }
     if is_followed(bytes, at, number) {
         return Err(JournalError::Rot { path: path.to_owned(), number, offset: at as u64 });
     }
-    Ok(Scan { head, notes, torn_bytes: (bytes.len() - at) as u64, end: at as u64 })
+    let torn_bytes = (bytes.len() - at) as u64;
+    Ok(Scan { head, notes, torn_bytes, last: last as u64, end: at as u64 })
 }
 
 /// The body of a sound entry with exactly this number.

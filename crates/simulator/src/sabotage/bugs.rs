@@ -151,6 +151,8 @@ pub const BUGS: &[Bug] = &[
         ("settlement", "schedules", "whatever_the_chain_does_everything_is_settled_once")),
     bug(("settler-log-not-written", "what the settler has promised itself is on the disk"),
         ("settler", "journal", "what_was_appended_is_read_back_and_goes_on")),
+    bug(("settler-log-trusted-as-it-reads", "what the settler goes on from is on the disk"),
+        ("settler", "power", "what_the_settler_has_read_of_its_log_outlives_a_power_cut")),
     bug(("certificates-not-synced", "what a checkpoint has of certificates is on the disk"),
         ("settler", "power", "a_power_cut_after_a_checkpoint_loses_no_certificate")),
     bug(("full-segment-not-synced", "a complete segment of certificates is on the disk"),
