@@ -152,6 +152,24 @@ impl Trees {
         &self.consumed.leaves
     }
 
+    /// All leaves, in the order of the trees.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut to = Writer::default();
+        self.write(&mut to);
+        to.0
+    }
+
+    /// Makes the trees again.
+    ///
+    /// # Errors
+    /// The bytes are not those of trees.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DataError> {
+        let mut from = Reader(bytes);
+        let trees = Self::read(&mut from)?;
+        if from.0.is_empty() { Ok(trees) } else { Err(DataError::Trailing(from.0.len())) }
+    }
+
     pub(crate) fn write(&self, to: &mut Writer) {
         to.list(self.partitions.leaves.iter(), |to, leaf| leaf.write(to));
         to.list(self.payees.leaves.iter(), |to, leaf| leaf.write(to));

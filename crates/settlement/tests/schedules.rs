@@ -10,8 +10,8 @@ use std::env;
 
 use chain::{Chain, Rules};
 use settlement::life::{
-    Action, Attempt, DataPolicy, Entry, FeePolicy, FlushPolicy, Halt, Log, Pile, Policy, Purpose, Refusal,
-    next_action,
+    Action, Attempt, DataPolicy, Entry, FeePolicy, FlushPolicy, Fold, Halt, Log, Pile, Policy, Purpose,
+    Refusal, next_action,
 };
 use settlement::{Domain, NettingConfig, Sealer, keccak};
 use surety_protocol::{Address, EngineId, Record, Seq, ShardId, Time};
@@ -68,7 +68,8 @@ struct Settler {
     sealer: Sealer,
     /// The last record of the change stream.
     stream: Seq,
-    /// What is durable.
+    /// What is durable: all before some entry in one piece, and the entries since.
+    folded: Option<Vec<u8>>,
     disk: Vec<Vec<u8>>,
     /// Snapshots of the sealer, by the batch that they stand behind.
     snapshots: Vec<Vec<u8>>,
@@ -78,7 +79,14 @@ impl Settler {
     fn new() -> Self {
         let sealer = Sealer::new(NETTING, &DOMAIN);
         let snapshots = vec![sealer.snapshot()];
-        Self { log: Log::new(DOMAIN.separator()), sealer, stream: Seq(0), disk: Vec::new(), snapshots }
+        Self {
+            log: Log::new(DOMAIN.separator()),
+            sealer,
+            stream: Seq(0),
+            folded: None,
+            disk: Vec::new(),
+            snapshots,
+        }
     }
 
     fn append(&mut self, entry: Entry) {
@@ -88,12 +96,49 @@ impl Settler {
 
     /// Kill -9, and start again from what is durable.
     fn crash(&mut self) {
-        let entries = self.disk.iter().map(|bytes| Entry::from_bytes(bytes).unwrap());
-        self.log = Log::recover(DOMAIN.separator(), entries).unwrap();
+        self.log = self.recovered();
         let seq = usize::try_from(self.log.sealed_head().0).unwrap();
         self.snapshots.truncate(seq + 1);
         self.sealer = Sealer::restore(NETTING, &self.snapshots[seq]).unwrap();
         assert_eq!(self.sealer.head(), self.log.sealed_head());
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.disk.iter().map(|bytes| Entry::from_bytes(bytes).unwrap())
+    }
+
+    fn recovered(&self) -> Log {
+        match &self.folded {
+            None => Log::recover(DOMAIN.separator(), self.entries()).unwrap(),
+            Some(folded) => {
+                Fold::from_bytes(folded).unwrap().log().clone().followed_by(self.entries()).unwrap()
+            }
+        }
+    }
+
+    /// Puts one piece in the place of all entries. False if no batch was booked since the last one.
+    fn fold(&mut self) -> bool {
+        let before = self.folded.as_deref().map(|folded| Fold::from_bytes(folded).unwrap());
+        let base = before.as_ref().map(Fold::base);
+        let mut sealed = before.as_ref().map(|before| before.sealed().clone()).unwrap_or_default();
+        for entry in self.entries() {
+            match entry {
+                Entry::Sealed { sealed: batch, .. } => _ = sealed.insert(batch.batch.seq, *batch),
+                Entry::Dropped { from } => drop(sealed.split_off(&from)),
+                _ => {}
+            }
+        }
+        let log = self.recovered();
+        let batch = log.booked_seq();
+        let Some(fold) = Fold::new(log.clone(), base, sealed, batch) else {
+            assert_eq!(batch, base.map_or(0, |base| base.batch.seq), "only what is booked is folded");
+            return false;
+        };
+        let bytes = fold.to_bytes();
+        let again = Fold::from_bytes(&bytes).unwrap();
+        assert_eq!((&again, again.log()), (&fold, &log));
+        (self.folded, self.disk) = (Some(bytes), Vec::new());
+        true
     }
 
     fn read_to(&self) -> Seq {
@@ -115,6 +160,7 @@ impl Settler {
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     crashes: u64,
+    folded: u64,
     batches_reorged_out: u64,
     foreign: u64,
     replaced: u64,
@@ -126,6 +172,7 @@ struct Tally {
 impl Tally {
     fn add(&mut self, other: Self) {
         self.crashes += other.crashes;
+        self.folded += other.folded;
         self.batches_reorged_out += other.batches_reorged_out;
         self.foreign += other.foreign;
         self.replaced += other.replaced;
@@ -135,7 +182,7 @@ impl Tally {
     }
 
     fn is_complete(&self, rules: Rules) -> bool {
-        let common = [self.crashes, self.batches_reorged_out, self.replaced, self.booked];
+        let common = [self.crashes, self.folded, self.batches_reorged_out, self.replaced, self.booked];
         let interfered = [self.foreign, self.cancelled, self.resealed];
         common.iter().all(|count| *count > 0)
             && (rules == Rules::Unchecked || interfered.iter().all(|count| *count > 0))
@@ -297,6 +344,9 @@ impl World {
 
     fn crash(&mut self) {
         self.tally.crashes += 1;
+        if self.random.one_in(4) {
+            self.tally.folded += u64::from(self.settler.fold());
+        }
         self.settler.crash();
     }
 }

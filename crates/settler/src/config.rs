@@ -32,6 +32,8 @@ pub struct Config {
     pub treasury: Option<Address>,
     /// Between two looks at the chain.
     pub interval: Duration,
+    /// Bytes of entries after which the log is put into one entry, at least; never before it is twice as long as with one.
+    pub log_bytes_max: u64,
     /// Keeps the locks to be certified until `Settler::statements` takes them: only for who does, since nothing else does.
     pub keeps_statements: bool,
 }
@@ -50,6 +52,7 @@ impl Config {
             cap_span: Time::from_secs(120),
             treasury: None,
             interval: Duration::from_secs(2),
+            log_bytes_max: 1 << 26,
             keeps_statements: false,
         }
     }

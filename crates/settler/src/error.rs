@@ -39,6 +39,16 @@ pub enum SettlerError {
         /// Last booked batch of the log.
         booked: u64,
     },
+    /// There is no sound snapshot, and without one batches have to be sealed again whose data nobody has kept.
+    #[error(
+        "there is no sound snapshot of batch {batch} or a later one, and no log has batch {missing}: put back a          snapshot, or the logs that were folded"
+    )]
+    NoSnapshot {
+        /// What was settled up to here is folded.
+        batch: u64,
+        /// The first that is not there.
+        missing: u64,
+    },
     /// A snapshot that is sound and does not read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),

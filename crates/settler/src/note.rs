@@ -6,6 +6,7 @@ use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{PartitionHandle, Record, Time};
 
 use crate::codec::{Damaged, Put, Take};
+use crate::fold::Folded;
 use crate::scan::PaidOnChain;
 
 /// One entry of the log.
@@ -45,6 +46,8 @@ pub enum Note {
         /// All of it.
         wei: u128,
     },
+    /// What all entries before came to: only ever the first.
+    Folded(Box<Folded>),
 }
 
 /// Why bytes are no entry.
@@ -69,8 +72,9 @@ impl Note {
             Self::ExitAnswered { partition, nonce } => _ = to.u8(3).u64(partition.0).u64(*nonce),
             Self::Resumed => _ = to.u8(4),
             Self::LossBooked { reference } => _ = to.u8(5).u128(*reference),
-            Self::Loss(paid) => _ = to.u8(7).raw(&paid.partition).raw(&paid.lock).u128(paid.amount),
+            Self::Loss(paid) => paid.write(to.u8(7)),
             Self::LossTold { lock } => _ = to.u8(8).raw(lock),
+            Self::Folded(folded) => folded.write(to.u8(9)),
             Self::Spent { at, transaction, wei } => _ = to.u8(6).u64(at.0).raw(transaction).u128(*wei),
         }
         to.0
@@ -89,11 +93,9 @@ impl Note {
             4 => Self::Resumed,
             5 => Self::LossBooked { reference: from.u128()? },
             6 => Self::Spent { at: Time(from.u64()?), transaction: from.array()?, wei: from.u128()? },
-            7 => {
-                let (partition, lock) = (from.array()?, from.array()?);
-                Self::Loss(PaidOnChain { partition, lock, amount: from.u128()? })
-            }
+            7 => Self::Loss(PaidOnChain::take(&mut from)?),
             8 => Self::LossTold { lock: from.array()? },
+            9 => Self::Folded(Box::new(Folded::take(&mut from)?)),
             _ => return Err(Damaged.into()),
         };
         from.end()?;

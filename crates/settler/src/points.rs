@@ -21,6 +21,10 @@ pub enum Point {
     Booked,
     /// A snapshot is on the disk.
     Snapshot,
+    /// One entry stands for all of the log, in memory alone.
+    Folding,
+    /// The log has that one entry.
+    Folded,
     /// A deposit was credited.
     Credited,
     /// That a withdrawal or a deficit will be asked for is in the log.
@@ -33,7 +37,7 @@ pub enum Point {
 
 impl Point {
     /// Every one.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Sealing,
         Self::Sealed,
         Self::Signing,
@@ -43,6 +47,8 @@ impl Point {
         Self::Told,
         Self::Booked,
         Self::Snapshot,
+        Self::Folding,
+        Self::Folded,
         Self::Credited,
         Self::Noted,
         Self::Asked,

@@ -1,11 +1,13 @@
 //! Every leaf of a batch with its proof, made from the settler's log alone, so that nobody is stranded when a service is down.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 
 use alloy_primitives::{B256, U256};
 use chain::bindings;
 use serde_json::{Value, json};
+use settlement::life::Base;
 use settlement::{
     Batch, BatchData, Hash, LockId, PayeeLeaf, Positions, Roots, Sealed, SumProof, Trees, Word,
 };
@@ -36,26 +38,42 @@ impl Published {
     /// The log cannot be read.
     pub fn read(directory: &Path, batch: Option<u64>) -> Result<Option<Self>, SettlerError> {
         let Some(scan) = Journal::read(directory)? else { return Ok(None) };
-        let sealed = replay(scan.head.separator, scan.notes)?.sealed;
-        let Some(last) = batch.or_else(|| sealed.last_key_value().map(|(seq, _)| *seq)) else {
+        let genesis = scan.head.separator;
+        let newest = replay(genesis, scan.notes)?;
+        let is_folded = |base: &Base| batch.is_some_and(|batch| batch < base.batch.seq);
+        if !newest.base.as_ref().is_some_and(is_folded) {
+            return Self::of(newest.base.as_ref(), &newest.sealed, batch);
+        }
+        let Some((_, scan)) = Journal::read_older(directory, batch.unwrap_or_default())? else {
             return Ok(None);
         };
-        if !sealed.contains_key(&last) {
-            return Ok(None);
-        }
-        let mut trees = Trees::default();
-        let mut newest = None;
-        for sealed in sealed.range(..=last).map(|(_, sealed)| sealed) {
-            newest = Some(Self::roots_after(&mut trees, sealed)?);
-        }
-        Ok(newest.map(|(batch, positions, roots)| Self { batch, positions, roots, trees }))
+        let older = replay(genesis, scan.notes)?;
+        Self::of(older.base.as_ref(), &older.sealed, batch)
     }
 
-    fn roots_after(trees: &mut Trees, sealed: &Sealed) -> Result<(Batch, Positions, Roots), SettlerError> {
-        let data = BatchData::from_bytes(&sealed.data)?;
-        trees.update(&data);
-        let roots = trees.roots(&data.positions);
-        Ok((sealed.batch, data.positions, roots))
+    /// A batch of a log, without a number the last one.
+    fn of(
+        base: Option<&Base>,
+        sealed: &BTreeMap<u64, Sealed>,
+        batch: Option<u64>,
+    ) -> Result<Option<Self>, SettlerError> {
+        let last = sealed.last_key_value().map(|(seq, _)| *seq).or(base.map(|base| base.batch.seq));
+        let Some(wanted) = batch.or(last) else { return Ok(None) };
+        let begun = match base {
+            Some(base) => Some((base.trees().ok_or(SettlerError::Diverged(base.batch.seq))?, base)),
+            None => None,
+        };
+        let mut newest = begun.as_ref().map(|(_, base)| (base.batch, base.positions.clone()));
+        let mut trees = begun.map(|(trees, _)| trees).unwrap_or_default();
+        for sealed in sealed.range(..=wanted).map(|(_, sealed)| sealed) {
+            let data = BatchData::from_bytes(&sealed.data)?;
+            trees.update(&data);
+            newest = Some((sealed.batch, data.positions));
+        }
+        Ok(newest.filter(|(batch, _)| batch.seq == wanted).map(|(batch, positions)| {
+            let roots = trees.roots(&positions);
+            Self { batch, positions, roots, trees }
+        }))
     }
 
     /// True if the trees lead to the batch's state root: the log is whole.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chain::DigestSigner;
-use settlement::life::{Coverage, Entry, Log};
+use settlement::life::{Base, Coverage, Entry, Log};
 use settlement::{BatchData, Domain, NettingConfig, Positions, Sealed, Sealer};
 use storage::DirectoryLock;
 use surety_client::Client;
@@ -12,6 +12,7 @@ use surety_protocol::{Address, PartitionHandle, Record, Seq, ShardId, Time};
 use crate::config::Config;
 use crate::error::SettlerError;
 use crate::facts::{Facts, Waiting};
+use crate::fold::sealed_since;
 use crate::journal::{Head, Journal, Scan as LogScan};
 use crate::note::Note;
 use crate::scan::{PaidOnChain, Scan};
@@ -24,7 +25,9 @@ use crate::stream::Stream;
 #[derive(Debug)]
 pub(crate) struct Replayed {
     pub(crate) log: Log,
-    /// Every batch that was sealed and not dropped.
+    /// The last batch that was folded.
+    pub(crate) base: Option<Base>,
+    /// Every batch behind it that was sealed and not dropped.
     pub(crate) sealed: BTreeMap<u64, Sealed>,
     /// A withdrawal or deficit whose answer is not noted.
     pub(crate) open_request: Option<Record>,
@@ -87,7 +90,7 @@ pub(crate) async fn open(
         netting,
         _lock: lock,
     };
-    restore(&mut settler, &replayed.sealed).await?;
+    restore(&mut settler, replayed.sealed, replayed.base.as_ref()).await?;
     Ok(settler)
 }
 
@@ -98,14 +101,14 @@ pub(crate) async fn rewind(settler: &mut Settler) -> Result<(), SettlerError> {
     settler.unbooked = None;
     // What was read of the chain stays read: it does not depend on batches.
     let chain = std::mem::take(&mut settler.scan);
-    restore(settler, &replayed.sealed).await?;
+    restore(settler, replayed.sealed, replayed.base.as_ref()).await?;
     settler.scan = chain;
     Ok(())
 }
 
 /// What the entries come to. A halt that somebody has looked at is none.
 pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Replayed, SettlerError> {
-    let (mut log, mut sealed, mut open_request) = (Log::new(genesis), BTreeMap::new(), None);
+    let (mut log, mut base, mut sealed, mut open_request) = (Log::new(genesis), None, BTreeMap::new(), None);
     let (mut answered, mut untold, mut spending) = (BTreeMap::new(), BTreeMap::new(), Spending::default());
     let mut notes = notes.into_iter().peekable();
     while let Some(note) = notes.next() {
@@ -131,9 +134,15 @@ pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Repl
             Note::LossTold { lock } => _ = untold.remove(&lock),
             Note::Spent { at, transaction, wei } => spending.remember(at, transaction, wei),
             Note::Resumed => {}
+            Note::Folded(folded) => {
+                (log, sealed) = (folded.life.log().clone(), folded.life.sealed().clone());
+                base = Some(folded.life.base().clone());
+                (open_request, answered, untold) = (folded.open_request, folded.answered, folded.untold);
+                folded.spent.into_iter().for_each(|(at, hash, wei)| spending.remember(at, hash, wei));
+            }
         }
     }
-    Ok(Replayed { log, sealed, open_request, answered, untold, spending })
+    Ok(Replayed { log, base, sealed, open_request, answered, untold, spending })
 }
 
 fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journal, LogScan), SettlerError> {
@@ -151,7 +160,11 @@ fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journa
 }
 
 /// The sealer as the log's last sealed batch left it. Every batch is sealed again from the stream, and must come out the same.
-async fn restore(settler: &mut Settler, sealed: &BTreeMap<u64, Sealed>) -> Result<(), SettlerError> {
+async fn restore(
+    settler: &mut Settler,
+    sealed: BTreeMap<u64, Sealed>,
+    base: Option<&Base>,
+) -> Result<(), SettlerError> {
     let (snapshot, booked) = (Snapshot::newest(&settler.config.directory)?, settler.log.booked_seq());
     settler.facts = Facts::default();
     settler.scan = Scan::default();
@@ -172,7 +185,8 @@ async fn restore(settler: &mut Settler, sealed: &BTreeMap<u64, Sealed>) -> Resul
     let partitions = settler.sealer.trees().partitions().to_vec();
     settler.covered.include(&BatchData { partitions, ..BatchData::default() });
     settler.stream = Stream::open(&settler.client, settler.sealer.netting().positions());
-    for (seq, was) in sealed.range(settler.sealer.head().0 + 1..) {
+    let sealed = sealed_since(settler, sealed, base)?;
+    for (seq, was) in &sealed {
         read_to(settler, &was.positions()?).await?;
         if settler.sealer.seal(was.credit_max).as_ref() != Some(was) {
             return Err(SettlerError::Diverged(*seq));

@@ -176,9 +176,7 @@ impl Scan {
             to.raw(lock).raw(&call.partition).u128(call.amount).u128(call.owed);
         });
         to.list(self.touched.iter(), |to, lock| _ = to.raw(lock));
-        to.list(self.paid.iter(), |to, paid| {
-            to.raw(&paid.partition).raw(&paid.lock).u128(paid.amount);
-        });
+        to.list(self.paid.iter(), |to, paid| paid.write(to));
     }
 
     pub(crate) fn take(from: &mut Take<'_>) -> Result<Self, Damaged> {
@@ -201,11 +199,18 @@ impl Scan {
                 Ok((lock, OpenCall { partition: from.array()?, amount: from.u128()?, owed: from.u128()? }))
             })?,
             touched: from.list(Take::array)?,
-            paid: from.list(|from| {
-                let (partition, lock) = (from.array()?, from.array()?);
-                Ok(PaidOnChain { partition, lock, amount: from.u128()? })
-            })?,
+            paid: from.list(PaidOnChain::take)?,
         })
+    }
+}
+
+impl PaidOnChain {
+    pub(crate) fn write(&self, to: &mut Put) {
+        to.raw(&self.partition).raw(&self.lock).u128(self.amount);
+    }
+
+    pub(crate) fn take(from: &mut Take<'_>) -> Result<Self, Damaged> {
+        Ok(Self { partition: from.array()?, lock: from.array()?, amount: from.u128()? })
     }
 }
 

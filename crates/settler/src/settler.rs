@@ -363,6 +363,7 @@ impl Settler {
         if let Some(snapshot) = self.unbooked.take_if(|snapshot| snapshot.batch <= seq) {
             snapshot.write(&self.config.directory)?;
             self.pass(Point::Snapshot)?;
+            self.fold_log()?;
         }
         Ok(())
     }

@@ -54,6 +54,11 @@ impl Snapshot {
         Ok(None)
     }
 
+    /// The batch of the oldest one.
+    pub(crate) fn oldest(directory: &Path) -> std::io::Result<Option<u64>> {
+        Ok(found(directory)?.first().map(|(batch, _)| *batch))
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut body = Put::default();
         body.u64(self.batch).u64(self.sealer.len() as u64).raw(&self.sealer);

@@ -49,6 +49,11 @@ impl Spending {
         self.today(at);
     }
 
+    /// All payments of the last day that the log has: when each was seen, its transaction, wei.
+    pub(crate) fn remembered(&self) -> impl Iterator<Item = (Time, settlement::Hash, u128)> + '_ {
+        self.spent.iter().map(|(at, transaction, wei)| (*at, transaction.0, *wei))
+    }
+
     /// What is to be appended to the log.
     pub(crate) fn unnoted(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.unnoted)

@@ -117,11 +117,11 @@ fn only_one_entry_can_be_torn() {
 fn a_log_of_a_newer_version_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut bytes = written(directory.path(), 1);
-    bytes[11] = 2;
+    bytes[11] = 3;
     let checksum = crc32c::crc32c(&bytes[..124]).to_be_bytes();
     bytes[124..128].copy_from_slice(&checksum);
     std::fs::write(directory.path().join(LOG_FILE), &bytes).unwrap();
-    assert!(matches!(Journal::open(directory.path()), Err(JournalError::Newer { version: 2, .. })));
+    assert!(matches!(Journal::open(directory.path()), Err(JournalError::Newer { version: 3, .. })));
 }
 
 /// Not a test of its own: what `killed_at_any_moment` runs in another process.

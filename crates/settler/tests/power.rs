@@ -1,6 +1,7 @@
 //! Power cuts: of the files stays what was made durable, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
+mod log;
 #[path = "desk/stream.rs"]
 mod stream;
 
@@ -13,16 +14,14 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::SystemTime;
 
 use chain::{DigestSigner, LocalKey};
+use log::{DOMAIN, HEAD, SHARD, settled};
+use settlement::Book;
 use settlement::life::Entry;
-use settlement::{Book, Domain};
-use settler::{Desk, Head, Journal, LOG_FILE, Mark, Note, Shelf};
+use settler::{Desk, Folded, Journal, LOG_FILE, Mark, Note, Shelf};
 use stream::Stream;
-use surety_protocol::{Address, EngineId, Record, Seq, ShardId, Time};
+use surety_protocol::{Record, Seq, ShardId};
 use tracing::field::{Field, Visit};
 use tracing::span;
-
-const SHARD: ShardId = ShardId(0);
-const DOMAIN: Domain = Domain { chain_id: 1, contract: Address([9; 20]), engine: EngineId(7) };
 
 thread_local! {
     /// The disk of the test that this thread runs.
@@ -33,10 +32,17 @@ thread_local! {
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<Durable>>);
 
+/// Files and what is in them.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
 #[derive(Debug, Default)]
 struct Durable {
     held: BTreeMap<u64, Vec<u8>>,
     names: BTreeMap<PathBuf, u64>,
+    /// Steps after which the power goes; none if it stays.
+    steps_left: Option<usize>,
+    /// What was there at each step, durable or not: what a killed process leaves.
+    seen: Vec<Files>,
 }
 
 impl Disk {
@@ -49,6 +55,20 @@ impl Disk {
         let result = run();
         DISK.set(None);
         result
+    }
+
+    /// Something was made durable: a file, or the names in a directory. False if the power has gone before.
+    fn is_on(&self, directory: &Path) -> bool {
+        let mut durable = self.0.lock().unwrap();
+        durable.seen.push(files(directory));
+        match &mut durable.steps_left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
     }
 
     fn cut(&self, directory: &Path) {
@@ -117,11 +137,17 @@ impl Visit for Told {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         let path = PathBuf::from(format!("{value:?}"));
         match field.name() {
-            "file" => self.0.synced(&path),
-            "directory" => self.0.named(&path),
+            "file" if self.0.is_on(path.parent().unwrap()) => self.0.synced(&path),
+            "directory" if self.0.is_on(&path) => self.0.named(&path),
+            "file" | "directory" => {}
             other => panic!("{other}"),
         }
     }
+}
+
+fn files(directory: &Path) -> Files {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
 fn key() -> LocalKey {
@@ -209,11 +235,10 @@ fn what_was_set_aside_outlives_a_power_cut() {
 #[test]
 fn what_the_settler_has_read_of_its_log_outlives_a_power_cut() {
     let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
-    let head = Head { shards: 1, claim_span: Time(77), separator: [3; 32], salt_key: [4; 32] };
     let note = |seq| Note::Life(Entry::Booked { seq });
     let log = directory.path().join(LOG_FILE);
     disk.watch(|| {
-        let mut journal = Journal::create(directory.path(), &head).unwrap();
+        let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
         (1..=2).for_each(|seq| journal.append(&note(seq)).unwrap());
     });
     // The sync of a third one failed: it was never promised, but whoever reads the file sees it.
@@ -227,4 +252,82 @@ fn what_the_settler_has_read_of_its_log_outlives_a_power_cut() {
     disk.cut(directory.path());
     assert_eq!(fs::read(&log).unwrap(), read);
     assert_eq!(Journal::read(directory.path()).unwrap().unwrap().notes, scan.notes);
+}
+
+#[test]
+fn a_log_that_is_folded_is_whole_wherever_that_was_cut_off() {
+    let notes = settled();
+    let folded = Folded::of(DOMAIN.separator(), notes.clone(), 2).unwrap().unwrap();
+    let after = [Note::Folded(Box::new(folded.clone()))];
+    let mut steps = 0;
+    loop {
+        let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+        let (mut journal, mut whole) = disk.watch(|| {
+            let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
+            notes.iter().for_each(|note| journal.append(note).unwrap());
+            (journal, 0)
+        });
+        let before = files(directory.path());
+        disk.0.lock().unwrap().seen.clear();
+        disk.0.lock().unwrap().steps_left = Some(steps);
+        disk.watch(|| journal.fold(folded.clone()).unwrap());
+        let mut seen = std::mem::take(&mut disk.0.lock().unwrap().seen);
+        let taken = seen.len();
+        seen.extend([before, files(directory.path())]);
+        disk.cut(directory.path());
+        seen.push(files(directory.path()));
+        // Killed at any step, and cut off at this one.
+        for files in seen {
+            for entry in fs::read_dir(directory.path()).unwrap() {
+                fs::remove_file(entry.unwrap().path()).unwrap();
+            }
+            files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            let (mut journal, scan) = Journal::open(directory.path()).unwrap().unwrap();
+            assert!(scan.notes == notes || scan.notes == after, "{steps}: {:?}", scan.notes);
+            let is_folded = scan.notes == after;
+            whole += u32::from(!is_folded);
+            // The log that it was is there as well.
+            let older = Journal::read_older(directory.path(), 1).unwrap().map(|(_, scan)| scan.notes);
+            assert!(!is_folded || older == Some(notes.clone()));
+            // Either goes on, and comes to the same when it is folded again.
+            journal.append(&Note::Resumed).unwrap();
+            if !is_folded {
+                journal.fold(folded.clone()).unwrap();
+                journal.append(&Note::Resumed).unwrap();
+            }
+            let scan = Journal::read(directory.path()).unwrap().unwrap();
+            assert_eq!(scan.notes, [after[0].clone(), Note::Resumed]);
+        }
+        assert!(whole > 0);
+        if steps > taken {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps >= 3);
+}
+
+#[test]
+fn the_entry_that_stands_for_others_is_never_taken_for_a_torn_one() {
+    let notes = settled();
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
+    notes.iter().for_each(|note| journal.append(note).unwrap());
+    let folded = Folded::of(DOMAIN.separator(), notes, 2).unwrap().unwrap();
+    journal.fold(folded.clone()).unwrap();
+    let log = directory.path().join(LOG_FILE);
+    let sound = fs::read(&log).unwrap();
+    for place in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[place] ^= 1;
+        fs::write(&log, &bytes).unwrap();
+        assert!(Journal::open(directory.path()).is_err(), "byte {place}");
+        fs::write(&log, &sound[..place]).unwrap();
+        assert!(Journal::open(directory.path()).is_err(), "{place} bytes");
+    }
+    // Nor does it stand anywhere but at the beginning, or at that of an old log.
+    fs::write(&log, &sound).unwrap();
+    let (mut journal, _) = Journal::open(directory.path()).unwrap().unwrap();
+    journal.append(&Note::Folded(Box::new(folded))).unwrap();
+    assert!(Journal::open(directory.path()).is_err());
 }

@@ -188,17 +188,28 @@ fn pick<T: Copy>(from: &mut Reader<'_>, all: &[T]) -> Result<T, EntryError> {
     all.get(usize::from(from.u8()?)).copied().ok_or(EntryError::Damaged)
 }
 
-fn write_sealed(to: &mut Writer, sealed: &Sealed) {
-    let batch = &sealed.batch;
-    to.u64(batch.seq).u64(batch.lsn_to).raw(&batch.prev_head).raw(&batch.state_root);
-    to.u128(batch.sum_locked).u128(batch.sum_credit).u128(batch.guaranteed_ack).u32(batch.count);
-    to.raw(&batch.data_hash).u128(sealed.credit_max);
+pub(super) fn write_sealed(to: &mut Writer, sealed: &Sealed) {
+    write_batch(to, &sealed.batch);
+    to.u128(sealed.credit_max);
     to.list(sealed.finals.iter(), |to, (handle, amount)| _ = to.u64(handle.0).u128(*amount));
     to.bytes(&sealed.data);
 }
 
-fn read_sealed(from: &mut Reader<'_>) -> Result<Sealed, Truncated> {
-    let batch = Batch {
+pub(super) fn write_batch(to: &mut Writer, batch: &Batch) {
+    to.u64(batch.seq).u64(batch.lsn_to).raw(&batch.prev_head).raw(&batch.state_root);
+    to.u128(batch.sum_locked).u128(batch.sum_credit).u128(batch.guaranteed_ack).u32(batch.count);
+    to.raw(&batch.data_hash);
+}
+
+pub(super) fn read_sealed(from: &mut Reader<'_>) -> Result<Sealed, Truncated> {
+    let batch = read_batch(from)?;
+    let credit_max = from.u128()?;
+    let finals = from.list(|from| Ok::<_, Truncated>((PartitionHandle(from.u64()?), from.u128()?)))?;
+    Ok(Sealed { batch, credit_max, finals, data: from.bytes()? })
+}
+
+pub(super) fn read_batch(from: &mut Reader<'_>) -> Result<Batch, Truncated> {
+    Ok(Batch {
         seq: from.u64()?,
         lsn_to: from.u64()?,
         prev_head: from.array()?,
@@ -208,19 +219,16 @@ fn read_sealed(from: &mut Reader<'_>) -> Result<Sealed, Truncated> {
         guaranteed_ack: from.u128()?,
         count: from.u32()?,
         data_hash: from.array()?,
-    };
-    let credit_max = from.u128()?;
-    let finals = from.list(|from| Ok::<_, Truncated>((PartitionHandle(from.u64()?), from.u128()?)))?;
-    Ok(Sealed { batch, credit_max, finals, data: from.bytes()? })
+    })
 }
 
-fn write_attempt(to: &mut Writer, attempt: &Attempt) {
+pub(super) fn write_attempt(to: &mut Writer, attempt: &Attempt) {
     to.u64(attempt.seq).u8(u8::from(attempt.purpose == Purpose::Cancel)).u64(attempt.nonce);
     to.u128(attempt.fees.cap).u128(attempt.fees.tip).u64(attempt.at.0).u64(attempt.block);
     to.raw(&attempt.hash).bytes(&attempt.raw);
 }
 
-fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, EntryError> {
+pub(super) fn read_attempt(from: &mut Reader<'_>) -> Result<Attempt, EntryError> {
     Ok(Attempt {
         seq: from.u64()?,
         purpose: pick(from, &[Purpose::Commit, Purpose::Cancel])?,

@@ -1,5 +1,7 @@
 //! The settler's own log: what it has promised itself. Each entry is durable before what follows from it is done.
 
+mod fold;
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -9,6 +11,8 @@ use super::entry::{Attempt, Entry, Halt, Refusal};
 use super::fees::Fees;
 use crate::hash::Hash;
 use crate::sealer::Sealed;
+
+pub use fold::{Base, Fold};
 
 /// Why an entry cannot follow what is there. The log is not one that a settler has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,14 +86,21 @@ impl Log {
     /// # Errors
     /// An entry does not follow from those before.
     pub fn recover(genesis: Hash, entries: impl IntoIterator<Item = Entry>) -> Result<Self, LogError> {
-        let mut log = Self::new(genesis);
+        Self::new(genesis).followed_by(entries)
+    }
+
+    /// The same from where a log was folded.
+    ///
+    /// # Errors
+    /// An entry does not follow from those before.
+    pub fn followed_by(mut self, entries: impl IntoIterator<Item = Entry>) -> Result<Self, LogError> {
         for entry in entries {
             if sabotage!("attempts-not-logged") && matches!(entry, Entry::Attempt(_)) {
                 continue;
             }
-            log.append(entry)?;
+            self.append(entry)?;
         }
-        Ok(log)
+        Ok(self)
     }
 
     /// Takes the next entry, which is durable.

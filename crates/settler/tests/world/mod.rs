@@ -219,6 +219,8 @@ impl World {
     pub fn config(&self) -> Config {
         Config {
             policy: Policy { fees: FEES, flush: FLUSH, data: DataPolicy::NONE },
+            // As soon as that halves it.
+            log_bytes_max: 0,
             ..Config::new(self.own.path(), self.place)
         }
     }

@@ -153,6 +153,8 @@ pub const BUGS: &[Bug] = &[
         ("settler", "journal", "what_was_appended_is_read_back_and_goes_on")),
     bug(("settler-log-trusted-as-it-reads", "what the settler goes on from is on the disk"),
         ("settler", "power", "what_the_settler_has_read_of_its_log_outlives_a_power_cut")),
+    bug(("folded-log-not-synced", "what takes the place of the settler's log is on the disk first"),
+        ("settler", "power", "a_log_that_is_folded_is_whole_wherever_that_was_cut_off")),
     bug(("certificates-not-synced", "what a checkpoint has of certificates is on the disk"),
         ("settler", "power", "a_power_cut_after_a_checkpoint_loses_no_certificate")),
     bug(("full-segment-not-synced", "a complete segment of certificates is on the disk"),

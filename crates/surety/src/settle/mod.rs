@@ -196,6 +196,7 @@ fn failure(error: &SettlerError) -> Failure {
         SettlerError::Journal(_)
         | SettlerError::Log(_)
         | SettlerError::OldLog { .. }
+        | SettlerError::NoSnapshot { .. }
         | SettlerError::Snapshot(_)
         | SettlerError::Data(_)
         | SettlerError::Diverged(_)

@@ -1,0 +1,174 @@
+//! A log in one piece: what its entries have come to, in the place of all of them.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use surety_protocol::Time;
+
+use super::{Log, Open, Refused};
+use crate::batch::{Batch, Positions};
+use crate::bytes::{Reader, Truncated, Writer};
+use crate::data::BatchData;
+use crate::life::entry::{self, EntryError, Refusal};
+use crate::sealer::Sealed;
+use crate::trees::Trees;
+
+const VERSION: u8 = 1;
+/// Every [`Refusal`], in the order of its number.
+const REFUSALS: [Refusal; 4] = [Refusal::PayoutLimit, Refusal::Insolvent, Refusal::Paused, Refusal::Other];
+
+/// A booked batch and all that it commits to: what stands for the data of all batches up to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// What was committed.
+    pub batch: Batch,
+    /// How far the stream was read for it.
+    pub positions: Positions,
+    /// See [`Trees::to_bytes`].
+    pub trees: Vec<u8>,
+}
+
+/// What takes the place of a log's entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fold {
+    log: Log,
+    base: Base,
+    /// All behind the base that were not dropped.
+    sealed: BTreeMap<u64, Sealed>,
+}
+
+impl Base {
+    /// The trees, if they are those of the batch.
+    #[must_use]
+    pub fn trees(&self) -> Option<Trees> {
+        let trees = Trees::from_bytes(&self.trees).ok()?;
+        (trees.roots(&self.positions).state() == self.batch.state_root).then_some(trees)
+    }
+}
+
+impl Fold {
+    /// Folds all entries of a log. `batch` is the last one of which no data are kept: nothing may have to be sealed up to it again.
+    /// `sealed` are all batches behind `base` that were not dropped.
+    ///
+    /// `None` if the log has halted, if `batch` is not booked or not behind `base`, or if the data do not lead to its root.
+    #[must_use]
+    pub fn new(log: Log, base: Option<&Base>, mut sealed: BTreeMap<u64, Sealed>, batch: u64) -> Option<Self> {
+        let behind = sealed.split_off(&batch.saturating_add(1));
+        let mut trees = base.map_or_else(|| Some(Trees::default()), Base::trees)?;
+        let first = base.map_or(1, |base| base.batch.seq + 1);
+        let mut last = None;
+        for (next, (seq, sealed)) in (first..).zip(sealed) {
+            let data = BatchData::from_bytes(&sealed.data).ok().filter(|_| seq == next)?;
+            trees.update(&data);
+            last = Some((sealed.batch, data.positions));
+        }
+        let (batch, positions) = last.filter(|(last, _)| last.seq == batch)?;
+        let base = Base { batch, positions, trees: trees.to_bytes() };
+        base.trees()?;
+        Self::joined(log, base, behind)
+    }
+
+    /// What the entries came to.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The last batch of which only the trees are left.
+    #[must_use]
+    pub const fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// All batches behind that which were not dropped.
+    #[must_use]
+    pub const fn sealed(&self) -> &BTreeMap<u64, Sealed> {
+        &self.sealed
+    }
+
+    /// Only what fits together: batches in a chain from the base to the last sealed one, those that are not booked as the log has them.
+    fn joined(log: Log, base: Base, sealed: BTreeMap<u64, Sealed>) -> Option<Self> {
+        let mut head = (base.batch.seq, base.batch.head());
+        let mut booked = head;
+        for (seq, sealed) in &sealed {
+            let is_next = *seq == head.0 + 1 && sealed.batch.seq == *seq && sealed.batch.prev_head == head.1;
+            let is_open = log.open.get(seq).is_some_and(|open| open.sealed == *sealed);
+            if !is_next || is_open != (*seq > log.booked.0) {
+                return None;
+            }
+            head = (*seq, sealed.batch.head());
+            booked = if is_open { booked } else { head };
+        }
+        let fits = booked == log.booked && head == log.sealed_head() && log.halt.is_none();
+        fits.then_some(Self { log, base, sealed })
+    }
+
+    /// Writes it.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Log { booked, open, attempts, final_block, dropped, halt: _ } = &self.log;
+        let mut to = Writer::default();
+        to.u8(VERSION);
+        entry::write_batch(&mut to, &self.base.batch);
+        self.base.positions.write(&mut to);
+        to.bytes(&self.base.trees);
+        to.list(self.sealed.values(), entry::write_sealed);
+        to.u64(booked.0);
+        to.list(open.values(), |to, open| {
+            let held = open.held.map_or(0, |refusal| refusal as u8 + 1);
+            to.u64(open.at.0).u8(u8::from(open.is_final)).u8(held);
+        });
+        to.list(attempts.iter(), entry::write_attempt);
+        let dropped = dropped.unwrap_or(Refused { seq: 0, times: 0, at: Time::ZERO });
+        to.u64(*final_block).u64(dropped.seq).u32(dropped.times).u64(dropped.at.0);
+        to.0
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The bytes are none of this version, or what they say does not fit together.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EntryError> {
+        let mut from = Reader(bytes);
+        let version = from.u8()?;
+        if version != VERSION {
+            return Err(EntryError::Version(version));
+        }
+        let batch = entry::read_batch(&mut from)?;
+        let base = Base { batch, positions: Positions::read(&mut from)?, trees: from.bytes()? };
+        let sealed: Vec<Sealed> = from.list(entry::read_sealed)?;
+        let sealed: BTreeMap<u64, Sealed> = sealed.into_iter().map(|it| (it.batch.seq, it)).collect();
+        let booked = from.u64()?;
+        let head = if booked == batch.seq { Some(batch.head()) } else { None };
+        let head = head.or_else(|| sealed.get(&booked).map(|it| it.batch.head())).ok_or(Truncated)?;
+        let mut unbooked = sealed.range(booked.saturating_add(1)..);
+        let open = from.list(|from| {
+            let (seq, sealed) = unbooked.next().ok_or(EntryError::Damaged)?;
+            read_open(from, sealed.clone()).map(|open| (*seq, open))
+        })?;
+        let attempts = from.list(entry::read_attempt)?;
+        let final_block = from.u64()?;
+        let dropped = Refused { seq: from.u64()?, times: from.u32()?, at: Time(from.u64()?) };
+        from.end()?;
+        let none = Refused { seq: 0, times: 0, at: Time::ZERO };
+        if dropped.times == 0 && dropped != none {
+            return Err(EntryError::Damaged);
+        }
+        let dropped = (dropped != none).then_some(dropped);
+        let open = open.into_iter().collect();
+        let log = Log { booked: (booked, head), open, attempts, final_block, dropped, halt: None };
+        Self::joined(log, base, sealed).ok_or(EntryError::Damaged)
+    }
+}
+
+fn read_open(from: &mut Reader<'_>, sealed: Sealed) -> Result<Open, EntryError> {
+    let (at, is_final, held) = (Time(from.u64()?), from.u8()?, from.u8()?);
+    let held = match held.checked_sub(1) {
+        None => None,
+        Some(number) => Some(*REFUSALS.get(usize::from(number)).ok_or(EntryError::Damaged)?),
+    };
+    if is_final > 1 {
+        return Err(EntryError::Damaged);
+    }
+    Ok(Open { sealed, at, is_final: is_final == 1, held })
+}
