@@ -1,16 +1,20 @@
 //! Certificates against a chain, by real processes: handed out, verified with every outcome, called though their merchant was
 //! paid, and answered.
 
+use std::fmt::Debug;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, Uint, keccak256};
 use alloy_sol_types::SolCall;
-use chain::bindings::{Amp, Manager, Swappable};
-use chain::{At, Backend, Deployment, DigestSigner, LocalKey, Setup, Tag, Terms, deploy_all};
+use chain::bindings::{self, Amp, Manager, Swappable};
+use chain::{
+    At, Backend, Call, CallError, Deployment, DigestSigner, LocalKey, Setup, Tag, Terms, deploy_all,
+};
 use serde_json::{Value, json};
 use settlement::{LockId, Word};
 use settler::CertificateFile;
@@ -54,6 +58,11 @@ fn a_certificate_is_verified_called_and_answered() {
     world.call(second);
     world.node.chain().mine_after(Terms::default().dispute_time.into());
     let settle = Manager::settleGuaranteeCall { lockId: B256::from(called.word()) };
+    // Where nothing may be guaranteed beyond what was proven, anybody proves it first, with nothing but the published file.
+    let no_cap = Manager::setGuaranteeCapCall { partition: world.onchain(), guaranteeCap: Uint::ZERO };
+    world.node.send(&key(1), world.at.manager, no_cap.abi_encode());
+    assert!(world.try_ask(settle.clone()).is_err());
+    world.prove_partition();
     world.node.send(&key(MERCHANT), world.at.manager, settle.abi_encode());
     world.verify(second, &[]).fails(1, "paid by guarantee");
 }
@@ -251,10 +260,28 @@ impl World {
         self.ask(Manager::calledInfoCall { lockId: B256::from(lock.word()) }).state
     }
 
+    /// Tells the contract what the partition has locked, as the proofs of its newest batch say.
+    fn prove_partition(&self) {
+        let (dir, out) = (self.data.file("settler"), self.data.file("proofs"));
+        let batch = self.ask(Manager::headInfoCall {}).seq.to_string();
+        let own = ["settle", "proofs", "--dir", dir.to_str().unwrap(), "--batch", &batch];
+        let file = surety(&[&own[..], &["--out", out.to_str().unwrap()]].concat()).exits(0).stdout;
+        let file: Value = serde_json::from_str(&std::fs::read_to_string(file.trim()).unwrap()).unwrap();
+        let call = Manager::provePartitionCall {
+            batch: batch_of(&file["batch"]),
+            parts: join_of(&file["join"]),
+            leaf: partition_of(&file["partitions"][0]),
+        };
+        self.node.send(&key(MERCHANT), self.at.manager, call.abi_encode());
+    }
+
     fn ask<C: SolCall>(&self, call: C) -> C::Return {
-        let call = chain::Call { from: Address::ZERO, to: self.at.manager, input: call.abi_encode().into() };
-        let output = self.node.chain().call(&call, At::Tag(Tag::Latest)).unwrap();
-        C::abi_decode_returns(&output).unwrap()
+        C::abi_decode_returns(&self.try_ask(call).unwrap()).unwrap()
+    }
+
+    fn try_ask(&self, call: impl SolCall) -> Result<Bytes, CallError> {
+        let call = Call { from: Address::ZERO, to: self.at.manager, input: call.abi_encode().into() };
+        self.node.chain().call(&call, At::Tag(Tag::Latest))
     }
 
     /// Blocks, one after the other, until something holds that the processes bring about.
@@ -295,6 +322,50 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A number, a decimal text, or hexadecimal digits.
+fn read<T: FromStr<Err: Debug>>(value: &Value) -> T {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned).parse().unwrap()
+}
+
+fn batch_of(file: &Value) -> bindings::Batch {
+    bindings::Batch {
+        seq: read(&file["seq"]),
+        lsnTo: read(&file["lsnTo"]),
+        prevHead: read(&file["prevHead"]),
+        stateRoot: read(&file["stateRoot"]),
+        sumLocked: read(&file["sumLocked"]),
+        sumCredit: read(&file["sumCredit"]),
+        guaranteedAck: read(&file["guaranteedAck"]),
+        count: read(&file["count"]),
+        dataHash: read(&file["dataHash"]),
+    }
+}
+
+fn join_of(file: &Value) -> bindings::Join {
+    bindings::Join {
+        payeesRoot: read(&file["payeesRoot"]),
+        top: read(&file["top"]),
+        suppliersRoot: read(&file["suppliersRoot"]),
+        consumedRoot: read(&file["consumedRoot"]),
+        positionsHash: read(&file["positionsHash"]),
+    }
+}
+
+fn partition_of(file: &Value) -> bindings::PartitionLeaf {
+    let node = |node: &Value| bindings::SumNode { hash: read(&node["hash"]), sums: read(&node["sums"]) };
+    bindings::PartitionLeaf {
+        partition: read(&file["partition"]),
+        locked: read(&file["locked"]),
+        debit: read(&file["debit"]),
+        exits: read(&file["exits"]),
+        exitNonce: read(&file["exitNonce"]),
+        units: read(&file["units"]),
+        salt: read(&file["salt"]),
+        index: read(&file["index"]),
+        path: file["path"].as_array().unwrap().iter().map(node).collect(),
     }
 }
 
