@@ -4,6 +4,7 @@
 mod front;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,14 +14,17 @@ use iso8583::payment::approval_code;
 use iso8583::{Cut, Message};
 use surety_client::protocol::{Code, Kind, Seq, ShardId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use front::*;
 
 /// Messages that are sent; more with `SURETY_SOCKET_MESSAGES`.
-const MESSAGES: usize = 10_000;
+const MESSAGES: usize = 30_000;
 /// Messages that are sent before their replies are read.
 const BATCH: usize = 50;
+/// Hosts that send them. A broken length costs its socket, and that its time.
+const HOSTS: usize = 16;
 
 /// A source of changes that is the same in every run (SplitMix64).
 struct Dice(u64);
@@ -104,19 +108,57 @@ async fn changed_messages_neither_panic_nor_are_approved_for_nothing() {
         ..Limits::default()
     };
     let front = Front::with(|config| LinkConfig { limits, needs_sign_on: false, ..config }).await;
-    let mut dice = Dice(7);
-    let (mut sent, mut sockets, mut answered) = (0, 0, 0);
-    let mut approvals = BTreeSet::new();
-    while sent < messages {
+    let front = Arc::new(front);
+    let mut hosts = JoinSet::new();
+    let each = u32::try_from(messages / HOSTS).unwrap();
+    for host in 0..HOSTS {
+        let first = u32::try_from(host).unwrap() * each;
+        hosts.spawn(say_changed(front.clone(), Dice(7 + u64::from(first)), first..first + each));
+    }
+    let mut told = Told::default();
+    while let Some(more) = hosts.join_next().await {
+        let more = more.unwrap();
+        told.answers += more.answers;
+        told.sockets += more.sockets;
+        told.approvals.extend(more.approvals);
+    }
+    let Told { answers, sockets, approvals } = told;
+    println!("{messages} messages, {answers} answers, {} approvals, {sockets} sockets", approvals.len());
+    assert!(
+        answers > messages / BATCH / 2 && sockets > HOSTS,
+        "{answers} answers to {messages} messages, {sockets} sockets"
+    );
+    // It still serves; and what it has approved was locked.
+    let mut host = front.host().await;
+    assert_eq!(host.ask(&front.network(1, "301")).await[&39], "00");
+    let locks = locks(&front).await;
+    // Field 38 is that of a lock in the stream: one that was approved and not locked would have none.
+    let baseless: Vec<_> = approvals.difference(&locks).collect();
+    assert!(!approvals.is_empty() && baseless.is_empty(), "{} approvals, {baseless:?}", approvals.len());
+    assert_eq!(panics.load(Ordering::Relaxed), 0);
+    Arc::into_inner(front).unwrap().stop().await;
+}
+
+/// What a host was told.
+#[derive(Default)]
+struct Told {
+    answers: usize,
+    sockets: usize,
+    /// Field 38 of locks.
+    approvals: BTreeSet<[u8; 6]>,
+}
+
+/// Sends a changed message under each of these trace numbers, over as many sockets as it takes.
+async fn say_changed(front: Arc<Front>, mut dice: Dice, mut traces: Range<u32>) -> Told {
+    let mut told = Told::default();
+    while !traces.is_empty() {
         let mut host = front.host().await;
-        sockets += 1;
-        'socket: while sent < messages {
+        told.sockets += 1;
+        'socket: while !traces.is_empty() {
             let mut batch = Vec::new();
-            for _ in 0..BATCH {
-                let trace = u32::try_from(sent % 1_000_000).unwrap();
-                let message = sound(&front, &mut dice, trace);
+            for trace in traces.by_ref().take(BATCH) {
+                let message = sound(&front, &mut dice, trace % 1_000_000);
                 batch.extend(changed(message, &mut dice));
-                sent += 1;
             }
             // What answers this comes after all that was served at once, though not after what is served beside it.
             batch.extend(bytes("0800", &front.network(999_999, "301").1));
@@ -126,9 +168,9 @@ async fn changed_messages_neither_panic_nor_are_approved_for_nothing() {
             loop {
                 while let Cut::Message { bytes, used } = HEADER.cut(&host.read, 9999).unwrap() {
                     let message = Message::parse(CODEC, bytes).unwrap();
-                    answered += 1;
+                    told.answers += 1;
                     let is_lock = message.mti().to_string() == "0110" && message.number(39) == Some(0);
-                    approvals.extend(message.exactly::<6>(38).filter(|_| is_lock));
+                    told.approvals.extend(message.exactly::<6>(38).filter(|_| is_lock));
                     let is_last = message.mti().to_string() == "0810" && message.number(11) == Some(999_999);
                     host.read.drain(..used);
                     if is_last {
@@ -142,19 +184,7 @@ async fn changed_messages_neither_panic_nor_are_approved_for_nothing() {
             }
         }
     }
-    assert!(
-        answered > sent / BATCH / 2 && sockets > 1,
-        "{answered} answers to {sent} messages, {sockets} sockets"
-    );
-    // It still serves; and what it has approved was locked.
-    let mut host = front.host().await;
-    assert_eq!(host.ask(&front.network(1, "301")).await[&39], "00");
-    let locks = locks(&front).await;
-    // Field 38 is that of a lock in the stream: one that was approved and not locked would have none.
-    let baseless: Vec<_> = approvals.difference(&locks).collect();
-    assert!(!approvals.is_empty() && baseless.is_empty(), "{} approvals, {baseless:?}", approvals.len());
-    assert_eq!(panics.load(Ordering::Relaxed), 0);
-    front.stop().await;
+    told
 }
 
 /// The approval codes of the locks that stand in the change stream.

@@ -1,6 +1,6 @@
 //! `gateway run`: an acquirer's host, the process in front of the engine, and an engine that is killed in between.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,9 +41,14 @@ pub(crate) fn settings(directory: &Path, text: &str) -> PathBuf {
 
 /// A new socket of an acquirer's host.
 pub(crate) fn connect(front: &Front) -> Host {
-    let stream = TcpStream::connect(front.ready["listen"].as_str().unwrap()).unwrap();
+    connect_to(front.ready["listen"].as_str().unwrap()).unwrap()
+}
+
+/// The same at an address. None if nobody is there.
+pub(crate) fn connect_to(address: &str) -> Option<Host> {
+    let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
-    Host::over(stream)
+    Some(Host::over(stream))
 }
 
 /// An acquirer's host.
@@ -63,6 +68,7 @@ impl<S: Read + Write> Host<S> {
         &mut self.stream
     }
 
+    /// Says a message. That its link is gone is found by who waits for the answer.
     fn send(&mut self, mti: &[u8; 4], fields: &[(u8, &str)]) {
         let mut draft = Draft::new(CODEC.dialect);
         draft.reset(Mti::from_digits(*mti).unwrap());
@@ -73,28 +79,42 @@ impl<S: Read + Write> Host<S> {
             Ok::<(), FrameError>(())
         };
         HEADER.write(&mut bytes, write).unwrap();
-        self.stream.write_all(&bytes).unwrap();
+        let _ = self.stream.write_all(&bytes);
     }
 
     /// Type and field 39 of the next message.
     pub(crate) fn answer(&mut self) -> (String, String) {
-        let [code] = self.fields([39]);
-        (code.0, code.1)
+        self.try_answer().expect("the socket is open")
     }
 
-    /// The type of the next message with each of these fields.
+    /// The same. None where the socket has ended.
+    pub(crate) fn try_answer(&mut self) -> Option<(String, String)> {
+        let [code] = self.try_fields([39])?;
+        Some(code)
+    }
+
     fn fields<const N: usize>(&mut self, fields: [u8; N]) -> [(String, String); N] {
+        self.try_fields(fields).expect("the socket is open")
+    }
+
+    /// The type of the next message with each of these fields. None where the socket has ended.
+    fn try_fields<const N: usize>(&mut self, fields: [u8; N]) -> Option<[(String, String); N]> {
         loop {
             if let Cut::Message { bytes, used } = HEADER.cut(&self.read, 9999).unwrap() {
                 let message = Message::parse(CODEC, bytes).unwrap();
                 let text = |field| String::from_utf8(message.units(field).unwrap().collect()).unwrap();
                 let answer = fields.map(|field| (message.mti().to_string(), text(field)));
                 self.read.drain(..used);
-                return answer;
+                return Some(answer);
             }
             let mut bytes = [0; 4096];
-            let count = self.stream.read(&mut bytes).unwrap();
-            assert!(count > 0, "the socket is open");
+            let count = match self.stream.read(&mut bytes) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("no answer: {error}")
+                }
+                Ok(0) | Err(_) => return None,
+                Ok(count) => count,
+            };
             self.read.extend_from_slice(&bytes[..count]);
         }
     }
@@ -105,8 +125,13 @@ impl<S: Read + Write> Host<S> {
     }
 
     pub(crate) fn sign_on(&mut self) {
+        assert!(self.try_sign_on());
+    }
+
+    /// True if it has signed on.
+    pub(crate) fn try_sign_on(&mut self) -> bool {
         self.send(b"0800", &[(7, &sent()), (11, "1"), (70, "001")]);
-        self.expect("0810", "00");
+        self.try_answer().is_some_and(|(mti, code)| (mti.as_str(), code.as_str()) == ("0810", "00"))
     }
 
     /// Asks whether the link is there, and is answered.

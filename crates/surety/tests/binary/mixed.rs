@@ -1,16 +1,18 @@
-//! Payments over QUIC, ISO 8583 and REST at once, against the same collateral, more than there is: then the partitions, the log and what
-//! each front door was told have to agree to the last unit.
+//! Payments over QUIC, ISO 8583 and REST at once, against the same collateral, more than there is, while the engine is killed and then the
+//! front door: then the partitions, the log and what each door was told have to agree to the last unit.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use surety_client::{Client, Draft, Identity, LockRef, LockRequest};
-use surety_protocol::{Amount, Code, MerchantId, PartitionHandle, ShardId};
+use surety_protocol::{Amount, Code, MerchantId, PartitionHandle, Record, Reply, ShardId};
 
-use crate::gateway::{CANARY, Host, LINK, SUPPLIER, connect, sent};
+use crate::gateway::{CANARY, Host, LINK, SUPPLIER, connect_to, sent};
 use crate::process::{Data, Engine, Front, ctl, surety};
 use crate::rest::{App, PATIENT, Tenant, key, settings};
 
@@ -77,8 +79,83 @@ impl Books {
     }
 }
 
+/// Where the front door is now: one that was killed comes back elsewhere.
+struct Street {
+    link: Mutex<String>,
+    rest: Mutex<String>,
+    token: String,
+    /// Payments that all doors have done with.
+    done: AtomicUsize,
+}
+
+impl Street {
+    fn new(front: &Front, tenant: &Tenant) -> Self {
+        let street = Self {
+            link: Mutex::default(),
+            rest: Mutex::default(),
+            token: tenant.token.clone(),
+            done: AtomicUsize::new(0),
+        };
+        street.leads_to(front);
+        street
+    }
+
+    fn leads_to(&self, front: &Front) {
+        let address = |name: &str| front.ready[name].as_str().unwrap().to_owned();
+        *self.link.lock().unwrap() = address("listen");
+        *self.rest.lock().unwrap() = address("rest");
+    }
+
+    /// An acquirer's host that has signed on.
+    fn host(&self) -> Host {
+        patiently(|| {
+            let mut host = connect_to(&self.link.lock().unwrap().clone())?;
+            host.try_sign_on().then_some(host)
+        })
+    }
+
+    fn app(&self) -> App {
+        App { address: self.rest.lock().unwrap().clone(), token: self.token.clone() }
+    }
+
+    fn has_done(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until so many payments are done.
+    fn wait_for(&self, payments: usize) {
+        patiently(|| (self.done.load(Ordering::Relaxed) >= payments).then_some(()));
+    }
+}
+
+/// Tries until something comes of it.
+#[track_caller]
+fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(done) = attempt() {
+            return done;
+        }
+        assert!(begun.elapsed() < PATIENCE, "nothing has come of it");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends a request until it is answered, whatever is killed meanwhile.
+async fn definite(client: &Client, request: Record) -> Reply {
+    let begun = Instant::now();
+    loop {
+        let answer = client.submit(request).await;
+        match answer {
+            Ok(reply) if matches!(reply.code(), Code::Approved | Code::Insufficient) => return reply,
+            _ => assert!(begun.elapsed() < PATIENCE, "{answer:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A router, over QUIC.
-fn route(data: &Data, listen: &str) -> Books {
+fn route(data: &Data, listen: &str, street: &Street) -> Books {
     let identity = Identity::from_file(data.file("pki").join("authorizer.pem")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -89,68 +166,110 @@ fn route(data: &Data, listen: &str) -> Books {
             let partition = PartitionHandle::new(ShardId(u16::try_from(at).unwrap()), 1);
             let lock = LockRequest::new(partition, Amount(LOCK), MerchantId(MERCHANTS[0]));
             let lock = LockRequest { is_sale: way == Way::Sale, ..lock };
-            let reply = client.send(Draft::from(lock)).await.unwrap();
-            assert!(matches!(reply.code(), Code::Approved | Code::Insufficient), "{}", reply.code());
+            let lock = Draft::from(lock).into_record(|| client.new_id());
+            let reply = definite(&client, lock).await;
             let is_approved = reply.code() == Code::Approved;
             books.note(n, is_approved);
             let lock = LockRef::new(partition, reply.id);
             let change = match way {
-                Way::LockAndRelease => lock.release(),
-                Way::LockAndCapture => lock.capture(Amount(PART)),
-                Way::Lock | Way::Sale => continue,
+                Way::LockAndRelease => Some(lock.release()),
+                Way::LockAndCapture => Some(lock.capture(Amount(PART))),
+                Way::Lock | Way::Sale => None,
             };
-            if is_approved {
-                assert_eq!(client.send(change).await.unwrap().code(), Code::Approved);
+            if let Some(change) = change.filter(|_| is_approved) {
+                let change = change.into_record(|| client.new_id());
+                assert_eq!(definite(&client, change).await.code(), Code::Approved);
             }
+            street.has_done();
         }
         client.shutdown().await;
         books
     })
 }
 
+/// Says a message until it is answered, as a repeat from the second time on, and by another socket where one has ended. Its code.
+fn say(host: &mut Host, street: &Street, message: impl Fn(&mut Host, bool)) -> String {
+    let mut is_repeat = false;
+    patiently(|| {
+        message(host, is_repeat);
+        is_repeat = true;
+        match host.try_answer() {
+            // Not now, and nothing was done.
+            Some((_, code)) if code == "91" => None,
+            Some((_, code)) => Some(code),
+            None => {
+                *host = street.host();
+                None
+            }
+        }
+    })
+}
+
 /// An acquirer's host. It has no captures in part: those payments stay locked.
-fn acquire(host: &mut Host) -> Books {
+fn acquire(street: &Street) -> Books {
+    let mut host = street.host();
     let mut books = Books::default();
     for n in 0..PAYMENTS {
         let (at, way) = plan(n);
         let day = sent();
         let (card, trace) = ([CANARY, "5105105105105100"][at], n + 1);
-        let mti = if way == Way::Sale { b"0200" } else { b"0100" };
-        host.pay_to(mti, card, &day, &trace.to_string(), &MERCHANTS[1].to_string());
-        let (_, code) = host.answer();
+        let types = if way == Way::Sale { [b"0200", b"0201"] } else { [b"0100", b"0101"] };
+        let code = say(&mut host, street, |host, is_repeat| {
+            let (trace, merchant) = (trace.to_string(), MERCHANTS[1].to_string());
+            host.pay_to(types[usize::from(is_repeat)], card, &day, &trace, &merchant);
+        });
         assert!(code == "00" || code == "51", "{code}");
         let is_approved = code == "00";
         // The numbers of those that stay locked have the effect of the first.
         books.note(if way == Way::LockAndCapture { n - 3 } else { n }, is_approved);
         if is_approved && way == Way::LockAndRelease {
             let trace = u32::try_from(trace).unwrap();
-            host.reverse_of(b"0400", card, &day, 1000 + trace, trace);
-            host.expect("0410", "00");
+            let code = say(&mut host, street, |host, is_repeat| {
+                host.reverse_of([b"0400", b"0401"][usize::from(is_repeat)], card, &day, 1000 + trace, trace);
+            });
+            assert_eq!(code, "00");
         }
+        street.has_done();
     }
     books
 }
 
+/// Posts under a key until there is an answer.
+fn post(street: &Street, path: &str, body: &Value) -> (String, Value) {
+    let key = key();
+    let told = patiently(|| match street.app().try_ask("POST", path, &key, body) {
+        Some((200, told, _)) => Some(told),
+        // Only what says that it may be sent again.
+        Some((status, problem, _)) => {
+            assert_eq!(problem["retryable"], true, "{status} {problem}");
+            None
+        }
+        None => None,
+    });
+    (key, told)
+}
+
 /// An application, over REST.
-fn apply(app: &App) -> Books {
+fn apply(street: &Street) -> Books {
     let mut books = Books::default();
     for n in 0..PAYMENTS {
         let (at, way) = plan(n);
-        let key = key();
         let body = json!({"partition": PARTITIONS[at], "amount": "25.00", "asset": "AMP", "merchant": MERCHANTS[2],
                           "sale": way == Way::Sale});
-        let (status, lock, _) = app.ask("POST", "/v1/locks", &key, &body);
-        assert_eq!(status, 200, "{lock}");
+        let (lock_id, lock) = post(street, "/v1/locks", &body);
         let is_approved = lock["status"] == "approved";
         assert!(is_approved || lock["decline_code"] == "INSUFFICIENT", "{lock}");
         books.note(n, is_approved);
-        match way {
-            Way::LockAndRelease if is_approved => drop(app.change(&key, "release", &json!({}))),
-            Way::LockAndCapture if is_approved => {
-                app.change(&key, "capture", &json!({"amount": "10.00", "asset": "AMP"}));
-            }
-            _ => {}
+        let change = match way {
+            Way::LockAndRelease => Some(("release", json!({}))),
+            Way::LockAndCapture => Some(("capture", json!({"amount": "10.00", "asset": "AMP"}))),
+            Way::Lock | Way::Sale => None,
+        };
+        if let Some((what, body)) = change.filter(|_| is_approved) {
+            let (_, told) = post(street, &format!("/v1/locks/{lock_id}/{what}"), &body);
+            assert_eq!(told["status"], "approved", "{told}");
         }
+        street.has_done();
     }
     books
 }
@@ -234,34 +353,42 @@ fn furnish(data: &Data) {
     }
 }
 
-fn front(data: &Data, directory: &Path) -> (Front, Tenant) {
+/// The file of a front door with a link and one tenant's applications.
+fn file(directory: &Path, tenant: &Tenant) -> PathBuf {
     std::fs::write(directory.join("acme.key"), "5a".repeat(32)).unwrap();
     let routes =
         "route = [{ prefix = \"4\", partitions = [\"0:1\"] }, { prefix = \"5\", partitions = [\"1:1\"] }]";
     let link = LINK.replace("route = [{ prefix = \"4\", partitions = [\"0:1\"] }]", routes);
     assert!(link.contains(routes));
-    let tenant = Tenant::new(None);
-    let front = Front::start(data, &settings(directory, &link, PATIENT, std::slice::from_ref(&tenant)));
-    (front, tenant)
+    settings(directory, &link, PATIENT, std::slice::from_ref(tenant))
 }
 
 #[test]
-fn three_doors_to_one_collateral_agree_to_the_last_unit() {
+fn three_doors_to_one_collateral_agree_to_the_last_unit_through_kills() {
     let data = Data::init(2);
     let engine = Engine::start(&data, "fsync");
     furnish(&data);
     let directory = tempfile::tempdir().unwrap();
-    let (front, tenant) = front(&data, directory.path());
-    let app = App::new(&front, &tenant);
-    let mut host = connect(&front);
-    host.sign_on();
-    let doors = std::thread::scope(|scope| {
+    let tenant = Tenant::new(None);
+    let config = file(directory.path(), &tenant);
+    let front = Front::start(&data, &config);
+    let street = Street::new(&front, &tenant);
+    let listen = engine.listen().to_owned();
+    let (doors, engine, front) = std::thread::scope(|scope| {
         let doors = [
-            scope.spawn(|| route(&data, engine.listen())),
-            scope.spawn(|| acquire(&mut host)),
-            scope.spawn(|| apply(&app)),
+            scope.spawn(|| route(&data, &listen, &street)),
+            scope.spawn(|| acquire(&street)),
+            scope.spawn(|| apply(&street)),
         ];
-        doors.map(|door| door.join().unwrap())
+        // In the middle of all of it.
+        street.wait_for(PAYMENTS);
+        engine.kill();
+        let engine = Engine::start_at(&data, "fsync", &listen, &[]);
+        street.wait_for(2 * PAYMENTS);
+        front.kill();
+        let front = Front::start(&data, &config);
+        street.leads_to(&front);
+        (doors.map(|door| door.join().unwrap()), engine, front)
     });
     let declined: u64 = doors.iter().map(|books| books.declined).sum();
     assert!(declined > 0, "more was asked for than there is: {doors:?}");
@@ -270,8 +397,8 @@ fn three_doors_to_one_collateral_agree_to_the_last_unit() {
     let sum = |of: fn(&Books) -> u64| doors.iter().map(of).sum::<u64>();
     let minor = sum(|books| u64::try_from(books.captured.iter().sum::<u128>() / UNIT).unwrap());
     let (sales, approved) = (sum(|books| books.sales), sum(|books| books.approved));
-    assert_eq!(host.totals(), [sales + sum(|books| books.captures), approved - sales, minor, 0]);
-    listed(&app, &doors[2]);
+    assert_eq!(street.host().totals(), [sales + sum(|books| books.captures), approved - sales, minor, 0]);
+    listed(&street.app(), &doors[2]);
     // The partitions, as the engine has them now.
     let money = |shown: &Value, field: &str| shown[field].as_str().unwrap().parse::<u128>().unwrap();
     let agree = |at: usize, shown: &Value| {

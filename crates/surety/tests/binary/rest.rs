@@ -1,12 +1,13 @@
 //! `gateway run` with `[rest]`: applications, the process in front of the engine, and kills of either in between.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use surety_protocol::{Id, Time};
@@ -82,7 +83,7 @@ impl App {
     }
 
     /// Asks once. None if there is no whole reply.
-    fn try_ask(&self, method: &str, path: &str, key: &str, body: &Value) -> Option<Answer> {
+    pub(crate) fn try_ask(&self, method: &str, path: &str, key: &str, body: &Value) -> Option<Answer> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(&self.address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -367,6 +368,77 @@ fn both_front_doors_open_from_one_file_and_read_it_again() {
     front.says("settings were read again\",\"door\":\"ISO 8583\"");
     front.says("unknown field");
     front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+/// Makes a file into a pipe: whoever reads it waits until all that stood in it is written again, which the result does.
+fn held_back(file: &Path) -> impl FnOnce(&dyn Fn()) + use<> {
+    let content = std::fs::read(file).unwrap();
+    std::fs::remove_file(file).unwrap();
+    mknodat(CWD, file, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let file = file.to_owned();
+    move |meanwhile| {
+        let begun = Instant::now();
+        // There is no writing end before somebody reads.
+        let end = loop {
+            match rustix::fs::open(&file, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()) {
+                Ok(end) => break end,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "nobody reads {}: {error}", file.display()),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        meanwhile();
+        std::fs::File::from(end).write_all(&content).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::write(&file, content).unwrap();
+    }
+}
+
+/// True if somebody takes a connection there, and answers or ends it.
+fn is_served(address: &str, within: Duration) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    stream.set_read_timeout(Some(within)).unwrap();
+    // No message and no request: either door ends the connection over it.
+    stream.write_all(b"0000 nothing\r\n\r\n").unwrap();
+    let read = stream.read(&mut [0; 512]);
+    !read.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+#[test]
+fn neither_front_door_takes_anybody_before_the_other_can() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    stranger(&data, directory);
+    std::fs::write(directory.join("acme.key"), "5a".repeat(32)).unwrap();
+    std::fs::write(directory.join("acme.mac"), "5b".repeat(16)).unwrap();
+    // Addresses of this process alone: they have to be known before anybody listens there.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    let address = |port: u16| format!("127.{high}.{middle}.{low}:{port}");
+    let doors = [address(8583), address(8480)];
+    let mac = "mac = { algorithm = \"retail\", key_file = \"acme.mac\" }";
+    let tenants = [Tenant::new(None), Tenant::new(Some("two.pem"))];
+    let config = settings(directory, &format!("{LINK}{mac}\n"), "", &tenants);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replacen("127.0.0.1:0", &doors[0], 1).replacen("127.0.0.1:0", &doors[1], 1);
+    std::fs::write(&config, text).unwrap();
+    let soon = Duration::from_millis(300);
+    // What REST reads late in its opening, then what the link does.
+    for late in ["two.pem", "acme.mac"] {
+        let go_on = held_back(&directory.join(late));
+        let doors_meanwhile = doors.clone();
+        let held = std::thread::spawn(move || {
+            go_on(&|| {
+                let served = doors_meanwhile.each_ref().map(|door| is_served(door, soon));
+                assert_eq!(served, [false, false], "while {late} is read");
+            });
+        });
+        let front = Front::start(&data, &config);
+        held.join().unwrap();
+        assert_eq!(doors.each_ref().map(|door| is_served(door, PATIENCE)), [true, true]);
+        front.terminate();
+    }
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
