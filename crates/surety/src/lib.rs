@@ -22,6 +22,7 @@ mod logs;
 mod policy_text;
 mod record_text;
 mod remote;
+mod renewable;
 mod serve;
 mod settle;
 pub mod texts;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ledger::Totals;
 use loadtest::{Faulty, Injection};
+use surety_client::transport::Connector;
 use surety_client::{
     Client, ConnectError, Identity, Options, QuicConnector, QuicOptions, StateError, SubmitError, TailBatch,
     TailError,
@@ -104,8 +105,21 @@ pub(crate) fn identity(file: &Path) -> Result<Identity, Failure> {
 
 /// Connects a client.
 pub(crate) async fn connect(address: SocketAddr, file: &Path) -> Result<Client, Failure> {
-    let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity(file)?) };
-    let client = Client::connect_with(quic, Options::default()).await;
+    connect_over(address, Arc::new(connector(address, identity(file)?)?)).await
+}
+
+/// What dials an engine as somebody; it has dialled nothing yet.
+pub(crate) fn connector(address: SocketAddr, identity: Identity) -> Result<QuicConnector, Failure> {
+    let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity) };
+    QuicConnector::new(quic).map_err(|error| connect_failure(address, &error))
+}
+
+/// Connects a client over it.
+pub(crate) async fn connect_over(
+    address: SocketAddr,
+    connector: Arc<dyn Connector>,
+) -> Result<Client, Failure> {
+    let client = Client::over(connector, Options::default(), &[]).await;
     let client = client.map_err(|error| connect_failure(address, &error))?;
     CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
     Ok(client)
@@ -119,9 +133,8 @@ pub(crate) async fn connect_spoiled(
     injection: Injection,
     seed: u64,
 ) -> Result<(Client, Arc<Faulty>), Failure> {
-    let quic = QuicOptions { name: "surety".to_owned(), ..QuicOptions::new(address, identity(file)?) };
     let refused = |error| connect_failure(address, &error);
-    let connector = QuicConnector::new(quic).map_err(refused)?;
+    let connector = connector(address, identity(file)?)?;
     let faults = Arc::new(Faulty::new(Arc::new(connector), injection, seed));
     let options =
         Options { deadline: Duration::from_secs(1), links_lost_max: u32::MAX, ..Options::default() };

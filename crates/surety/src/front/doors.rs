@@ -12,10 +12,13 @@ use surety_protocol::TenantId;
 use super::run::{Halves, Settings};
 use crate::exit::{Exit, Failure};
 use crate::remote;
+use crate::renewable::Renewable;
 
 /// The front doors that are open.
 pub(super) struct Doors {
     tenant: TenantId,
+    /// The identity of the command line: of the link, and of the tenant that names none.
+    own: Renewable,
     link: Option<Link>,
     rest: Option<Applications>,
 }
@@ -29,28 +32,26 @@ struct Link {
 /// Applications over REST.
 struct Applications {
     rest: Rest,
-    /// The identity of the command line: of the tenant that names none.
-    own: PathBuf,
-    /// The identity of each tenant, in the order of the settings.
-    identities: Vec<PathBuf>,
+    /// The identity of each tenant, in the order of the settings; none for that of the command line.
+    identities: Vec<Option<Renewable>>,
 }
 
 impl Doors {
     /// Opens what the settings have: all of it, or nothing. `own` is the identity of the command line.
     pub(super) async fn open(address: SocketAddr, own: &Path, settings: Settings) -> Result<Self, Failure> {
         tracing::info!(%address, "learning from the engine what there is");
-        let client = remote::connect(address, own).await?;
-        let tenant = client.tenant();
+        let own = Renewable::connect(address, own).await?;
+        let (client, tenant) = (own.client.clone(), own.client.tenant());
         // Nobody is served before all are sure to open: the one that can be held back is, and the other comes last.
         let rest = match settings.rest {
-            Some(settings) => Some(Applications::prepare(address, own, client.clone(), settings).await?),
+            Some(settings) => Some(Applications::prepare(address, client.clone(), settings).await?),
             None => None,
         };
         let link = match settings.link {
             Some(config) => Some(Link::open(client, config).await?),
             None => None,
         };
-        Ok(Self { tenant, link, rest: rest.map(|open| open()) })
+        Ok(Self { tenant, own, link, rest: rest.map(|open| open()) })
     }
 
     /// The line that scripts wait for.
@@ -70,7 +71,7 @@ impl Doors {
     }
 
     /// What cannot be taken is told, and that front door goes on as it was.
-    pub(super) fn reload(&self, new: Halves) {
+    pub(super) async fn reload(&self, new: Halves) {
         let link = match (&self.link, new.link) {
             (_, Err(failure)) => Some(Err(failure.to_string())),
             (Some(link), Ok(Some(config))) => {
@@ -81,7 +82,7 @@ impl Doors {
         };
         let rest = match (&self.rest, new.rest) {
             (_, Err(failure)) => Some(Err(failure.to_string())),
-            (Some(applications), Ok(Some(settings))) => Some(applications.reload(settings)),
+            (Some(applications), Ok(Some(settings))) => Some(applications.reload(settings, self.own.file())),
             (None, Ok(None)) => None,
             _ => Some(Err("[rest] is opened and closed by a new start alone".to_owned())),
         };
@@ -90,6 +91,18 @@ impl Doors {
                 None => {}
                 Some(Ok(())) => tracing::info!(door, "SIGHUP: settings were read again"),
                 Some(Err(error)) => tracing::error!(door, %error, "SIGHUP: settings stay as they were"),
+            }
+        }
+        // Last, since the engine is asked.
+        self.renew().await;
+    }
+
+    /// Reads the identities again. One that cannot be used is told, and the one before it stays.
+    async fn renew(&self) {
+        let tenants = self.rest.iter().flat_map(|applications| applications.identities.iter().flatten());
+        for renewable in [&self.own].into_iter().chain(tenants) {
+            if let Err(error) = renewable.renew().await {
+                tracing::error!(%error, "SIGHUP: the engine is still shown the identity that was there before");
             }
         }
     }
@@ -122,43 +135,39 @@ impl Applications {
     /// Does all that can fail; what comes back opens.
     async fn prepare(
         address: SocketAddr,
-        own: &Path,
         client: Client,
         settings: RestSettings,
     ) -> Result<impl FnOnce() -> Self + use<>, Failure> {
         let (mut identities, mut tenants) = (Vec::new(), Vec::new());
         for tenant in settings.tenants {
-            identities.push(identity_of(&tenant, own));
-            let client = match &tenant.identity {
-                Some(identity) => remote::connect(address, identity).await?,
-                None => client.clone(),
+            let renewable = match &tenant.identity {
+                Some(identity) => Some(Renewable::connect(address, identity).await?),
+                None => None,
             };
+            let client = renewable.as_ref().map_or(&client, |renewable| &renewable.client).clone();
             tenants.push(Tenant { client, config: tenant.config });
+            identities.push(renewable);
         }
         let rest = Rest::prepare(settings.config, tenants).await.map_err(rest_failure)?;
-        let own = own.to_owned();
-        Ok(move || Self { rest: rest.open(), own, identities })
+        Ok(move || Self { rest: rest.open(), identities })
     }
 
     /// Tenants stay who they were, in their order: their clients are connected. Whose an identity is, its file says, now as at the start: a
     /// file that has become another tenant's is refused by the front door, as one that is somewhere else is here.
-    fn reload(&self, settings: RestSettings) -> Result<(), String> {
-        let identities: Vec<_> =
-            settings.tenants.iter().map(|tenant| identity_of(tenant, &self.own)).collect();
-        if identities != self.identities {
+    fn reload(&self, settings: RestSettings, own: &Path) -> Result<(), String> {
+        let here = self.identities.iter().map(|renewable| renewable.as_ref().map_or(own, Renewable::file));
+        let wanted = |tenant: &TenantSettings| tenant.identity.as_deref().unwrap_or(own).to_owned();
+        let files: Vec<PathBuf> = settings.tenants.iter().map(wanted).collect();
+        if !here.eq(&files) {
             return Err("the identities of `rest.tenant` change by a new start alone".to_owned());
         }
         let mut tenants = Vec::new();
-        for (file, tenant) in identities.iter().zip(settings.tenants) {
+        for (file, tenant) in files.iter().zip(settings.tenants) {
             let identity = remote::identity(file).map_err(|failure| failure.to_string())?;
             tenants.push((identity.tenant(), tenant.config));
         }
         self.rest.reload(&settings.config, tenants).map_err(|error| error.to_string())
     }
-}
-
-fn identity_of(tenant: &TenantSettings, own: &Path) -> PathBuf {
-    tenant.identity.clone().unwrap_or_else(|| own.to_owned())
 }
 
 /// Why a link cannot be served, with its exit code.

@@ -34,7 +34,7 @@ enum Command {
     /// under their ids until it is back. What has no certain outcome in time is not answered over ISO 8583, and answered 504 over REST.
     ///
     /// SIGHUP reads the file again: routes, merchants, currencies and marks change for the messages that come then, tokens, secrets of
-    /// webhooks and certificates of TLS for the connections, and whoever could not come in any more is cut off; where anything else differs, a
+    /// webhooks and certificates of TLS for the connections, whoever could not come in any more is cut off, and the engine is shown the identities of now by the next connections; where anything else differs, a
     /// line on stderr says so and that front door stays as it was.
     ///
     /// --config FILE (TOML) has for ISO 8583 name, listen, header (binary2, ascii4, bcd2), edition (1987, 1993), profile (ascii,

@@ -97,7 +97,7 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
             _ = hangup.recv() => match Halves::read(&args.config) {
-                Ok(halves) => doors.reload(halves),
+                Ok(halves) => doors.reload(halves).await,
                 Err(error) => tracing::error!(%error, "SIGHUP: settings stay as they were"),
             },
         }

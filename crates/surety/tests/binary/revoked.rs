@@ -15,8 +15,8 @@ use serde_json::json;
 use server::pki::DevelopmentPki;
 use surety_protocol::{Roles, TenantId};
 
-use crate::gateway::{CANARY, Host, LINK, engine, sent};
-use crate::process::{Data, Front, ctl, surety};
+use crate::gateway::{CANARY, Host, LINK, connect, engine, sent};
+use crate::process::{Data, Engine, Front, ctl, surety};
 use crate::rest::{PATIENT, Tenant, key, settings, stranger};
 
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -222,6 +222,65 @@ fn clients_that_are_shut_out_are_cut_off_and_nobody_else() {
     front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
+fn identities_that_were_renewed_are_shown_to_the_engine() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let listen = engine.listen().to_owned();
+    let files = Files::new(&data);
+    stranger(&data, files.path());
+    let tenants = [Tenant::new(None), Tenant::new(Some("two.pem"))];
+    let config = settings(files.path(), LINK, PATIENT, &tenants);
+    let front = Front::start(&data, &config);
+    // The file of each identity, and its tenant: that of the command line, and one of the settings.
+    let identities = [(data.file("pki").join("authorizer.pem"), 1), (files.path().join("two.pem"), 2)];
+    let old = identities.each_ref().map(|(file, _)| std::fs::read_to_string(file).unwrap());
+    for (file, tenant) in &identities {
+        let renewed = files.authority.client(TenantId(*tenant), Roles::AUTHORIZER, "renewed").unwrap();
+        std::fs::write(file, renewed).unwrap();
+    }
+    front.signal(Signal::HUP);
+    for _ in 0..2 {
+        front.says("the engine is shown the renewed identity");
+    }
+    // One that is none changes nothing, and neither does another tenant's, or one that the engine does not take.
+    let renewed = std::fs::read_to_string(&identities[0].0).unwrap();
+    let forged = DevelopmentPki::generate().unwrap().client(TenantId(2), Roles::AUTHORIZER, "two").unwrap();
+    for (wrong, why) in
+        [("nothing", "is no identity"), (renewed.as_str(), "another tenant"), (forged.as_str(), "two.pem")]
+    {
+        std::fs::write(&identities[1].0, wrong).unwrap();
+        front.signal(Signal::HUP);
+        front.says("the engine is still shown the identity that was there before");
+        front.says(why);
+    }
+    // From now on the engine knows the new ones alone, and every connection to it is a new one.
+    std::fs::write(files.pki.join("revoked.pem"), files.authority.revocations(&old).unwrap()).unwrap();
+    engine.kill();
+    let engine = Engine::start_at(&data, "fsync", &listen, &[]);
+    let mut host = connect(&front);
+    host.sign_on();
+    host.pay_to(b"0100", CANARY, &sent(), "1", "501");
+    host.expect("0110", "00");
+    for (tenant, partitions) in tenants.iter().zip([1, 0]) {
+        let app = crate::rest::App::new(&front, tenant);
+        // It may not have noticed yet that the old connection is gone.
+        let begun = Instant::now();
+        let found = loop {
+            match app.get("/v1/partitions") {
+                (200, found) => break found,
+                (status, problem) => {
+                    assert!(begun.elapsed() < PATIENCE, "{status} {problem}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        };
+        assert_eq!(found["partitions"].as_array().map(Vec::len), Some(partitions), "{found}");
+    }
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]
