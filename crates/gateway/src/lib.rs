@@ -22,6 +22,7 @@ mod marks;
 mod reply;
 mod session;
 mod settings;
+mod shape;
 pub mod simulate;
 mod tls;
 

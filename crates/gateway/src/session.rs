@@ -13,6 +13,7 @@ use crate::connection::End;
 use crate::desk::Desk;
 use crate::mac::{MacKey, Macs};
 use crate::reply::{frame, reply_to};
+use crate::shape::{Shape, Wanted};
 
 /// A socket's state.
 pub(crate) struct Session {
@@ -136,7 +137,8 @@ impl Session {
 
     /// Answers a broken message if its type is known; nothing of it has been executed.
     async fn take_broken(&mut self, message: &Message<'_>, error: ParseError) -> Result<(), End> {
-        tracing::warn!(link = self.config.name, peer = %self.peer, %error, "broken message");
+        let wanted = Wanted(self.config.rules.dialect, error.field);
+        tracing::warn!(link = self.config.name, peer = %self.peer, %error, %wanted, "broken message");
         self.broken += 1;
         let has_type = error.field > 0 || matches!(error.reason, ParseReason::Trailing(_));
         if !has_type {
@@ -145,7 +147,7 @@ impl Session {
         if self.broken > self.config.limits.broken_max {
             return Err(End::Broken);
         }
-        self.refuse(message, Refusal::Format(error.field)).await
+        self.decline(message, Refusal::Format(error.field)).await
     }
 
     /// Answers a message whose MAC is missing or wrong; nothing of it has been executed.
@@ -210,7 +212,20 @@ impl Session {
     }
 
     async fn refuse(&self, message: &Message<'_>, refusal: Refusal) -> Result<(), End> {
-        tracing::debug!(link = self.config.name, peer = %self.peer, mti = %message.mti(), %refusal, "refused");
+        let (link, peer, mti) = (&self.config.name, self.peer, message.mti());
+        match refusal {
+            // Nobody else can tell a host what is wrong with its message.
+            Refusal::Format(field) | Refusal::Missing(field) => {
+                let found = Shape(message, field);
+                tracing::info!(link, %peer, %mti, %refusal, %found, "refused");
+            }
+            _ => tracing::debug!(link, %peer, %mti, %refusal, "refused"),
+        }
+        self.decline(message, refusal).await
+    }
+
+    /// Answers with the code of a refusal that was told.
+    async fn decline(&self, message: &Message<'_>, refusal: Refusal) -> Result<(), End> {
         let mut draft = Draft::new(self.config.rules.dialect);
         if refuse(message, refusal, &mut draft) { self.send(draft).await } else { Ok(()) }
     }

@@ -236,6 +236,10 @@ fn an_acquirer_is_served_through_a_kill_of_the_engine() {
         other.pay(b"0101", sent, trace);
         other.expect("0110", "00");
     }
+    // A day that there is not: the log tells where and of what form, and no more.
+    host.pay(b"0100", "1399250000", "9");
+    host.expect("0110", "30");
+    front.says("field 7 makes no sense\",\"found\":\"10 digits, where 10 digits may be");
     // A message without its end.
     other.stream.write_all(b"00200100F23844810").unwrap();
     other.stream.write_all(b"8E08").unwrap();
