@@ -83,9 +83,12 @@ fn an_interrupted_load_ends_with_its_report() {
     let acks = data.file("acks.bin");
     let args =
         ["load", "--data", data.path(), "--duration", "10m", "--acks", acks.to_str().unwrap(), "--json"];
-    let child = spawn(&args);
+    let mut child = spawn(&args);
     while std::fs::metadata(&acks).map_or(0, |file| file.len()) < 100 * 128 {
-        std::thread::yield_now();
+        if child.try_wait().unwrap().is_some() {
+            panic!("it has ended by itself: {:?}", Ended::from(child.wait_with_output().unwrap()));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     send(&child, Signal::INT);
     let ended = Ended::from(child.wait_with_output().unwrap()).exits(0);
