@@ -12,6 +12,7 @@ mod log;
 mod made;
 mod money;
 mod seeds;
+mod settling;
 mod texts;
 mod wire;
 
@@ -45,6 +46,9 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "iso_message", run: cards::message },
     Probe { name: "iso_stream", run: cards::stream },
     Probe { name: "iso_work", run: cards::work },
+    Probe { name: "settler_log", run: settling::log },
+    Probe { name: "book", run: settling::book },
+    Probe { name: "shelf", run: settling::shelf },
     Probe { name: "settings", run: texts::settings },
     Probe { name: "policy", run: texts::policy },
 ];

@@ -7,7 +7,7 @@ use surety_protocol::{
     Subscribe, TAIL_HEAD_BYTES, TailHead, TenantId, Token, long, shard_map,
 };
 
-use crate::{cards, history, made, money, texts};
+use crate::{cards, history, made, money, settling, texts};
 
 /// A small, seeded source of numbers.
 #[derive(Clone, Debug)]
@@ -80,6 +80,9 @@ pub fn seeds(probe: &str) -> Vec<Vec<u8>> {
         "iso_message" => cards::messages(),
         "iso_stream" => cards::streams(),
         "iso_work" => cards::works(),
+        "settler_log" => settling::logs(),
+        "book" => settling::books(),
+        "shelf" => settling::shelves(),
         "settings" => texts::SETTINGS.iter().map(|text| text.as_bytes().to_vec()).collect(),
         "policy" => policies(),
         _ => panic!("no probe {probe}"),

@@ -93,13 +93,21 @@ impl KeptLock {
             deadline: Time(from.u64()?),
             value: from.u128()?,
             quote: QuoteId(from.u16()?),
-            is_called: from.u8()? != 0,
+            is_called: match from.u8()? {
+                0 => false,
+                1 => true,
+                _ => return Err(Truncated),
+            },
             consumed: from.u128()?,
             credited: from.u128()?,
             released: {
                 let released =
                     Released { seq: Seq(from.u64()?), version: from.u32()?, still_owed: from.u128()? };
-                (released.seq != Seq(0)).then_some(released)
+                let none = Released { seq: Seq(0), version: 0, still_owed: 0 };
+                if released.seq == Seq(0) && released != none {
+                    return Err(Truncated);
+                }
+                (released != none).then_some(released)
             },
         })
     }

@@ -275,6 +275,8 @@ pub const LAYERS: &[Layer] = &[
             "server",
             "loadtest",
             "surety",
+            "settlement",
+            "settler",
         ],
         foreign: &[],
         members_in_tests: &[],

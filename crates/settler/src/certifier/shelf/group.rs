@@ -46,7 +46,12 @@ impl Group {
         let mut from = Take(body);
         let (locks, path) = counts(&from.array()?).ok_or(Damaged)?;
         let kept = (0..locks).map(|_| KeptLock::from_bytes(&from.array()?).ok_or(Damaged));
-        let kept = kept.collect::<Result<_, _>>()?;
+        let kept = kept.collect::<Result<Vec<_>, _>>()?;
+        // In any other order the paths would be of other locks.
+        let place = |kept: &KeptLock| (kept.statement().shard, kept.statement().seq);
+        if !kept.is_sorted_by(|one, other| place(one) < place(other)) {
+            return Err(Damaged);
+        }
         let path = (0..path).map(|_| from.array()).collect::<Result<_, _>>()?;
         let group = Self { kept, path, signature: from.array()? };
         from.end()?;

@@ -236,6 +236,11 @@ fn read_head(file: &File, number: u64) -> Result<(usize, Span), Damaged> {
         return Err(Damaged);
     }
     let locks = usize::try_from(from.u64()?).map_err(|_| Damaged)?;
+    // What a sound sum says may still be more than there is.
+    let len = locks.checked_mul(ENTRY_BYTES).and_then(|len| len.checked_add(bytes.len() + size_of::<u32>()));
+    if len.map(|len| len as u64) != file.metadata().ok().map(|metadata| metadata.len()) {
+        return Err(Damaged);
+    }
     let (made_min, made_max) = (Time(from.u64()?), Time(from.u64()?));
     let mut deadlines = BTreeMap::new();
     for _ in 0..u16::from_be_bytes(from.array()?) {
