@@ -210,7 +210,7 @@ impl Log {
     fn seal(&mut self, sealed: Sealed, at: Time) -> Result<(), LogError> {
         let (seq, head) = self.sealed_head();
         let batch = &sealed.batch;
-        if batch.seq != seq + 1 || batch.prev_head != head {
+        if Some(batch.seq) != seq.checked_add(1) || batch.prev_head != head {
             return Err(LogError::NotNext(batch.seq));
         }
         self.open.insert(batch.seq, Open { sealed, at, is_final: false, held: None });
@@ -228,7 +228,7 @@ impl Log {
     }
 
     fn finalise(&mut self, seq: u64, block: u64, nonce: u64) -> Result<(), LogError> {
-        if seq != self.final_seq() + 1 {
+        if Some(seq) != self.final_seq().checked_add(1) {
             return Err(LogError::NotNext(seq));
         }
         self.unfinal(seq)?.is_final = true;
@@ -239,7 +239,7 @@ impl Log {
     }
 
     fn book(&mut self, seq: u64) -> Result<(), LogError> {
-        if seq != self.booked.0 + 1 {
+        if Some(seq) != self.booked.0.checked_add(1) {
             return Err(LogError::NotNext(seq));
         }
         match self.open.remove(&seq) {

@@ -55,12 +55,13 @@ impl Fold {
     pub fn new(log: Log, base: Option<&Base>, mut sealed: BTreeMap<u64, Sealed>, batch: u64) -> Option<Self> {
         let behind = sealed.split_off(&batch.saturating_add(1));
         let mut trees = base.map_or_else(|| Some(Trees::default()), Base::trees)?;
-        let first = base.map_or(1, |base| base.batch.seq + 1);
+        let mut before = base.map_or(0, |base| base.batch.seq);
         let mut last = None;
-        for (next, (seq, sealed)) in (first..).zip(sealed) {
-            let data = BatchData::from_bytes(&sealed.data).ok().filter(|_| seq == next)?;
+        for (seq, sealed) in sealed {
+            let data = BatchData::from_bytes(&sealed.data).ok().filter(|_| is_next(seq, before))?;
             trees.update(&data);
             last = Some((sealed.batch, data.positions));
+            before = seq;
         }
         let (batch, positions) = last.filter(|(last, _)| last.seq == batch)?;
         let base = Base { batch, positions, trees: trees.to_bytes() };
@@ -88,12 +89,17 @@ impl Fold {
 
     /// Only what fits together: batches in a chain from the base to the last sealed one, those that are not booked as the log has them.
     fn joined(log: Log, base: Base, sealed: BTreeMap<u64, Sealed>) -> Option<Self> {
+        // Something was settled, and something can follow.
+        if matches!(base.batch.seq, 0 | u64::MAX) {
+            return None;
+        }
         let mut head = (base.batch.seq, base.batch.head());
         let mut booked = head;
         for (seq, sealed) in &sealed {
-            let is_next = *seq == head.0 + 1 && sealed.batch.seq == *seq && sealed.batch.prev_head == head.1;
+            let follows =
+                is_next(*seq, head.0) && sealed.batch.seq == *seq && sealed.batch.prev_head == head.1;
             let is_open = log.open.get(seq).is_some_and(|open| open.sealed == *sealed);
-            if !is_next || is_open != (*seq > log.booked.0) {
+            if !follows || is_open != (*seq > log.booked.0) {
                 return None;
             }
             head = (*seq, sealed.batch.head());
@@ -137,6 +143,9 @@ impl Fold {
         let batch = entry::read_batch(&mut from)?;
         let base = Base { batch, positions: Positions::read(&mut from)?, trees: from.bytes()? };
         let sealed: Vec<Sealed> = from.list(entry::read_sealed)?;
+        if !sealed.is_sorted_by(|a, b| a.batch.seq < b.batch.seq) {
+            return Err(EntryError::Damaged);
+        }
         let sealed: BTreeMap<u64, Sealed> = sealed.into_iter().map(|it| (it.batch.seq, it)).collect();
         let booked = from.u64()?;
         let head = if booked == batch.seq { Some(batch.head()) } else { None };
@@ -146,6 +155,10 @@ impl Fold {
             let (seq, sealed) = unbooked.next().ok_or(EntryError::Damaged)?;
             read_open(from, sealed.clone()).map(|open| (*seq, open))
         })?;
+        // None is final behind one that is not.
+        if !open.is_sorted_by_key(|(_, open)| !open.is_final) {
+            return Err(EntryError::Damaged);
+        }
         let attempts = from.list(entry::read_attempt)?;
         let final_block = from.u64()?;
         let dropped = Refused { seq: from.u64()?, times: from.u32()?, at: Time(from.u64()?) };
@@ -161,6 +174,10 @@ impl Fold {
     }
 }
 
+fn is_next(seq: u64, before: u64) -> bool {
+    before.checked_add(1) == Some(seq)
+}
+
 fn read_open(from: &mut Reader<'_>, sealed: Sealed) -> Result<Open, EntryError> {
     let (at, is_final, held) = (Time(from.u64()?), from.u8()?, from.u8()?);
     let held = match held.checked_sub(1) {
@@ -171,4 +188,97 @@ fn read_open(from: &mut Reader<'_>, sealed: Sealed) -> Result<Open, EntryError> 
         return Err(EntryError::Damaged);
     }
     Ok(Open { sealed, at, is_final: is_final == 1, held })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That has changed nothing.
+    fn batch(seq: u64, prev_head: [u8; 32]) -> Batch {
+        let state_root = Trees::default().roots(&Positions::default()).state();
+        let (sum_locked, sum_credit, guaranteed_ack) = (0, 0, 0);
+        let (lsn_to, count, data_hash) = (0, 0, [0; 32]);
+        Batch { seq, lsn_to, prev_head, state_root, sum_locked, sum_credit, guaranteed_ack, count, data_hash }
+    }
+
+    fn sealed(batch: Batch) -> Sealed {
+        Sealed { batch, credit_max: 0, finals: Vec::new(), data: Vec::new() }
+    }
+
+    /// A fold up to a batch, with some behind it of which none is booked.
+    fn fold(base: u64, is_final: &[bool]) -> Fold {
+        let trees = Trees::default().to_bytes();
+        let base = Base { batch: batch(base, [7; 32]), positions: Positions::default(), trees };
+        assert!(base.trees().is_some());
+        let (mut log, mut behind) = (Log::new([0; 32]), BTreeMap::new());
+        log.booked = (base.batch.seq, base.batch.head());
+        let mut head = log.booked;
+        for is_final in is_final.iter().copied() {
+            let sealed = sealed(batch(head.0 + 1, head.1));
+            head = (sealed.batch.seq, sealed.batch.head());
+            log.open.insert(head.0, Open { sealed: sealed.clone(), at: Time(1), is_final, held: None });
+            behind.insert(head.0, sealed);
+        }
+        Fold { log, base, sealed: behind }
+    }
+
+    fn read(fold: &Fold) -> Result<Fold, EntryError> {
+        Fold::from_bytes(&fold.to_bytes())
+    }
+
+    #[test]
+    fn what_fits_together_is_read_back() {
+        for base in [1, 2, u64::MAX - 3] {
+            for is_final in [&[][..], &[false], &[true, false, false], &[true, true, true]] {
+                let fold = fold(base, is_final);
+                assert_eq!(read(&fold), Ok(fold));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_was_settled_or_nothing_can_follow() {
+        for base in [0, u64::MAX] {
+            assert_eq!(read(&fold(base, &[])), Err(EntryError::Damaged), "{base}");
+        }
+    }
+
+    #[test]
+    fn the_last_number_of_all_has_no_next() {
+        let mut fold = fold(u64::MAX - 1, &[true]);
+        let last = fold.sealed[&u64::MAX].clone();
+        assert_eq!(read(&fold).as_ref(), Ok(&fold));
+        let after = sealed(batch(0, last.batch.head()));
+        // Behind the base, and behind that.
+        for seq in [u64::MAX - 1, u64::MAX] {
+            let entry = entry::Entry::Sealed { sealed: after.clone().into(), at: Time(2) };
+            assert!(fold.log.append(entry).is_err());
+            assert!(Fold::new(fold.log.clone(), Some(&fold.base), fold.sealed.clone(), seq).is_none());
+        }
+        assert_eq!(fold.log.append(entry::Entry::Booked { seq: u64::MAX }), Ok(()));
+        assert!(fold.log.append(entry::Entry::Booked { seq: 0 }).is_err());
+        assert!(fold.log.append(entry::Entry::Final { seq: 0, block: 1, nonce: 1 }).is_err());
+    }
+
+    #[test]
+    fn no_batch_is_there_twice_or_out_of_order() {
+        let whole = fold(1, &[true, false]);
+        let (second, third) = (whole.sealed[&2].clone(), whole.sealed[&3].clone());
+        for sealed in
+            [[second.clone(), second.clone(), third.clone()], [second.clone(), third.clone(), third.clone()]]
+        {
+            let fold = Fold { sealed: (2..).zip(sealed).collect(), ..whole.clone() };
+            assert_eq!(read(&fold), Err(EntryError::Damaged));
+        }
+        let fold = Fold { sealed: (2..).zip([third, second]).collect(), ..whole };
+        assert_eq!(read(&fold), Err(EntryError::Damaged));
+    }
+
+    #[test]
+    fn none_is_final_behind_one_that_is_not() {
+        for is_final in [&[false, true][..], &[true, false, true]] {
+            assert_eq!(read(&fold(4, is_final)), Err(EntryError::Damaged), "{is_final:?}");
+        }
+    }
 }
