@@ -10,6 +10,7 @@ use surety_client::Client;
 use surety_protocol::{Address, PartitionHandle, Record, Seq, ShardId, Time};
 
 use crate::config::Config;
+use crate::durable;
 use crate::error::SettlerError;
 use crate::facts::{Facts, Waiting};
 use crate::fold::sealed_since;
@@ -44,7 +45,7 @@ pub(crate) async fn open(
     client: Client,
     poster: Box<dyn DigestSigner + Send>,
 ) -> Result<Settler, SettlerError> {
-    std::fs::create_dir_all(&config.directory)?;
+    durable::make_directory(&config.directory)?;
     let lock = DirectoryLock::acquire(&config.directory)?;
     let hello = client.hello();
     let contract = Address(config.place.manager.into_array());

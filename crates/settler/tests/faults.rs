@@ -3,6 +3,8 @@
 
 mod world;
 
+use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -11,6 +13,38 @@ use chain::{At, Backend, BackendError, DigestSigner, LoggedEvent, Tag, Terms, Tr
 use settlement::life::{Action, Alarm, Halt, Refusal};
 use settler::{Config, Notice, Report, Settler, SettlerError};
 use world::{ALICE, Liar, MERCHANT_KEY, OWNER, POSTER, STRANGER, TOKENS, World, key, on_chain, owed};
+
+/// Directories whose names were made durable, in order.
+static SYNCED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Hears of them.
+struct Heard;
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "settler::durable"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            if field.name() == "directory" {
+                SYNCED.lock().unwrap().push(format!("{value:?}").into());
+            }
+        });
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
 
 /// A world with collateral and a consumed payment that is not settled.
 async fn owing() -> (World, Settler) {
@@ -159,6 +193,26 @@ async fn a_directory_has_one_settler() {
     let world = World::new().await;
     let _settler = world.settler().await;
     assert!(matches!(world.try_settler(world.config()).await, Err(SettlerError::Lock(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settlers_directory_is_durable_before_what_is_in_it() {
+    tracing::subscriber::set_global_default(Heard).unwrap();
+    let world = World::new().await;
+    let own = world.own.path();
+    let config = Config { directory: own.join("of/its/own"), ..world.config() };
+    let before_it = || {
+        let mut synced = std::mem::take(&mut *SYNCED.lock().unwrap());
+        synced.retain(|path| path.starts_with(own));
+        let first = synced.iter().position(|path| path.ends_with("own")).unwrap();
+        synced[..first].to_vec()
+    };
+    let settler = world.try_settler(config.clone()).await.unwrap();
+    assert_eq!(before_it(), [own.to_owned(), own.join("of"), own.join("of/its")]);
+    drop(settler);
+    // It may have been killed before that was done.
+    world.try_settler(config).await.unwrap();
+    assert_eq!(before_it(), [own.join("of/its")]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
