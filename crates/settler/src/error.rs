@@ -171,6 +171,9 @@ pub enum Notice {
         /// How many.
         changes: usize,
     },
+    /// The log has grown and could not be put into one entry. It goes on as it is, and that is tried again when it has doubled.
+    #[error("the settler's log stays as long as it is: {0}")]
+    NotFolded(String),
     /// The chain's events and its balances tell different amounts, or events are missing: nothing is credited.
     #[error("the node's events up to block {block} do not add up with the contract's own numbers")]
     ChainDisagrees {

@@ -8,8 +8,8 @@ use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{PartitionHandle, Record, Time};
 
 use crate::codec::{Damaged, Put, Take};
-use crate::error::SettlerError;
-use crate::journal::Journal;
+use crate::error::{Notice, SettlerError};
+use crate::journal::{Journal, JournalError};
 use crate::note::{Note, NoteError};
 use crate::points::Point;
 use crate::recovery::{Replayed, replay};
@@ -80,12 +80,24 @@ fn rising<K: Ord, V>(
 }
 
 impl Settler {
-    /// Puts one entry in the place of all others, once these are many. The log that had them stays beside the new one.
+    /// Puts one entry in the place of all others, once these are many. The log that had them stays beside the new one. Where that
+    /// cannot be done the settler goes on with the log that it has.
     pub(crate) fn fold_log(&mut self) -> Result<(), SettlerError> {
-        let directory = self.config.directory.clone();
-        if self.journal.grown_bytes() < self.config.log_bytes_max.max(self.journal.folded_bytes()) {
+        if !self.journal.is_fold_due(self.config.log_bytes_max) {
             return Ok(());
         }
+        match self.fold_whole_log() {
+            Err(SettlerError::Journal(error @ (JournalError::NotFolded(_) | JournalError::TooLong(_)))) => {
+                self.journal.put_fold_off();
+                self.notices.push(Notice::NotFolded(error.to_string()));
+                Ok(())
+            }
+            folded => folded,
+        }
+    }
+
+    fn fold_whole_log(&mut self) -> Result<(), SettlerError> {
+        let directory = self.config.directory.clone();
         // A start begins with either snapshot, and seals again what is behind it.
         let Some(batch) = Snapshot::oldest(&directory)? else { return Ok(()) };
         let scan = Journal::read(&directory)?.ok_or(SettlerError::Foreign)?;

@@ -5,7 +5,7 @@ mod scan;
 
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use surety_protocol::sabotage;
@@ -69,6 +69,9 @@ pub enum JournalError {
     /// An earlier append failed: what is on the disk is not known.
     #[error("an earlier write to the settler's log failed")]
     Poisoned,
+    /// Another log could not be put in the place of this one, which is as it was and goes on.
+    #[error("another log could not be written: {0}")]
+    NotFolded(std::io::Error),
     /// More than an entry may hold.
     #[error("an entry of {0} bytes")]
     TooLong(usize),
@@ -86,6 +89,8 @@ pub struct Journal {
     number: u64,
     /// Where the next one goes.
     end: u64,
+    /// Where it ended when it was not folded although it was due; 0 if it never was.
+    refused_at: u64,
     is_poisoned: bool,
 }
 
@@ -102,7 +107,7 @@ impl Journal {
         durable::replace(&path, &directory.join(TEMPORARY), &bytes).map_err(io)?;
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         let end = HEAD_BYTES as u64;
-        Ok(Self { file, path, head: *head, begun: end, number: 0, end, is_poisoned: false })
+        Ok(Self { file, path, head: *head, begun: end, number: 0, end, refused_at: 0, is_poisoned: false })
     }
 
     /// Opens a log to go on with it, and cuts a torn tail off. When this returns all that was read is on the disk. `None` if there is
@@ -123,7 +128,8 @@ impl Journal {
             durable::sync_directory(directory).map_err(io)?;
         }
         let (number, head, begun, end) = (scan.notes.len() as u64, scan.head, scan.begun, scan.end);
-        let journal = Self { file, path: path.clone(), head, begun, number, end, is_poisoned: false };
+        let path = path.clone();
+        let journal = Self { file, path, head, begun, number, end, refused_at: 0, is_poisoned: false };
         Ok(Some((journal, scan)))
     }
 
@@ -154,11 +160,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Puts a log with one entry in the place of this one, at once or not at all. This one stays beside it. What is too long for an entry
-    /// goes on as it is.
+    /// Puts a log with one entry in the place of this one, at once or not at all. This one stays beside it.
     ///
     /// # Errors
-    /// As of [`Journal::append`]: after a restart the log is the old one or the new one, and either says the same.
+    /// [`JournalError::TooLong`] and [`JournalError::NotFolded`]: this one goes on as it is. Else as of [`Journal::append`]: after a
+    /// restart the log is the old one or the new one, and either says the same.
     pub fn fold(&mut self, folded: Folded) -> Result<(), JournalError> {
         if self.is_poisoned {
             return Err(JournalError::Poisoned);
@@ -166,45 +172,61 @@ impl Journal {
         let batch = folded.life.base().batch.seq;
         let body = Note::Folded(Box::new(folded)).to_bytes();
         if body.len() > BODY_BYTES_MAX {
-            tracing::warn!(bytes = body.len(), "the log is not folded: it would be too long for one entry");
-            return Ok(());
+            return Err(JournalError::TooLong(body.len()));
         }
         let mut bytes = self.head.to_bytes(VERSION);
         bytes.extend(framed(1, &body));
-        self.file = self.replace(&bytes, batch).map_err(|source| self.poison(source))?;
+        let temporary = self.directory().join(TEMPORARY);
+        let file = self.prepare(&temporary, &bytes, batch).map_err(|source| {
+            // It may be what has filled the disk.
+            let _ = std::fs::remove_file(&temporary);
+            JournalError::NotFolded(source)
+        })?;
+        self.replace(&temporary).map_err(|source| self.poison(source))?;
+        (self.file, self.refused_at) = (file, 0);
         (self.number, self.begun, self.end) = (1, bytes.len() as u64, bytes.len() as u64);
         Ok(())
     }
 
-    /// Bytes of the entry that stands for others, and of the head.
+    /// True if the entries since the first have come to so many bytes, and to as many as that one; after a refusal not before the log is
+    /// twice as long.
     #[must_use]
-    pub const fn folded_bytes(&self) -> u64 {
-        self.begun
+    pub const fn is_fold_due(&self, bytes: u64) -> bool {
+        let grown = self.end - self.begun;
+        grown >= bytes && grown >= self.begun && self.end >= self.refused_at.saturating_mul(2)
     }
 
-    /// Bytes of all entries since.
-    #[must_use]
-    pub const fn grown_bytes(&self) -> u64 {
-        self.end - self.begun
+    /// To be said when a fold that was due was refused: all of the log is read for one.
+    pub const fn put_fold_off(&mut self) {
+        self.refused_at = self.end;
     }
 
-    fn replace(&self, bytes: &[u8], batch: u64) -> std::io::Result<File> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        let (temporary, older) = (directory.join(TEMPORARY), older::path(directory, batch));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary)?;
+    fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Another log, on the disk under another name, and a second name for this one. The log itself is not touched.
+    fn prepare(&self, temporary: &Path, bytes: &[u8], batch: u64) -> std::io::Result<File> {
+        let older = older::path(self.directory(), batch);
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(temporary)?;
         file.write_all_at(bytes, 0)?;
         if !sabotage!("folded-log-not-synced") {
-            durable::sync_file(&file, &temporary)?;
+            durable::sync_file(&file, temporary)?;
         }
         match std::fs::hard_link(&self.path, &older) {
-            // By one that was cut short before it came to the end: the same file.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            // By one that was cut short before it came to the end.
+            Err(_) if is_same_file(&self.path, &older) => {}
             linked => linked?,
         }
-        durable::sync_directory(directory)?;
-        std::fs::rename(&temporary, &self.path)?;
-        durable::sync_directory(directory)?;
+        if !sabotage!("kept-log-not-named") {
+            durable::sync_directory(self.directory())?;
+        }
         Ok(file)
+    }
+
+    fn replace(&self, temporary: &Path) -> std::io::Result<()> {
+        std::fs::rename(temporary, &self.path)?;
+        if sabotage!("folded-name-not-synced") { Ok(()) } else { durable::sync_directory(self.directory()) }
     }
 
     fn poison(&mut self, source: std::io::Error) -> JournalError {
@@ -219,6 +241,11 @@ impl Journal {
         self.file.write_all_at(bytes, self.end)?;
         durable::sync_data(&self.file, &self.path)
     }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn read_file(path: &Path) -> Result<Option<Scan>, JournalError> {

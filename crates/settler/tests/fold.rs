@@ -5,7 +5,7 @@ mod world;
 
 use std::path::{Path, PathBuf};
 
-use settler::{Journal, LOG_FILE, Note, Published, Settler, SettlerError};
+use settler::{Journal, LOG_FILE, Note, Notice, Published, Report, Settler, SettlerError};
 use world::{ALICE, MERCHANT_KEY, TOKENS, World, on_chain};
 
 /// Payments, each settled by a batch of its own.
@@ -88,4 +88,29 @@ async fn without_a_snapshot_all_is_sealed_again_as_long_as_the_logs_are_there() 
         .for_each(|path| std::fs::remove_file(path).unwrap());
     let refused = world.try_settler(world.config()).await.unwrap_err();
     assert!(matches!(refused, SettlerError::NoSnapshot { missing: 1, .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_log_cannot_be_folded_the_settler_says_so_and_goes_on() {
+    let mut world = World::new().await;
+    let mut settler = world.settler().await;
+    // A new log cannot be written.
+    let obstacle = world.own.path().join("settlement.tmp");
+    std::fs::create_dir(&obstacle).unwrap();
+    world.supply(ALICE, 1, 1000 * TOKENS);
+    let mut told = 0;
+    let is_credited = |_: &World, settler: &Settler, report: &Report| {
+        told += report.notices.iter().filter(|notice| matches!(notice, Notice::NotFolded(_))).count();
+        on_chain(settler) == 1000 * TOKENS && told > 0
+    };
+    world.settle_until(&mut settler, is_credited).await.unwrap();
+    pay(&mut world, &mut settler, 4).await;
+    assert_eq!(on_chain(&settler), 996 * TOKENS);
+    assert!(!is_folded(&world));
+    drop(settler);
+    std::fs::remove_dir(&obstacle).unwrap();
+    let mut settler = world.settler().await;
+    pay(&mut world, &mut settler, 2).await;
+    assert!(is_folded(&world));
+    assert_eq!(on_chain(&settler), 994 * TOKENS);
 }

@@ -17,7 +17,7 @@ use chain::{DigestSigner, LocalKey};
 use log::{DOMAIN, HEAD, SHARD, settled};
 use settlement::Book;
 use settlement::life::Entry;
-use settler::{Desk, Folded, Journal, LOG_FILE, Mark, Note, Shelf};
+use settler::{Desk, Folded, Journal, JournalError, LOG_FILE, Mark, Note, Shelf};
 use stream::Stream;
 use surety_protocol::{Record, Seq, ShardId};
 use tracing::field::{Field, Visit};
@@ -32,17 +32,21 @@ thread_local! {
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<Durable>>);
 
+/// Names, and of which file each is.
+type Names = BTreeMap<PathBuf, u64>;
 /// Files and what is in them.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 #[derive(Debug, Default)]
 struct Durable {
     held: BTreeMap<u64, Vec<u8>>,
-    names: BTreeMap<PathBuf, u64>,
+    names: Names,
     /// Steps after which the power goes; none if it stays.
     steps_left: Option<usize>,
     /// What was there at each step, durable or not: what a killed process leaves.
     seen: Vec<Files>,
+    /// The names as they were when the power went.
+    names_then: Option<Names>,
 }
 
 impl Disk {
@@ -62,7 +66,10 @@ impl Disk {
         let mut durable = self.0.lock().unwrap();
         durable.seen.push(files(directory));
         match &mut durable.steps_left {
-            Some(0) => false,
+            Some(0) => {
+                durable.names_then.get_or_insert_with(|| names(directory));
+                false
+            }
             Some(left) => {
                 *left -= 1;
                 true
@@ -72,19 +79,28 @@ impl Disk {
     }
 
     fn cut(&self, directory: &Path) {
-        let durable = self.0.lock().unwrap();
+        self.cut_with(directory, |_| false);
+    }
+
+    /// Of some names that were not synced more may be on the disk than was promised.
+    fn cut_with(&self, directory: &Path, is_luckily_there: impl Fn(&Path) -> bool) {
+        let mut durable = self.0.lock().unwrap();
+        let then = durable.names_then.take().unwrap_or_else(|| names(directory));
+        for (path, inode) in then.iter().filter(|(path, _)| is_luckily_there(path)) {
+            // What was renamed has its old name no more.
+            durable.names.retain(|old, found| found != inode || then.contains_key(old));
+            durable.names.insert(path.clone(), *inode);
+        }
         for entry in fs::read_dir(directory).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
         let files = durable.names.iter().map(|(path, inode)| (path, durable.held.get(inode).cloned()));
-        let files: Vec<_> = files.map(|(path, held)| (path.clone(), held.unwrap_or_default())).collect();
+        let files: Files = files.map(|(path, held)| (path.clone(), held.unwrap_or_default())).collect();
         drop(durable);
         // What is there now is on the disk.
         *self.0.lock().unwrap() = Durable::default();
-        for (path, held) in files {
-            fs::write(&path, &held).unwrap();
-            self.synced(&path);
-        }
+        put(&files);
+        files.keys().for_each(|path| self.synced(path));
         self.named(directory);
     }
 
@@ -94,9 +110,7 @@ impl Disk {
     }
 
     fn named(&self, directory: &Path) {
-        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-        let names = entries.map(|entry| (entry.path(), entry.metadata().unwrap().ino()));
-        let names: BTreeMap<_, _> = names.collect();
+        let names = names(directory);
         let mut durable = self.0.lock().unwrap();
         // The number of a file that is gone may be another's tomorrow.
         durable.held.retain(|inode, _| names.values().any(|named| named == inode));
@@ -142,6 +156,23 @@ impl Visit for Told {
             "file" | "directory" => {}
             other => panic!("{other}"),
         }
+    }
+}
+
+fn names(directory: &Path) -> Names {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| (entry.path(), entry.metadata().unwrap().ino())).collect()
+}
+
+/// Writes files. What is the same is one file with several names.
+fn put(files: &Files) {
+    let mut put: BTreeMap<&[u8], &Path> = BTreeMap::new();
+    for (path, bytes) in files {
+        match put.get(bytes.as_slice()).filter(|_| !bytes.is_empty()) {
+            Some(same) => fs::hard_link(same, path).unwrap(),
+            None => fs::write(path, bytes).unwrap(),
+        }
+        put.insert(bytes, path);
     }
 }
 
@@ -259,52 +290,123 @@ fn a_log_that_is_folded_is_whole_wherever_that_was_cut_off() {
     let notes = settled();
     let folded = Folded::of(DOMAIN.separator(), notes.clone(), 2).unwrap().unwrap();
     let after = [Note::Folded(Box::new(folded.clone()))];
+    let later = [after[0].clone(), Note::Resumed];
+    let lucks: [fn(&Path) -> bool; 3] = [|_| false, |_| true, |path| path.ends_with(LOG_FILE)];
     let mut steps = 0;
     loop {
-        let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
-        let (mut journal, mut whole) = disk.watch(|| {
-            let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
-            notes.iter().for_each(|note| journal.append(note).unwrap());
-            (journal, 0)
-        });
-        let before = files(directory.path());
-        disk.0.lock().unwrap().seen.clear();
-        disk.0.lock().unwrap().steps_left = Some(steps);
-        disk.watch(|| journal.fold(folded.clone()).unwrap());
-        let mut seen = std::mem::take(&mut disk.0.lock().unwrap().seen);
-        let taken = seen.len();
-        seen.extend([before, files(directory.path())]);
-        disk.cut(directory.path());
-        seen.push(files(directory.path()));
-        // Killed at any step, and cut off at this one.
-        for files in seen {
-            for entry in fs::read_dir(directory.path()).unwrap() {
-                fs::remove_file(entry.unwrap().path()).unwrap();
-            }
-            files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-            let (mut journal, scan) = Journal::open(directory.path()).unwrap().unwrap();
-            assert!(scan.notes == notes || scan.notes == after, "{steps}: {:?}", scan.notes);
-            let is_folded = scan.notes == after;
-            whole += u32::from(!is_folded);
-            // The log that it was is there as well.
-            let older = Journal::read_older(directory.path(), 1).unwrap().map(|(_, scan)| scan.notes);
-            assert!(!is_folded || older == Some(notes.clone()));
-            // Either goes on, and comes to the same when it is folded again.
-            journal.append(&Note::Resumed).unwrap();
-            if !is_folded {
+        let mut taken = 0;
+        for luck in lucks {
+            let (directory, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+            let mut journal = disk.watch(|| {
+                let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
+                notes.iter().for_each(|note| journal.append(note).unwrap());
+                journal
+            });
+            disk.0.lock().unwrap().seen = vec![files(directory.path())];
+            disk.0.lock().unwrap().steps_left = Some(steps);
+            disk.watch(|| {
                 journal.fold(folded.clone()).unwrap();
                 journal.append(&Note::Resumed).unwrap();
+            });
+            let killed = std::mem::take(&mut disk.0.lock().unwrap().seen);
+            taken = killed.len() - 1;
+            disk.cut_with(directory.path(), luck);
+            // What was appended with the power on is there, whatever luck the names have.
+            let cut = files(directory.path());
+            // Killed at any step, and cut off at this one.
+            let mut whole = 0;
+            for (is_cut, files) in killed.into_iter().map(|files| (false, files)).chain([(true, cut)]) {
+                for entry in fs::read_dir(directory.path()).unwrap() {
+                    fs::remove_file(entry.unwrap().path()).unwrap();
+                }
+                put(&files);
+                let (mut journal, mut scan) = Journal::open(directory.path()).unwrap().unwrap();
+                let is_folded = scan.notes != notes;
+                assert!(
+                    !is_folded || scan.notes == after || scan.notes == later,
+                    "{steps}: {:?}",
+                    scan.notes
+                );
+                assert!(!is_cut || steps < taken || scan.notes == later, "{:?}", scan.notes);
+                whole += u32::from(!is_folded);
+                // The log that it was is there as well.
+                let older = Journal::read_older(directory.path(), 1).unwrap().map(|(_, scan)| scan.notes);
+                assert!(!is_folded || older == Some(notes.clone()), "{steps}");
+                // Either goes on, and comes to the same when it is folded again.
+                journal.append(&Note::Resumed).unwrap();
+                if !is_folded {
+                    journal.fold(folded.clone()).unwrap();
+                    journal.append(&Note::Resumed).unwrap();
+                    scan.notes = after.to_vec();
+                }
+                scan.notes.push(Note::Resumed);
+                assert_eq!(Journal::read(directory.path()).unwrap().unwrap().notes, scan.notes);
             }
-            let scan = Journal::read(directory.path()).unwrap().unwrap();
-            assert_eq!(scan.notes, [after[0].clone(), Note::Resumed]);
+            assert!(whole > 0);
         }
-        assert!(whole > 0);
         if steps > taken {
             break;
         }
         steps += 1;
     }
-    assert!(steps >= 3);
+    assert!(steps >= 4);
+}
+
+#[test]
+fn a_log_that_cannot_be_folded_goes_on_as_it_is() {
+    let notes = settled();
+    let folded = Folded::of(DOMAIN.separator(), notes.clone(), 2).unwrap().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
+    notes.iter().for_each(|note| journal.append(note).unwrap());
+    let (temporary, older) =
+        (directory.path().join("settlement.tmp"), directory.path().join("settlement-2.log"));
+    let mut expected = notes;
+    let mut fails = |journal: &mut Journal, why: &str| {
+        let error = journal.fold(folded.clone()).unwrap_err();
+        assert!(matches!(error, JournalError::NotFolded(_)), "{why}: {error}");
+        journal.append(&Note::Resumed).unwrap();
+        expected.push(Note::Resumed);
+        assert_eq!(Journal::read(directory.path()).unwrap().unwrap().notes, expected, "{why}");
+    };
+    // A disk without room, which the symbolic link leads to.
+    std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+    fails(&mut journal, "no room");
+    assert!(!temporary.is_symlink(), "what was begun is taken away");
+    fs::create_dir(&temporary).unwrap();
+    fails(&mut journal, "no file");
+    fs::remove_dir(&temporary).unwrap();
+    // Its second name is another file's, which nobody may lose.
+    fs::write(&older, b"another").unwrap();
+    fails(&mut journal, "no name");
+    assert!(!temporary.exists(), "what was begun is taken away");
+    assert_eq!(fs::read(&older).unwrap(), b"another");
+    fs::remove_file(&older).unwrap();
+    // By one that was cut short.
+    fs::hard_link(directory.path().join(LOG_FILE), &older).unwrap();
+    journal.fold(folded.clone()).unwrap();
+    let after = [Note::Folded(Box::new(folded.clone()))];
+    assert_eq!(Journal::read(directory.path()).unwrap().unwrap().notes, after);
+    assert_eq!(Journal::read_older(directory.path(), 2).unwrap().unwrap().1.notes, expected);
+}
+
+#[test]
+fn after_a_refusal_a_log_is_folded_when_it_has_doubled() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(directory.path(), &HEAD).unwrap();
+    let length = || fs::metadata(directory.path().join(LOG_FILE)).unwrap().len();
+    assert!(!journal.is_fold_due(0), "not before it is twice as long as with one entry");
+    while !journal.is_fold_due(1000) {
+        journal.append(&Note::Resumed).unwrap();
+    }
+    assert!(length() >= 1128);
+    journal.put_fold_off();
+    let refused = length();
+    while !journal.is_fold_due(1000) {
+        assert!(length() < 2 * refused);
+        journal.append(&Note::Resumed).unwrap();
+    }
+    assert!(length() >= 2 * refused);
 }
 
 #[test]
