@@ -1,8 +1,10 @@
 //! Numbers from repeated runs: percentiles of one run, medians over runs, and whether they can be trusted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
 
 /// Percentiles of one run, in microseconds.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,104 @@ pub fn spread(runs: &[f64]) -> f64 {
         (Some(low), Some(high)) => (high - low) / median(inner.to_vec()),
         _ => 0.0,
     }
+}
+
+/// The figures of a comparison: medians of repetitions, ratios of them, and whether the machine was quiet.
+#[derive(Debug, Default)]
+pub struct Report {
+    figures: Map<String, Value>,
+    /// The repetitions that are not put yet.
+    series: BTreeMap<&'static str, Vec<f64>>,
+    /// How far the repetitions of each floor lie apart.
+    spreads: Vec<f64>,
+}
+
+impl Report {
+    /// Notes a repetition.
+    pub fn add(&mut self, key: &'static str, figure: f64) {
+        self.series.entry(key).or_default().push(figure);
+    }
+
+    /// Names those of the repetitions that are floors: if these move by themselves, ratios say little.
+    pub fn floors(&mut self, keys: &[&str]) {
+        let spread_of = |key: &&str| self.series.get(*key).map_or(0.0, |runs| spread(runs));
+        self.spreads.extend(keys.iter().map(spread_of));
+    }
+
+    /// Puts the medians of the repetitions, and returns how to look one up.
+    ///
+    /// # Panics
+    /// What it returns, if a key was not measured.
+    pub fn put_medians(&mut self) -> impl Fn(&str) -> f64 + use<> {
+        let medians: BTreeMap<_, _> =
+            std::mem::take(&mut self.series).into_iter().map(|(key, runs)| (key, median(runs))).collect();
+        for (key, figure) in &medians {
+            self.put_figure(key, *figure);
+        }
+        move |key| medians[key]
+    }
+
+    /// Drops the repetitions that are not put yet.
+    pub fn forget(&mut self) {
+        self.series.clear();
+    }
+
+    /// Puts how many times as much a figure is.
+    pub fn ratio(&mut self, key: &str, figure: f64, floor: f64) {
+        self.put_figure(key, figure / floor);
+    }
+
+    /// Puts a figure.
+    pub fn put_figure(&mut self, key: &str, figure: f64) {
+        self.put(key, json!(round(figure)));
+    }
+
+    /// Puts anything else.
+    pub fn put(&mut self, key: &str, value: Value) {
+        self.figures.insert(key.to_owned(), value);
+    }
+
+    /// A figure that was put before.
+    #[must_use]
+    pub fn figure(&self, key: &str) -> Option<f64> {
+        self.figures.get(key).and_then(Value::as_f64)
+    }
+
+    /// Puts whether others were on the cores, or floors moved by themselves, and what the machine is; then prints it all beside what it
+    /// should be.
+    pub fn close(&mut self, busy_by_others: f64, targets: &[(&str, &str)]) {
+        let spread = self.spreads.iter().fold(0.0_f64, |max, spread| max.max(*spread));
+        let is_noisy = busy_by_others > 0.05 || spread > 0.25;
+        self.put("noisy", json!(is_noisy));
+        self.put_figure("busy_by_others", busy_by_others);
+        self.put_figure("floor_spread", spread);
+        self.put("machine", json!(loadtest::machine::describe()));
+        self.put("version", json!(env!("CARGO_PKG_VERSION")));
+        println!("{:<32} {:>16}  target", "figure", "measured");
+        for (key, figure) in &self.figures {
+            let target = targets.iter().find(|(name, _)| name == key).map_or("", |(_, target)| target);
+            println!("{key:<32} {:>16}  {target}", figure.to_string());
+        }
+        if is_noisy {
+            let (busy, spread) = (busy_by_others * 100.0, spread * 100.0);
+            println!("NOISY: others took {busy:.0} % of the cores, a floor moved by {spread:.0} %");
+        }
+    }
+
+    /// All of it as one JSON object.
+    #[must_use]
+    pub fn into_json(self) -> Value {
+        Value::Object(self.figures)
+    }
+}
+
+/// Four significant digits and no more.
+fn round(figure: f64) -> f64 {
+    if figure == 0.0 || !figure.is_finite() {
+        return figure;
+    }
+    let scale = 10_f64.powi(3 - figure.abs().log10().floor() as i32);
+    (figure * scale).round() / scale
 }
 
 #[cfg(test)]

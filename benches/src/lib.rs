@@ -4,6 +4,7 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "figures and bounded random numbers on 64-bit machines")]
 
+pub mod doors;
 pub mod echo;
 pub mod figures;
 pub mod floor;

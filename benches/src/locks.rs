@@ -122,24 +122,7 @@ impl Bench {
     /// # Errors
     /// If a lock is not approved.
     pub fn one_in_flight(&self, core: usize, rounds: u32) -> anyhow::Result<Latency> {
-        let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
-        let address = self.address;
-        on_client(core, move || async move {
-            let client = Client::connect(address, identity).await?;
-            let mut mix = Mix::new(11, 1_000);
-            let mut recorder = Recorder::default();
-            for round in 0..rounds + rounds / 10 {
-                let lock = mix.lock(client.now());
-                let start = Instant::now();
-                let reply = client.submit(lock).await?;
-                let took = start.elapsed();
-                ensure!(reply.code().is_success(), "a lock was answered {}", reply.code());
-                if round >= rounds / 10 {
-                    recorder.add(took);
-                }
-            }
-            Ok(recorder.latency())
-        })
+        lock_round_trips(self.address, self.identity(TENANT, Roles::AUTHORIZER)?, core, rounds)
     }
 
     /// Requests per second with `frames` frames of `requests` locks in flight, over one link.
@@ -296,6 +279,34 @@ impl Drop for Bench {
             running.shutdown();
         }
     }
+}
+
+/// Round trips of one lock in flight, over 1,000 partitions of any engine.
+///
+/// # Errors
+/// If a lock is not approved.
+pub fn lock_round_trips(
+    address: SocketAddr,
+    identity: Identity,
+    core: usize,
+    rounds: u32,
+) -> anyhow::Result<Latency> {
+    on_client(core, move || async move {
+        let client = Client::connect(address, identity).await?;
+        let mut mix = Mix::new(client.now().0, 1_000);
+        let mut recorder = Recorder::default();
+        for round in 0..rounds + rounds / 10 {
+            let lock = mix.lock(client.now());
+            let start = Instant::now();
+            let reply = client.submit(lock).await?;
+            let took = start.elapsed();
+            ensure!(reply.code().is_success(), "a lock was answered {}", reply.code());
+            if round >= rounds / 10 {
+                recorder.add(took);
+            }
+        }
+        Ok(recorder.latency())
+    })
 }
 
 /// Makes the next lock out of the one before: another id, another partition.

@@ -21,7 +21,13 @@ pub fn cores_available() -> usize {
 /// Memory of this process in bytes, as the system counts it.
 #[must_use]
 pub fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    resident_bytes_of(std::process::id())
+}
+
+/// Memory of a process in bytes, as the system counts it.
+#[must_use]
+pub fn resident_bytes_of(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kib = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

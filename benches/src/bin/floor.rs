@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use benches::echo::{self, EchoServer};
-use benches::figures::{median, spread};
+use benches::figures::Report;
 use benches::locks::{Bench, CLIENT_CORE, SHARD_CORE, Setting};
 use benches::{floor, ledger_rate, machine};
 use clap::{Parser, ValueEnum};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use server::Durability;
 use surety_client::transport::Closed;
 use surety_protocol::{CloseCode, Roles, TenantId};
@@ -79,36 +79,16 @@ fn main() -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(&options.directory)
         .with_context(|| format!("cannot create {}", options.directory.display()))?;
-    let mut run = Run {
-        scale,
-        directory: options.directory.clone(),
-        figures: Map::new(),
-        spreads: Vec::new(),
-        failed: Vec::new(),
-    };
+    let directory = options.directory.clone();
+    let mut run = Run { scale, directory, report: Report::default(), failed: Vec::new() };
     eprintln!("{}, {} repetitions", loadtest::machine::describe(), scale.repeat);
     let busy_before = loadtest::machine::busy_by_others();
     run.measure(&options);
     let busy = busy_before.max(loadtest::machine::busy_by_others());
-    let spread_max = run.spreads.iter().fold(0.0_f64, |max, spread| max.max(*spread));
-    // Others on the cores, or floors that move by themselves: the ratios then say little.
-    let is_noisy = busy > 0.05 || spread_max > 0.25;
-    run.put("noisy", json!(is_noisy));
-    run.put("busy_by_others", json!(round(busy)));
-    run.put("floor_spread", json!(round(spread_max)));
-    run.put("machine", json!(loadtest::machine::describe()));
-    run.put("version", json!(env!("CARGO_PKG_VERSION")));
-    run.put("repetitions", json!(scale.repeat));
-    print_table(&run.figures);
-    if is_noisy {
-        println!(
-            "NOISY: others took {:.0} % of the cores, a floor moved by {:.0} %",
-            busy * 100.0,
-            spread_max * 100.0
-        );
-    }
+    run.report.put("repetitions", json!(scale.repeat));
+    run.report.close(busy, &TARGETS);
     if options.json {
-        println!("{}", Value::Object(run.figures));
+        println!("{}", run.report.into_json());
     }
     ensure!(run.failed.is_empty(), "not measured: {}", run.failed.join("; "));
     Ok(())
@@ -144,9 +124,7 @@ impl Scale {
 struct Run {
     scale: Scale,
     directory: PathBuf,
-    figures: Map<String, Value>,
-    /// How far the repetitions of each floor lie apart.
-    spreads: Vec<f64>,
+    report: Report,
     /// Steps that could not be measured, and why.
     failed: Vec<String>,
 }
@@ -170,7 +148,7 @@ impl Run {
             (Part::Idle, "idle_mib"),
         ] {
             let figure = in_own_process(part, &self.directory, self.scale.is_quick)?;
-            self.put(key, json!(round(figure)));
+            self.report.put_figure(key, figure);
         }
         Ok(())
     }
@@ -183,17 +161,10 @@ impl Run {
         eprintln!("{}", names[0]);
         // What the other steps take minutes for is not thrown away with it.
         if let Err(error) = step(self) {
+            self.report.forget();
             eprintln!("{} could not be measured: {error:#}", names[0]);
             self.failed.push(format!("{}: {error:#}", names[0]));
         }
-    }
-
-    fn put(&mut self, key: &str, value: Value) {
-        self.figures.insert(key.to_owned(), value);
-    }
-
-    fn ratio(&mut self, key: &str, figure: f64, floor: f64) {
-        self.put(key, json!(round(figure / floor)));
     }
 
     fn bench(&self, setting: Setting) -> anyhow::Result<Bench> {
@@ -207,44 +178,43 @@ impl Run {
         let (server, client) = echo_configs(&os)?;
         let echo = EchoServer::start(server, SHARD_CORE, 1)?;
         let rounds = self.scale.rounds;
-        let mut series = Series::default();
         for _ in 0..self.scale.repeat {
             let udp = floor::udp_ping_pong(rounds, echo::request_bytes(1), [0, 1])?;
             let udp_1core = floor::udp_ping_pong(rounds, echo::request_bytes(1), [0, 0])?;
-            series.add("udp_p50_us", udp.p50_us);
-            series.add("udp_p50_us_1core", udp_1core.p50_us);
+            self.report.add("udp_p50_us", udp.p50_us);
+            self.report.add("udp_p50_us_1core", udp_1core.p50_us);
             let bare = echo::one_in_flight(echo.address, client.clone(), CLIENT_CORE, rounds)?;
-            series.add("echo_p50_us", bare.p50_us);
-            series.add("echo_p99_us", bare.p99_us);
+            self.report.add("echo_p50_us", bare.p50_us);
+            self.report.add("echo_p99_us", bare.p99_us);
             let lock = os.one_in_flight(CLIENT_CORE, rounds)?;
-            series.add("lock_os_p50_us", lock.p50_us);
-            series.add("lock_os_p99_us", lock.p99_us);
+            self.report.add("lock_os_p50_us", lock.p50_us);
+            self.report.add("lock_os_p99_us", lock.p99_us);
             let bare = echo::one_in_flight(echo.address, client.clone(), SHARD_CORE, rounds)?;
-            series.add("echo_p50_us_1core", bare.p50_us);
-            series.add("echo_p99_us_1core", bare.p99_us);
+            self.report.add("echo_p50_us_1core", bare.p50_us);
+            self.report.add("echo_p99_us_1core", bare.p99_us);
             let lock = os.one_in_flight(SHARD_CORE, rounds)?;
-            series.add("lock_os_p50_us_1core", lock.p50_us);
-            series.add("lock_os_p99_us_1core", lock.p99_us);
+            self.report.add("lock_os_p50_us_1core", lock.p50_us);
+            self.report.add("lock_os_p99_us_1core", lock.p99_us);
             let write = floor::sync_writes(&self.directory, rounds / 4)?;
-            series.add("sync_write_p50_us", write.p50_us);
+            self.report.add("sync_write_p50_us", write.p50_us);
             let lock = fsync.one_in_flight(CLIENT_CORE, rounds / 4)?;
-            series.add("lock_fsync_p50_us", lock.p50_us);
+            self.report.add("lock_fsync_p50_us", lock.p50_us);
             let lock = fsync.one_in_flight(SHARD_CORE, rounds / 4)?;
-            series.add("lock_fsync_p50_us_1core", lock.p50_us);
-            series.add("wakeup_us", floor::wakeup(rounds).p50_us);
+            self.report.add("lock_fsync_p50_us_1core", lock.p50_us);
+            self.report.add("wakeup_us", floor::wakeup(rounds).p50_us);
         }
-        self.spreads.extend(["echo_p50_us", "sync_write_p50_us"].map(|key| series.spread(key)));
-        let at = series.put_medians(self);
-        self.ratio("lock_os_p50_ratio", at("lock_os_p50_us"), at("echo_p50_us"));
-        self.ratio("lock_os_p99_ratio", at("lock_os_p99_us"), at("echo_p99_us"));
-        self.ratio("lock_os_p50_ratio_1core", at("lock_os_p50_us_1core"), at("echo_p50_us_1core"));
-        self.ratio("lock_os_p99_ratio_1core", at("lock_os_p99_us_1core"), at("echo_p99_us_1core"));
+        self.report.floors(&["echo_p50_us", "sync_write_p50_us"]);
+        let at = self.report.put_medians();
+        self.report.ratio("lock_os_p50_ratio", at("lock_os_p50_us"), at("echo_p50_us"));
+        self.report.ratio("lock_os_p99_ratio", at("lock_os_p99_us"), at("echo_p99_us"));
+        self.report.ratio("lock_os_p50_ratio_1core", at("lock_os_p50_us_1core"), at("echo_p50_us_1core"));
+        self.report.ratio("lock_os_p99_ratio_1core", at("lock_os_p99_us_1core"), at("echo_p99_us_1core"));
         for (key, lock, echo) in [
             ("lock_fsync_p50_ratio", "lock_fsync_p50_us", "echo_p50_us"),
             ("lock_fsync_p50_ratio_1core", "lock_fsync_p50_us_1core", "echo_p50_us_1core"),
         ] {
             let budget = 1.25 * (at(echo) + at("sync_write_p50_us")) + 2.0 * at("wakeup_us");
-            self.ratio(key, at(lock), budget);
+            self.report.ratio(key, at(lock), budget);
         }
         Ok(())
     }
@@ -258,19 +228,19 @@ impl Run {
         let (server, client) = echo_configs(&os)?;
         let echo = EchoServer::start(server, SHARD_CORE, REQUESTS)?;
         let lasting = self.scale.lasting;
-        let mut series = Series::default();
         for _ in 0..self.scale.repeat {
             let rate = echo::packed(echo.address, client.clone(), CLIENT_CORE, FRAMES, REQUESTS, lasting)?;
-            series.add("echo_batched_per_s", rate);
-            series.add("lock_os_batched_per_s", os.packed(CLIENT_CORE, FRAMES, REQUESTS, 1_000, lasting)?);
-            series.add(
+            self.report.add("echo_batched_per_s", rate);
+            self.report
+                .add("lock_os_batched_per_s", os.packed(CLIENT_CORE, FRAMES, REQUESTS, 1_000, lasting)?);
+            self.report.add(
                 "lock_fsync_batched_per_s",
                 fsync.packed(CLIENT_CORE, FRAMES, REQUESTS, 1_000, lasting)?,
             );
         }
-        self.spreads.push(series.spread("echo_batched_per_s"));
-        let at = series.put_medians(self);
-        self.ratio("fsync_to_os_ratio", at("lock_fsync_batched_per_s"), at("lock_os_batched_per_s"));
+        self.report.floors(&["echo_batched_per_s"]);
+        let at = self.report.put_medians();
+        self.report.ratio("fsync_to_os_ratio", at("lock_fsync_batched_per_s"), at("lock_os_batched_per_s"));
         Ok(())
     }
 
@@ -281,17 +251,17 @@ impl Run {
         let (server, client) = echo_configs(&fsync)?;
         let echo = EchoServer::start(server, SHARD_CORE, 1)?;
         let lasting = self.scale.lasting;
-        let mut series = Series::default();
         for _ in 0..self.scale.repeat {
             let rate =
                 echo::many_connections(echo.address, client.clone(), CLIENT_CORE, CONNECTIONS, lasting)?;
-            series.add("echo_64conn_per_s", rate);
-            series.add("lock_fsync_64conn_per_s", fsync.many_connections(CLIENT_CORE, CONNECTIONS, lasting)?);
+            self.report.add("echo_64conn_per_s", rate);
+            self.report
+                .add("lock_fsync_64conn_per_s", fsync.many_connections(CLIENT_CORE, CONNECTIONS, lasting)?);
         }
-        let at = series.put_medians(self);
+        let at = self.report.put_medians();
         let sync_write_s = self.figure("sync_write_p50_us")? / 1e6;
         let ceiling = CONNECTIONS as f64 / (sync_write_s + CONNECTIONS as f64 / at("echo_64conn_per_s"));
-        self.ratio("lock_fsync_64conn_ratio", at("lock_fsync_64conn_per_s"), ceiling);
+        self.report.ratio("lock_fsync_64conn_ratio", at("lock_fsync_64conn_per_s"), ceiling);
         Ok(())
     }
 
@@ -299,43 +269,40 @@ impl Run {
     fn hot_partition(&mut self) -> anyhow::Result<()> {
         let os = self.bench(Setting::new(Durability::Os))?;
         let lasting = self.scale.lasting;
-        let mut series = Series::default();
         for _ in 0..self.scale.repeat {
-            series.add("spread_partitions_per_s", os.packed(CLIENT_CORE, 16, 64, 1_000, lasting)?);
-            series.add("hot_partition_per_s", os.packed(CLIENT_CORE, 16, 64, 1, lasting)?);
+            self.report.add("spread_partitions_per_s", os.packed(CLIENT_CORE, 16, 64, 1_000, lasting)?);
+            self.report.add("hot_partition_per_s", os.packed(CLIENT_CORE, 16, 64, 1, lasting)?);
         }
-        let at = series.put_medians(self);
-        self.ratio("hot_partition_ratio", at("hot_partition_per_s"), at("spread_partitions_per_s"));
+        let at = self.report.put_medians();
+        self.report.ratio("hot_partition_ratio", at("hot_partition_per_s"), at("spread_partitions_per_s"));
         Ok(())
     }
 
     fn ledger(&mut self) -> anyhow::Result<()> {
         let Scale { repeat, open_locks: [few, many], requests, .. } = self.scale;
-        let mut series = Series::default();
         for _ in 0..repeat {
-            series.add("ledger_apply_per_s", ledger_rate::apply_rate(few, requests)?);
+            self.report.add("ledger_apply_per_s", ledger_rate::apply_rate(few, requests)?);
         }
         for _ in 0..repeat.min(3) {
-            series.add("ledger_apply_10m_per_s", ledger_rate::apply_rate(many, requests)?);
+            self.report.add("ledger_apply_10m_per_s", ledger_rate::apply_rate(many, requests)?);
         }
-        let at = series.put_medians(self);
+        let at = self.report.put_medians();
         let echo = self.figure("echo_batched_per_s")?;
         let locks = self.figure("lock_os_batched_per_s")?;
         let ceiling = 1.0 / (1.0 / echo + 1.0 / at("ledger_apply_per_s"));
-        self.ratio("lock_os_batched_ratio", locks, ceiling);
+        self.report.ratio("lock_os_batched_ratio", locks, ceiling);
         Ok(())
     }
 
     fn replay(&mut self) -> anyhow::Result<()> {
-        let mut series = Series::default();
         for _ in 0..self.scale.repeat.min(3) {
             let directory = tempfile::tempdir_in(&self.directory)?;
             let replay = ledger_rate::replay(directory.path(), self.scale.log_records)?;
-            series.add("replay_per_s", replay.per_s);
-            series.add("recovery_s", replay.recovery_s);
-            self.put("recovery_records", json!(replay.records));
+            self.report.add("replay_per_s", replay.per_s);
+            self.report.add("recovery_s", replay.recovery_s);
+            self.report.put("recovery_records", json!(replay.records));
         }
-        let _ = series.put_medians(self);
+        let _ = self.report.put_medians();
         Ok(())
     }
 
@@ -345,43 +312,19 @@ impl Run {
         let without = self.bench(Setting::new(Durability::Os))?;
         let with = self.bench(Setting { snapshot_records: 1, ..Setting::new(Durability::Os) })?;
         let knee = knee(&without, self.figure("lock_os_batched_per_s")?, lasting)?;
-        self.put("steady_knee_per_s", json!(round(knee)));
-        let mut series = Series::default();
+        self.report.put_figure("steady_knee_per_s", knee);
         for _ in 0..self.scale.repeat {
-            series.add("steady_p99_us", without.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
-            series.add("steady_snapshots_p99_us", with.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
+            self.report.add("steady_p99_us", without.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
+            self.report
+                .add("steady_snapshots_p99_us", with.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
         }
-        let at = series.put_medians(self);
-        self.ratio("snapshot_p99_ratio", at("steady_snapshots_p99_us"), at("steady_p99_us"));
+        let at = self.report.put_medians();
+        self.report.ratio("snapshot_p99_ratio", at("steady_snapshots_p99_us"), at("steady_p99_us"));
         Ok(())
     }
 
     fn figure(&self, key: &str) -> anyhow::Result<f64> {
-        self.figures.get(key).and_then(Value::as_f64).with_context(|| format!("{key} was not measured"))
-    }
-}
-
-/// Figures of the repetitions, by key.
-#[derive(Default)]
-struct Series(std::collections::BTreeMap<&'static str, Vec<f64>>);
-
-impl Series {
-    fn add(&mut self, key: &'static str, figure: f64) {
-        self.0.entry(key).or_default().push(figure);
-    }
-
-    fn spread(&self, key: &str) -> f64 {
-        self.0.get(key).map_or(0.0, |runs| spread(runs))
-    }
-
-    /// Notes the medians, and returns how to look one up.
-    fn put_medians(self, run: &mut Run) -> impl Fn(&str) -> f64 + use<> {
-        let medians: std::collections::BTreeMap<_, _> =
-            self.0.into_iter().map(|(key, runs)| (key, median(runs))).collect();
-        for (key, figure) in &medians {
-            run.put(key, json!(round(*figure)));
-        }
-        move |key| medians[key]
+        self.report.figure(key).with_context(|| format!("{key} was not measured"))
     }
 }
 
@@ -458,20 +401,3 @@ const TARGETS: [(&str, &str); 14] = [
     ("idle_mib", "<= 64"),
     ("snapshot_p99_ratio", "<= 1.5"),
 ];
-
-fn print_table(figures: &Map<String, Value>) {
-    println!("{:<32} {:>16}  target", "figure", "measured");
-    for (key, figure) in figures {
-        let target = TARGETS.iter().find(|(name, _)| name == key).map_or("", |(_, target)| target);
-        println!("{key:<32} {:>16}  {target}", figure.to_string());
-    }
-}
-
-/// Four significant digits and no more.
-fn round(figure: f64) -> f64 {
-    if figure == 0.0 || !figure.is_finite() {
-        return figure;
-    }
-    let scale = 10_f64.powi(3 - figure.abs().log10().floor() as i32);
-    (figure * scale).round() / scale
-}

@@ -249,6 +249,8 @@ pub const LAYERS: &[Layer] = &[
             "server",
             "chain",
             "loadtest",
+            // What an acquirer's host says.
+            "iso8583",
         ],
         foreign: &[],
         members_in_tests: &[],
