@@ -20,7 +20,8 @@ pub struct Draft {
     mti: Mti,
     dialect: Dialect,
     fields: Bitmap,
-    spans: [(usize, usize); FIELDS_MAX as usize + 1],
+    /// Where in them a field begins, and how long it is.
+    spans: [(u32, u32); FIELDS_MAX as usize + 1],
     /// The fields' canonical units, in the order in which they were set.
     units: Vec<u8>,
     /// A field number that there is not.
@@ -101,7 +102,7 @@ impl Draft {
             return None;
         }
         let (at, length) = self.spans[usize::from(field)];
-        self.units.get(at..at + length)
+        self.units.get(at as usize..)?.get(..length as usize)
     }
 
     fn set_all(&mut self, field: u8, units: impl Iterator<Item = u8>) {
@@ -111,7 +112,9 @@ impl Draft {
         }
         let at = self.units.len();
         self.units.extend(units);
-        self.spans[usize::from(field)] = (at, self.units.len() - at);
+        let span = u32::try_from(at).ok().zip(u32::try_from(self.units.len() - at).ok());
+        let Some(span) = span else { return self.unknown = Some(field) };
+        self.spans[usize::from(field)] = span;
         self.fields = self.fields.with(field);
     }
 

@@ -93,7 +93,11 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/iso8583",
         is_pure: true,
         members: &["surety-protocol"],
-        foreign: &[("blake3", "the keyed hash that makes ids"), ("thiserror", "error enums")],
+        foreign: &[
+            ("blake3", "the keyed hash that makes ids"),
+            ("hashbrown", "the table of payments"),
+            ("thiserror", "error enums"),
+        ],
         // What messages ask for is decided by the ledger itself.
         members_in_tests: &["ledger"],
     },

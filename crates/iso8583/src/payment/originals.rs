@@ -1,18 +1,23 @@
 //! Which lock an acquirer's own reference (field 37) names.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
+use hashbrown::HashTable;
 use surety_protocol::{ChangeBody, Code, Kind, LockBody, Record};
 
 use super::ids::Handle;
 use super::work::Place;
+
+/// Payments for which there is room from the start. It is memory only once it is used.
+const RESERVED_MAX: usize = 1 << 20;
 
 /// The locks of the last payments, by their handles. Every lock and every advice carries its handle, so that the table can be made again from
 /// the change stream. Past its bound the oldest are forgotten; then the message's field 90 has to name the original. That something was
 /// forgotten is remembered: a reference that is not found may then be one of a lock that there is.
 #[derive(Clone, Debug)]
 pub struct Originals {
-    places: BTreeMap<Handle, Place>,
+    /// A million of them are looked at for every message: what is far down a tree is not in a cache.
+    places: HashTable<(Handle, Place)>,
     order: VecDeque<Handle>,
     max: usize,
     has_forgotten: bool,
@@ -21,8 +26,10 @@ pub struct Originals {
 impl Originals {
     /// An empty table of at most so many.
     #[must_use]
-    pub const fn new(max: usize) -> Self {
-        Self { places: BTreeMap::new(), order: VecDeque::new(), max, has_forgotten: false }
+    pub fn new(max: usize) -> Self {
+        // All at once: nobody waits while a large table grows.
+        let places = HashTable::with_capacity(max.min(RESERVED_MAX));
+        Self { places, order: VecDeque::new(), max, has_forgotten: false }
     }
 
     /// Notes where a payment's lock is. The first under a handle stays: a repeat has to find what the message before it found,
@@ -31,15 +38,17 @@ impl Originals {
         if self.max == 0 {
             return self.forget();
         }
-        if self.places.contains_key(&handle) {
+        if self.find(handle).is_some() {
             return;
         }
-        self.places.insert(handle, place);
+        self.places.insert_unique(hash(handle), (handle, place), |(handle, _)| hash(*handle));
         self.order.push_back(handle);
         if self.order.len() > self.max
             && let Some(oldest) = self.order.pop_front()
         {
-            self.places.remove(&oldest);
+            if let Ok(entry) = self.places.find_entry(hash(oldest), |(handle, _)| *handle == oldest) {
+                entry.remove();
+            }
             self.forget();
         }
     }
@@ -74,8 +83,13 @@ impl Originals {
     /// Where the payment's lock is.
     #[must_use]
     pub fn find(&self, handle: Handle) -> Option<Place> {
-        self.places.get(&handle).copied()
+        self.places.find(hash(handle), |(known, _)| *known == handle).map(|(_, place)| *place)
     }
+}
+
+/// Handles are drawn by a keyed hash; those that applications number by themselves are spread too.
+const fn hash(handle: Handle) -> u64 {
+    handle.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
 }
 
 #[cfg(test)]
