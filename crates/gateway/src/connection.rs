@@ -1,24 +1,31 @@
 //! One socket of an acquirer's host: reads messages, has them served, writes replies as they are done.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, Stream};
 use iso8583::{FrameError, ParseError};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use trust::{Standing, lost};
 
-use crate::config::LinkConfig;
+use crate::config::{Limits, LinkConfig};
 use crate::desk::Desk;
 use crate::gateway::stopped;
+use crate::reply::{Job, Served};
 use crate::session::Session;
 
 /// Bytes asked of the socket at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// How much later than its time a message may be done, before nobody waits for it.
+const SERVED_LATE: Duration = Duration::from_secs(1);
 
 /// Why a socket was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,82 +83,143 @@ pub(crate) struct Socket {
     pub(crate) standing: Option<Standing>,
 }
 
+/// A message that is being served. In a box: a silent socket has none, and pays for none.
+type Serving = Pin<Box<dyn Future<Output = Served> + Send>>;
+
 /// Serves a socket to its end. What was taken is served to its own end, also where the socket is gone before.
+///
+/// All of it is one task: what was done meanwhile is written at once, and nobody else has to be woken.
 pub(crate) async fn serve(
-    mut reader: impl AsyncRead + Unpin,
-    writer: impl AsyncWrite + Unpin + Send + 'static,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     Socket { peer, standing }: Socket,
     desk: Arc<Desk>,
     config: Arc<LinkConfig>,
-    stopping: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<bool>,
 ) -> End {
-    let (outbox, replies) = mpsc::channel(config.limits.in_flight_max.max(1));
-    let within = config.limits.write_within;
-    let mut writing = tokio::spawn(write(writer, replies, within));
-    let room = Arc::new(Semaphore::new(config.limits.in_flight_max.max(1)));
-    let mut session = Session::new(peer, desk, config.clone(), outbox, room.clone());
-    let end = tokio::select! {
-        end = take(&mut reader, &mut session, &mut writing, stopping) => end,
-        // Also while a message waits for its turn: it was not begun.
-        () = lost(standing) => End::Refused,
+    let mut session = Session::new(peer, desk.clone(), config.clone());
+    let mut serving = FuturesUnordered::new();
+    let mut lost = pin!(lost(standing));
+    let begin = |job: Job| -> Serving { Box::pin(job.serve(desk.clone(), config.limits.answer_within)) };
+    let end = {
+        let mut alarm = pin!(sleep(Duration::ZERO));
+        let mut stopped = pin!(stopped(&mut stopping));
+        poll_fn(|cx| {
+            if lost.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Refused);
+            }
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Stopped);
+            }
+            loop {
+                if let Poll::Ready(end) = poll_socket(cx, &mut stream, &mut session, &mut serving, begin) {
+                    return Poll::Ready(end);
+                }
+                let Some((until, why)) = session.patience() else { return Poll::Pending };
+                // It is set when it has to ring earlier. What was put off shows when it rings.
+                if until < alarm.deadline() || alarm.is_elapsed() {
+                    alarm.as_mut().reset(until);
+                }
+                ready!(alarm.as_mut().poll(cx));
+                if Instant::now() < until {
+                    continue;
+                }
+                if why != End::Silent || !session.may_be_idle() {
+                    return Poll::Ready(why);
+                }
+                session.ask_for_echo();
+            }
+        })
+        .await
     };
-    match end {
-        End::Unread => return end,
-        // Nothing more reaches it, whatever is still being served.
-        End::Refused => writing.abort(),
-        _ => {}
-    }
-    drop(reader);
-    // Those that are being served hold what is missing.
-    let all = u32::try_from(config.limits.in_flight_max.max(1)).unwrap_or(u32::MAX);
-    let patience = config.limits.answer_within;
-    drop(session);
-    let _ = timeout(patience, room.acquire_many(all)).await;
-    let _ = timeout(within, writing).await;
+    // A socket that fails may be one whose host has only stopped to send.
+    let is_gone = matches!(end, End::Unread | End::Refused);
+    finish((!is_gone).then_some(stream), &mut session, serving, lost, &config.limits).await;
     end
 }
 
-/// Takes messages until there is a reason to take no more.
-async fn take(
-    reader: &mut (impl AsyncRead + Unpin),
+/// Does whatever can be done: takes what was read, serves it, writes replies, reads.
+fn poll_socket(
+    cx: &mut Context<'_>,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     session: &mut Session,
-    writing: &mut JoinHandle<()>,
-    mut stopping: watch::Receiver<bool>,
-) -> End {
-    let mut buffer = Vec::new();
+    serving: &mut FuturesUnordered<Serving>,
+    begin: impl Fn(Job) -> Serving,
+) -> Poll<End> {
     loop {
-        if let Err(end) = session.take_all(&mut buffer).await {
-            return end;
+        let taken = session.take_all();
+        serving.extend(session.jobs().into_iter().map(&begin));
+        if let Err(end) = taken {
+            return Poll::Ready(end);
         }
-        buffer.reserve(READ_BYTES);
-        let (until, why) = session.patience();
-        tokio::select! {
-            read = timeout_at(until, reader.read_buf(&mut buffer)) => match read {
-                Ok(Ok(0)) => return End::Peer,
-                Ok(Ok(_)) => session.has_heard(),
-                Ok(Err(_)) => return End::Failed,
-                Err(_) if why == End::Silent && session.may_be_idle() => session.ask_for_echo().await,
-                Err(_) => return why,
-            },
-            _ = &mut *writing => return End::Unread,
-            () = stopped(&mut stopping) => return End::Stopped,
+        let served = poll_serving(cx, session, serving);
+        let was_full = session.is_full();
+        if let Poll::Ready(Err(_)) = session.outbox().poll_write(cx, stream) {
+            return Poll::Ready(End::Unread);
+        }
+        if session.is_held_up() {
+            if served > 0 || was_full && !session.is_full() {
+                continue;
+            }
+            return Poll::Pending;
+        }
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut room);
+        match ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)) {
+            Ok(()) if read.filled().is_empty() => return Poll::Ready(End::Peer),
+            Ok(()) => session.has_heard(read.filled()),
+            Err(_) => return Poll::Ready(End::Failed),
         }
     }
 }
 
-/// Writes replies until nobody has any more. Ends early where the host does not read them.
-async fn write(mut writer: impl AsyncWrite + Unpin, mut replies: mpsc::Receiver<Vec<u8>>, within: Duration) {
-    let mut bytes = Vec::new();
-    while let Some(reply) = replies.recv().await {
-        bytes.clear();
-        bytes.extend_from_slice(&reply);
-        // Whatever else is done goes in the same packet.
-        while let Ok(reply) = replies.try_recv() {
-            bytes.extend_from_slice(&reply);
-        }
-        if !matches!(timeout(within, writer.write_all(&bytes)).await, Ok(Ok(()))) {
-            return;
-        }
+/// Tells what came of those that are done, and how many they were.
+fn poll_serving(
+    cx: &mut Context<'_>,
+    session: &mut Session,
+    serving: &mut FuturesUnordered<Serving>,
+) -> usize {
+    let mut count = 0;
+    while let Poll::Ready(Some(served)) = Pin::new(&mut *serving).poll_next(cx) {
+        session.has_served(&served);
+        count += 1;
     }
-    let _ = writer.shutdown().await;
+    count
+}
+
+/// Serves what was taken, and writes its replies where somebody may read them.
+async fn finish(
+    mut stream: Option<impl AsyncWrite + Unpin>,
+    session: &mut Session,
+    mut serving: FuturesUnordered<Serving>,
+    mut lost: Pin<&mut impl Future<Output = ()>>,
+    limits: &Limits,
+) {
+    let all_served = poll_fn(|cx| {
+        let _ = poll_serving(cx, session, &mut serving);
+        if stream.is_some() && lost.as_mut().poll(cx).is_ready() {
+            stream = None;
+        }
+        let written = stream.as_mut().map(|stream| session.outbox().poll_write(cx, stream));
+        if matches!(written, Some(Poll::Ready(Err(_)))) {
+            stream = None;
+        }
+        if serving.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    // Each has the same time, and those that were taken last have begun here.
+    let _ = timeout(limits.answer_within + SERVED_LATE, all_served).await;
+    if !serving.is_empty() {
+        tracing::warn!(count = serving.len(), "not answered: their outcome is unknown");
+        // Nobody has to wait for their turn any more.
+        serving.clear();
+    }
+    let Some(mut stream) = stream else { return };
+    let all_written = async {
+        if poll_fn(|cx| session.outbox().poll_write(cx, &mut stream)).await.is_ok() {
+            let _ = stream.shutdown().await;
+        }
+    };
+    tokio::select! {
+        _ = timeout(limits.write_within, all_written) => {}
+        () = lost => {}
+    }
 }

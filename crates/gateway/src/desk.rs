@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use iso8583::Message;
 use iso8583::payment::{
     Day, Figures, Handle, Intent, Originals, Outcome, Place, Refusal, Rules, Statement, Step, Verdict, Work,
 };
 use parking_lot::{Mutex, RwLock};
-use surety_client::protocol::{Seq, ShardId, Time};
+use surety_client::protocol::{Id, Seq, ShardId, Time};
 use surety_client::{Client, TailBatch};
 use tokio::time::{Instant, timeout_at};
 
@@ -103,12 +102,11 @@ impl Desk {
     }
 
     /// Serves a message when its turn has come. None if its outcome is not known at the deadline.
-    pub(crate) async fn serve(&self, intent: &Intent, turn: Turn, deadline: Instant) -> Option<Outcome> {
-        timeout_at(deadline, self.work(intent, turn, deadline)).await.ok().flatten()
-    }
-
-    async fn work(&self, intent: &Intent, mut turn: Turn, deadline: Instant) -> Option<Outcome> {
-        turn.come().await;
+    pub(crate) async fn serve(&self, intent: &Intent, mut turn: Turn, deadline: Instant) -> Option<Outcome> {
+        // Most are alone, and what follows has the deadline too: a timer less.
+        if !turn.has_come() {
+            timeout_at(deadline, turn.come()).await.ok()?;
+        }
         let known = match self.find(intent, deadline).await {
             Ok(known) => known,
             Err(refusal) => return Some(Outcome::refused(refusal)),
@@ -171,15 +169,9 @@ impl Desk {
     }
 
     /// Ends the business day, and gives the one that begins.
-    pub(crate) async fn cut_over(
-        &self,
-        message: &Message<'_>,
-        intent: &Intent,
-        deadline: Instant,
-    ) -> Result<Day, Refusal> {
-        let day = Day::settlement(message, self.now())?;
+    pub(crate) async fn cut_over(&self, id: Id, day: Option<Day>, deadline: Instant) -> Result<Day, Refusal> {
         match timeout_at(deadline, self.abreast.acked_by_now(&self.client)).await {
-            Ok(Ok(acked)) => self.books.cut(intent.id, day, acked, self.now()).await,
+            Ok(Ok(acked)) => self.books.cut(id, day, acked, self.now()).await,
             _ => Err(Refusal::NotAvailable),
         }
     }

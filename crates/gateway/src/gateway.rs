@@ -233,15 +233,11 @@ async fn serve(
     // A reply is complete when it is written: there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let end = match tls {
-        None => {
-            let (reader, writer) = stream.into_split();
-            connection::serve(reader, writer, Socket { peer, standing: None }, desk, config, stopping).await
-        }
+        None => connection::serve(stream, Socket { peer, standing: None }, desk, config, stopping).await,
         Some(tls) => match timeout(config.limits.frame_within, tls.accept(stream)).await {
             Ok(Ok((stream, standing))) => {
-                let (reader, writer) = tokio::io::split(stream);
                 let socket = Socket { peer, standing: Some(standing) };
-                connection::serve(reader, writer, socket, desk, config, stopping).await
+                connection::serve(stream, socket, desk, config, stopping).await
             }
             _ => End::Handshake,
         },

@@ -2,9 +2,8 @@
 //!
 //! A repeat waits for the message before it, a reversal for what it names, and a completion for its stand-in's notice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use iso8583::payment::{Handle, Intent};
 use parking_lot::Mutex;
@@ -20,43 +19,61 @@ enum Key {
     Payment(Handle),
 }
 
-/// Those that are about one thing, by number: the first is served, or waits for its turn elsewhere.
-type Queue = BTreeMap<u64, Arc<Notify>>;
+/// At most the message itself, the one that it names, and its payment.
+type Keys = [Option<Key>; 3];
+
+/// Those that are about one thing, by number. The first is served, or waits for its turn elsewhere.
+#[derive(Debug)]
+struct Queue {
+    first: u64,
+    /// In the order of their numbers. Most messages are alone: then nothing is kept here.
+    waiting: VecDeque<(u64, Arc<Notify>)>,
+}
 
 /// The messages that are being served, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    queues: Mutex<HashMap<Key, Queue>>,
-    next: AtomicU64,
+    queues: Mutex<Queues>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    by_key: HashMap<Key, Queue>,
+    next: u64,
 }
 
 /// A place in the order, until it is dropped.
 pub(crate) struct Turn {
     in_flight: Arc<InFlight>,
     number: u64,
-    keys: Vec<Key>,
-    /// Told when it may have become the first of a queue.
-    moved_up: Arc<Notify>,
+    keys: Keys,
+    /// Told when it may have become the first of a queue; none where it was the first of all from the beginning.
+    moved_up: Option<Arc<Notify>>,
 }
 
 impl InFlight {
     /// Takes the next place behind everything that the message is about. It is taken at once, before anything is awaited.
     pub(crate) fn turn(self: &Arc<Self>, intent: &Intent) -> Turn {
+        let own = Key::Message(intent.id);
         let original = intent.original.map(|original| Key::Message(original.id()));
-        let payment = intent.handle.map(Key::Payment);
-        let others = [original, payment].into_iter().flatten();
-        let mut keys: Vec<Key> = others.filter(|key| *key != Key::Message(intent.id)).collect();
-        keys.push(Key::Message(intent.id));
-        self.take(keys)
+        self.take([Some(own), original.filter(|key| *key != own), intent.handle.map(Key::Payment)])
     }
 
-    fn take(self: &Arc<Self>, keys: Vec<Key>) -> Turn {
-        let moved_up = Arc::new(Notify::new());
+    fn take(self: &Arc<Self>, keys: Keys) -> Turn {
         let mut queues = self.queues.lock();
-        // Under the lock: numbers are in the order of the queues.
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        for key in &keys {
-            queues.entry(*key).or_default().insert(number, moved_up.clone());
+        let number = queues.next;
+        queues.next += 1;
+        let mut moved_up = None;
+        for key in keys.into_iter().flatten() {
+            match queues.by_key.get_mut(&key) {
+                Some(queue) => {
+                    let notify: &Arc<Notify> = moved_up.get_or_insert_default();
+                    queue.waiting.push_back((number, notify.clone()));
+                }
+                None => {
+                    queues.by_key.insert(key, Queue { first: number, waiting: VecDeque::new() });
+                }
+            }
         }
         drop(queues);
         Turn { in_flight: self.clone(), number, keys, moved_up }
@@ -64,29 +81,43 @@ impl InFlight {
 }
 
 impl Turn {
+    /// True unless something that came before may have to be waited for.
+    pub(crate) const fn has_come(&self) -> bool {
+        self.moved_up.is_none()
+    }
+
     /// Waits until everything that came before is done.
     pub(crate) async fn come(&mut self) {
+        let Some(moved_up) = &self.moved_up else { return };
         while !self.is_first() {
-            self.moved_up.notified().await;
+            moved_up.notified().await;
         }
     }
 
     fn is_first(&self) -> bool {
         let queues = self.in_flight.queues.lock();
-        let first = |key| queues.get(key).and_then(Queue::first_key_value);
-        self.keys.iter().all(|key| first(key).is_none_or(|(number, _)| *number == self.number))
+        let mut all = self.keys.iter().flatten().map(|key| queues.by_key.get(key));
+        all.all(|queue| queue.is_none_or(|queue| queue.first == self.number))
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queues = self.in_flight.queues.lock();
-        for key in &self.keys {
-            let Some(queue) = queues.get_mut(key) else { continue };
-            queue.remove(&self.number);
-            match queue.first_key_value() {
-                Some((_, next)) => next.notify_one(),
-                None => drop(queues.remove(key)),
+        for key in self.keys.iter().flatten() {
+            let Some(queue) = queues.by_key.get_mut(key) else { continue };
+            if queue.first != self.number {
+                if let Ok(at) = queue.waiting.binary_search_by_key(&self.number, |(number, _)| *number) {
+                    let _ = queue.waiting.remove(at);
+                }
+                continue;
+            }
+            match queue.waiting.pop_front() {
+                Some((number, moved_up)) => {
+                    queue.first = number;
+                    moved_up.notify_one();
+                }
+                None => drop(queues.by_key.remove(key)),
             }
         }
     }
@@ -109,10 +140,10 @@ mod tests {
     async fn what_is_about_the_same_waits_in_order_and_nothing_is_left_behind() {
         let in_flight = Arc::new(InFlight::default());
         let (message, payment) = (Key::Message(Id(1)), Key::Payment(Handle(5)));
-        let mut first = in_flight.take(vec![message, payment]);
-        let mut other = in_flight.take(vec![Key::Message(Id(2))]);
-        let mut second = in_flight.take(vec![payment]);
-        let mut third = in_flight.take(vec![Key::Message(Id(3)), payment]);
+        let mut first = in_flight.take([Some(message), Some(payment), None]);
+        let mut other = in_flight.take([Some(Key::Message(Id(2))), None, None]);
+        let mut second = in_flight.take([Some(payment), None, None]);
+        let mut third = in_flight.take([Some(Key::Message(Id(3))), Some(payment), None]);
         assert!(has_come(&mut first).await && has_come(&mut other).await);
         assert!(!has_come(&mut second).await);
         // One that gives up lets nobody past what it waited for.
@@ -121,7 +152,7 @@ mod tests {
         drop(first);
         assert!(has_come(&mut third).await);
         drop((third, other));
-        assert!(in_flight.queues.lock().is_empty());
+        assert!(in_flight.queues.lock().by_key.is_empty());
     }
 
     #[tokio::test]
@@ -131,7 +162,7 @@ mod tests {
         let served = Arc::new(Mutex::new(Vec::new()));
         let tasks: Vec<_> = (0..5000_u64)
             .map(|at| {
-                let mut turn = in_flight.take(vec![Key::Message(Id(at.into())), payment]);
+                let mut turn = in_flight.take([Some(Key::Message(Id(at.into()))), Some(payment), None]);
                 let served = served.clone();
                 tokio::spawn(async move {
                     turn.come().await;
@@ -143,6 +174,6 @@ mod tests {
             assert!(task.await.is_ok());
         }
         assert!(served.lock().iter().copied().eq(0..5000));
-        assert!(in_flight.queues.lock().is_empty());
+        assert!(in_flight.queues.lock().by_key.is_empty());
     }
 }

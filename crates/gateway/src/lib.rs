@@ -19,6 +19,7 @@ mod gateway;
 mod in_flight;
 mod mac;
 mod marks;
+mod outbox;
 mod reply;
 mod session;
 mod settings;

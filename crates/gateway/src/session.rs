@@ -3,23 +3,29 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use iso8583::payment::{Ask, Day, Intent, Network, Outcome, Refusal, answer, refuse, sent_at};
+use iso8583::payment::{Ask, Day, Intent, Network, Outcome, Refusal, Statement, answer, refuse, sent_at};
 use iso8583::{Class, Cut, Dialect, Draft, Function, Message, Mti, ParseError, ParseReason};
-use tokio::sync::{Semaphore, mpsc};
+use surety_client::protocol::Time;
 use tokio::time::Instant;
 
 use crate::config::LinkConfig;
 use crate::connection::End;
 use crate::desk::Desk;
 use crate::mac::{MacKey, Macs};
-use crate::reply::{frame, reply_to};
+use crate::outbox::Outbox;
+use crate::reply::{Came, Job, Served, Task, frame};
 use crate::shape::{Shape, Wanted};
+
+/// Bytes of replies that may wait for the host to read them; past it nothing more is taken.
+const UNREAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A socket's state.
 pub(crate) struct Session {
     peer: SocketAddr,
     is_signed_on: bool,
     awaits_echo: bool,
+    /// Since when nothing was heard, or taken.
+    silent: Instant,
     /// When the first bytes of a message came whose last are missing.
     began: Option<Instant>,
     /// Since when nobody is signed on, where nobody is.
@@ -29,39 +35,82 @@ pub(crate) struct Session {
     signer: Option<Arc<MacKey>>,
     /// Echoes that were asked for: their trace numbers.
     echoes: u64,
-    outbox: mpsc::Sender<Vec<u8>>,
-    room: Arc<Semaphore>,
+    /// What was read and not yet taken.
+    read: Vec<u8>,
+    /// Messages that were taken, to be served beside those that are.
+    jobs: Vec<Job>,
+    /// Messages that are being served.
+    in_flight: usize,
+    /// The business day ends: what comes after belongs to the next, and is not taken before.
+    is_cutting_over: bool,
+    /// Something may lie in `read` for which there was no room.
+    is_held_up: bool,
+    /// What is being written, used again and again.
+    draft: Draft,
+    outbox: Outbox,
     desk: Arc<Desk>,
     config: Arc<LinkConfig>,
 }
 
 impl Session {
-    pub(crate) fn new(
-        peer: SocketAddr,
-        desk: Arc<Desk>,
-        config: Arc<LinkConfig>,
-        outbox: mpsc::Sender<Vec<u8>>,
-        room: Arc<Semaphore>,
-    ) -> Self {
+    pub(crate) fn new(peer: SocketAddr, desk: Arc<Desk>, config: Arc<LinkConfig>) -> Self {
+        let now = Instant::now();
         Self {
             peer,
             is_signed_on: !config.needs_sign_on,
             awaits_echo: false,
+            silent: now,
             began: None,
-            signed_off: Instant::now(),
+            signed_off: now,
             broken: 0,
             signer: None,
             echoes: 0,
-            outbox,
-            room,
+            read: Vec::new(),
+            jobs: Vec::new(),
+            in_flight: 0,
+            is_cutting_over: false,
+            is_held_up: false,
+            draft: Draft::new(config.rules.dialect),
+            outbox: Outbox::default(),
             desk,
             config,
         }
     }
 
+    /// What is to be written.
+    pub(crate) const fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Messages that were taken since this was asked last, to be served.
+    pub(crate) fn jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// A message was served: what came of it is told.
+    pub(crate) fn has_served(&mut self, served: &Served) {
+        self.in_flight -= 1;
+        self.is_cutting_over &= !matches!(served.result, Came::Cutover(_));
+        if served.reply(&self.config, self.peer, &mut self.draft) {
+            self.send(served.signer.as_deref());
+        }
+    }
+
+    /// True if something is read for which there was no room: the host has to wait.
+    pub(crate) const fn is_held_up(&self) -> bool {
+        self.is_held_up
+    }
+
+    /// True if the host has enough to read.
+    pub(crate) const fn is_full(&self) -> bool {
+        self.outbox.len() >= UNREAD_BYTES_MAX
+    }
+
     /// Something was read.
-    pub(crate) const fn has_heard(&mut self) {
+    pub(crate) fn has_heard(&mut self, bytes: &[u8]) {
         self.awaits_echo = false;
+        self.silent = Instant::now();
+        self.read.extend_from_slice(bytes);
     }
 
     /// True if it was not asked for an echo yet.
@@ -69,52 +118,70 @@ impl Session {
         !self.awaits_echo
     }
 
-    /// Takes every whole message off the front of what was read.
-    pub(crate) async fn take_all(&mut self, buffer: &mut Vec<u8>) -> Result<(), End> {
-        let mut taken = 0;
+    /// Takes whole messages off the front of what was read, as long as there is room.
+    pub(crate) fn take_all(&mut self) -> Result<(), End> {
+        let mut read = std::mem::take(&mut self.read);
+        let (mut taken, was_held_up) = (0, self.is_held_up);
+        self.is_held_up = false;
         let result = loop {
-            match self.config.header.cut(&buffer[taken..], self.config.limits.message_bytes_max) {
+            match self.config.header.cut(&read[taken..], self.config.limits.message_bytes_max) {
                 Ok(Cut::Wants(_)) => break Ok(()),
                 Err(error) => break Err(End::Frame(error)),
-                Ok(Cut::Message { bytes, used }) => {
-                    let bytes = bytes.to_vec();
-                    taken += used;
-                    if let Err(end) = self.take(bytes).await {
-                        break Err(end);
-                    }
-                }
+                Ok(Cut::Message { bytes, used }) => match self.take(bytes) {
+                    Ok(()) if self.is_held_up => break Ok(()),
+                    Ok(()) => taken += used,
+                    Err(end) => break Err(end),
+                },
             }
         };
-        buffer.drain(..taken);
         self.began = match self.began {
-            _ if buffer.is_empty() => None,
+            // Nothing is missing that the host could send.
+            _ if taken == read.len() || self.is_held_up => None,
             Some(began) if taken == 0 => Some(began),
             _ => Some(Instant::now()),
         };
+        if was_held_up && !self.is_held_up {
+            self.silent = Instant::now();
+        }
+        if taken > 0 {
+            // What is empty takes no memory: most sockets are silent.
+            read = read[taken..].to_vec();
+        }
+        self.read = read;
         result
     }
 
-    /// Until when the next bytes may come, and what it is if they do not.
-    pub(crate) fn patience(&self) -> (Instant, End) {
+    /// Until when something has to come, or to be read, and what it is if it does not.
+    pub(crate) fn patience(&self) -> Option<(Instant, End)> {
         let limits = &self.config.limits;
-        let silent = Some((Instant::now() + limits.echo_after, End::Silent));
-        let slow = self.began.map(|began| (began + limits.frame_within, End::Slow));
-        let late = (!self.is_signed_on).then(|| (self.signed_off + limits.sign_on_within, End::NotSignedOn));
-        let first = [silent, slow, late].into_iter().flatten().min_by_key(|(until, _)| *until);
-        first.unwrap_or((Instant::now(), End::Silent))
+        let unread = self.outbox.unread_since().map(|since| (since + limits.write_within, End::Unread));
+        let (silent, slow, late) = if self.is_held_up {
+            (None, None, None)
+        } else {
+            let slow = self.began.map(|began| (began + limits.frame_within, End::Slow));
+            let late =
+                (!self.is_signed_on).then(|| (self.signed_off + limits.sign_on_within, End::NotSignedOn));
+            (Some((self.silent + limits.echo_after, End::Silent)), slow, late)
+        };
+        [unread, silent, slow, late].into_iter().flatten().min_by_key(|(until, _)| *until)
     }
 
-    async fn take(&mut self, bytes: Vec<u8>) -> Result<(), End> {
-        let (message, result) = Message::read(self.config.codec(), &bytes);
+    /// Takes a message, or holds it up. Whatever needs no place beside others is taken also where these are all taken.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), End> {
+        self.is_held_up = self.is_cutting_over || self.is_full();
+        if self.is_held_up {
+            return Ok(());
+        }
+        let (message, result) = Message::read(self.config.codec(), bytes);
         // Whoever cannot sign gets nothing signed either: it could be held out to the host as an answer.
         self.signer = None;
         if let Err(error) = result {
-            return self.take_broken(&message, error).await;
+            return self.take_broken(&message, error);
         }
         if let Some(macs) = self.desk.macs() {
-            self.signer = macs.verify(&message, &bytes);
+            self.signer = macs.verify(&message, bytes);
             if self.signer.is_none() {
-                return self.take_unproved(&message).await;
+                return self.take_unproved(&message);
             }
         }
         if message.mti().reply().is_none() {
@@ -123,20 +190,27 @@ impl Session {
         }
         let intent = match Intent::read(&message, &self.desk.rules(), self.desk.now()) {
             Ok(intent) => intent,
-            Err(refusal) => return self.refuse(&message, refusal).await,
+            Err(refusal) => {
+                self.refuse(&message, refusal);
+                return Ok(());
+            }
         };
         match intent.ask {
-            Ask::Network(network) => self.take_network(&message, &intent, network).await,
-            _ if !self.is_signed_on => self.refuse(&message, Refusal::NotAvailable).await,
-            _ => {
-                self.serve(bytes, intent).await;
-                Ok(())
+            Ask::Network(network) if network != Network::Cutover => {
+                self.take_network(&message, &intent, network);
             }
+            _ if !self.is_signed_on => self.refuse(&message, Refusal::NotAvailable),
+            _ if self.in_flight >= self.config.limits.in_flight_max.max(1) => self.is_held_up = true,
+            _ => match task_of(&message, &intent, self.desk.now()) {
+                Ok(task) => self.serve(bytes, intent, task),
+                Err(refusal) => self.refuse(&message, refusal),
+            },
         }
+        Ok(())
     }
 
     /// Answers a broken message if its type is known; nothing of it has been executed.
-    async fn take_broken(&mut self, message: &Message<'_>, error: ParseError) -> Result<(), End> {
+    fn take_broken(&mut self, message: &Message<'_>, error: ParseError) -> Result<(), End> {
         let wanted = Wanted(self.config.rules.dialect, error.field);
         tracing::warn!(link = self.config.name, peer = %self.peer, %error, %wanted, "broken message");
         self.broken += 1;
@@ -147,42 +221,39 @@ impl Session {
         if self.broken > self.config.limits.broken_max {
             return Err(End::Broken);
         }
-        self.decline(message, Refusal::Format(error.field)).await
+        self.decline(message, Refusal::Format(error.field));
+        Ok(())
     }
 
     /// Answers a message whose MAC is missing or wrong; nothing of it has been executed.
-    async fn take_unproved(&mut self, message: &Message<'_>) -> Result<(), End> {
+    fn take_unproved(&mut self, message: &Message<'_>) -> Result<(), End> {
         tracing::warn!(link = self.config.name, peer = %self.peer, mti = %message.mti(), "no right MAC");
         self.broken += 1;
         if self.broken > self.config.limits.broken_max {
             return Err(End::Broken);
         }
-        self.refuse(message, Refusal::Mac).await
+        self.refuse(message, Refusal::Mac);
+        Ok(())
     }
 
-    async fn take_network(
-        &mut self,
-        message: &Message<'_>,
-        intent: &Intent,
-        network: Network,
-    ) -> Result<(), End> {
+    /// Answers a network message that is about this socket alone.
+    fn take_network(&mut self, message: &Message<'_>, intent: &Intent, network: Network) {
         match network {
             Network::SignOn => self.is_signed_on = true,
             Network::SignOff if self.is_signed_on && self.config.needs_sign_on => {
                 (self.is_signed_on, self.signed_off) = (false, Instant::now());
             }
-            Network::SignOff | Network::Echo => {}
-            Network::Cutover => return self.cut_over(message, intent).await,
+            Network::SignOff | Network::Echo | Network::Cutover => {}
             Network::KeyChange => {
                 if let Err(refusal) = self.change_keys() {
-                    return self.refuse(message, refusal).await;
+                    return self.refuse(message, refusal);
                 }
             }
         }
         tracing::debug!(link = self.config.name, peer = %self.peer, ?network, "network message");
-        let mut draft = Draft::new(self.config.rules.dialect);
-        answer(message, intent, &Outcome::approved(), &mut draft);
-        self.send(draft).await
+        if answer(message, intent, &Outcome::approved(), &mut self.draft) {
+            self.send(self.signer.clone().as_deref());
+        }
     }
 
     /// Reads the link's keys again. The reply is still signed with the key that has asked for it.
@@ -194,24 +265,7 @@ impl Session {
         })
     }
 
-    /// Ends the business day. The reply names the new one.
-    async fn cut_over(&self, message: &Message<'_>, intent: &Intent) -> Result<(), End> {
-        if !self.is_signed_on {
-            return self.refuse(message, Refusal::NotAvailable).await;
-        }
-        let deadline = Instant::now() + self.config.limits.answer_within;
-        let day = match self.desk.cut_over(message, intent, deadline).await {
-            Ok(day) => day,
-            Err(refusal) => return self.refuse(message, refusal).await,
-        };
-        tracing::info!(link = self.config.name, peer = %self.peer, %day, "cutover");
-        let mut draft = Draft::new(self.config.rules.dialect);
-        answer(message, intent, &Outcome::approved(), &mut draft);
-        set_day(&mut draft, self.config.rules.dialect, day);
-        self.send(draft).await
-    }
-
-    async fn refuse(&self, message: &Message<'_>, refusal: Refusal) -> Result<(), End> {
+    fn refuse(&mut self, message: &Message<'_>, refusal: Refusal) {
         let (link, peer, mti) = (&self.config.name, self.peer, message.mti());
         match refusal {
             // Nobody else can tell a host what is wrong with its message.
@@ -221,39 +275,30 @@ impl Session {
             }
             _ => tracing::debug!(link, %peer, %mti, %refusal, "refused"),
         }
-        self.decline(message, refusal).await
+        self.decline(message, refusal);
     }
 
     /// Answers with the code of a refusal that was told.
-    async fn decline(&self, message: &Message<'_>, refusal: Refusal) -> Result<(), End> {
-        let mut draft = Draft::new(self.config.rules.dialect);
-        if refuse(message, refusal, &mut draft) { self.send(draft).await } else { Ok(()) }
+    fn decline(&mut self, message: &Message<'_>, refusal: Refusal) {
+        if refuse(message, refusal, &mut self.draft) {
+            self.send(self.signer.clone().as_deref());
+        }
     }
 
-    /// Has a payment served beside the others. Waits while too many are: then the host has to wait too.
-    async fn serve(&self, bytes: Vec<u8>, intent: Intent) {
-        let Ok(place) = self.room.clone().acquire_owned().await else { return };
-        let (desk, config, outbox, peer) =
-            (self.desk.clone(), self.config.clone(), self.outbox.clone(), self.peer);
-        let signer = self.signer.clone();
+    /// Has a message served beside the others.
+    fn serve(&mut self, bytes: &[u8], intent: Intent, task: Task) {
+        self.in_flight += 1;
+        self.is_cutting_over = matches!(task, Task::Cutover(_));
         // Taken here, before anything that came later is read.
-        let turn = desk.turn(&intent);
-        tokio::spawn(async move {
-            if let Some(bytes) =
-                reply_to(&bytes, &intent, turn, &desk, &config, peer, signer.as_deref()).await
-            {
-                let _ = outbox.send(bytes).await;
-            }
-            drop(outbox);
-            drop(place);
-        });
+        let turn = self.desk.turn(&intent);
+        self.jobs.push(Job { bytes: bytes.to_vec(), intent, task, turn, signer: self.signer.clone() });
     }
 
-    pub(crate) async fn ask_for_echo(&mut self) {
-        self.awaits_echo = true;
+    pub(crate) fn ask_for_echo(&mut self) {
+        (self.awaits_echo, self.silent) = (true, Instant::now());
         self.echoes += 1;
         let dialect = self.config.rules.dialect;
-        let mut draft = Draft::new(dialect);
+        let draft = &mut self.draft;
         let mti =
             Mti { version: dialect.version(), class: Class::Network, function: Function::Request, origin: 0 };
         draft.reset(mti);
@@ -264,26 +309,23 @@ impl Session {
         draft.set(7, &sent_at(self.desk.now()));
         draft.set_number(11, self.echoes % 1_000_000);
         draft.set(field, code);
-        self.signer = self.desk.macs().and_then(Macs::first);
-        // A host that does not read is found by the writer.
-        let _ = self.send(draft).await;
+        self.send(self.desk.macs().and_then(Macs::first).as_deref());
     }
 
-    async fn send(&self, mut draft: Draft) -> Result<(), End> {
-        match frame(&self.config, &mut draft, self.signer.as_deref()) {
-            Ok(bytes) => self.outbox.send(bytes).await.map_err(|_| End::Unread),
-            Err(error) => {
-                tracing::error!(link = self.config.name, %error, "a reply that cannot be written");
-                Ok(())
-            }
+    /// Sends what was drafted.
+    fn send(&mut self, signer: Option<&MacKey>) {
+        let (config, draft) = (&self.config, &mut self.draft);
+        if let Err(error) = self.outbox.push(|out| frame(config, draft, signer, out)) {
+            tracing::error!(link = config.name, %error, "a message that cannot be written");
         }
     }
 }
 
-/// The business day: field 15, field 28 of the 1993 edition.
-fn set_day(draft: &mut Draft, dialect: Dialect, day: Day) {
-    match dialect {
-        Dialect::V1987 => draft.set(15, &day.digits()[2..]),
-        Dialect::V1993 => draft.set(28, &day.digits()),
-    }
+/// What is to be done for a message beside others.
+fn task_of(message: &Message<'_>, intent: &Intent, now: Time) -> Result<Task, Refusal> {
+    Ok(match intent.ask {
+        Ask::Network(_) => Task::Cutover(Day::settlement(message, now)?),
+        Ask::Totals => Task::Totals(Statement::read(message, now)?),
+        _ => Task::Payment,
+    })
 }

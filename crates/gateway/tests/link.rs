@@ -4,7 +4,7 @@
 mod front;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway::{BookError, Gateway, Limits, LinkConfig, ReloadError, StartError};
 use iso8583::payment::{Currency, IdKey, Rules};
@@ -301,6 +301,22 @@ async fn without_an_engine_nothing_is_said_that_may_be_untrue() {
     // By then all that was taken has come to its end.
     timeout(PATIENCE, front.stop()).await.unwrap();
     assert_eq!(host.next().await, None, "and nothing else was said");
+}
+
+#[tokio::test]
+async fn an_echo_is_answered_while_a_payment_takes_all_the_room() {
+    let limits = Limits { in_flight_max: 1, answer_within: Duration::from_secs(1), ..Limits::default() };
+    let front = Front::new(limits).await;
+    let mut host = front.signed_on().await;
+    front.client.close();
+    host.write(&bytes("0100", &front.payment(2, 100))).await;
+    let asked = Instant::now();
+    assert_eq!(host.ask(&front.network(3, "301")).await[&0], "0810");
+    // The next payment waits for the first to end, and whatever comes behind it waits too.
+    host.write(&bytes("0100", &front.payment(4, 100))).await;
+    assert_eq!(host.ask(&front.network(5, "301")).await[&0], "0810");
+    assert!(asked.elapsed() > front.config.limits.answer_within / 2, "the second payment has waited");
+    timeout(PATIENCE, front.stop()).await.unwrap();
 }
 
 #[tokio::test]

@@ -268,6 +268,11 @@ impl Pki {
 async fn sign_on(front: &Front, stream: &mut TlsStream<TcpStream>) -> Option<String> {
     let (mti, fields) = front.network(1, "001");
     stream.write_all(&bytes(mti, &fields)).await.ok()?;
+    answer(stream).await
+}
+
+/// The code of the next answer; none from a socket that is closed.
+async fn answer(stream: &mut TlsStream<TcpStream>) -> Option<String> {
     let mut read = Vec::new();
     loop {
         if let Cut::Message { bytes, .. } = HEADER.cut(&read, 9999).unwrap() {
@@ -318,6 +323,20 @@ async fn hosts_speak_tls_and_show_who_they_are() {
     assert!(front.gateway.reload(plain).unwrap_err().to_string().contains("`tls`"));
     let mut anybody = new.connect(&front.gateway, None).await.unwrap();
     assert_eq!(sign_on(&front, &mut anybody).await, ok);
+    front.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_stops_to_send_without_a_word_is_answered() {
+    let ours = Pki::new();
+    let tls = ours.tls(None);
+    let front = Front::with(|config| LinkConfig { tls: Some(tls), ..config }).await;
+    let mut host = ours.connect(&front.gateway, None).await.unwrap();
+    assert_eq!(sign_on(&front, &mut host).await, Some("00".to_owned()));
+    host.write_all(&bytes("0100", &front.payment(2, 100))).await.unwrap();
+    // Not of TLS, which would say that it ends here: of the socket below.
+    host.get_mut().0.shutdown().await.unwrap();
+    assert_eq!(answer(&mut host).await, Some("00".to_owned()));
     front.stop().await;
 }
 
