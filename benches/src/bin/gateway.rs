@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use benches::doors::{
-    AMOUNT, Application, Doors, Embedded, Host, Program, Speech, axum_echo, many_in_flight, one_in_flight,
+    AMOUNT, Application, Door, Embedded, Host, Program, Speech, axum_echo, many_in_flight, one_in_flight,
     open_idle, parse_and_build_ns, surety, tcp_echo,
 };
 use benches::figures::Report;
@@ -127,33 +127,34 @@ impl Scale {
 /// Peers and subjects in turn: what disturbs the machine disturbs all.
 fn measure(report: &mut Report, scale: &Scale, surety: &Path, directory: &Path) -> anyhow::Result<()> {
     let directory = tempfile::tempdir_in(directory)?;
-    let doors = Doors::start(surety, &directory.path().join("doors"))?;
+    let link = Door::link(surety, &directory.path().join("link"))?;
+    let (rest, token) = Door::rest(surety, &directory.path().join("rest"))?;
     let embedded = Embedded::start(surety, &directory.path().join("embedded"))?;
     let own = std::env::current_exe()?;
     let tcp = Program::start(Command::new(&own).args(["--part", "tcp-echo"]))?;
     let axum = Program::start(Command::new(&own).args(["--part", "axum-echo", "--reply", TOLD]))?;
     let (tcp, axum) = (tcp_address(&tcp)?, tcp_address(&axum)?);
-    let (iso, rest) = (doors.front.address("listen")?, doors.front.address("rest")?);
-    let (quic, identity) = doors.quic()?;
-    let application = || Application::new(&doors.token, LOCK, 1);
-    let held = || doors.held();
+    let (quic, identity) = link.quic()?;
+    let application = || Application::new(&token, LOCK, 1);
+    let (held_by_link, held_by_rest) = (|| link.held(), || rest.held());
+    let (iso, rest) = (link.address()?, rest.address()?);
     let Scale { rounds, lasting, .. } = *scale;
     for _ in 0..scale.repeat {
         report.add("tcp_echo_p50_us", one_in_flight(tcp, Host::new()?, rounds)?.0.p50_us);
         report.add("quic_lock_p50_us", lock_round_trips(quic, identity.clone(), CLIENT_CORE, rounds)?.p50_us);
-        report.add("iso_p50_us", latency(&held, iso, Host::new()?, rounds)?);
+        report.add("iso_p50_us", latency(&held_by_link, iso, Host::new()?, rounds)?);
         let held_there = || embedded.held();
         report.add("iso_embedded_p50_us", latency(&held_there, embedded.address()?, Host::new()?, rounds)?);
         report.add("axum_echo_p50_us", one_in_flight(axum, application(), rounds)?.0.p50_us);
-        report.add("rest_p50_us", latency(&held, rest, application(), rounds)?);
+        report.add("rest_p50_us", latency(&held_by_rest, rest, application(), rounds)?);
         let echo = || many_in_flight(tcp, CONNECTIONS, DEPTH, lasting, host);
         report.add("tcp_echo_per_s", echo()?.0);
         let run = || many_in_flight(iso, CONNECTIONS, DEPTH, lasting, host);
-        report.add("iso_per_s", rate(&held, run)?);
-        let several = seeded(&doors.token);
+        report.add("iso_per_s", rate(&held_by_link, run)?);
+        let several = seeded(&token);
         report.add("axum_echo_per_s", many_in_flight(axum, CONNECTIONS, 1, lasting, &several)?.0);
         let run = || many_in_flight(rest, CONNECTIONS, 1, lasting, &several);
-        report.add("rest_per_s", rate(&held, run)?);
+        report.add("rest_per_s", rate(&held_by_rest, run)?);
         report.add("iso_parse_ns", parse_and_build_ns(scale.messages)?);
     }
     report.floors(&["tcp_echo_p50_us", "axum_echo_p50_us", "tcp_echo_per_s", "axum_echo_per_s"]);
@@ -163,7 +164,7 @@ fn measure(report: &mut Report, scale: &Scale, surety: &Path, directory: &Path) 
     report.ratio("iso_rate_ratio", at("iso_per_s"), at("tcp_echo_per_s"));
     report.ratio("rest_p50_ratio", at("rest_p50_us"), at("axum_echo_p50_us") + at("quic_lock_p50_us"));
     report.ratio("rest_rate_ratio", at("rest_per_s"), at("axum_echo_per_s"));
-    let idle = idle_mib(&doors, surety, &directory.path().join("idle"), scale.idle)?;
+    let idle = idle_mib(surety, &directory.path().join("idle"), scale.idle)?;
     report.put_figure("idle_10k_mib", idle);
     Ok(())
 }
@@ -216,10 +217,10 @@ fn approved<T>(
 }
 
 /// Memory of a link's process with 10,000 silent sockets, each of which has been served; with fewer, what they take is scaled up.
-fn idle_mib(doors: &Doors, surety: &Path, directory: &Path, sockets: usize) -> anyhow::Result<f64> {
-    let link = doors.another_link(surety, directory)?;
+fn idle_mib(surety: &Path, directory: &Path, sockets: usize) -> anyhow::Result<f64> {
+    let link = Door::link(surety, directory)?;
     let before = link.resident_bytes() as f64;
-    let after = open_idle(link.address("listen")?, sockets, host, || {
+    let after = open_idle(link.address()?, sockets, host, || {
         std::thread::sleep(Duration::from_secs(1));
         Ok(link.resident_bytes() as f64)
     })?;

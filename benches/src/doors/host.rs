@@ -11,7 +11,7 @@ use surety_protocol::Time;
 
 use super::wire::Speech;
 
-/// Of the link in [`super::Doors`].
+/// Of the link in [`super::Door`].
 const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::ASCII };
 const HEADER: LengthHeader = LengthHeader::Binary2;
 /// Trace number and reference in the written message, to be found there.

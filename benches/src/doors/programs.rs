@@ -154,43 +154,54 @@ fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An engine, and both front doors before it in a process of their own.
+/// An engine, and a front door before it in a process of its own. Each door has its own engine: it follows whatever is done there.
 #[derive(Debug)]
-pub struct Doors {
+pub struct Door {
     engine: Engine,
-    /// `surety gateway run`.
-    pub front: Program,
-    /// What an application shows.
-    pub token: String,
+    front: Program,
 }
 
-impl Doors {
-    /// Starts them in a directory that is empty.
-    ///
-    /// # Errors
-    /// If one does not start.
-    pub fn start(surety: &Path, directory: &Path) -> anyhow::Result<Self> {
-        let engine = Engine::start(surety, &directory.join("data"))?;
-        engine.furnish(surety)?;
-        let drawn = Command::new(surety).args(["gateway", "token"]).output()?;
-        let drawn: Value = serde_json::from_slice(&drawn.stdout)?;
-        let text = |key: &str| drawn[key].as_str().map(str::to_owned).context("no token was drawn");
-        let (token, hash) = (text("token")?, text("hash")?);
-        let config = settings(directory, &rest_settings(&hash))?;
-        let mut command = Command::new(surety);
-        command.args(["gateway", "run", "--data"]).arg(&engine.data).arg("--config").arg(config);
-        Ok(Self { front: Program::start(&mut command)?, engine, token })
-    }
-
-    /// Another process like the one before it, before the same engine.
+impl Door {
+    /// A link for acquirers' hosts, in a directory that is empty.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn another_link(&self, surety: &Path, directory: &Path) -> anyhow::Result<Program> {
-        let config = settings(directory, "")?;
+    pub fn link(surety: &Path, directory: &Path) -> anyhow::Result<Self> {
+        Self::start(surety, directory, &link_settings())
+    }
+
+    /// A REST front door, in a directory that is empty; and what an application has to show.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn rest(surety: &Path, directory: &Path) -> anyhow::Result<(Self, String)> {
+        let drawn = Command::new(surety).args(["gateway", "token"]).output()?;
+        let drawn: Value = serde_json::from_slice(&drawn.stdout)?;
+        let text = |key: &str| drawn[key].as_str().map(str::to_owned).context("no token was drawn");
+        Ok((Self::start(surety, directory, &rest_settings(&text("hash")?))?, text("token")?))
+    }
+
+    fn start(surety: &Path, directory: &Path, settings: &str) -> anyhow::Result<Self> {
+        let engine = Engine::start(surety, &directory.join("data"))?;
+        engine.furnish(surety)?;
+        let file = write(directory, settings)?;
         let mut command = Command::new(surety);
-        command.args(["gateway", "run", "--data"]).arg(&self.engine.data).arg("--config").arg(config);
-        Program::start(&mut command)
+        command.args(["gateway", "run", "--data"]).arg(&engine.data).arg("--config").arg(file);
+        Ok(Self { front: Program::start(&mut command)?, engine })
+    }
+
+    /// Where hosts or applications connect.
+    ///
+    /// # Errors
+    /// If it has not said so.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        self.front.address("listen").or_else(|_| self.front.address("rest"))
+    }
+
+    /// Memory of the door's process in bytes, as the system counts it.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.front.resident_bytes()
     }
 
     /// Where the engine itself is, and who may lock there.
@@ -226,7 +237,7 @@ impl Embedded {
         let engine = Engine::start(surety, &data)?;
         engine.furnish(surety)?;
         drop(engine);
-        let iso = format!("1={}", settings(directory, "")?.display());
+        let iso = format!("1={}", write(directory, &link_settings())?.display());
         Ok(Self { engine: Engine::serve(surety, &data, &["--iso", &iso])? })
     }
 
@@ -247,12 +258,18 @@ impl Embedded {
     }
 }
 
-/// Writes a link's settings, and what else is in its file.
-fn settings(directory: &Path, more: &str) -> anyhow::Result<PathBuf> {
+/// Writes a front door's settings.
+fn write(directory: &Path, settings: &str) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(directory)?;
     std::fs::write(directory.join("bench.key"), "5a".repeat(32))?;
     let file = directory.join("front.toml");
-    let link = format!(
+    std::fs::write(&file, settings)?;
+    Ok(file)
+}
+
+/// A link whose bounds are in nobody's way.
+fn link_settings() -> String {
+    format!(
         r#"name = "bench"
 listen = "127.0.0.1:0"
 header = "binary2"
@@ -263,10 +280,8 @@ needs_sign_on = false
 currency = [{{ number = 840, asset_decimals = 2, edge_decimals = 2 }}]
 route = [{{ prefix = "4", partitions = ["{DOOR}"] }}]
 limits = {{ connections = 12000, originals = 10000000, echo_ms = 3600000 }}
-{more}"#
-    );
-    std::fs::write(&file, link)?;
-    Ok(file)
+"#
+    )
 }
 
 /// A REST front door whose bounds are in nobody's way.
