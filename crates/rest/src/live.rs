@@ -70,7 +70,7 @@ async fn feed(desk: Arc<Desk>, mut after: Cursor, first: Page, pieces: mpsc::Sen
             return;
         }
         let text = write(&desk, &mut after, &found).await;
-        if !text.is_empty() && pieces.send(text.into()).await.is_err() {
+        if !text.is_empty() && !has_sent(&pieces, text, &mut ends).await {
             return;
         }
         if found.is_more {
@@ -82,9 +82,18 @@ async fn feed(desk: Arc<Desk>, mut after: Cursor, first: Page, pieces: mpsc::Sen
             () = stopped(&mut ends.withdrawn) => return,
             () = pieces.closed() => return,
         };
-        if is_quiet && pieces.send(format!("id: {after}\n: nothing new\n\n").into()).await.is_err() {
+        if is_quiet && !has_sent(&pieces, format!("id: {after}\n: nothing new\n\n"), &mut ends).await {
             return;
         }
+    }
+}
+
+/// False once nobody reads any more, or nobody may.
+async fn has_sent(pieces: &mpsc::Sender<Bytes>, text: String, ends: &mut Ends) -> bool {
+    tokio::select! {
+        biased;
+        () = stopped(&mut ends.withdrawn) => false,
+        sent = pieces.send(text.into()) => sent.is_ok(),
     }
 }
 

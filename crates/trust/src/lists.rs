@@ -1,7 +1,9 @@
 //! Revocation lists, held against the authorities that have to have signed them.
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
-use x509_parser::oid_registry::OID_PKCS1_SHA1WITHRSA;
+use x509_parser::oid_registry::{
+    OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
+};
 use x509_parser::time::ASN1Time;
 use x509_parser::{parse_x509_certificate, parse_x509_crl};
 
@@ -17,6 +19,9 @@ pub enum ListError {
     /// One is signed in a way that TLS does not believe.
     #[error("holds a revocation list that is signed with SHA-1")]
     Sha1,
+    /// One counts for some certificates of its authority alone: TLS would refuse all others.
+    #[error("holds a revocation list with an issuing distribution point: give the authority's whole list")]
+    Part,
     /// One is of an authority that clients' certificates cannot be of.
     #[error("holds a revocation list of none of the clients' authorities")]
     Stranger,
@@ -46,8 +51,12 @@ pub fn check_lists(
         if issuers.iter().any(|other| other == issuer) {
             return Err(ListError::Twice);
         }
-        if list.signature_algorithm.algorithm == OID_PKCS1_SHA1WITHRSA {
+        if [OID_PKCS1_SHA1WITHRSA, OID_SHA1_WITH_RSA].contains(&list.signature_algorithm.algorithm) {
             return Err(ListError::Sha1);
+        }
+        let mut extensions = list.extensions().iter();
+        if extensions.any(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT) {
+            return Err(ListError::Part);
         }
         let read = authorities.iter().filter_map(|authority| parse_x509_certificate(authority).ok());
         let mut named = read.filter(|(_, authority)| authority.subject().as_raw() == issuer).peekable();
@@ -71,8 +80,8 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use rcgen::{
-        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
-        KeyIdMethod, KeyPair, SerialNumber,
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+        CrlDistributionPoint, CrlIssuingDistributionPoint, DnType, IsCa, KeyIdMethod, KeyPair, SerialNumber,
     };
 
     use super::*;
@@ -90,11 +99,22 @@ mod tests {
         of: &CertifiedIssuer<'static, KeyPair>,
         until: SystemTime,
     ) -> CertificateRevocationListDer<'static> {
+        list_of_part(of, until, None)
+    }
+
+    fn list_of_part(
+        of: &CertifiedIssuer<'static, KeyPair>,
+        until: SystemTime,
+        part: Option<&str>,
+    ) -> CertificateRevocationListDer<'static> {
         let params = CertificateRevocationListParams {
             this_update: (until - 24 * HOUR).into(),
             next_update: until.into(),
             crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
+            issuing_distribution_point: part.map(|uri| CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint { uris: vec![uri.into()] },
+                scope: None,
+            }),
             revoked_certs: Vec::new(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
@@ -114,6 +134,8 @@ mod tests {
         assert_eq!(check(&[list(&forger, later)]), Err(ListError::Forged));
         assert_eq!(check(&[good.clone(), list(&authority("nobody"), later)]), Err(ListError::Stranger));
         assert_eq!(check(&[list(&ours, later - 2 * HOUR)]), Err(ListError::Ended));
+        let part = list_of_part(&ours, later, Some("http://ours.example/part.crl"));
+        assert_eq!(check(&[part]), Err(ListError::Part));
         let torn = CertificateRevocationListDer::from(good[..good.len() - 1].to_vec());
         assert_eq!(check(&[torn]), Err(ListError::Unreadable));
         let mut changed = good.to_vec();
