@@ -42,6 +42,15 @@ impl<K: Ord, L: Copy, N: Node> Grown<K, L, N> {
         self.tree.update(&nodes);
     }
 
+    /// Of all leaves and their number: each is as long as the first.
+    fn bytes_len(&self, write: impl Fn(&L, &mut Writer)) -> usize {
+        let mut first = Writer::default();
+        if let Some(leaf) = self.leaves.first() {
+            write(leaf, &mut first);
+        }
+        size_of::<u32>() + self.leaves.len() * first.0.len()
+    }
+
     fn proof(&self, key: &K) -> Option<(usize, L, Vec<N>)> {
         let place = *self.places.get(key)?;
         Some((place, self.leaves[place], self.tree.path(place)))
@@ -150,6 +159,15 @@ impl Trees {
     #[must_use]
     pub fn consumed(&self) -> &[ConsumedLeaf] {
         &self.consumed.leaves
+    }
+
+    /// How long [`Trees::to_bytes`] would be.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        self.partitions.bytes_len(PartitionLeaf::write)
+            + self.payees.bytes_len(PayeeLeaf::write)
+            + self.suppliers.bytes_len(SupplierLeaf::write)
+            + self.consumed.bytes_len(ConsumedLeaf::write)
     }
 
     /// All leaves, in the order of the trees.

@@ -130,7 +130,7 @@ impl Settler {
         }
         let log = self.recovered();
         let batch = log.booked_seq();
-        let Some(fold) = Fold::new(log.clone(), base, sealed, batch) else {
+        let Some(fold) = Fold::new(log.clone(), base, sealed, batch).unwrap() else {
             assert_eq!(batch, base.map_or(0, |base| base.batch.seq), "only what is booked is folded");
             return false;
         };

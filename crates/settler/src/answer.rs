@@ -219,7 +219,11 @@ impl Settler {
         let Some(answerer) = self.answerer.as_mut().filter(|_| is_credited) else { return Ok(None) };
         // All of the log is read for it: once for each batch, however many are called.
         if answerer.published.as_ref().is_none_or(|published| published.batch.seq != head.seq) {
-            answerer.published = Published::read(&self.config.directory, Some(head.seq))?;
+            answerer.published = match Published::read(&self.config.directory, Some(head.seq)) {
+                // The node is far behind, and somebody has taken that log elsewhere: a later batch proves it.
+                Err(SettlerError::LogGone { .. }) => None,
+                published => published?,
+            };
         }
         let Some(published) = &answerer.published else { return Ok(None) };
         let Some(leaf) = published.consumed(*lock) else { return Ok(None) };

@@ -41,13 +41,24 @@ pub enum SettlerError {
     },
     /// There is no sound snapshot, and without one batches have to be sealed again whose data nobody has kept.
     #[error(
-        "there is no sound snapshot of batch {batch} or a later one, and no log has batch {missing}: put back a          snapshot, or the logs that were folded"
+        "there is no sound snapshot of batch {batch} or a later one, and no log has batch {missing}: put back a \
+         snapshot, or the logs that were folded"
     )]
     NoSnapshot {
         /// What was settled up to here is folded.
         batch: u64,
         /// The first that is not there.
         missing: u64,
+    },
+    /// The log that has a batch was folded, and is not in the directory any more.
+    #[error(
+        "batch {batch} is in a log that was folded: settlement-{until}.log, or one before it, is not here"
+    )]
+    LogGone {
+        /// Which batch.
+        batch: u64,
+        /// The next log, or what was kept of it, begins behind this one.
+        until: u64,
     },
     /// A snapshot that is sound and does not read.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use settlement::life::{Base, Fold};
+use settlement::life::{Base, Fold, TooLong};
 use settlement::{Hash, Sealed};
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{PartitionHandle, Record, Time};
@@ -36,12 +36,13 @@ impl Folded {
     /// before.
     ///
     /// # Errors
-    /// The entries do not follow from each other.
+    /// The entries do not follow from each other, or they come to more than one entry may hold.
     pub fn of(genesis: Hash, notes: Vec<Note>, batch: u64) -> Result<Option<Self>, SettlerError> {
         let Replayed { log, base, sealed, open_request, answered, untold, spending } =
             replay(genesis, notes)?;
         let spent = spending.remembered().collect();
         let life = Fold::new(log, base.as_ref(), sealed, batch);
+        let life = life.map_err(|TooLong(bytes)| JournalError::TooLong(bytes))?;
         Ok(life.map(|life| Self { life, open_request, answered, untold, spent }))
     }
 
@@ -86,7 +87,12 @@ impl Settler {
         if !self.journal.is_fold_due(self.config.log_bytes_max) {
             return Ok(());
         }
-        match self.fold_whole_log() {
+        // A start begins with either snapshot, and seals again what is behind it.
+        let Some(batch) = Snapshot::oldest(&self.config.directory)? else { return Ok(()) };
+        if batch <= self.journal.folded_until() {
+            return Ok(());
+        }
+        match self.fold_up_to(batch) {
             Err(SettlerError::Journal(error @ (JournalError::NotFolded(_) | JournalError::TooLong(_)))) => {
                 self.journal.put_fold_off();
                 self.notices.push(Notice::NotFolded(error.to_string()));
@@ -96,12 +102,12 @@ impl Settler {
         }
     }
 
-    fn fold_whole_log(&mut self) -> Result<(), SettlerError> {
-        let directory = self.config.directory.clone();
-        // A start begins with either snapshot, and seals again what is behind it.
-        let Some(batch) = Snapshot::oldest(&directory)? else { return Ok(()) };
-        let scan = Journal::read(&directory)?.ok_or(SettlerError::Foreign)?;
-        let Some(folded) = Folded::of(self.domain.separator(), scan.notes, batch)? else { return Ok(()) };
+    fn fold_up_to(&mut self, batch: u64) -> Result<(), SettlerError> {
+        let scan = Journal::read(&self.config.directory)?.ok_or(SettlerError::Foreign)?;
+        let Some(folded) = Folded::of(self.domain.separator(), scan.notes, batch)? else {
+            self.journal.put_fold_off();
+            return Ok(());
+        };
         assert_eq!(*folded.life.log(), self.log, "the log on the disk is the one that is gone by");
         self.pass(Point::Folding)?;
         self.journal.fold(folded)?;
@@ -120,7 +126,9 @@ pub(crate) fn sealed_since(
     let mut next = snapshot + 1;
     while next <= batch {
         let missing = SettlerError::NoSnapshot { batch, missing: next };
-        let Some((until, scan)) = Journal::read_older(directory, next)? else { return Err(missing) };
+        let Some((until, scan)) = Journal::read_older(directory, next, settler.journal.head())? else {
+            return Err(missing);
+        };
         let mut older = replay(settler.domain.separator(), scan.notes)?.sealed;
         while next <= until.min(batch) {
             let missing = SettlerError::NoSnapshot { batch, missing: next };

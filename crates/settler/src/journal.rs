@@ -4,6 +4,7 @@ mod older;
 mod scan;
 
 use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,9 @@ pub enum JournalError {
         /// Where.
         offset: u64,
     },
+    /// A log that was folded, of another settler than the one that lies beside it.
+    #[error("{} is of another engine, contract, chain or settler than settlement.log", .0.display())]
+    Other(PathBuf),
     /// A sound entry that says nothing that this program knows.
     #[error("{}: entry {number} at offset {offset}: {error}", path.display())]
     Unreadable {
@@ -83,6 +87,8 @@ pub struct Journal {
     file: File,
     path: PathBuf,
     head: Head,
+    /// The last batch that its first entry stands for; 0 if that stands for no others.
+    base: u64,
     /// Where its first entry ends, if that stands for others.
     begun: u64,
     /// Of the last entry.
@@ -102,19 +108,32 @@ impl Journal {
     pub fn create(directory: &Path, head: &Head) -> Result<Self, JournalError> {
         let path = directory.join(LOG_FILE);
         let io = |source| JournalError::Io { path: path.clone(), source };
+        if path.try_exists().map_err(io)? {
+            return Err(io(std::io::ErrorKind::AlreadyExists.into()));
+        }
         // Written elsewhere first: a log is there with its whole head, or not at all.
         let bytes = head.to_bytes(VERSION_WITHOUT_FOLDS);
         durable::replace(&path, &directory.join(TEMPORARY), &bytes).map_err(io)?;
         let file = File::options().read(true).write(true).open(&path).map_err(io)?;
         let end = HEAD_BYTES as u64;
-        Ok(Self { file, path, head: *head, begun: end, number: 0, end, refused_at: 0, is_poisoned: false })
+        Ok(Self {
+            file,
+            path,
+            head: *head,
+            base: 0,
+            begun: end,
+            number: 0,
+            end,
+            refused_at: 0,
+            is_poisoned: false,
+        })
     }
 
     /// Opens a log to go on with it, and cuts a torn tail off. When this returns all that was read is on the disk. `None` if there is
     /// none.
     ///
     /// # Errors
-    /// [`JournalError`]; nothing is changed then.
+    /// [`JournalError`]; nothing is changed by any but [`JournalError::Io`].
     pub fn open(directory: &Path) -> Result<Option<(Self, Scan)>, JournalError> {
         let Some(scan) = Self::read(directory)? else { return Ok(None) };
         let path = directory.join(LOG_FILE);
@@ -128,9 +147,25 @@ impl Journal {
             durable::sync_directory(directory).map_err(io)?;
         }
         let (number, head, begun, end) = (scan.notes.len() as u64, scan.head, scan.begun, scan.end);
-        let path = path.clone();
-        let journal = Self { file, path, head, begun, number, end, refused_at: 0, is_poisoned: false };
+        let (path, base) = (path.clone(), scan.base());
+        let journal = Self { file, path, head, base, begun, number, end, refused_at: 0, is_poisoned: false };
         Ok(Some((journal, scan)))
+    }
+
+    /// For whom the log in a directory is, read and not touched; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn whose(directory: &Path) -> Result<Option<Head>, JournalError> {
+        let path = directory.join(LOG_FILE);
+        let io = |source| JournalError::Io { path: path.clone(), source };
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(io)?,
+        };
+        let mut bytes = Vec::new();
+        file.take(HEAD_BYTES as u64).read_to_end(&mut bytes).map_err(io)?;
+        Head::of(&path, &bytes).map(|(_, head)| Some(head))
     }
 
     /// Reads a log that may be another process's; `None` if there is none.
@@ -183,7 +218,7 @@ impl Journal {
             JournalError::NotFolded(source)
         })?;
         self.replace(&temporary).map_err(|source| self.poison(source))?;
-        (self.file, self.refused_at) = (file, 0);
+        (self.file, self.base, self.refused_at) = (file, batch, 0);
         (self.number, self.begun, self.end) = (1, bytes.len() as u64, bytes.len() as u64);
         Ok(())
     }
@@ -199,6 +234,18 @@ impl Journal {
     /// To be said when a fold that was due was refused: all of the log is read for one.
     pub const fn put_fold_off(&mut self) {
         self.refused_at = self.end;
+    }
+
+    /// The last batch that its first entry stands for; 0 if that stands for no others.
+    #[must_use]
+    pub const fn folded_until(&self) -> u64 {
+        self.base
+    }
+
+    /// For whom it is.
+    #[must_use]
+    pub const fn head(&self) -> &Head {
+        &self.head
     }
 
     fn directory(&self) -> &Path {

@@ -35,19 +35,24 @@ impl Published {
     /// A batch of a settler's directory, which may be in use; without a number the last sealed one. `None` if there is no such batch.
     ///
     /// # Errors
-    /// The log cannot be read.
+    /// The log cannot be read; [`SettlerError::LogGone`] if it was folded and taken elsewhere.
     pub fn read(directory: &Path, batch: Option<u64>) -> Result<Option<Self>, SettlerError> {
         let Some(scan) = Journal::read(directory)? else { return Ok(None) };
-        let genesis = scan.head.separator;
-        let newest = replay(genesis, scan.notes)?;
-        let is_folded = |base: &Base| batch.is_some_and(|batch| batch < base.batch.seq);
-        if !newest.base.as_ref().is_some_and(is_folded) {
+        let head = scan.head;
+        let newest = replay(head.separator, scan.notes)?;
+        let begins = |base: Option<&Base>| base.map_or(0, |base| base.batch.seq);
+        let until = begins(newest.base.as_ref());
+        let Some(wanted) = batch.filter(|batch| (1..until).contains(batch)) else {
             return Self::of(newest.base.as_ref(), &newest.sealed, batch);
-        }
-        let Some((_, scan)) = Journal::read_older(directory, batch.unwrap_or_default())? else {
-            return Ok(None);
         };
-        let older = replay(genesis, scan.notes)?;
+        let Some((_, scan)) = Journal::read_older(directory, wanted, &head)? else {
+            return Err(SettlerError::LogGone { batch: wanted, until });
+        };
+        let older = replay(head.separator, scan.notes)?;
+        let until = begins(older.base.as_ref());
+        if wanted < until {
+            return Err(SettlerError::LogGone { batch: wanted, until });
+        }
         Self::of(older.base.as_ref(), &older.sealed, batch)
     }
 

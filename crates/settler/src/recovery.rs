@@ -52,9 +52,6 @@ pub(crate) async fn open(
     let domain = Domain { chain_id: config.place.chain_id, contract, engine: hello.engine };
     let (journal, scan) = open_journal(&config, &domain, hello.shards)?;
     let head = scan.head;
-    if head.separator != domain.separator() || head.shards != hello.shards {
-        return Err(SettlerError::Foreign);
-    }
     let netting = NettingConfig { shards: head.shards, salt_key: head.salt_key, claim_span: head.claim_span };
     let replayed = replay(domain.separator(), scan.notes)?;
     let sealer = Sealer::new(netting, &domain);
@@ -147,6 +144,11 @@ pub(crate) fn replay(genesis: settlement::Hash, notes: Vec<Note>) -> Result<Repl
 }
 
 fn open_journal(config: &Config, domain: &Domain, shards: u16) -> Result<(Journal, LogScan), SettlerError> {
+    let is_ours = |head: &Head| head.separator == domain.separator() && head.shards == shards;
+    // First: opening it may cut off what is torn.
+    if Journal::whose(&config.directory)?.is_some_and(|head| !is_ours(&head)) {
+        return Err(SettlerError::Foreign);
+    }
     if let Some((journal, scan)) = Journal::open(&config.directory)? {
         if scan.torn_bytes > 0 {
             tracing::warn!(bytes = scan.torn_bytes, "a torn last entry was cut off");

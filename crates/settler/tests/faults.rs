@@ -11,7 +11,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use chain::bindings::Manager;
 use chain::{At, Backend, BackendError, DigestSigner, LoggedEvent, Tag, Terms, Transaction};
 use settlement::life::{Action, Alarm, Halt, Refusal};
-use settler::{Config, Notice, Report, Settler, SettlerError};
+use settler::{Config, LOG_FILE, Notice, Report, Settler, SettlerError};
 use world::{ALICE, Liar, MERCHANT_KEY, OWNER, POSTER, STRANGER, TOKENS, World, key, on_chain, owed};
 
 /// Directories whose names were made durable, in order.
@@ -283,8 +283,12 @@ async fn a_wrong_place_or_key_is_noticed_before_anything_is_done() {
     // A directory is of one contract for ever.
     drop(world.settler().await);
     let moved = settler::Place { manager: world.at.amp, ..place };
+    let log = world.own.path().join(LOG_FILE);
+    let torn = [std::fs::read(&log).unwrap(), b"SLE1".to_vec()].concat();
+    std::fs::write(&log, &torn).unwrap();
     let error = world.try_settler(Config { place: moved, ..world.config() }).await.unwrap_err();
     assert!(matches!(error, SettlerError::Foreign), "{error}");
+    assert_eq!(std::fs::read(&log).unwrap(), torn, "nothing was done to it");
     let settler = world.settler().await;
     let poster = Manager::setPosterCall { poster_: key(STRANGER).address(), creditPerHour_: 1_000_000 };
     world.manage(OWNER, poster);

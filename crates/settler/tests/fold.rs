@@ -58,6 +58,26 @@ async fn a_start_reads_what_was_settled_since_and_proofs_of_all_batches_stay() {
     assert_eq!(on_chain(&settler), 988 * TOKENS);
     world.claim(settler.progress().0);
     assert_eq!(world.purse(MERCHANT_KEY), 12 * TOKENS);
+    // The oldest one is taken elsewhere: the next begins behind its batches.
+    let until = |path: &Path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.trim_start_matches("settlement-").trim_end_matches(".log").parse::<u64>().unwrap()
+    };
+    let mut older = files(&world, |name| name.starts_with("settlement-"));
+    older.sort_by_key(|path| until(path));
+    let (first, second) = (until(&older[0]), until(&older[1]));
+    std::fs::remove_file(&older[0]).unwrap();
+    for (batch, _) in proofs {
+        match Published::read(world.own.path(), Some(batch)) {
+            Ok(Some(published)) => assert!(batch >= first && published.is_sound()),
+            Err(SettlerError::LogGone { batch: gone, until }) => {
+                assert!(gone == batch && batch < first && until == first && until < second);
+            }
+            other => panic!("batch {batch}: {other:?}"),
+        }
+    }
+    let gone = Published::read(world.own.path(), Some(first - 1));
+    assert!(first == 1 || matches!(gone, Err(SettlerError::LogGone { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use log::{DOMAIN, HEAD, settled};
 use settlement::life::Entry;
-use settler::{Folded, Journal, LOG_FILE, Note, Published};
+use settler::{Folded, Journal, JournalError, LOG_FILE, Note, Published, SettlerError};
 
 /// A log's version, and what it holds.
 struct Version {
@@ -78,7 +78,24 @@ fn a_fold_comes_to_what_the_entries_came_to() {
         journal.fold(Folded::of(head.separator, notes, batch).unwrap().unwrap()).unwrap();
         assert_eq!(all.map(proofs), before, "folded up to {batch}");
     }
-    assert!(Published::read(directory.path(), Some(4)).unwrap().is_none(), "it was dropped");
+    for nothing in [0, 4] {
+        assert!(Published::read(directory.path(), Some(nothing)).unwrap().is_none(), "{nothing}");
+    }
+    // A log that was folded, of another settler.
+    let older = directory.path().join("settlement-1.log");
+    let own = std::fs::read(&older).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    drop(Journal::create(other.path(), &HEAD).unwrap());
+    std::fs::copy(other.path().join(LOG_FILE), &older).unwrap();
+    let error = Published::read(directory.path(), Some(1)).unwrap_err();
+    assert!(matches!(error, SettlerError::Journal(JournalError::Other(_))), "{error}");
+    // None of those that have it.
+    std::fs::remove_file(&older).unwrap();
+    std::fs::remove_file(directory.path().join("settlement-2.log")).unwrap();
+    let error = Published::read(directory.path(), Some(1)).unwrap_err();
+    assert!(matches!(error, SettlerError::LogGone { batch: 1, until: 2 }), "{error}");
+    std::fs::write(&older, &own).unwrap();
+    assert!(Published::read(directory.path(), Some(1)).unwrap().is_some());
     let notes = Journal::read(directory.path()).unwrap().unwrap().notes;
     for batch in [1, 2, 3, 4] {
         assert!(

@@ -39,6 +39,20 @@ fn what_was_appended_is_read_back_and_goes_on() {
 }
 
 #[test]
+fn a_log_is_made_once() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(Journal::whose(directory.path()).unwrap(), None);
+    let whole = written(directory.path(), 3);
+    let error = Journal::create(directory.path(), &HEAD).unwrap_err();
+    let JournalError::Io { source, .. } = error else { panic!("{error}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::AlreadyExists);
+    assert_eq!(std::fs::read(directory.path().join(LOG_FILE)).unwrap(), whole);
+    assert_eq!(Journal::whose(directory.path()).unwrap(), Some(HEAD));
+    std::fs::write(directory.path().join(LOG_FILE), &whole[..127]).unwrap();
+    assert!(matches!(Journal::whose(directory.path()), Err(JournalError::NoLog(_))));
+}
+
+#[test]
 fn a_torn_last_entry_is_cut_off_wherever_it_was_torn() {
     let directory = tempfile::tempdir().unwrap();
     let whole = written(directory.path(), 4);

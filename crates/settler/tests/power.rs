@@ -330,7 +330,8 @@ fn a_log_that_is_folded_is_whole_wherever_that_was_cut_off() {
                 assert!(!is_cut || steps < taken || scan.notes == later, "{:?}", scan.notes);
                 whole += u32::from(!is_folded);
                 // The log that it was is there as well.
-                let older = Journal::read_older(directory.path(), 1).unwrap().map(|(_, scan)| scan.notes);
+                let older =
+                    Journal::read_older(directory.path(), 1, &HEAD).unwrap().map(|(_, scan)| scan.notes);
                 assert!(!is_folded || older == Some(notes.clone()), "{steps}");
                 // Either goes on, and comes to the same when it is folded again.
                 journal.append(&Note::Resumed).unwrap();
@@ -387,7 +388,7 @@ fn a_log_that_cannot_be_folded_goes_on_as_it_is() {
     journal.fold(folded.clone()).unwrap();
     let after = [Note::Folded(Box::new(folded.clone()))];
     assert_eq!(Journal::read(directory.path()).unwrap().unwrap().notes, after);
-    assert_eq!(Journal::read_older(directory.path(), 2).unwrap().unwrap().1.notes, expected);
+    assert_eq!(Journal::read_older(directory.path(), 2, &HEAD).unwrap().unwrap().1.notes, expected);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::fees::Fees;
 use crate::hash::Hash;
 use crate::sealer::Sealed;
 
-pub use fold::{Base, Fold};
+pub use fold::{Base, Fold, TooLong};
 
 /// Why an entry cannot follow what is there. The log is not one that a settler has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,21 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Journal, JournalError, Scan, read_file};
+use super::{Head, Journal, JournalError, Scan, read_file};
 
 const PREFIX: &str = "settlement-";
 const SUFFIX: &str = ".log";
 
 impl Journal {
     /// The log that has the data of a batch which the present one has no more, and the last batch that it was folded up to; `None` if
-    /// nobody has kept it. What it has of later batches may have been dropped since.
+    /// nobody has kept it. What it has of later batches may have been dropped since. `head` is the present one's.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn read_older(directory: &Path, batch: u64) -> Result<Option<(u64, Scan)>, JournalError> {
+    pub fn read_older(
+        directory: &Path,
+        batch: u64,
+        head: &Head,
+    ) -> Result<Option<(u64, Scan)>, JournalError> {
         let older = found(directory)?.into_iter().find(|(until, _)| *until >= batch);
         let Some((until, path)) = older else { return Ok(None) };
-        Ok(read_file(&path)?.map(|scan| (until, scan)))
+        let scan = read_file(&path)?;
+        if scan.as_ref().is_some_and(|scan| scan.head != *head) {
+            return Err(JournalError::Other(path));
+        }
+        Ok(scan.map(|scan| (until, scan)))
     }
 }
 

@@ -58,10 +58,17 @@ impl Scan {
         Self { head, notes: Vec::new(), torn_bytes: 0, last: 0, begun: end, end }
     }
 
+    /// The last batch that the first entry stands for; 0 if that stands for no others.
+    pub(super) fn base(&self) -> u64 {
+        match self.notes.first() {
+            Some(Note::Folded(folded)) => folded.life.base().batch.seq,
+            _ => 0,
+        }
+    }
+
     /// Of a file's bytes.
     pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
-        let head = bytes.get(..HEAD_BYTES).ok_or_else(|| JournalError::NoLog(path.to_owned()))?;
-        let (version, head) = Head::read(path, head)?;
+        let (version, head) = Head::of(path, bytes)?;
         let is_folded = version > VERSION_WITHOUT_FOLDS;
         let mut scan = Self::empty(head);
         let (mut at, mut number) = (HEAD_BYTES, 1);
@@ -101,8 +108,10 @@ impl Head {
         to.0
     }
 
-    fn read(path: &Path, bytes: &[u8]) -> Result<(u32, Self), JournalError> {
+    /// The version that a file's bytes are of, and its head.
+    pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<(u32, Self), JournalError> {
         let damaged = || JournalError::NoLog(path.to_owned());
+        let bytes = bytes.get(..HEAD_BYTES).ok_or_else(damaged)?;
         let (body, checksum) = bytes.split_at(HEAD_BYTES - 4);
         let is_sound = body.starts_with(MAGIC) && crc32c::crc32c(body).to_be_bytes() == *checksum;
         if !is_sound {

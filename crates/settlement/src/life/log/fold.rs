@@ -17,6 +17,14 @@ const VERSION: u8 = 1;
 /// Every [`Refusal`], in the order of its number.
 const REFUSALS: [Refusal; 4] = [Refusal::PayoutLimit, Refusal::Insolvent, Refusal::Paused, Refusal::Other];
 
+/// The longest trees that are put into one entry: a settler's log has none longer than that.
+const TREES_BYTES_MAX: usize = 1 << 30;
+
+/// Why a log stays in all its entries: the trees alone have so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("trees of {0} bytes")]
+pub struct TooLong(pub usize);
+
 /// A booked batch and all that it commits to: what stands for the data of all batches up to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Base {
@@ -51,22 +59,34 @@ impl Fold {
     /// `sealed` are all batches behind `base` that were not dropped.
     ///
     /// `None` if the log has halted, if `batch` is not booked or not behind `base`, or if the data do not lead to its root.
-    #[must_use]
-    pub fn new(log: Log, base: Option<&Base>, mut sealed: BTreeMap<u64, Sealed>, batch: u64) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The trees are longer than any entry of a log.
+    pub fn new(
+        log: Log,
+        base: Option<&Base>,
+        sealed: BTreeMap<u64, Sealed>,
+        batch: u64,
+    ) -> Result<Option<Self>, TooLong> {
+        Self::within(TREES_BYTES_MAX, log, base, sealed, batch)
+    }
+
+    fn within(
+        trees_bytes_max: usize,
+        log: Log,
+        base: Option<&Base>,
+        mut sealed: BTreeMap<u64, Sealed>,
+        batch: u64,
+    ) -> Result<Option<Self>, TooLong> {
         let behind = sealed.split_off(&batch.saturating_add(1));
-        let mut trees = base.map_or_else(|| Some(Trees::default()), Base::trees)?;
-        let mut before = base.map_or(0, |base| base.batch.seq);
-        let mut last = None;
-        for (seq, sealed) in sealed {
-            let data = BatchData::from_bytes(&sealed.data).ok().filter(|_| is_next(seq, before))?;
-            trees.update(&data);
-            last = Some((sealed.batch, data.positions));
-            before = seq;
+        let Some((trees, last, positions)) = carried(base, &sealed) else { return Ok(None) };
+        let bytes = trees.bytes_len();
+        if bytes > trees_bytes_max {
+            return Err(TooLong(bytes));
         }
-        let (batch, positions) = last.filter(|(last, _)| last.seq == batch)?;
-        let base = Base { batch, positions, trees: trees.to_bytes() };
-        base.trees()?;
-        Self::joined(log, base, behind)
+        let base = Base { batch: last, positions, trees: trees.to_bytes() };
+        let is_sound = last.seq == batch && base.trees().is_some();
+        Ok(if is_sound { Self::joined(log, base, behind) } else { None })
     }
 
     /// What the entries came to.
@@ -174,6 +194,20 @@ impl Fold {
     }
 }
 
+/// The trees as the last of these batches leaves them, and that batch.
+fn carried(base: Option<&Base>, sealed: &BTreeMap<u64, Sealed>) -> Option<(Trees, Batch, Positions)> {
+    let mut trees = base.map_or_else(|| Some(Trees::default()), Base::trees)?;
+    let mut before = base.map_or(0, |base| base.batch.seq);
+    let mut last = None;
+    for (seq, sealed) in sealed {
+        let data = BatchData::from_bytes(&sealed.data).ok().filter(|_| is_next(*seq, before))?;
+        trees.update(&data);
+        last = Some((sealed.batch, data.positions));
+        before = *seq;
+    }
+    last.map(|(batch, positions)| (trees, batch, positions))
+}
+
 fn is_next(seq: u64, before: u64) -> bool {
     before.checked_add(1) == Some(seq)
 }
@@ -192,7 +226,12 @@ fn read_open(from: &mut Reader<'_>, sealed: Sealed) -> Result<Open, EntryError> 
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
+
+    use surety_protocol::Address;
+
     use super::*;
+    use crate::leaf::{PartitionLeaf, PayeeLeaf};
 
     /// That has changed nothing.
     fn batch(seq: u64, prev_head: [u8; 32]) -> Batch {
@@ -254,7 +293,8 @@ mod tests {
         for seq in [u64::MAX - 1, u64::MAX] {
             let entry = entry::Entry::Sealed { sealed: after.clone().into(), at: Time(2) };
             assert!(fold.log.append(entry).is_err());
-            assert!(Fold::new(fold.log.clone(), Some(&fold.base), fold.sealed.clone(), seq).is_none());
+            let again = Fold::new(fold.log.clone(), Some(&fold.base), fold.sealed.clone(), seq);
+            assert_eq!(again, Ok(None));
         }
         assert_eq!(fold.log.append(entry::Entry::Booked { seq: u64::MAX }), Ok(()));
         assert!(fold.log.append(entry::Entry::Booked { seq: 0 }).is_err());
@@ -280,5 +320,23 @@ mod tests {
         for is_final in [&[false, true][..], &[true, false, true]] {
             assert_eq!(read(&fold(4, is_final)), Err(EntryError::Damaged), "{is_final:?}");
         }
+    }
+    #[test]
+    fn trees_that_are_too_long_are_not_written() {
+        let partition = PartitionLeaf { partition: [1; 32], ..PartitionLeaf::default() };
+        let payee = PayeeLeaf { partition: [1; 32], payee: Address([2; 20]), credit: 3 };
+        let data = BatchData { partitions: vec![partition], payees: vec![payee], ..BatchData::default() };
+        let mut trees = Trees::default();
+        assert_eq!(trees.bytes_len(), trees.to_bytes().len());
+        trees.update(&data);
+        assert_eq!(trees.bytes_len(), trees.to_bytes().len());
+        let batch = Batch { state_root: trees.roots(&data.positions).state(), ..batch(1, [0; 32]) };
+        let mut log = Log::new([0; 32]);
+        log.booked = (1, batch.head());
+        let sealed = BTreeMap::from([(1, Sealed { data: data.to_bytes(), ..sealed(batch) })]);
+        let within = |max| Fold::within(max, log.clone(), None, sealed.clone(), 1);
+        let len = trees.bytes_len();
+        assert!(within(len).is_ok_and(|fold| fold.is_some()));
+        assert_eq!(within(len - 1), Err(TooLong(len)));
     }
 }
