@@ -220,9 +220,12 @@ impl Settler {
         // All of the log is read for it: once for each batch, however many are called.
         if answerer.published.as_ref().is_none_or(|published| published.batch.seq != head.seq) {
             answerer.published = match Published::read(&self.config.directory, Some(head.seq)) {
-                // The node is far behind, and somebody has taken that log elsewhere: a later batch proves it.
-                Err(SettlerError::LogGone { .. }) => None,
-                published => published?,
+                Ok(published) => published,
+                // The node is far behind, and the older log is not there or damaged: a later batch proves it, and nothing else waits.
+                Err(error) => {
+                    tracing::warn!(%error, batch = head.seq, "a batch's leaves are not read for an answer");
+                    None
+                }
             };
         }
         let Some(published) = &answerer.published else { return Ok(None) };

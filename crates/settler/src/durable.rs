@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Result, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Makes what a file holds durable.
@@ -35,13 +36,22 @@ fn make_directories(directory: &Path, sync: impl Fn(&Path) -> Result<()>) -> Res
         if is_new {
             std::fs::create_dir(path)?;
         }
-        match sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        if !is_new && is_mounted(path, parent)? {
+            continue;
+        }
+        match sync(parent) {
             // Whoever may not read it is not who has made a directory in it.
             Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_new => {}
             synced => synced?,
         }
     }
     Ok(())
+}
+
+/// True if another file system begins here: its name is none in the directory above, which may be one that cannot be synced.
+fn is_mounted(path: &Path, parent: &Path) -> Result<bool> {
+    Ok(std::fs::metadata(path)?.dev() != std::fs::metadata(parent)?.dev())
 }
 
 /// Makes the names in a directory durable.
@@ -90,6 +100,14 @@ mod tests {
                 assert!(durable.borrow().contains(&top.path().join(path)), "{steps}: {path}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_system_of_its_own_has_no_name_above() {
+        let mounted = |path: &str| is_mounted(Path::new(path), Path::new("/")).expect("both are there");
+        assert!(mounted("/proc") && !mounted("/"));
+        let failed = |_: &Path| Err(Error::other("this one cannot be synced"));
+        make_directories(Path::new("/proc"), failed).expect("it is there");
     }
 
     #[test]

@@ -143,7 +143,10 @@ impl Journal {
             file.set_len(scan.end).and_then(|()| durable::sync_file(&file, &path)).map_err(io)?;
         }
         if !sabotage!("settler-log-trusted-as-it-reads") {
-            write_again(&file, &path, scan.last..scan.end).map_err(io)?;
+            // A folded log has its name because it was synced, and its first entry may never be torn.
+            if !scan.is_folded_alone() {
+                write_again(&file, &path, scan.last..scan.end).map_err(io)?;
+            }
             durable::sync_directory(directory).map_err(io)?;
         }
         let (number, head, begun, end) = (scan.notes.len() as u64, scan.head, scan.begun, scan.end);
@@ -205,10 +208,16 @@ impl Journal {
             return Err(JournalError::Poisoned);
         }
         let batch = folded.life.base().batch.seq;
-        let body = Note::Folded(Box::new(folded)).to_bytes();
+        let note = Note::Folded(Box::new(folded));
+        let body = note.to_bytes();
         if body.len() > BODY_BYTES_MAX {
             return Err(JournalError::TooLong(body.len()));
         }
+        // Before it takes the place of what it stands for.
+        if Note::from_bytes(&body).ok().as_ref() != Some(&note) {
+            return Err(JournalError::NotFolded(std::io::Error::other("it would be read as something else")));
+        }
+        drop(note);
         let mut bytes = self.head.to_bytes(VERSION);
         bytes.extend(framed(1, &body));
         let temporary = self.directory().join(TEMPORARY);
@@ -291,7 +300,7 @@ impl Journal {
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    let file = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let file = |path: &Path| std::fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()));
     matches!((file(one), file(other)), (Ok(one), Ok(other)) if one == other)
 }
 

@@ -66,6 +66,11 @@ impl Scan {
         }
     }
 
+    /// True if there is one entry, which stands for others.
+    pub(super) fn is_folded_alone(&self) -> bool {
+        matches!(self.notes.as_slice(), [Note::Folded(_)])
+    }
+
     /// Of a file's bytes.
     pub(super) fn of(path: &Path, bytes: &[u8]) -> Result<Self, JournalError> {
         let (version, head) = Head::of(path, bytes)?;
