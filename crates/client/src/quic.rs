@@ -139,6 +139,12 @@ impl QuicConnector {
         })
     }
 
+    /// True while nothing that it has opened is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.known.lock().endpoints.iter().all(|endpoint| endpoint.open_connections() == 0)
+    }
+
     /// The tenant of the identity.
     #[must_use]
     pub const fn tenant(&self) -> TenantId {

@@ -84,6 +84,8 @@ impl Dialling {
         let mut connectors = lock(&self.connectors);
         let before = std::mem::replace(&mut connectors.now, connector);
         connectors.before.push(before);
+        // Those through which nothing is open, and nobody dials, are of no use: each keeps a socket.
+        connectors.before.retain(|before| Arc::strong_count(before) > 1 || !before.is_idle());
     }
 }
 

@@ -97,7 +97,12 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
             _ = hangup.recv() => match Halves::read(&args.config) {
-                Ok(halves) => doors.reload(halves).await,
+                // The engine may take its time, which is no reason to go on when this is to end.
+                Ok(halves) => tokio::select! {
+                    () = doors.reload(halves) => {}
+                    _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
+                    _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+                },
                 Err(error) => tracing::error!(%error, "SIGHUP: settings stay as they were"),
             },
         }
