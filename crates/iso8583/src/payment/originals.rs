@@ -8,9 +8,6 @@ use surety_protocol::{ChangeBody, Code, Kind, LockBody, Record};
 use super::ids::Handle;
 use super::work::Place;
 
-/// Payments for which there is room from the start. It is memory only once it is used.
-const RESERVED_MAX: usize = 1 << 20;
-
 /// The locks of the last payments, by their handles. Every lock and every advice carries its handle, so that the table can be made again from
 /// the change stream. Past its bound the oldest are forgotten; then the message's field 90 has to name the original. That something was
 /// forgotten is remembered: a reference that is not found may then be one of a lock that there is.
@@ -26,10 +23,9 @@ pub struct Originals {
 impl Originals {
     /// An empty table of at most so many.
     #[must_use]
-    pub fn new(max: usize) -> Self {
-        // All at once: nobody waits while a large table grows.
-        let places = HashTable::with_capacity(max.min(RESERVED_MAX));
-        Self { places, order: VecDeque::new(), max, has_forgotten: false }
+    pub const fn new(max: usize) -> Self {
+        // It grows with the payments: room for many at once would be touched all over by a few.
+        Self { places: HashTable::new(), order: VecDeque::new(), max, has_forgotten: false }
     }
 
     /// Notes where a payment's lock is. The first under a handle stays: a repeat has to find what the message before it found,
