@@ -86,7 +86,8 @@ pub fn init(path: &Path, shards: u16, segment_bytes: u64) -> Result<Metadata, In
 pub fn init_with(path: &Path, options: &InitOptions) -> Result<Metadata, InitError> {
     let engine = EngineId(u128::from_le_bytes(random()?));
     let InitOptions { shards, segment_bytes, id_window } = *options;
-    let metadata = Metadata { engine, shards, created: clock::readings().wall, id_window };
+    let metadata =
+        Metadata { engine, shards, created: clock::readings().wall, id_window, is_forensic: false };
     let options = wal::Options { segment_bytes, ..wal::Options::default() };
     DataDirectory::create_with(path, metadata, options, furnish)?;
     Ok(metadata)
@@ -107,6 +108,15 @@ fn furnish(data: &Path) -> Result<(), InitError> {
     })?;
     in_directory(EPOCHS, &|_| Ok(()))?;
     in_directory(PKI, &|pki| Ok(DevelopmentPki::create(pki).map(|_| ())?))
+}
+
+/// The files beside the logs that a backup holds, as far as they are there: what signs rollback tokens, so that tokens of before
+/// still speak after a restore, and the notes of epochs. Not the key of stateless resets, which a restore draws anew, and
+/// neither certificates nor their private keys.
+#[must_use]
+pub fn backup_files(shards: u16) -> Vec<String> {
+    let notes = (0..shards).map(|shard| format!("{EPOCHS}/{shard}"));
+    [format!("{KEYS}/{TOKEN_KEY}")].into_iter().chain(notes).collect()
 }
 
 /// Where the certificates of a data directory are.

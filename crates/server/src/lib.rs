@@ -25,7 +25,7 @@ mod tls;
 
 pub use clock::readings;
 pub use config::{Config, Limits};
-pub use data::{FilesError, InitError, InitOptions, accept_clock, init, init_with, pki_path};
+pub use data::{FilesError, InitError, InitOptions, accept_clock, backup_files, init, init_with, pki_path};
 pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};

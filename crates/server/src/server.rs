@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use settlement::Domain;
 use storage::{DataDirectory, IoMode, OpenDirectoryError, StorageError};
-use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time};
+use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time, sabotage};
 
 use crate::admin::Admin;
 use crate::clock::readings;
@@ -83,6 +83,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Directory(#[from] OpenDirectoryError),
+    /// The data directory shows how things stood at a moment, and what came after it has happened all the same.
+    #[error("{} is a forensic copy: `surety verify` and `surety dump` read it, and nobody serves it", .0.display())]
+    Forensic(PathBuf),
     /// The server's own files in it.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -146,6 +149,8 @@ pub enum StartFailure {
     Missing,
     /// The directory or its files belong to something else.
     Foreign,
+    /// The directory is a forensic copy.
+    Forensic,
     /// Another process uses it.
     Busy,
     /// What was durable is damaged or missing.
@@ -171,7 +176,10 @@ impl StartError {
         match self {
             Self::Directory(error) if error.is_busy() => StartFailure::Busy,
             Self::Directory(OpenDirectoryError::Missing(_)) => StartFailure::Missing,
-            Self::Directory(OpenDirectoryError::Foreign { .. }) => StartFailure::Foreign,
+            Self::Directory(OpenDirectoryError::Foreign { .. } | OpenDirectoryError::HalfRestored(_)) => {
+                StartFailure::Foreign
+            }
+            Self::Forensic(_) => StartFailure::Forensic,
             Self::Directory(OpenDirectoryError::Newer { .. }) => StartFailure::Newer,
             Self::Directory(OpenDirectoryError::ShardMissing(_)) => StartFailure::Corrupt,
             Self::Directory(_) | Self::Thread(_) | Self::Silent => StartFailure::Io,
@@ -217,6 +225,9 @@ impl Server {
     /// [`StartError`]. Until every shard has been read and the clock accepted, nothing is changed on the disk.
     pub fn start(config: Config) -> Result<Running, StartError> {
         let directory = DataDirectory::open(&config.data)?;
+        if directory.metadata().is_forensic && !sabotage!("forensic-copy-served") {
+            return Err(StartError::Forensic(config.data));
+        }
         check_id_window(&config, &directory)?;
         let keys = Keys::read(&config.data)?;
         let shards = directory.metadata().shards;

@@ -98,6 +98,15 @@ fn directories_that_cannot_be_served_are_refused_with_a_reason() {
     fs::remove_dir_all(rig.path()).unwrap();
     check(&rig, StartFailure::Missing);
 
+    // A copy for looking at, and one that was never whole.
+    let rig = Rig::stopped(1);
+    let metadata = rig.path().join("engine.toml");
+    let text = fs::read_to_string(&metadata).unwrap();
+    fs::write(&metadata, text + "forensic = true\n").unwrap();
+    check(&rig, StartFailure::Forensic);
+    fs::write(rig.path().join("RESTORING"), "").unwrap();
+    check(&rig, StartFailure::Foreign);
+
     // The log of another engine.
     let (rig, other) = (Rig::stopped(1), Rig::stopped(1));
     fs::remove_dir_all(rig.path().join("shard-0")).unwrap();

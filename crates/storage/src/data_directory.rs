@@ -3,6 +3,7 @@
 //! ```text
 //! <data>/engine.toml     engine id, shards, format, creation; written last
 //! <data>/LOCK            held by the process that uses it
+//! <data>/RESTORING       there while a backup is being put back
 //! <data>/shard-<i>/      the files of shard i
 //! ```
 
@@ -19,6 +20,8 @@ use crate::{DirectoryLock, FileStorage, IoMode, LockError, StorageError};
 
 /// The file that makes a directory a data directory.
 pub const METADATA_FILE: &str = "engine.toml";
+/// The file that says that a backup is being put back.
+pub const RESTORING_FILE: &str = "RESTORING";
 /// The layout that this program writes, and the highest that it reads.
 pub const FORMAT_VERSION: u32 = 2;
 
@@ -37,6 +40,8 @@ pub struct Metadata {
     pub created: Time,
     /// How old an id may be. What was decided by one window replays by no other.
     pub id_window: Time,
+    /// True for a copy that was put back as it stood at a moment: to be looked at, never to be served from.
+    pub is_forensic: bool,
 }
 
 /// Why a data directory was not created.
@@ -95,6 +100,9 @@ pub enum OpenDirectoryError {
         /// What is wrong with its metadata.
         reason: MetadataFault,
     },
+    /// A backup was being put back, and that was cut short.
+    #[error("{} was left half restored; remove it and restore again", .0.display())]
+    HalfRestored(PathBuf),
     /// A newer program created it.
     #[error("{} has layout version {version}, this program reads up to {FORMAT_VERSION}; run the newer program", path.display())]
     Newer {
@@ -211,6 +219,9 @@ impl DataDirectory {
         if !path.is_dir() {
             return Err(OpenDirectoryError::Missing(path.to_owned()));
         }
+        if path.join(RESTORING_FILE).exists() {
+            return Err(OpenDirectoryError::HalfRestored(path.to_owned()));
+        }
         let foreign = |reason| OpenDirectoryError::Foreign { path: path.to_owned(), reason };
         let file = path.join(METADATA_FILE);
         let text = match fs::read_to_string(&file) {
@@ -223,13 +234,7 @@ impl DataDirectory {
             }
             Err(source) => return Err(OpenDirectoryError::Io { path: file, source }),
         };
-        match parse_version(&text).map_err(foreign)? {
-            version if version > FORMAT_VERSION => {
-                Err(OpenDirectoryError::Newer { path: path.to_owned(), version })
-            }
-            version if version < FORMAT_VERSION => Err(foreign(MetadataFault::Unreleased(version))),
-            _ => parse_metadata(&text).map_err(foreign),
-        }
+        Metadata::parse(path, &text)
     }
 
     /// The directory.
@@ -270,6 +275,78 @@ impl DataDirectory {
     }
 }
 
+/// A directory that a backup is being put into. Dropped unfinished, it stays refused by everybody.
+#[derive(Debug)]
+pub struct RestoringDirectory {
+    path: PathBuf,
+    lock: DirectoryLock,
+}
+
+impl RestoringDirectory {
+    /// Claims a directory that is empty or not there, and marks it.
+    ///
+    /// # Errors
+    /// As [`DataDirectory::create`].
+    pub fn begin(path: &Path) -> Result<Self, CreateDirectoryError> {
+        let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
+        let lock = claim(path)?;
+        let write = || {
+            let mut file = File::create(path.join(RESTORING_FILE))?;
+            writeln!(
+                file,
+                "A backup is being put back here. If nothing does so, remove this directory and restore again."
+            )?;
+            file.sync_all()?;
+            sync_directory(path)
+        };
+        write().map_err(io)?;
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a shard.
+    #[must_use]
+    pub fn shard_path(&self, shard: ShardId) -> PathBuf {
+        shard_path(&self.path, shard)
+    }
+
+    /// Everything is in place and synced: from now on it is a data directory.
+    ///
+    /// # Errors
+    /// [`CreateDirectoryError::Io`]; then it is refused as before.
+    pub fn finish(self, metadata: Metadata) -> Result<DataDirectory, CreateDirectoryError> {
+        let finish = || {
+            write_metadata(&self.path, &metadata)?;
+            fs::remove_file(self.path.join(RESTORING_FILE))?;
+            sync_directory(&self.path)
+        };
+        finish().map_err(|source| CreateDirectoryError::Io { path: self.path.clone(), source })?;
+        Ok(DataDirectory { path: self.path, metadata, _lock: self.lock })
+    }
+}
+
+impl Metadata {
+    /// Reads what a data directory's [`METADATA_FILE`] says, wherever that file was kept.
+    ///
+    /// # Errors
+    /// [`OpenDirectoryError::Newer`] or [`OpenDirectoryError::Foreign`], which name `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, OpenDirectoryError> {
+        let foreign = |reason| OpenDirectoryError::Foreign { path: path.to_owned(), reason };
+        match parse_version(text).map_err(foreign)? {
+            version if version > FORMAT_VERSION => {
+                Err(OpenDirectoryError::Newer { path: path.to_owned(), version })
+            }
+            version if version < FORMAT_VERSION => Err(foreign(MetadataFault::Unreleased(version))),
+            _ => parse_metadata(text).map_err(foreign),
+        }
+    }
+}
+
 fn shard_path(path: &Path, shard: ShardId) -> PathBuf {
     path.join(format!("shard-{shard}"))
 }
@@ -286,6 +363,15 @@ fn begin(
     if !is_id_window(metadata.id_window) {
         return Err(CreateDirectoryError::IdWindow(metadata.id_window));
     }
+    let lock = claim(path)?;
+    for shard in 0..metadata.shards {
+        create_shard(path, metadata, ShardId(shard), options)?;
+    }
+    Ok(lock)
+}
+
+/// Makes an empty directory ours, or refuses one that is not empty.
+fn claim(path: &Path) -> Result<DirectoryLock, CreateDirectoryError> {
     let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
     fs::create_dir_all(path).map_err(io)?;
     if fs::read_dir(path).map_err(io)?.next().is_some() {
@@ -295,11 +381,7 @@ fn begin(
             if is_half_made { CreateDirectoryError::HalfMade } else { CreateDirectoryError::Exists };
         return Err(refusal(path.to_owned()));
     }
-    let lock = DirectoryLock::acquire(path)?;
-    for shard in 0..metadata.shards {
-        create_shard(path, metadata, ShardId(shard), options)?;
-    }
-    Ok(lock)
+    Ok(DirectoryLock::acquire(path)?)
 }
 
 fn create_shard(
@@ -343,11 +425,13 @@ fn format_metadata(metadata: &Metadata) -> String {
          engine = \"{}\"\n\
          shards = {}\n\
          created = {}\n\
-         id_window_s = {}\n",
+         id_window_s = {}\n\
+         {}",
         metadata.engine,
         metadata.shards,
         metadata.created.0,
-        metadata.id_window.0 / NANOS
+        metadata.id_window.0 / NANOS,
+        if metadata.is_forensic { "forensic = true\n" } else { "" }
     )
 }
 
@@ -359,6 +443,7 @@ fn parse_version(text: &str) -> Result<u32, MetadataFault> {
 
 fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
     let (mut format, mut engine, mut shards, mut created, mut id_window) = (None, None, None, None, None);
+    let mut forensic = None;
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -372,6 +457,7 @@ fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
             "shards" => &mut shards,
             "created" => &mut created,
             "id_window_s" => &mut id_window,
+            "forensic" => &mut forensic,
             _ => return Err(fault),
         };
         if slot.replace(value).is_some() {
@@ -385,6 +471,11 @@ fn parse_metadata(text: &str) -> Result<Metadata, MetadataFault> {
             .and_then(|value| value.parse().ok().map(Time))
             .ok_or(MetadataFault::Key("created"))?,
         id_window: id_window.and_then(parse_id_window).ok_or(MetadataFault::Key("id_window_s"))?,
+        is_forensic: match forensic {
+            None => false,
+            Some("true") => true,
+            Some(_) => return Err(MetadataFault::Key("forensic")),
+        },
     })
 }
 

@@ -12,7 +12,7 @@ mod writer;
 
 pub use data_directory::{
     CreateDirectoryError, DataDirectory, FORMAT_VERSION, METADATA_FILE, Metadata, MetadataFault,
-    OpenDirectoryError,
+    OpenDirectoryError, RESTORING_FILE, RestoringDirectory,
 };
 pub use error::{Operation, StorageError};
 pub use file::{FileStorage, IoMode};

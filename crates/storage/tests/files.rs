@@ -19,8 +19,13 @@ use wal::{
     SnapshotWriter, Storage, TailReader,
 };
 
-const METADATA: Metadata =
-    Metadata { engine: EngineId(0xabc), shards: 2, created: Time(5), id_window: Time::from_secs(300) };
+const METADATA: Metadata = Metadata {
+    engine: EngineId(0xabc),
+    shards: 2,
+    created: Time(5),
+    id_window: Time::from_secs(300),
+    is_forensic: false,
+};
 const IDENTITY: Identity = Identity { engine: EngineId(0xabc), shard: ShardId(0) };
 const SEGMENT: FileName = FileName::Segment { first_seq: Seq(1) };
 

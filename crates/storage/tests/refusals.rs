@@ -14,8 +14,13 @@ use tempfile::TempDir;
 use wal::memory::MemoryStorage;
 use wal::{Anchor, FileName, Identity, Options, Recovery, Storage};
 
-const METADATA: Metadata =
-    Metadata { engine: EngineId(0xabc), shards: 1, created: Time(5), id_window: Time::from_secs(300) };
+const METADATA: Metadata = Metadata {
+    engine: EngineId(0xabc),
+    shards: 1,
+    created: Time(5),
+    id_window: Time::from_secs(300),
+    is_forensic: false,
+};
 
 fn directory() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
-use crate::{cert, ctl, demo, doctor, dump, exit, front, init, load, serve, settle, verify};
+use crate::{backup, cert, ctl, demo, doctor, dump, exit, front, init, load, restore, serve, settle, verify};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
 ///
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     Verify(verify::Args),
     Dump(dump::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Ctl(ctl::Args),
     Cert(cert::Args),
     Load(load::Args),
@@ -59,6 +61,8 @@ impl Command {
         match self {
             Self::Demo(args) => args.json,
             Self::Verify(args) => args.json,
+            Self::Backup(args) => args.json,
+            Self::Restore(args) => args.json,
             Self::Ctl(args) => args.json,
             Self::Load(args) => args.wants_json(),
             Self::Cert(args) => args.wants_json(),

@@ -71,7 +71,9 @@ pub(crate) fn open(data: &Path) -> Result<DataDirectory, Failure> {
 /// Why a data directory was not opened, with its exit code.
 pub(crate) fn open_failure(error: &OpenDirectoryError) -> Failure {
     let exit = match error {
-        OpenDirectoryError::Missing(_) | OpenDirectoryError::Foreign { .. } => Exit::Foreign,
+        OpenDirectoryError::Missing(_)
+        | OpenDirectoryError::Foreign { .. }
+        | OpenDirectoryError::HalfRestored(_) => Exit::Foreign,
         OpenDirectoryError::Newer { .. } => Exit::Newer,
         OpenDirectoryError::ShardMissing(_) => Exit::Corrupt,
         OpenDirectoryError::Lock(LockError::Busy { .. }) => Exit::InUse,

@@ -34,6 +34,8 @@ pub(crate) enum Exit {
     Declined = 10,
     /// The engine has ended, and its log could not be sealed.
     Unsealed = 11,
+    /// The data directory is a forensic copy: for looking at.
+    Forensic = 12,
 }
 
 /// The table of exit codes at the end of every `--help`.
@@ -51,7 +53,8 @@ Exit codes:
   8   the clock moved too far; see `surety ctl clock accept`
   9   the engine cannot be reached
   10  the engine declined the request
-  11  the engine has ended without sealing its log: the disk is full or does not answer";
+  11  the engine has ended without sealing its log: the disk is full or does not answer
+  12  the data directory is a forensic copy, which nobody serves or backs up";
 
 /// Why a command ends early: one line, and an exit code.
 #[derive(Debug)]

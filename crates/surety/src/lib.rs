@@ -4,12 +4,14 @@
 //! builds on it.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod cert;
 mod cert_verify;
 mod cli;
 mod config;
 mod ctl;
 mod demo;
+mod depots;
 mod directory;
 mod doctor;
 mod dump;
@@ -23,6 +25,7 @@ mod policy_text;
 mod record_text;
 mod remote;
 mod renewable;
+mod restore;
 mod serve;
 mod settle;
 pub mod texts;
@@ -56,6 +59,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Dump(args) => dump::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Ctl(args) => ctl::run(&args),
         Command::Cert(args) => cert::run(&args),
         Command::Load(args) => load::run(&args),

@@ -351,6 +351,7 @@ const fn io_name(io: IoMode) -> &'static str {
 pub(crate) fn start_failure(error: &StartError) -> Failure {
     let exit = match error.failure() {
         StartFailure::Missing | StartFailure::Foreign => Exit::Foreign,
+        StartFailure::Forensic => Exit::Forensic,
         StartFailure::Busy => Exit::InUse,
         StartFailure::Corrupt => Exit::Corrupt,
         StartFailure::Newer => Exit::Newer,

@@ -99,6 +99,43 @@ pub(crate) fn moment_text(at: Time) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
+/// Reads a moment as [`moment_text`] writes it; the fraction of the second may be shorter, or left out.
+pub(crate) fn moment(text: &str) -> Result<Time, String> {
+    let wrong = || format!("`{text}` is not a moment; write it like 2026-11-22T14:00:00Z, in UTC");
+    read_moment(text).ok_or_else(wrong)
+}
+
+fn read_moment(text: &str) -> Option<Time> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let numbers = |text: &str, separator: char, digits: [usize; 3]| -> Option<[u64; 3]> {
+        let parts: Vec<&str> = text.split(separator).collect();
+        let is_shaped = parts.len() == 3 && parts.iter().zip(digits).all(|(part, count)| part.len() == count);
+        let is_number = parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+        let mut numbers = parts.iter().filter_map(|part| part.parse().ok());
+        (is_shaped && is_number).then_some([numbers.next()?, numbers.next()?, numbers.next()?])
+    };
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let is_fraction = (1..=9).contains(&fraction.len()) && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let nanos: u64 = format!("{fraction:0<9}").parse().ok().filter(|_| is_fraction)?;
+    let is_time = hour < 24 && minute < 60 && second < 60;
+    let days = days_before(year, month, day).filter(|_| is_time)?;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    seconds.checked_mul(1_000_000_000)?.checked_add(nanos).map(Time)
+}
+
+/// Days from the Unix epoch to a date, which must be one: the inverse of [`date`].
+fn days_before(year: u64, month: u64, day: u64) -> Option<u64> {
+    let from_march = if month > 2 { month.checked_sub(3)? } else { month.checked_add(9)? };
+    let year_from_march = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year_from_march / 400, year_from_march % 400);
+    let day_of_year = (153 * from_march + 2) / 5 + day.checked_sub(1)?;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    (date(days) == (year, month, day)).then_some(days)
+}
+
 /// Year, month and day of a day counted from the Unix epoch, in the proleptic Gregorian calendar.
 fn date(days: u64) -> (u64, u64, u64) {
     // Years that begin in March end with the leap day, so that every month but the last has a fixed place.
@@ -270,6 +307,34 @@ impl<'de> Deserialize<'de> for SpanText {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn moments_are_read_as_they_are_written() {
+        for seconds in [1, 86_399, 86_400, 951_782_400, 951_868_799, 1_700_000_000, 4_102_444_799] {
+            let at = Time(seconds * 1_000_000_000 + 123_456_789);
+            assert_eq!(moment(&moment_text(at)), Ok(at));
+        }
+        assert_eq!(moment("2001-09-09T01:46:40Z"), Ok(Time::from_secs(1_000_000_000)));
+        assert_eq!(moment("1970-01-01T00:00:00.5Z"), Ok(Time::from_millis(500)));
+        for bad in [
+            "",
+            "Z",
+            "2026-11-22",
+            "2026-11-22T14:00:00",
+            "2026-13-01T00:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "2026-11-22T24:00:00Z",
+            "2026-11-22T14:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-1-02T00:00:00Z",
+            "2026-11-22T14:00:00.Z",
+            "2026-11-22T14:00:00.1234567890Z",
+            "+026-11-22T14:00:00Z",
+            "2026-00-10T00:00:00Z",
+        ] {
+            assert!(moment(bad).is_err(), "{bad}");
+        }
+    }
+
     use super::*;
 
     #[test]

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use engine::{Begin, Config, RecoverError, Recovered};
 use ledger::Ledger;
 use serde_json::{Value, json};
-use storage::{DataDirectory, FileStorage, StorageError};
+use storage::{DataDirectory, FileStorage, Metadata, StorageError};
 use surety_protocol::{Seq, ShardId};
 
 use crate::exit::{self, Exit, Failure};
@@ -58,10 +58,12 @@ fn check(data: &Path, json: bool) -> Result<Value, Failure> {
         shards.push(shard_json(shard, &recovered));
     }
     let engine = directory.metadata().engine.to_string();
+    let is_forensic = directory.metadata().is_forensic;
     if !json {
-        writeln!(std::io::stdout(), "sound: engine {engine}, {} shard(s)", shards.len())?;
+        let what = if is_forensic { "sound, a forensic copy" } else { "sound" };
+        writeln!(std::io::stdout(), "{what}: engine {engine}, {} shard(s)", shards.len())?;
     }
-    Ok(json!({ "ok": true, "engine": engine, "shards": shards }))
+    Ok(json!({ "ok": true, "engine": engine, "forensic": is_forensic, "shards": shards }))
 }
 
 /// Reads a shard to the end of its log, without changing anything.
@@ -71,15 +73,24 @@ pub(crate) fn replay(
     begin: Begin,
     shows_progress: bool,
 ) -> Result<Recovered, Failure> {
-    let path = directory.shard_path(shard);
+    replay_at(&directory.shard_path(shard), directory.metadata(), shard, begin, shows_progress)
+}
+
+/// The same of a shard's files wherever they are.
+pub(crate) fn replay_at(
+    path: &Path,
+    metadata: Metadata,
+    shard: ShardId,
+    begin: Begin,
+    shows_progress: bool,
+) -> Result<Recovered, Failure> {
     let mut storage =
-        FileStorage::open_read_only(&path).map_err(|error| directory::storage_failure(&error))?;
+        FileStorage::open_read_only(path).map_err(|error| directory::storage_failure(&error))?;
     let mut progress = Progress::new(shard, shows_progress);
-    let metadata = directory.metadata();
     let config = Config { id_window: metadata.id_window, ..Config::new(metadata.engine, shard) };
     let recovered = engine::recover(config, &mut storage, begin, |seq| progress.at(seq));
     progress.clear();
-    recovered.map_err(|error| recover_failure(&path, &error))
+    recovered.map_err(|error| recover_failure(path, &error))
 }
 
 /// Why a shard cannot be brought back, with its exit code. `path` is the shard's directory.

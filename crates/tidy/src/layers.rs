@@ -127,6 +127,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "backup",
+        directory: "crates/backup",
+        is_pure: false,
+        // Of the ledger only how many records an operation takes.
+        members: &["surety-protocol", "ledger", "wal", "storage"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "surety-client",
         directory: "crates/client",
         is_pure: false,
@@ -225,6 +234,7 @@ pub const LAYERS: &[Layer] = &[
             "wal",
             "engine",
             "storage",
+            "backup",
             "server",
             "gateway",
             "rest",

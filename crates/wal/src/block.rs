@@ -1,5 +1,7 @@
 //! A block as it was read: checked, with its records in place; and the one routine that reads a block.
 
+use alloc::{vec, vec::Vec};
+
 use surety_protocol::limits::{BLOCK_ALIGN, BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES};
 use surety_protocol::{Epoch, Seq, sabotage};
 
@@ -41,6 +43,26 @@ impl<'a> Block<'a> {
             .zip(self.records)
             .filter(move |(seq, _)| *seq >= from.0)
             .map(|(seq, bytes)| BlockRecord { seq: Seq(seq), bytes })
+    }
+}
+
+impl Block<'_> {
+    /// The bytes of this block with no record behind `last`: for a copy of the log that ends there. It continues the log as
+    /// this one does, and nothing continues it.
+    ///
+    /// # Panics
+    /// If `last` is not the seq of one of its records.
+    #[must_use]
+    pub fn ending_with(&self, last: Seq) -> Vec<u8> {
+        assert!((self.header.first_seq..=self.header.last_seq()).contains(&last), "a record of the block");
+        let kept = usize::try_from(last.0 + 1 - self.header.first_seq.0).unwrap_or(usize::MAX);
+        let records = &self.records[..kept];
+        let mut bytes = vec![0; format::block_bytes(kept)];
+        bytes[BLOCK_HEADER_BYTES..format::used_bytes(kept)].copy_from_slice(records.as_flattened());
+        let body_crc = crc32c::crc32c(&bytes[BLOCK_HEADER_BYTES..]);
+        let records = u32::try_from(kept).unwrap_or(u32::MAX);
+        Header { records, body_crc, ..self.header }.encode(&mut bytes);
+        bytes
     }
 }
 

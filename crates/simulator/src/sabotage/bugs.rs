@@ -76,6 +76,8 @@ pub const BUGS: &[Bug] = &[
         ("engine", "world", "a_record_that_was_decided_otherwise_is_found")),
     bug(("fork-not-noticed", "an old copy of the directory does not serve"),
         ("engine", "lib", "epochs::tests::tokens_of_another_future_prove_a_fork")),
+    bug(("forensic-copy-served", "a copy of a moment is never served"),
+        ("server", "life", "directories_that_cannot_be_served_are_refused_with_a_reason")),
     // Snapshots and retention.
     bug(("snapshot-of-the-wrong-seq", "a snapshot and the log behind it are the state"),
         ("engine", "world", "a_snapshot_beside_the_shard_is_the_state_that_a_whole_replay_gives")),

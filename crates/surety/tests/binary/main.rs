@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answerer;
+mod backup;
 mod certify;
 mod clients;
 mod contract;

@@ -1,0 +1,359 @@
+//! Copying one shard: a snapshot that holds, and the log from it on, up to a mark below which nothing can be missing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use storage::{FileStorage, StorageError};
+use surety_protocol::limits::BLOCK_ALIGN;
+use surety_protocol::{Epoch, Seq, ShardId, Time};
+use wal::{
+    Anchor, FileName, Header, HeaderFault, Identity, Recovery, SnapshotError, Storage, TailError, TailReader,
+};
+
+use crate::pinned::Pinned;
+use crate::{Depot, DepotError, FilePart, ShardPart};
+
+/// How often files are looked for that retention takes away meanwhile.
+const PIN_ATTEMPTS: usize = 32;
+/// Bytes that are read at a time: the end of a segment is looked for in pieces of so many.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Where the copy of a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Nobody writes to it: where recovery finds its end.
+    Closed,
+    /// An engine writes to it, and has said that everything up to here is synced.
+    Synced(Seq),
+}
+
+/// How much of a log is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The newest snapshot that holds, and the log from there on: all that serving needs.
+    Newest,
+    /// Everything that there is.
+    Whole,
+}
+
+/// Why a shard was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The files.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The log cannot be read to its end.
+    #[error(transparent)]
+    Log(#[from] wal::RecoverError<StorageError>),
+    /// The log of a running engine does not hold below its own mark.
+    #[error(transparent)]
+    Tail(#[from] TailError<StorageError>),
+    /// The log ends before the engine's mark, or within a block of it.
+    #[error(
+        "shard {shard}: the log ends at seq {found}, and the engine has said that seq {synced} is on the disk; run `surety verify` as soon as it is down"
+    )]
+    Short {
+        /// Which shard.
+        shard: ShardId,
+        /// The last seq that was read.
+        found: Seq,
+        /// The engine's mark.
+        synced: Seq,
+    },
+    /// Neither a beginning nor a snapshot that holds.
+    #[error("shard {shard}: no snapshot holds, and the log begins at seq {oldest}; run `surety verify`")]
+    NoBase {
+        /// Which shard.
+        shard: ShardId,
+        /// The first seq that is there.
+        oldest: Seq,
+    },
+    /// Files went while they were being opened, again and again.
+    #[error(
+        "shard {0}: retention removes files faster than they can be opened; try again, or keep more by log.retain_records"
+    )]
+    Retention(ShardId),
+    /// A snapshot could not be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError<StorageError>),
+    /// The place that it goes to.
+    #[error(transparent)]
+    Depot(#[from] DepotError),
+    /// What was written is not what is read.
+    #[error("{name} in {place} is not what was written: its hash differs; the medium is not to be trusted")]
+    Differs {
+        /// Where.
+        place: String,
+        /// Which file.
+        name: String,
+    },
+}
+
+/// The end of the copy.
+struct End {
+    file: FileName,
+    /// Bytes of that file.
+    bytes: u64,
+    last_seq: Seq,
+    epoch: Epoch,
+    time: Time,
+}
+
+/// Copies the files of a shard, and reads each of them back. `progress` is told the bytes of each file.
+///
+/// # Errors
+/// [`CopyError`]; what was copied until then is of no use.
+pub fn copy_shard(
+    path: &Path,
+    identity: Identity,
+    mark: Mark,
+    extent: Extent,
+    depot: &dyn Depot,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
+    let shard = identity.shard;
+    let mut pinned = pin(path, shard, extent)?;
+    let base = base(&mut pinned, identity, extent)?;
+    let end = match mark {
+        Mark::Closed => recovered_end(&mut pinned, identity, base)?,
+        // A snapshot speaks of what is synced: one may be newer than the mark that was asked for before.
+        Mark::Synced(synced) => synced_end(&pinned, identity, base, synced.max(base.seq))?,
+    };
+    let segments = segments_between(&pinned, base.seq, extent, end.file)?;
+    let mut files = Vec::new();
+    let mut put = |name: FileName, bytes: u64| -> Result<(), CopyError> {
+        let source = Section { file: pinned.file(name)?, at: 0, end: bytes };
+        files.push(put(depot, &format!("shard-{shard}/{name}"), source)?);
+        progress(bytes);
+        Ok(())
+    };
+    if base.seq > Seq(0) {
+        let name = FileName::Snapshot { seq: base.seq };
+        put(name, pinned.len(name)?)?;
+    }
+    for &name in &segments {
+        let bytes = if name == end.file { end.bytes } else { used_bytes(&pinned, name)? };
+        put(name, bytes)?;
+    }
+    let first_seq = match segments.first() {
+        Some(FileName::Segment { first_seq }) => first_seq.0,
+        _ => 1,
+    };
+    let part = ShardPart {
+        shard: shard.0,
+        epoch: end.epoch.0,
+        first_seq,
+        last_seq: end.last_seq.0,
+        time: end.time.0,
+        snapshot: (base.seq > Seq(0)).then_some(base.seq.0),
+        state_hash: None,
+    };
+    Ok((part, files))
+}
+
+/// Copies one file beside the shards, and reads it back.
+///
+/// # Errors
+/// [`CopyError::Depot`] or [`CopyError::Differs`].
+pub fn copy_file(name: &str, contents: &[u8], depot: &dyn Depot) -> Result<FilePart, CopyError> {
+    put(depot, name, contents)
+}
+
+fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<FilePart, CopyError> {
+    let mut hashed = Hashed::new(source);
+    depot.put(name, &mut hashed)?;
+    let (bytes, written) = hashed.finish();
+    let mut back = Hashed::new(depot.get(name)?);
+    let copied = io::copy(&mut back, &mut io::sink());
+    copied.map_err(|source| DepotError::Io {
+        doing: "reading back",
+        place: depot.place(),
+        name: name.to_owned(),
+        source,
+    })?;
+    if back.finish() != (bytes, written) {
+        return Err(CopyError::Differs { place: depot.place(), name: name.to_owned() });
+    }
+    Ok(FilePart { name: name.to_owned(), bytes, blake3: written.to_hex().to_string() })
+}
+
+/// Opens the snapshots, and the log from the oldest of them on.
+fn pin(path: &Path, shard: ShardId, extent: Extent) -> Result<Pinned, CopyError> {
+    for _ in 0..PIN_ATTEMPTS {
+        let names = FileStorage::open_read_only(path)?.list()?;
+        if let Some(pinned) = Pinned::open(path, &wanted(names, extent))? {
+            return Ok(pinned);
+        }
+    }
+    Err(CopyError::Retention(shard))
+}
+
+fn wanted(names: Vec<FileName>, extent: Extent) -> Vec<FileName> {
+    let snapshot = |name: &FileName| if let FileName::Snapshot { seq } = name { Some(*seq) } else { None };
+    let oldest = match extent {
+        Extent::Newest => names.iter().filter_map(snapshot).min().unwrap_or_default(),
+        Extent::Whole => Seq(0),
+    };
+    let segment =
+        |name: &FileName| if let FileName::Segment { first_seq } = name { Some(*first_seq) } else { None };
+    let firsts = names.iter().filter_map(segment);
+    let from = firsts.filter(|first| *first <= Seq(oldest.0.max(1))).max().unwrap_or_default();
+    let is_wanted = |name: &FileName| match name {
+        FileName::Segment { first_seq } => *first_seq >= from,
+        FileName::Snapshot { .. } | FileName::Guard => true,
+        FileName::Reserve { .. } | FileName::SnapshotTemp { .. } => false,
+    };
+    names.into_iter().filter(is_wanted).collect()
+}
+
+/// The snapshot to begin with; the beginning of the log if there is none.
+fn base(pinned: &mut Pinned, identity: Identity, extent: Extent) -> Result<Anchor, CopyError> {
+    let oldest = wal::list_segments(pinned)?.first().map_or(Seq(1), |span| span.first_seq);
+    if extent == Extent::Whole && oldest <= Seq(1) {
+        return Ok(Anchor::GENESIS);
+    }
+    let mut snapshots = wal::list_snapshots(pinned)?;
+    if extent == Extent::Whole {
+        snapshots.reverse();
+    }
+    for seq in snapshots.into_iter().filter(|seq| *seq >= oldest) {
+        match wal::verify_snapshot(pinned, FileName::Snapshot { seq }, identity) {
+            Ok(summary) => return Ok(Anchor { seq, chain: summary.header.chain }),
+            Err(SnapshotError::Damaged { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if oldest <= Seq(1) {
+        Ok(Anchor::GENESIS)
+    } else {
+        Err(CopyError::NoBase { shard: identity.shard, oldest })
+    }
+}
+
+fn recovered_end(pinned: &mut Pinned, identity: Identity, base: Anchor) -> Result<End, CopyError> {
+    let recovered = Recovery::begin(pinned, identity, base)?.finish(pinned)?;
+    let last = *recovered.last_block();
+    // The last block is in the segment where the log goes on.
+    let file =
+        recovered.segments().last().map_or(FileName::Segment { first_seq: Seq(1) }, |span| span.file());
+    Ok(end_of(file, &last))
+}
+
+/// Reads every block up to the mark: none of them may be missing or damaged.
+fn synced_end(pinned: &Pinned, identity: Identity, base: Anchor, synced: Seq) -> Result<End, CopyError> {
+    let mut reader = TailReader::new(identity, base.seq);
+    let mut end = None;
+    while let Some(block) = reader.next_block(pinned, synced)? {
+        end = Some(end_of(block.file, &block.header));
+    }
+    let end = match end {
+        Some(end) => end,
+        None => only_a_start(pinned)?,
+    };
+    if end.last_seq == synced {
+        return Ok(end);
+    }
+    Err(CopyError::Short { shard: identity.shard, found: end.last_seq, synced })
+}
+
+/// A log without a record is its first block.
+fn only_a_start(pinned: &Pinned) -> Result<End, CopyError> {
+    let file = FileName::Segment { first_seq: Seq(1) };
+    let mut page = vec![0; BLOCK_ALIGN];
+    pinned.read_at(file, 0, &mut page)?;
+    let damaged = |_: HeaderFault| TailError::Rot { file, offset: 0, seq: Seq(1) };
+    Ok(end_of(file, &Header::decode(&page).map_err(damaged)?))
+}
+
+fn end_of(file: FileName, last: &Header) -> End {
+    End {
+        file,
+        bytes: last.offset + last.block_bytes() as u64,
+        last_seq: last.last_seq(),
+        epoch: last.epoch,
+        time: last.time,
+    }
+}
+
+/// The segments from the one that holds the base's record to the one with the end.
+fn segments_between(
+    pinned: &Pinned,
+    base: Seq,
+    extent: Extent,
+    end: FileName,
+) -> Result<Vec<FileName>, CopyError> {
+    let spans = wal::list_segments(pinned)?;
+    let is_after_base = |span: &&wal::SegmentSpan| {
+        extent == Extent::Whole || span.last_seq.is_none_or(|last| last >= Seq(base.0.max(1)))
+    };
+    let files = spans.iter().filter(is_after_base).map(wal::SegmentSpan::file);
+    Ok(files.filter(|file| *file <= end).collect())
+}
+
+/// Bytes of a segment that goes no further: all but the zeros that it ends with, in whole pages.
+fn used_bytes(pinned: &Pinned, name: FileName) -> Result<u64, CopyError> {
+    let mut end = pinned.len(name)?;
+    let mut piece = vec![0; PIECE_BYTES];
+    while end > 0 {
+        let begin = end.saturating_sub(PIECE_BYTES as u64);
+        let length = usize::try_from(end - begin).map_or(PIECE_BYTES, |length| length.min(PIECE_BYTES));
+        pinned.read_at(name, begin, &mut piece[..length])?;
+        if let Some(last) = piece[..length].iter().rposition(|byte| *byte != 0) {
+            return Ok((begin + last as u64 + 1).next_multiple_of(BLOCK_ALIGN as u64));
+        }
+        end = begin;
+    }
+    Ok(0)
+}
+
+/// The first bytes of a held file.
+struct Section<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        if read == 0 {
+            // A log's file never becomes shorter.
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// What goes through is counted and hashed.
+pub(crate) struct Hashed<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<R: Read> Hashed<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner, hasher: blake3::Hasher::new(), bytes: 0 }
+    }
+
+    pub(crate) fn finish(self) -> (u64, blake3::Hash) {
+        (self.bytes, self.hasher.finalize())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}

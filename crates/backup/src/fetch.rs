@@ -1,0 +1,112 @@
+//! Putting files back: each as the manifest says, or none counts.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::copy::Hashed;
+use crate::{Depot, DepotError, FilePart, MANIFEST_FILE, Manifest, ManifestError};
+
+/// A manifest of a million files is not ours.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+
+/// Why a backup was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// There is no manifest: no backup, or one that was cut short.
+    #[error(
+        "{0} has no {MANIFEST_FILE}: it is no backup, or one that was cut short before it was whole; take another"
+    )]
+    NoBackup(String),
+    /// The manifest.
+    #[error("{place}: {source}")]
+    Manifest {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        source: ManifestError,
+    },
+    /// The place that it comes from.
+    #[error(transparent)]
+    Depot(#[from] DepotError),
+    /// A file has other bytes than when it was written.
+    #[error(
+        "{name} in {place} is damaged: its length or hash is not what {MANIFEST_FILE} says; take another backup"
+    )]
+    Damaged {
+        /// Where.
+        place: String,
+        /// Which file.
+        name: String,
+    },
+    /// The file system that it goes to.
+    #[error("writing {} failed: {source}; see to the disk, remove the directory and try again", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Reads the manifest of a backup.
+///
+/// # Errors
+/// [`FetchError::NoBackup`], [`FetchError::Manifest`] or the place's own.
+pub fn read_manifest(depot: &dyn Depot) -> Result<Manifest, FetchError> {
+    let from = match depot.get(MANIFEST_FILE) {
+        Err(DepotError::Missing { place, .. }) => return Err(FetchError::NoBackup(place)),
+        from => from?,
+    };
+    let mut bytes = Vec::new();
+    let read = from.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|source| reading(depot, MANIFEST_FILE, source))?;
+    Manifest::parse(&bytes).map_err(|source| FetchError::Manifest { place: depot.place(), source })
+}
+
+/// Puts one file of a backup below a directory, synced, and compares it with the manifest on the way.
+///
+/// # Errors
+/// [`FetchError`]; what is there then is not to be used.
+pub fn fetch(depot: &dyn Depot, part: &FilePart, to: &Path) -> Result<(), FetchError> {
+    let path = to.join(&part.name);
+    let failed = |source| FetchError::Io { path: path.clone(), source };
+    let directory = path.parent().unwrap_or(to);
+    fs::create_dir_all(directory).map_err(failed)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+    let mut from = Hashed::new(depot.get(&part.name)?);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        let read = from.read(&mut piece).map_err(|source| reading(depot, &part.name, source))?;
+        if read == 0 {
+            break;
+        }
+        io::Write::write_all(&mut file, &piece[..read]).map_err(failed)?;
+    }
+    file.sync_all().map_err(failed)?;
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+    compare(depot, part, from)
+}
+
+/// Reads one file of a backup and compares it with the manifest.
+///
+/// # Errors
+/// [`FetchError::Damaged`], or the place's own.
+pub fn check(depot: &dyn Depot, part: &FilePart) -> Result<(), FetchError> {
+    let mut from = Hashed::new(depot.get(&part.name)?);
+    io::copy(&mut from, &mut io::sink()).map_err(|source| reading(depot, &part.name, source))?;
+    compare(depot, part, from)
+}
+
+fn compare<R: Read>(depot: &dyn Depot, part: &FilePart, read: Hashed<R>) -> Result<(), FetchError> {
+    let (bytes, hash) = read.finish();
+    if bytes == part.bytes && hash.to_hex().as_str() == part.blake3 {
+        return Ok(());
+    }
+    Err(FetchError::Damaged { place: depot.place(), name: part.name.clone() })
+}
+
+fn reading(depot: &dyn Depot, name: &str, source: io::Error) -> FetchError {
+    DepotError::Io { doing: "reading", place: depot.place(), name: name.to_owned(), source }.into()
+}

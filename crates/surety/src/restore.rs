@@ -1,0 +1,271 @@
+//! `surety restore`: puts a backup back, as it stood at a moment and for looking at.
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment};
+use clap::Args as ClapArgs;
+use engine::{Begin, Recovered};
+use serde_json::{Value, json};
+use storage::{METADATA_FILE, Metadata, RestoringDirectory};
+use surety_protocol::{Seq, ShardId};
+use wal::Identity;
+
+use crate::backup::check_end;
+use crate::exit::{self, Exit, Failure};
+use crate::{depots, directory, init, values, verify};
+
+/// The file that tells people what the directory is; the engine goes by its metadata.
+const FORENSIC_FILE: &str = "FORENSIC.txt";
+
+/// Puts a backup back as it stood at a moment
+///
+/// Makes a forensic copy: `surety verify` and `surety dump` read it, `surety serve` refuses it. The moment is a seq of each shard
+/// (with several: 0:1200,1:900), or a time for all of them. Every file is compared with the manifest and the result replayed.
+///
+/// Example: surety restore --from /backup/surety/monday --to DIR --until 2026-11-22T14:00:00Z
+#[derive(Debug, ClapArgs)]
+#[command(after_help = exit::HELP)]
+pub(crate) struct Args {
+    /// The backup
+    #[arg(long, value_name = "PLACE")]
+    from: String,
+    /// The directory to make: empty or not there
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// The last seq that is wanted of a shard, or the last moment
+    #[arg(long, value_name = "[SHARD:]SEQ|TIME", value_delimiter = ',', required = true, value_parser = until)]
+    until: Vec<Until>,
+    /// End with one JSON object on its own line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A moment, and which shard it is for; without one for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Until {
+    shard: Option<u16>,
+    moment: Moment,
+}
+
+fn until(text: &str) -> Result<Until, String> {
+    let wrong =
+        || format!("`{text}` is no moment; write a seq, SHARD:SEQ, or a time like 2026-11-22T14:00:00Z");
+    if text.contains('-') {
+        return Ok(Until { shard: None, moment: Moment::Time(values::moment(text)?) });
+    }
+    let (shard, seq) = shard_and_seq(text).ok_or_else(wrong)?;
+    Ok(Until { shard, moment: Moment::Seq(seq) })
+}
+
+fn shard_and_seq(text: &str) -> Option<(Option<u16>, Seq)> {
+    let (shard, seq) = match text.split_once(':') {
+        Some((shard, seq)) => (Some(shard.parse().ok()?), seq),
+        None => (None, text),
+    };
+    Some((shard, Seq(seq.parse().ok()?)))
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let depot = depots::open(&args.from)?;
+    let manifest = backup::read_manifest(&*depot).map_err(|error| depots::fetch_failure(&error))?;
+    let metadata = metadata_of(&*depot, &manifest)?;
+    let moments = moments(&args.until, metadata.shards)?;
+    let restoring = RestoringDirectory::begin(&args.to)
+        .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
+    for part in manifest.files.iter().filter(|part| part.name.starts_with("shard-")) {
+        backup::fetch(&*depot, part, restoring.path()).map_err(|error| depots::fetch_failure(&error))?;
+    }
+    let mut shards = Vec::new();
+    for (part, moment) in manifest.shards.iter().zip(moments) {
+        let shard = ShardId(part.shard);
+        let path = restoring.shard_path(shard);
+        let identity = Identity { engine: metadata.engine, shard };
+        let cut = backup::cut(&path, identity, moment, Seq(part.last_seq));
+        let Cut { last_seq } = cut.map_err(|error| cut_failure(shard, &error))?;
+        let known = part.state_hash.as_ref().filter(|_| last_seq == Seq(part.last_seq));
+        let recovered = replay(&path, metadata, shard, last_seq, known)?;
+        shards.push((shard, recovered));
+    }
+    write_notice(&restoring, &*depot)?;
+    restoring
+        .finish(Metadata { is_forensic: true, ..metadata })
+        .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
+    tell(args, &shards)
+}
+
+/// What the backup's engine is; read and compared with the manifest before anything is made.
+fn metadata_of(depot: &dyn Depot, manifest: &Manifest) -> Result<Metadata, Failure> {
+    let place = depot.place();
+    let corrupt = |what: &str| Failure::new(Exit::Corrupt, format!("{place}: {what}; take another backup"));
+    if manifest.log_format > wal::format::VERSION {
+        let (theirs, ours) = (manifest.log_format, wal::format::VERSION);
+        let message = format!(
+            "{place} holds logs of format {theirs}, this program reads up to {ours}; run the newer program"
+        );
+        return Err(Failure::new(Exit::Newer, message));
+    }
+    let part = manifest.files.iter().find(|part| part.name == METADATA_FILE);
+    let part: &FilePart = part.ok_or_else(|| corrupt("the manifest has no engine.toml"))?;
+    backup::check(depot, part).map_err(|error| depots::fetch_failure(&error))?;
+    let mut text = String::new();
+    let mut from = depot.get(METADATA_FILE).map_err(|error| Failure::new(Exit::Failure, error))?;
+    std::io::Read::read_to_string(&mut from, &mut text)?;
+    let metadata =
+        Metadata::parse(Path::new(&place), &text).map_err(|error| directory::open_failure(&error))?;
+    let is_same = metadata.engine.to_string() == manifest.engine
+        && usize::from(metadata.shards) == manifest.shards.len();
+    if is_same { Ok(metadata) } else { Err(corrupt("manifest and engine.toml speak of different engines")) }
+}
+
+/// One moment for each shard.
+fn moments(untils: &[Until], shards: u16) -> Result<Vec<Moment>, Failure> {
+    let usage = |message: String| Failure::new(Exit::Usage, message);
+    let mut moments = vec![None; usize::from(shards)];
+    for until in untils {
+        let chosen: Vec<usize> = match until.shard {
+            Some(shard) if shard >= shards => {
+                return Err(usage(format!("no shard {shard}: there are {shards}, counted from 0")));
+            }
+            Some(shard) => vec![usize::from(shard)],
+            None if shards > 1 && matches!(until.moment, Moment::Seq(_)) => {
+                return Err(usage(format!(
+                    "a seq is of one shard, and there are {shards}: write 0:SEQ,1:SEQ"
+                )));
+            }
+            None => (0..usize::from(shards)).collect(),
+        };
+        for shard in chosen {
+            if moments[shard].replace(until.moment).is_some() {
+                return Err(usage(format!("two moments for shard {shard}")));
+            }
+        }
+    }
+    let found = moments.iter().position(Option::is_none);
+    match found {
+        Some(shard) => {
+            Err(usage(format!("no moment for shard {shard}: write 0:SEQ,1:SEQ, or a time for all")))
+        }
+        None => Ok(moments.into_iter().flatten().collect()),
+    }
+}
+
+/// Replays what was put back: to the seq that it must end with, and to the hash that the backup states, where that is of the same seq.
+fn replay(
+    path: &Path,
+    metadata: Metadata,
+    shard: ShardId,
+    last_seq: Seq,
+    known: Option<&String>,
+) -> Result<Recovered, Failure> {
+    let recovered = verify::replay_at(path, metadata, shard, Begin::Oldest, std::io::stderr().is_terminal())?;
+    check_end(path, recovered.report().last_seq, last_seq)?;
+    let hash = hash_of(&recovered);
+    match known {
+        Some(known) if *known != hash => {
+            let place = path.display();
+            let message =
+                format!("{place}: the state hash is {hash}, the backup says {known}: do not use it");
+            Err(Failure::new(Exit::Corrupt, message))
+        }
+        _ => Ok(recovered),
+    }
+}
+
+fn hash_of(recovered: &Recovered) -> String {
+    format!("{:032x}", recovered.ledger().state_hash())
+}
+
+/// For whoever looks into the directory.
+fn write_notice(restoring: &RestoringDirectory, depot: &dyn Depot) -> Result<(), Failure> {
+    let mut file = File::create(restoring.path().join(FORENSIC_FILE))?;
+    writeln!(
+        file,
+        "A forensic copy out of {}: how things stood at a moment. What came after it has happened all the same.\n\
+         `surety verify` and `surety dump` read it. `surety serve` refuses it: engine.toml says forensic.",
+        depot.place()
+    )?;
+    file.sync_all()?;
+    Ok(())
+}
+
+fn tell(args: &Args, shards: &[(ShardId, Recovered)]) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let shards: Vec<Value> =
+            shards.iter().map(|(shard, recovered)| shard_json(*shard, recovered)).collect();
+        let value =
+            json!({ "ok": true, "to": args.to.display().to_string(), "forensic": true, "shards": shards });
+        writeln!(out, "{value}")?;
+        return Ok(());
+    }
+    for (shard, recovered) in shards {
+        let report = recovered.report();
+        let time = values::moment_text(report.last_time);
+        writeln!(out, "shard {shard}: seq {}, {time}, state hash {}", report.last_seq, hash_of(recovered))?;
+    }
+    writeln!(out, "forensic copy in {}: `surety dump --data {0}`", args.to.display())?;
+    Ok(())
+}
+
+fn shard_json(shard: ShardId, recovered: &Recovered) -> Value {
+    let report = recovered.report();
+    json!({
+        "shard": shard.0,
+        "seq": report.last_seq.0,
+        "epoch": report.epoch.0,
+        "time": values::moment_text(report.last_time),
+        "state_hash": hash_of(recovered),
+    })
+}
+
+fn cut_failure(shard: ShardId, error: &CutError) -> Failure {
+    let exit = match error {
+        CutError::TooEarly(_) | CutError::TooLate(_) => Exit::Usage,
+        CutError::Storage(_) | CutError::Tail(_) => Exit::Failure,
+    };
+    Failure::caused(exit, format!("shard {shard}"), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_protocol::Time;
+
+    fn seq(shard: Option<u16>, seq: u64) -> Until {
+        Until { shard, moment: Moment::Seq(Seq(seq)) }
+    }
+
+    #[test]
+    fn moments_are_read_as_people_write_them() {
+        assert_eq!(until("12"), Ok(seq(None, 12)));
+        assert_eq!(until("3:12"), Ok(seq(Some(3), 12)));
+        let time = Moment::Time(Time::from_secs(1));
+        assert_eq!(until("1970-01-01T00:00:01Z"), Ok(Until { shard: None, moment: time }));
+        for bad in ["", "x", "1:", ":1", "1:2:3", "1970-01-01", "70000:1"] {
+            assert!(until(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_shard_gets_one_moment() {
+        let of = |untils: &[Until], shards| moments(untils, shards).map_err(|failure| failure.to_string());
+        assert_eq!(of(&[seq(None, 5)], 1).unwrap(), [Moment::Seq(Seq(5))]);
+        assert_eq!(
+            of(&[seq(Some(1), 5), seq(Some(0), 6)], 2).unwrap(),
+            [Moment::Seq(Seq(6)), Moment::Seq(Seq(5))]
+        );
+        let time = Until { shard: None, moment: Moment::Time(Time(7)) };
+        assert_eq!(of(&[time], 2).unwrap(), [Moment::Time(Time(7)); 2]);
+        for (untils, named) in [
+            (&[seq(None, 5)][..], "of one shard"),
+            (&[seq(Some(0), 5)], "shard 1"),
+            (&[seq(Some(2), 5)], "no shard 2"),
+            (&[time, seq(Some(1), 5)], "two moments for shard 1"),
+        ] {
+            assert!(of(untils, 2).unwrap_err().contains(named), "{named}");
+        }
+    }
+}

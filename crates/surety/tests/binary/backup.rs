@@ -1,0 +1,297 @@
+//! Backups of closed directories and beside a loaded engine, and forensic copies out of them: equal states, and every way in
+//! which one of the two is cut short or damaged.
+
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::process::{Data, Ended, Engine, ctl, send, spawn, surety};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+/// A place beside a data directory, for backups and what is made of them.
+struct Beside {
+    directory: tempfile::TempDir,
+}
+
+impl Beside {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.file(name).to_str().unwrap().to_owned()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+fn backup(data: &Data, to: &str) -> Value {
+    surety(&["backup", "--data", data.path(), "--to", to, "--json"]).exits(0).json()
+}
+
+fn restore(from: &str, to: &str, until: &str) -> Ended {
+    surety(&["restore", "--from", from, "--to", to, "--until", until, "--json"])
+}
+
+/// `SHARD:SEQ` for the end of every shard of a backup.
+fn ends(backup: &Value) -> String {
+    let shards = backup["shards"].as_array().unwrap().iter();
+    let ends: Vec<String> = shards.map(|part| format!("{}:{}", part["shard"], part["last_seq"])).collect();
+    ends.join(",")
+}
+
+fn hashes(value: &Value) -> Vec<&str> {
+    value["shards"].as_array().unwrap().iter().map(|part| part["state_hash"].as_str().unwrap()).collect()
+}
+
+fn verified(data: &str) -> Value {
+    surety(&["verify", "--data", data, "--json"]).exits(0).json()
+}
+
+/// A directory with some history, closed.
+fn history(shards: u16) -> Data {
+    let data = Data::init(shards);
+    let engine = Engine::start(&data, "fsync");
+    for number in 1..=6 {
+        ctl(&data, &["partition", "create", &format!("{}:{number}", number % shards)]);
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    data
+}
+
+/// A load that goes on until it is dropped.
+struct Load(Child);
+
+impl Load {
+    fn start(data: &Data, acks: &Path) -> Self {
+        let acks = acks.to_str().unwrap();
+        let mut load =
+            Self(spawn(&["load", "--data", data.path(), "--duration", "1h", "--acks", acks, "--json"]));
+        load.wait_for(Path::new(acks), 2_000);
+        load
+    }
+
+    /// Waits until so many replies are on file.
+    fn wait_for(&mut self, acks: &Path, replies: u64) {
+        let begun = Instant::now();
+        while std::fs::metadata(acks).map_or(0, |file| file.len() / 128) < replies {
+            assert!(begun.elapsed() < PATIENCE, "no replies come");
+            assert!(self.0.try_wait().unwrap().is_none(), "the load has ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        send(&self.0, Signal::INT);
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_backup_beside_a_loaded_engine_comes_back_with_the_same_state() {
+    let (data, beside) = (Data::init(2), Beside::new());
+    for durability in ["fsync", "os"] {
+        let engine = Engine::start(&data, durability);
+        let load = Load::start(&data, &beside.file(&format!("acks-{durability}")));
+        let (to, copy) =
+            (beside.path(&format!("to-{durability}")), beside.path(&format!("copy-{durability}")));
+        let taken = backup(&data, &to);
+        drop(load);
+        assert_eq!(engine.terminate(Signal::TERM), 0);
+        let restored = restore(&to, &copy, &ends(&taken)).exits(0).json();
+        assert_eq!(hashes(&restored), hashes(&taken));
+        let value = verified(&copy);
+        assert_eq!((hashes(&value), &value["forensic"]), (hashes(&taken), &Value::Bool(true)));
+        // What was copied is a prefix of what there is now.
+        let (whole, part) = (surety(&["dump", "--data", data.path()]), surety(&["dump", "--data", &copy]));
+        let whole: std::collections::BTreeSet<&str> = whole.stdout.lines().collect();
+        assert!(part.exits(0).stdout.lines().all(|line| whole.contains(line)));
+    }
+}
+
+#[test]
+fn a_closed_directory_is_copied_to_its_end_and_nobody_serves_it_meanwhile() {
+    let (data, beside) = (history(2), Beside::new());
+    let before = data.fingerprint();
+    let taken = backup(&data, &beside.path("to"));
+    assert_eq!(data.fingerprint(), before, "a backup changes nothing");
+    assert_eq!(hashes(&taken), hashes(&verified(data.path())));
+    let text = surety(&["backup", "--data", data.path(), "--to", &beside.path("again"), "--no-verify"]);
+    assert!(text.exits(0).stdout.contains("not replayed"));
+    surety(&["backup", "--data", data.path(), "--to", &beside.path("to")]).fails(1, "holds a backup already");
+    surety(&["backup", "--data", &beside.path("none"), "--to", &beside.path("x")]).fails(4, "no directory");
+    surety(&["backup", "--data", data.path(), "--to", "ftp://x/y"]).fails(2, "ftp");
+}
+
+#[test]
+fn private_keys_stay_at_home_and_a_copy_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let (data, beside) = (history(1), Beside::new());
+    backup(&data, &beside.path("to"));
+    assert!(beside.file("to/keys/token.key").exists());
+    assert!(!beside.file("to/keys/reset.key").exists() && !beside.file("to/pki").exists());
+    for name in ["to/keys/token.key", "to/shard-0/00000000000000000001.wal", "to/manifest.json"] {
+        let mode = std::fs::metadata(beside.file(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_forensic_copy_shows_every_moment_and_is_never_served() {
+    let (data, beside) = (history(1), Beside::new());
+    let taken = backup(&data, &beside.path("to"));
+    let last = taken["shards"][0]["last_seq"].as_u64().unwrap();
+    let whole: Vec<String> =
+        surety(&["dump", "--data", data.path()]).exits(0).stdout.lines().map(str::to_owned).collect();
+    for seq in 1..=last {
+        let copy = beside.path(&format!("copy-{seq}"));
+        let restored = restore(&beside.path("to"), &copy, &seq.to_string()).exits(0).json();
+        // A whole number of operations: never more than was asked for.
+        let found = restored["shards"][0]["seq"].as_u64().unwrap();
+        assert!(found <= seq && found + 64 > seq, "{found} for {seq}");
+        let dumped = surety(&["dump", "--data", &copy]).exits(0).stdout;
+        let dumped: Vec<&str> = dumped.lines().collect();
+        assert_eq!(dumped, whole[..dumped.len()]);
+        assert_eq!(verified(&copy)["shards"][0]["seq"], found);
+    }
+    let copy = beside.path("copy-3");
+    surety(&["serve", "--data", &copy, "--listen", "127.0.0.1:0"]).fails(12, "forensic");
+    surety(&["backup", "--data", &copy, "--to", &beside.path("x")]).fails(12, "forensic");
+    assert!(beside.file("copy-3/FORENSIC.txt").exists());
+    let end = beside.path("end");
+    restore(&beside.path("to"), &end, "2100-01-01T00:00:00Z").exits(0);
+    assert_eq!(hashes(&verified(&end)), hashes(&taken));
+    let refused = |until: &str, what: &str| {
+        restore(&beside.path("to"), &beside.path("refused"), until).fails(2, what);
+        std::fs::remove_dir_all(beside.file("refused")).ok();
+    };
+    refused(&(last + 1).to_string(), &format!("ends at seq {last}"));
+    refused("1:1", "no shard 1");
+    restore(&beside.path("to"), &copy, "1").fails(1, "not empty");
+}
+
+#[test]
+fn what_is_damaged_missing_or_newer_is_refused_by_name() {
+    let (data, beside) = (history(1), Beside::new());
+    backup(&data, &beside.path("to"));
+    let refused = |exit: i32, what: &str| {
+        restore(&beside.path("to"), &beside.path("copy"), "1").fails(exit, what);
+        let is_made = beside.file("copy").exists();
+        if is_made {
+            surety(&["verify", "--data", &beside.path("copy")]).fails(4, "restore");
+            surety(&["serve", "--data", &beside.path("copy")]).fails(4, "restore");
+            std::fs::remove_dir_all(beside.file("copy")).unwrap();
+        }
+    };
+    for name in ["shard-0/00000000000000000001.wal", "engine.toml"] {
+        let file = beside.file(&format!("to/{name}"));
+        let sound = std::fs::read(&file).unwrap();
+        let mut flipped = sound.clone();
+        flipped[9] ^= 1;
+        std::fs::write(&file, flipped).unwrap();
+        refused(3, name);
+        std::fs::write(&file, &sound[..sound.len() - 1]).unwrap();
+        refused(3, name);
+        std::fs::remove_file(&file).unwrap();
+        refused(1, name);
+        std::fs::write(&file, &sound).unwrap();
+    }
+    let manifest = beside.file("to/manifest.json");
+    let sound = std::fs::read_to_string(&manifest).unwrap();
+    for (from, to, exit, what) in [
+        ("\"format\": 1", "\"format\": 2", 6, "format 2"),
+        ("\"log_format\": 1", "\"log_format\": 9", 6, "format 9"),
+        ("\"files\"", "\"fires\"", 3, "fires"),
+    ] {
+        assert!(sound.contains(from));
+        std::fs::write(&manifest, sound.replacen(from, to, 1)).unwrap();
+        refused(exit, what);
+    }
+    std::fs::remove_file(&manifest).unwrap();
+    refused(4, "no manifest.json");
+    surety(&["backup", "--data", data.path(), "--to", &beside.path("to")]).fails(1, "cut short");
+}
+
+/// Kills the command after a while that is another each time; true if it was still running.
+fn killed_after(mut child: Child, while_running: Duration) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < while_running {
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    true
+}
+
+#[test]
+fn a_killed_backup_is_none_and_a_killed_restore_is_refused() {
+    let (data, beside) = (history(2), Beside::new());
+    let taken = backup(&data, &beside.path("whole"));
+    let until = ends(&taken);
+    let mut unfinished = [0; 2];
+    for round in 0..30 {
+        let (to, copy) = (beside.path(&format!("to-{round}")), beside.path(&format!("copy-{round}")));
+        let moment = Duration::from_millis(round * 3);
+        killed_after(spawn(&["backup", "--data", data.path(), "--to", &to, "--json"]), moment);
+        if Path::new(&to).join("manifest.json").exists() {
+            let back = beside.path(&format!("back-{round}"));
+            assert_eq!(hashes(&restore(&to, &back, &until).exits(0).json()), hashes(&taken));
+        } else {
+            restore(&to, &beside.path("nothing"), &until).fails(4, "no manifest.json");
+            assert!(!beside.file("nothing").exists());
+            unfinished[0] += 1;
+        }
+        let from = beside.path("whole");
+        let args = ["restore", "--from", &from, "--to", &copy, "--until", &until, "--json"];
+        killed_after(spawn(&args), moment);
+        if Path::new(&copy).join("engine.toml").exists() && !Path::new(&copy).join("RESTORING").exists() {
+            assert_eq!(hashes(&verified(&copy)), hashes(&taken));
+        } else {
+            for args in [["verify", "--data", &copy], ["serve", "--data", &copy], ["dump", "--data", &copy]] {
+                surety(&args).exits(4);
+            }
+            unfinished[1] += 1;
+        }
+    }
+    assert!(unfinished[0] > 0 && unfinished[1] > 0, "some were cut short: {unfinished:?}");
+}
+
+#[test]
+fn retention_takes_nothing_from_under_a_backup() {
+    let (data, beside) = (Data::init(1), Beside::new());
+    let config = beside.file("surety.toml");
+    std::fs::write(&config, "[log]\nsnapshot_records = 2000\nretain_records = 1\ncursor_records = 0\n")
+        .unwrap();
+    let more = ["--config", config.to_str().unwrap()];
+    let engine = Engine::start_at(&data, "os", "127.0.0.1:0", &more);
+    let acks = beside.file("acks");
+    let mut load = Load::start(&data, &acks);
+    let mut first_seqs = Vec::new();
+    for round in 1..=8_u64 {
+        load.wait_for(&acks, 6_000 * round);
+        let to = beside.path(&format!("to-{round}"));
+        let taken = backup(&data, &to);
+        let copy = beside.path(&format!("copy-{round}"));
+        let restored = restore(&to, &copy, &ends(&taken)).exits(0).json();
+        assert_eq!(hashes(&restored), hashes(&taken));
+        first_seqs.push(taken["shards"][0]["first_seq"].as_u64().unwrap());
+    }
+    drop(load);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    assert!(first_seqs.last() > Some(&1), "retention was at work: {first_seqs:?}");
+    // What lies before the first state of a backup is told with what would help.
+    let to = beside.path("to-8");
+    restore(&to, &beside.path("early"), "1").fails(2, "--whole");
+}
