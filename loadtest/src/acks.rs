@@ -3,6 +3,7 @@
 //! Format: replies of 128 bytes each ([`surety_protocol::Reply`], request id at offset 0), one behind the other, nothing
 //! else. The file is only appended to, by `write(2)` and before the reply is counted anywhere; it is not synced, so it
 //! survives a kill of either process and not a power cut. A last part of less than 128 bytes is the write that a kill cut.
+//! Several processes may append to one file at once: each holds its lock (`flock`) while it writes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -43,19 +44,31 @@ pub(crate) struct AckWriter {
 impl AckWriter {
     pub(crate) fn open(path: &Path) -> Result<Self, AcksError> {
         let io = |error| AcksError::Io { path: path.to_owned(), error };
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        // What a kill has cut would put everything behind it out of step.
-        let length = file.metadata().map_err(io)?.len();
-        file.set_len(length - length % RECORD_BYTES as u64).map_err(io)?;
-        file.flush().map_err(io)?;
-        Ok(Self { path: path.to_owned(), file, bytes: Vec::new() })
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        let mut writer = Self { path: path.to_owned(), file, bytes: Vec::new() };
+        writer.write().map_err(io)?;
+        Ok(writer)
     }
 
     /// Writes replies; once this returns they are with the operating system.
     pub(crate) fn append<'a>(&mut self, replies: impl Iterator<Item = &'a Reply>) -> Result<(), AcksError> {
         self.bytes.clear();
         replies.for_each(|reply| self.bytes.extend_from_slice(&reply.to_bytes()));
-        self.file.write_all(&self.bytes).map_err(|error| AcksError::Io { path: self.path.clone(), error })
+        if self.bytes.is_empty() {
+            return Ok(());
+        }
+        self.write().map_err(|error| AcksError::Io { path: self.path.clone(), error })
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        self.file.lock()?;
+        // What a kill has cut, here or in another process, would put everything behind it out of step.
+        let cut = self.file.metadata()?.len() % RECORD_BYTES as u64;
+        if cut > 0 {
+            self.file.set_len(self.file.metadata()?.len() - cut)?;
+        }
+        self.file.write_all(&self.bytes)?;
+        self.file.unlock()
     }
 }
 
@@ -105,5 +118,27 @@ mod tests {
         std::fs::write(&path, [0xff; 256]).unwrap();
         assert!(matches!(read_acks(&path), Err(AcksError::NotAReply { offset: 0, .. })));
         assert!(matches!(read_acks(directory.path()), Err(AcksError::Io { .. })));
+    }
+
+    #[test]
+    fn several_writers_of_a_file_leave_whole_replies() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("acks");
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    let mut acks = AckWriter::open(path).unwrap();
+                    for batch in 0..100 {
+                        let replies: Vec<_> =
+                            (0..7).map(|at| reply(writer * 1000 + batch * 7 + at)).collect();
+                        acks.append(replies.iter()).unwrap();
+                    }
+                });
+            }
+        });
+        let ids: std::collections::BTreeSet<_> =
+            read_acks(&path).unwrap().iter().map(|reply| reply.id).collect();
+        assert_eq!(ids.len(), 4 * 700);
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::random::Random;
 
 /// Which faults, and how often. As text: `drop=0.01,double=0.01,delay=0.01:5ms,kill=2s`, each part at most once.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Injection {
     /// The share of reply frames that are lost.
     pub drop: f64,

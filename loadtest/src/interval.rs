@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::distribution::Distribution;
 use crate::report::{histogram, quantile_us};
 
 /// What came back in one second of a run. Latencies are in microseconds.
@@ -33,6 +34,21 @@ pub struct Interval {
     pub p999_us: f64,
     /// The longest.
     pub max_us: f64,
+    /// Every latency, so that those of several generators can be merged.
+    #[serde(default, skip_serializing_if = "Distribution::is_empty")]
+    pub latency: Distribution,
+}
+
+impl Interval {
+    /// Sets its percentiles, and keeps all that was measured.
+    pub(crate) fn measure(&mut self, latency: &Histogram<u64>) {
+        self.p50_us = quantile_us(latency, 0.5);
+        self.p90_us = quantile_us(latency, 0.9);
+        self.p99_us = quantile_us(latency, 0.99);
+        self.p999_us = quantile_us(latency, 0.999);
+        self.max_us = quantile_us(latency, 1.0);
+        self.latency = Distribution::of(latency);
+    }
 }
 
 /// The second under way.
@@ -47,19 +63,16 @@ impl Current {
         Self { interval: Interval::default(), latency: histogram(), began: Duration::ZERO }
     }
 
-    /// Ends it at a moment of the run and begins the next: what it came to, when it began and how long it was.
-    pub(crate) fn close(&mut self, now: Duration) -> (Interval, Duration, Duration) {
+    /// Ends it at a moment of the run and begins the next; says what it came to.
+    pub(crate) fn close(&mut self, now: Duration) -> Interval {
         let (began, span) = (self.began, now.saturating_sub(self.began));
         let mut interval = std::mem::take(&mut self.interval);
         interval.at_s = began.as_secs_f64();
         interval.seconds = span.as_secs_f64();
-        interval.p50_us = quantile_us(&self.latency, 0.5);
-        interval.p90_us = quantile_us(&self.latency, 0.9);
-        interval.p99_us = quantile_us(&self.latency, 0.99);
-        interval.p999_us = quantile_us(&self.latency, 0.999);
-        interval.max_us = quantile_us(&self.latency, 1.0);
+        interval.measure(&self.latency);
+        self.latency.reset();
         self.began = now;
-        (interval, began, span)
+        interval
     }
 
     /// True if nothing happened in it.

@@ -9,6 +9,24 @@ const WAITS: u32 = 200;
 /// How long each of them is.
 const WAIT: Duration = Duration::from_millis(1);
 
+/// Processor time that a process has taken, in seconds, over all its threads; none if the system does not say.
+#[must_use]
+pub fn cpu_s_of(process: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Its name, which may hold anything, ends with the last bracket.
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
+    #[allow(clippy::cast_precision_loss)] // ticks of a hundredth of a second
+    let seconds = (ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64;
+    Some(seconds)
+}
+
+/// That of this process.
+#[must_use]
+pub fn own_cpu_s() -> Option<f64> {
+    cpu_s_of(std::process::id())
+}
+
 /// Name of processor and kernel.
 #[must_use]
 pub fn describe() -> String {
@@ -62,4 +80,19 @@ fn cpu_ticks() -> (u64, u64) {
     let idle = fields.get(3).copied().unwrap_or(0) + fields.get(4).copied().unwrap_or(0);
     let all = fields.iter().take(8).sum::<u64>();
     (all, all - idle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_time_grows_with_work() {
+        let before = own_cpu_s().unwrap();
+        let begun = Instant::now();
+        while own_cpu_s().unwrap() < before + 0.02 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no time is counted");
+        }
+        assert_eq!(cpu_s_of(u32::MAX), None);
+    }
 }

@@ -52,6 +52,9 @@ impl Report {
                 short(self.late_p99_us)
             );
         }
+        for trouble in &self.troubles {
+            let _ = write!(out, "<p class=\"warn\">{}</p>", escape(trouble));
+        }
         if !self.ok {
             out.push_str("<p class=\"warn\">The run was not sound: outcomes are unknown, replies contradict their requests, or nothing was answered.</p>");
         }
@@ -60,6 +63,7 @@ impl Report {
     fn put_tiles(&self, out: &mut String) {
         #[allow(clippy::cast_precision_loss)] // counts of requests stay far below 2^53
         let count = |count: u64| short(count as f64);
+        let cost = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), short);
         out.push_str("<dl>");
         for (name, value) in [
             ("replies/s", short(self.rate_per_s)),
@@ -72,6 +76,9 @@ impl Report {
             ("dropped", count(self.dropped)),
             ("resolved", count(self.resolved)),
             ("unknown", count(self.unknown)),
+            ("processes", self.processes.to_string()),
+            ("generator us/request", cost(self.generator_us_per_request())),
+            ("engine us/request", cost(self.engine_us_per_request())),
         ] {
             let _ = write!(out, "<div><dt>{name}</dt><dd>{value}</dd></div>");
         }

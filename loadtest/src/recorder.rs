@@ -1,32 +1,26 @@
 //! Counts what happens, on a thread of its own: payments only append to a list.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriter, IntervalLogWriterBuilder};
 use parking_lot::Mutex;
 use surety_protocol::{Code, Reply};
 
 use crate::acks::{AckWriter, AcksError};
-use crate::interval::Current;
+use crate::hlog::{Hlog, HlogError, Intervals};
+use crate::inject::Faulty;
+use crate::interval::{Current, Interval};
 use crate::money::{Seen, Sightings};
-use crate::report::{Report, count, histogram, quantile_us};
+use crate::progress::{OnSecond, Progress};
+use crate::report::{Measured, Report, count};
 
 /// How often the list is taken.
 const TURN: Duration = Duration::from_millis(10);
-/// A line of progress, and an interval of the report.
+/// An interval of the report, and how often somebody is told of the run.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Quantiles that the report keeps in each half of the distance to its end.
-const TICKS_PER_HALF: u32 = 5;
-/// The interval log's maxima are in milliseconds; its histograms in nanoseconds, as they are recorded.
-const HLOG_DIVISOR: f64 = 1e6;
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +68,15 @@ pub(crate) struct Files {
     pub(crate) hlog: Option<PathBuf>,
 }
 
+/// Who is told of a run while it lasts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Watchers {
+    /// Each second.
+    pub(crate) on_second: Option<OnSecond>,
+    /// What spoils the links, to be told beside.
+    pub(crate) faults: Option<Arc<Faulty>>,
+}
+
 /// Why what happened could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
@@ -81,13 +84,8 @@ pub enum RecordError {
     #[error(transparent)]
     Acks(#[from] AcksError),
     /// The interval log could not be written.
-    #[error("{}: {error}", path.display())]
-    IntervalLog {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        error: io::Error,
-    },
+    #[error(transparent)]
+    IntervalLog(#[from] HlogError),
 }
 
 /// What a money check needs to know of a run.
@@ -101,9 +99,7 @@ struct Tally {
     report: Report,
     /// If the money is checked after the run.
     kept: Option<Kept>,
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
-    late: Histogram<u64>,
+    measured: Measured,
     current: Current,
 }
 
@@ -119,26 +115,33 @@ impl Recorder {
 }
 
 impl Recording {
-    /// Starts counting; appends replies to a file before they are counted, and prints a line a second to standard error.
+    /// Starts counting a run that begins at `started`; appends replies to a file before they are counted.
     ///
     /// With a seed it keeps what a money check needs: every reply, and a choice of the locks.
     pub(crate) fn start(
         files: &Files,
-        shows_progress: bool,
+        watchers: Watchers,
         keeps: Option<u64>,
+        started: Instant,
     ) -> Result<Self, RecordError> {
         let acks = files.acks.as_deref().map(AckWriter::open).transpose()?;
-        let hlog = files.hlog.as_deref().map(create_hlog).transpose()?;
+        let hlog = files.hlog.as_deref().map(Hlog::create).transpose()?;
         let recorder = Recorder { samples: Arc::default(), has_failed: Arc::default() };
         let is_over = Arc::new(AtomicBool::new(false));
-        let thread = {
-            let (recorder, is_over) = (recorder.clone(), is_over.clone());
-            std::thread::spawn(move || {
-                let result = keep_counting(&recorder, acks, hlog, &is_over, shows_progress, keeps);
-                recorder.has_failed.store(result.is_err(), Ordering::Relaxed);
-                result
-            })
+        let counting = Counting {
+            recorder: recorder.clone(),
+            is_over: is_over.clone(),
+            acks,
+            watchers,
+            started,
+            tally: Tally::new(keeps),
         };
+        let thread = std::thread::spawn(move || {
+            let recorder = counting.recorder.clone();
+            let result = counting.run(hlog);
+            recorder.has_failed.store(result.is_err(), Ordering::Relaxed);
+            result
+        });
         Ok(Self { recorder, is_over, thread })
     }
 
@@ -161,70 +164,62 @@ impl Recording {
     }
 }
 
-/// An interval log that was just begun.
-type Hlog = (PathBuf, BufWriter<File>);
-
-fn create_hlog(path: &Path) -> Result<Hlog, RecordError> {
-    match File::create(path) {
-        Ok(file) => Ok((path.to_owned(), BufWriter::new(file))),
-        Err(error) => Err(RecordError::IntervalLog { path: path.to_owned(), error }),
-    }
+/// The counting thread's own.
+struct Counting {
+    recorder: Recorder,
+    is_over: Arc<AtomicBool>,
+    acks: Option<AckWriter>,
+    watchers: Watchers,
+    started: Instant,
+    tally: Tally,
 }
 
-fn keep_counting(
-    recorder: &Recorder,
-    mut acks: Option<AckWriter>,
-    hlog: Option<Hlog>,
-    is_over: &AtomicBool,
-    shows_progress: bool,
-    keeps: Option<u64>,
-) -> Result<Tally, RecordError> {
-    let (path, mut file) = hlog.unzip();
-    let fault = |error| RecordError::IntervalLog { path: path.clone().unwrap_or_default(), error };
-    let mut serializer = V2DeflateSerializer::new();
-    let mut log = file.as_mut().map(|file| begin_hlog(file, &mut serializer)).transpose().map_err(fault)?;
-    let mut tally = Tally::new(keeps);
-    let mut samples = Vec::new();
-    let started = Instant::now();
-    let mut next = INTERVAL;
-    loop {
-        let is_last = is_over.load(Ordering::Acquire);
-        std::mem::swap(&mut samples, &mut *recorder.samples.lock());
-        if let Some(acks) = &mut acks {
-            acks.append(samples.iter().filter_map(Sample::reply))?;
+impl Counting {
+    fn run(mut self, hlog: Option<Hlog>) -> Result<Tally, RecordError> {
+        match hlog {
+            None => self.keep_counting(None)?,
+            Some(hlog) => hlog.write(SystemTime::now(), |log| self.keep_counting(Some(log)))?,
         }
-        samples.drain(..).for_each(|sample| tally.add(&sample));
-        let now = started.elapsed();
-        if now >= next || is_last && !tally.current.is_empty() {
-            next += INTERVAL;
-            if shows_progress && !is_last {
-                tally.print_progress(now);
+        Ok(self.tally)
+    }
+
+    fn keep_counting(&mut self, mut log: Option<&mut Intervals<'_, '_>>) -> Result<(), RecordError> {
+        let mut samples = Vec::new();
+        let mut next = INTERVAL;
+        loop {
+            let is_last = self.is_over.load(Ordering::Acquire);
+            std::mem::swap(&mut samples, &mut *self.recorder.samples.lock());
+            if let Some(acks) = &mut self.acks {
+                acks.append(samples.iter().filter_map(Sample::reply))?;
             }
-            tally.close_interval(now, log.as_mut()).map_err(fault)?;
+            samples.drain(..).for_each(|sample| self.tally.add(&sample));
+            let now = self.started.elapsed();
+            if now >= next || is_last && !self.tally.current.is_empty() {
+                next += INTERVAL;
+                let second = self.tally.current.close(now);
+                log.as_mut().map_or(Ok(()), |log| log.add(&second))?;
+                if !is_last {
+                    self.tell(&second, now);
+                }
+                self.tally.report.intervals.push(second);
+            }
+            if is_last {
+                return Ok(());
+            }
+            std::thread::park_timeout(TURN);
         }
-        if is_last {
-            drop(log);
-            file.map_or(Ok(()), |mut file| file.flush()).map_err(fault)?;
-            return Ok(tally);
-        }
-        std::thread::park_timeout(TURN);
+    }
+
+    fn tell(&mut self, second: &Interval, now: Duration) {
+        let Some(on_second) = &self.watchers.on_second else { return };
+        let intervals = std::mem::take(&mut self.tally.report.intervals);
+        let mut so_far = self.tally.report.clone();
+        self.tally.report.intervals = intervals;
+        so_far.sum_up(&self.tally.measured, now.as_secs_f64());
+        so_far.injected = self.watchers.faults.as_ref().map(|faults| faults.injected());
+        on_second.tell(&Progress { second: second.clone(), so_far });
     }
 }
-
-fn begin_hlog<'a>(
-    file: &'a mut BufWriter<File>,
-    serializer: &'a mut V2DeflateSerializer,
-) -> io::Result<HlogWriter<'a>> {
-    IntervalLogWriterBuilder::new()
-        .add_comment("[Histogram log format version 1.3]")
-        .add_comment("latency in nanoseconds; Interval_Max in milliseconds")
-        .with_start_time(SystemTime::now())
-        .with_max_value_divisor(HLOG_DIVISOR)
-        .begin_log_with(file, serializer)
-}
-
-/// Writes an interval log.
-type HlogWriter<'a> = IntervalLogWriter<'a, 'a, BufWriter<File>, V2DeflateSerializer>;
 
 impl Sample {
     /// The reply that belongs into the file.
@@ -242,9 +237,7 @@ impl Tally {
         Self {
             report: Report::default(),
             kept: seed.map(|seed| Kept { replies: Vec::new(), sightings: Sightings::new(seed) }),
-            latency: histogram(),
-            service: histogram(),
-            late: histogram(),
+            measured: Measured::new(),
             current: Current::new(),
         }
     }
@@ -258,7 +251,7 @@ impl Tally {
             Sample::Begun { late } => {
                 report.payments += 1;
                 interval.offered += 1;
-                self.late.saturating_record(nanos(*late));
+                self.measured.late.saturating_record(nanos(*late));
             }
             Sample::Dropped => {
                 report.dropped += 1;
@@ -276,9 +269,9 @@ impl Tally {
                         count(&mut interval.declined, code);
                     }
                 }
-                self.latency.saturating_record(nanos(*latency));
+                self.measured.latency.saturating_record(nanos(*latency));
                 self.current.latency.saturating_record(nanos(*latency));
-                self.service.saturating_record(nanos(*service));
+                self.measured.service.saturating_record(nanos(*service));
             }
             Sample::Refused(code) => {
                 count(&mut report.refused, *code);
@@ -296,62 +289,12 @@ impl Tally {
         }
     }
 
-    fn print_progress(&self, now: Duration) {
-        let Report { declined, refused, unknown, dropped, .. } = &self.report;
-        let latency = &self.current.latency;
-        eprintln!(
-            "{:>5} s {:>9} replies/s  p50 {:>9.1} us  p99 {:>9.1} us  declined {} refused {} unknown {unknown} dropped {dropped}",
-            now.as_secs(),
-            latency.len(),
-            quantile_us(latency, 0.5),
-            quantile_us(latency, 0.99),
-            declined.values().sum::<u64>(),
-            refused.values().sum::<u64>(),
-        );
-    }
-
-    fn close_interval(&mut self, now: Duration, log: Option<&mut HlogWriter<'_>>) -> io::Result<()> {
-        let (interval, began, span) = self.current.close(now);
-        self.report.intervals.push(interval);
-        if let Some(log) = log {
-            log.write_histogram(&self.current.latency, began, span, None).map_err(io::Error::other)?;
-        }
-        self.current.latency.reset();
-        Ok(())
-    }
-
-    #[allow(clippy::cast_precision_loss)] // counts of requests stay far below 2^53
     fn sum_up(self, seconds: f64) -> Report {
-        let Self { mut report, latency, service, late, .. } = self;
-        report.sent =
-            report.replied + report.refused.values().sum::<u64>() + report.resolved + report.unknown;
-        report.ok = report.replied > 0 && report.unknown == 0 && report.contradictions == 0;
-        report.seconds = seconds;
-        report.rate_per_s = if seconds > 0.0 { report.replied as f64 / seconds } else { 0.0 };
-        report.p50_us = quantile_us(&latency, 0.5);
-        report.p90_us = quantile_us(&latency, 0.9);
-        report.p99_us = quantile_us(&latency, 0.99);
-        report.p999_us = quantile_us(&latency, 0.999);
-        report.max_us = quantile_us(&latency, 1.0);
-        report.service_p50_us = quantile_us(&service, 0.5);
-        report.service_p90_us = quantile_us(&service, 0.9);
-        report.service_p99_us = quantile_us(&service, 0.99);
-        report.service_p999_us = quantile_us(&service, 0.999);
-        report.service_max_us = quantile_us(&service, 1.0);
-        report.late_p99_us = quantile_us(&late, 0.99);
-        report.histogram = steps(&latency);
+        let Self { mut report, measured, .. } = self;
+        report.sum_up(&measured, seconds);
+        report.keep(&measured);
         report
     }
-}
-
-/// Quantiles of a histogram, closer together towards its end.
-fn steps(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
-    let of_value = |value: hdrhistogram::iterators::IterationValue<u64>| {
-        #[allow(clippy::cast_precision_loss)] // a minute in nanoseconds fits
-        let us = value.value_iterated_to() as f64 / 1000.0;
-        (value.quantile_iterated_to(), us)
-    };
-    latency.iter_quantiles(TICKS_PER_HALF).map(of_value).collect()
 }
 
 fn nanos(span: Duration) -> u64 {
@@ -363,8 +306,10 @@ mod tests {
     use super::*;
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
+    use hdrhistogram::Histogram;
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+    use std::path::Path;
     use surety_protocol::Id;
 
     fn answered(id: u128, code: Code, micros: u64, is_sound: bool) -> Sample {
@@ -393,7 +338,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("acks");
         let files = Files { acks: Some(path.clone()), hlog: Some(directory.path().join("run.hlog")) };
-        let recording = Recording::start(&files, false, Some(1)).unwrap();
+        let recording = Recording::start(&files, Watchers::default(), Some(1), Instant::now()).unwrap();
         let recorder = recording.recorder();
         recorder.push(Sample::Begun { late: Duration::from_micros(7) });
         for id in 0..99 {
@@ -423,6 +368,10 @@ mod tests {
         assert!((99.9..100.2).contains(&interval.p50_us) && (3990.0..4010.0).contains(&interval.max_us));
         assert!(report.histogram.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{:?}", report.histogram);
         assert_eq!(logged(files.hlog.as_deref().unwrap()), 100);
+        assert_eq!(report.latency.read().unwrap().len(), 100);
+        assert_eq!((interval.latency.read().unwrap().len(), report.late.read().unwrap().len()), (100, 1));
+        report.write_hlog(&path).unwrap();
+        assert_eq!(logged(&path), 100);
     }
 
     #[test]

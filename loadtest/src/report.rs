@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use surety_protocol::Code;
 
+use crate::distribution::Distribution;
 use crate::inject::Injected;
 use crate::interval::Interval;
 use crate::money::MoneyCheck;
@@ -50,6 +51,15 @@ pub struct Report {
     /// Faults that were injected on the way, if any were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<Injected>,
+    /// What went wrong with the generator itself, such as one of its processes that died: none of it may be trusted then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+    /// Processes that made the run.
+    #[serde(default)]
+    pub processes: u32,
+    /// When it began, in milliseconds since 1970.
+    #[serde(default)]
+    pub started_ms: u64,
     /// How long it took, the last replies included.
     pub seconds: f64,
     /// Recorded answers a second.
@@ -82,6 +92,12 @@ pub struct Report {
     pub busy_by_others: f64,
     /// True if the machine was not quiet enough for the latencies to be trusted.
     pub noisy: bool,
+    /// Processor time that the generator took, in seconds, over all its threads and processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator_cpu_s: Option<f64>,
+    /// Processor time that the engine took meanwhile, if it runs on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_cpu_s: Option<f64>,
     /// Payments a second that an open loop was to begin; 0 for a closed one.
     pub offered_per_s: f64,
     /// What machine it was.
@@ -90,6 +106,96 @@ pub struct Report {
     pub intervals: Vec<Interval>,
     /// Latency by quantile: (quantile, microseconds), closer together towards 1.
     pub histogram: Vec<(f64, f64)>,
+    /// Every latency, so that runs can be merged.
+    #[serde(default, skip_serializing_if = "Distribution::is_empty")]
+    pub latency: Distribution,
+    /// Every service time.
+    #[serde(default, skip_serializing_if = "Distribution::is_empty")]
+    pub service: Distribution,
+    /// How late each payment began.
+    #[serde(default, skip_serializing_if = "Distribution::is_empty")]
+    pub late: Distribution,
+}
+
+/// Everything that was measured of a run: its percentiles come from here.
+#[derive(Clone)]
+pub(crate) struct Measured {
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) service: Histogram<u64>,
+    pub(crate) late: Histogram<u64>,
+}
+
+impl Measured {
+    pub(crate) fn new() -> Self {
+        Self { latency: histogram(), service: histogram(), late: histogram() }
+    }
+}
+
+impl Report {
+    /// Processor time of the generator for each request, in microseconds.
+    #[must_use]
+    pub fn generator_us_per_request(&self) -> Option<f64> {
+        self.us_per_request(self.generator_cpu_s)
+    }
+
+    /// That of the engine.
+    #[must_use]
+    pub fn engine_us_per_request(&self) -> Option<f64> {
+        self.us_per_request(self.engine_cpu_s)
+    }
+
+    fn us_per_request(&self, cpu_s: Option<f64>) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss)] // counts of requests stay far below 2^53
+        cpu_s.filter(|_| self.sent > 0).map(|cpu_s| cpu_s * 1e6 / self.sent as f64)
+    }
+
+    /// Sets all that follows from the counts and from what was measured.
+    pub(crate) fn sum_up(&mut self, measured: &Measured, seconds: f64) {
+        let Measured { latency, service, late } = measured;
+        self.sent = self.replied + self.refused.values().sum::<u64>() + self.resolved + self.unknown;
+        self.ok = self.replied > 0
+            && self.unknown == 0
+            && self.contradictions == 0
+            && self.troubles.is_empty()
+            && self.money_check.as_ref().is_none_or(MoneyCheck::is_ok);
+        self.seconds = seconds;
+        #[allow(clippy::cast_precision_loss)] // counts of requests stay far below 2^53
+        let replied = self.replied as f64;
+        self.rate_per_s = if seconds > 0.0 { replied / seconds } else { 0.0 };
+        self.p50_us = quantile_us(latency, 0.5);
+        self.p90_us = quantile_us(latency, 0.9);
+        self.p99_us = quantile_us(latency, 0.99);
+        self.p999_us = quantile_us(latency, 0.999);
+        self.max_us = quantile_us(latency, 1.0);
+        self.service_p50_us = quantile_us(service, 0.5);
+        self.service_p90_us = quantile_us(service, 0.9);
+        self.service_p99_us = quantile_us(service, 0.99);
+        self.service_p999_us = quantile_us(service, 0.999);
+        self.service_max_us = quantile_us(service, 1.0);
+        self.late_p99_us = quantile_us(late, 0.99);
+    }
+
+    /// Keeps what was measured whole, beside its percentiles.
+    pub(crate) fn keep(&mut self, measured: &Measured) {
+        let Measured { latency, service, late } = measured;
+        self.histogram = steps(latency);
+        self.latency = Distribution::of(latency);
+        self.service = Distribution::of(service);
+        self.late = Distribution::of(late);
+    }
+}
+
+/// Quantiles that a report keeps in each half of the distance to its end.
+const TICKS_PER_HALF: u32 = 5;
+
+/// Quantiles of a histogram, closer together towards its end.
+fn steps(latency: &Histogram<u64>) -> Vec<(f64, f64)> {
+    let of_value = |value: hdrhistogram::iterators::IterationValue<u64>| {
+        #[allow(clippy::cast_precision_loss)] // a minute in nanoseconds fits
+        let us = value.value_iterated_to() as f64 / 1000.0;
+        (value.quantile_iterated_to(), us)
+    };
+    latency.iter_quantiles(TICKS_PER_HALF).map(of_value).collect()
 }
 
 /// A histogram from a microsecond's thousandth to a minute, three digits.

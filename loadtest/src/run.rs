@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use surety_client::Client;
 use tokio::sync::{Semaphore, watch};
@@ -12,12 +12,14 @@ use crate::inject::Faulty;
 use crate::machine;
 use crate::money;
 use crate::payment::pay;
+use crate::progress::OnSecond;
 use crate::random::Random;
-use crate::recorder::{Files, RecordError, Recorder, Recording, Sample};
+use crate::recorder::{Files, RecordError, Recorder, Recording, Sample, Watchers};
 use crate::report::Report;
 use crate::scenario::{Payments, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::setup::{SetupError, prepare};
+use crate::share::Share;
 
 /// Below this the generator waits by giving way rather than by a timer, whose grain is a millisecond.
 const TIMER_GRAIN: Duration = Duration::from_millis(2);
@@ -57,8 +59,15 @@ pub struct Options {
     pub checks_money: bool,
     /// What spoils the authorizer's links, to be reported.
     pub faults: Option<Arc<Faulty>>,
-    /// Prints a line a second to standard error.
-    pub shows_progress: bool,
+    /// Told of each second.
+    pub on_second: Option<OnSecond>,
+    /// Which part of the run is this generator's.
+    pub share: Share,
+    /// When it begins. None: at once, after the machine was watched for a moment to see how quiet it is; several generators
+    /// would see each other instead.
+    pub start: Option<Instant>,
+    /// The engine's process, if it is on this machine: its processor time is reported.
+    pub engine_process: Option<u32>,
     /// Ends the run early once it holds true.
     pub stop: Option<watch::Receiver<bool>>,
 }
@@ -76,7 +85,10 @@ impl Options {
             hlog: None,
             checks_money: false,
             faults: None,
-            shows_progress: false,
+            on_second: None,
+            share: Share::WHOLE,
+            start: None,
+            engine_process: None,
             stop: None,
         }
     }
@@ -106,35 +118,44 @@ pub enum LoadError {
 pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadError> {
     let client = &clients.authorizer;
     let scenario = &options.scenario;
-    if let Some(admin) = &clients.admin {
-        let settler = clients.settler.as_ref().unwrap_or(admin);
-        prepare(admin, settler, client.tenant(), scenario).await?;
-    }
+    prepare_with(clients, scenario).await?;
+    let share = options.share;
     let schedule = match &options.pace {
-        Pace::Max { in_flight: 0 } => return Err(LoadError::InFlight),
+        Pace::Max { in_flight } if share.part(*in_flight) == 0 => return Err(LoadError::InFlight),
         Pace::Max { .. } => None,
-        pace => Some(Schedule::new(pace, scenario.seed, options.duration).ok_or(LoadError::Rate)?),
+        pace => {
+            let schedule = Schedule::shared(pace, scenario.seed, options.duration, share);
+            Some(schedule.ok_or(LoadError::Rate)?)
+        }
     };
-    let watched = tokio::task::spawn_blocking(|| (machine::busy_by_others(), machine::jitter_p99_us()));
-    let (busy_by_others, jitter_p99_us) = watched.await.unwrap_or_default();
+    let (busy_by_others, jitter_p99_us) = match options.start {
+        Some(_) => (0.0, 0.0),
+        None => watch_machine().await,
+    };
     let files = Files { acks: options.acks, hlog: options.hlog };
-    let keeps = options.checks_money.then_some(scenario.seed);
-    let recording = Recording::start(&files, options.shows_progress, keeps)?;
-    let started = Instant::now();
+    let seed = share.seed(scenario.seed);
+    let started = options.start.unwrap_or_else(Instant::now);
+    let watchers = Watchers { on_second: options.on_second, faults: options.faults.clone() };
+    let recording = Recording::start(&files, watchers, options.checks_money.then_some(seed), started)?;
     let course = Arc::new(Course {
         client: client.clone(),
         recorder: recording.recorder(),
         payments: Payments::new(scenario.clone(), client.shards()),
+        seed,
         started,
         duration: options.duration,
         stop: options.stop,
     });
+    wait_until(started).await;
+    let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let spent = Spent::begin(options.engine_process);
     match (schedule, &options.pace) {
-        (Some(schedule), _) => open_loop(&course, schedule, started, options.in_flight_max).await,
-        (None, Pace::Max { in_flight }) => closed_loop(&course, *in_flight).await,
+        (Some(schedule), _) => open_loop(&course, schedule, share.part(options.in_flight_max)).await,
+        (None, Pace::Max { in_flight }) => closed_loop(&course, share.part(*in_flight)).await,
         (None, Pace::Constant { .. } | Pace::Poisson { .. }) => return Err(LoadError::Rate),
     }
     let (mut report, kept) = recording.finish(started.elapsed().as_secs_f64())?;
+    (report.generator_cpu_s, report.engine_cpu_s) = spent.end();
     report.injected = options.faults.map(|faults| faults.injected());
     if let Some(kept) = kept {
         let found = money::check(client, &kept.replies, kept.sightings, report.contradictions).await;
@@ -145,13 +166,61 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     report.pace = options.pace.name().to_owned();
     report.offered_per_s = match &options.pace {
         Pace::Max { .. } => 0.0,
-        Pace::Constant { rate } | Pace::Poisson { rate } => rate.mean(),
+        Pace::Constant { rate } | Pace::Poisson { rate } => rate.mean() / f64::from(share.of.max(1)),
     };
     report.durability = durability_name(client.hello().durability).to_owned();
     report.machine = machine::describe();
-    (report.busy_by_others, report.jitter_p99_us) = (busy_by_others, jitter_p99_us);
-    report.noisy = busy_by_others > BUSY_MAX || jitter_p99_us.max(report.late_p99_us) > LATE_MAX_US;
+    (report.processes, report.started_ms) = (1, u64::try_from(started_ms).unwrap_or(0));
+    report.judge_machine(busy_by_others, jitter_p99_us);
     Ok(report)
+}
+
+/// Makes what a scenario needs, if somebody who may is there: the first part of a run, once for all generators of it.
+///
+/// # Errors
+/// If the engine declines it, or does not answer.
+pub async fn prepare_with(clients: &Clients, scenario: &Scenario) -> Result<(), SetupError> {
+    let Some(admin) = &clients.admin else { return Ok(()) };
+    let settler = clients.settler.as_ref().unwrap_or(admin);
+    prepare(admin, settler, clients.authorizer.tenant(), scenario).await
+}
+
+/// How quiet the machine is: the share of its cores' time that others take, and how late a generator is that has nothing to
+/// do, in microseconds.
+pub async fn watch_machine() -> (f64, f64) {
+    let watched = tokio::task::spawn_blocking(|| (machine::busy_by_others(), machine::jitter_p99_us()));
+    watched.await.unwrap_or_default()
+}
+
+impl Report {
+    /// Says how quiet the machine was, and with that whether the latencies may be trusted.
+    pub fn judge_machine(&mut self, busy_by_others: f64, jitter_p99_us: f64) {
+        (self.busy_by_others, self.jitter_p99_us) = (busy_by_others, jitter_p99_us);
+        self.noisy = busy_by_others > BUSY_MAX || jitter_p99_us.max(self.late_p99_us) > LATE_MAX_US;
+    }
+}
+
+/// Processor time of generator and engine before a run.
+struct Spent {
+    engine: Option<u32>,
+    before: (Option<f64>, Option<f64>),
+}
+
+impl Spent {
+    fn begin(engine: Option<u32>) -> Self {
+        Self { engine, before: Self::now(engine) }
+    }
+
+    fn now(engine: Option<u32>) -> (Option<f64>, Option<f64>) {
+        (machine::own_cpu_s(), engine.and_then(machine::cpu_s_of))
+    }
+
+    /// What each has taken since.
+    fn end(self) -> (Option<f64>, Option<f64>) {
+        let since = |before: Option<f64>, after: Option<f64>| Some(after? - before?);
+        let after = Self::now(self.engine);
+        (since(self.before.0, after.0), since(self.before.1, after.1))
+    }
 }
 
 /// What all payments of a run share.
@@ -159,6 +228,7 @@ struct Course {
     client: Client,
     recorder: Recorder,
     payments: Payments,
+    seed: u64,
     started: Instant,
     duration: Duration,
     stop: Option<watch::Receiver<bool>>,
@@ -184,9 +254,7 @@ async fn closed_loop(course: &Arc<Course>, in_flight: usize) {
     for worker in 0..in_flight {
         let course = course.clone();
         workers.spawn(async move {
-            let mut random = Random::new(
-                course.payments.scenario.seed ^ (worker as u64).wrapping_mul(0xa24b_aed4_963e_e407),
-            );
+            let mut random = Random::new(course.seed ^ (worker as u64).wrapping_mul(0xa24b_aed4_963e_e407));
             loop {
                 let now = Instant::now();
                 if course.is_over(now) {
@@ -201,12 +269,12 @@ async fn closed_loop(course: &Arc<Course>, in_flight: usize) {
 }
 
 /// Payments begin when they are meant to, however the engine fares.
-async fn open_loop(course: &Arc<Course>, schedule: Schedule, started: Instant, in_flight_max: usize) {
+async fn open_loop(course: &Arc<Course>, schedule: Schedule, in_flight_max: usize) {
     let room = Arc::new(Semaphore::new(in_flight_max.clamp(1, Semaphore::MAX_PERMITS)));
-    let mut random = Random::new(course.payments.scenario.seed);
+    let mut random = Random::new(course.seed);
     let mut payments = JoinSet::new();
     for offset in schedule {
-        let intended = started + offset;
+        let intended = course.started + offset;
         if course.is_over(intended) {
             break;
         }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::random::Random;
+use crate::share::Share;
 
 /// How payments arrive.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,6 +155,7 @@ pub struct Schedule {
     segments: Vec<Segment>,
     is_poisson: bool,
     random: Random,
+    share: Share,
     count: u64,
     /// Arrivals that the rate has made by now, were it exact; an arrival is due at each whole one, or at exponential gaps.
     due: f64,
@@ -163,13 +165,34 @@ impl Schedule {
     /// The arrivals of a pace in a run of some length; `None` for a closed loop or a rate that is not a positive number.
     #[must_use]
     pub fn new(pace: &Pace, seed: u64, run: Duration) -> Option<Self> {
+        Self::shared(pace, seed, run, Share::WHOLE)
+    }
+
+    /// One generator's part of them: of evenly spaced arrivals every n-th, so that all parts together are the whole; of
+    /// independent ones an n-th of the rate, which together are as independent.
+    #[must_use]
+    pub fn shared(pace: &Pace, seed: u64, run: Duration, share: Share) -> Option<Self> {
         let (rate, is_poisson) = match pace {
             Pace::Max { .. } => return None,
             Pace::Constant { rate } => (rate, false),
             Pace::Poisson { rate } => (rate, true),
         };
         let segments = rate.is_sound().then(|| rate.segments(run))?;
-        Some(Self { segments, is_poisson, random: Random::new(seed), count: 0, due: 0.0 })
+        let count = u64::from(share.index);
+        let mut schedule =
+            Self { segments, is_poisson, random: Random::new(share.seed(seed)), share, count, due: 0.0 };
+        match (is_poisson, share.index) {
+            (false, index) => schedule.due = f64::from(index),
+            (true, 0) => {}
+            // The first of all arrives at once; nobody else's does.
+            (true, _) => schedule.due = schedule.gap(),
+        }
+        Some(schedule)
+    }
+
+    /// The distance to the next of independent arrivals.
+    fn gap(&mut self) -> f64 {
+        -self.random.unit().ln() * f64::from(self.share.of)
     }
 
     /// When so many have arrived, if the run is long enough for it.
@@ -191,9 +214,9 @@ impl Iterator for Schedule {
 
     fn next(&mut self) -> Option<Duration> {
         let at_s = self.at_s(self.due)?;
-        self.count += 1;
+        self.count += u64::from(self.share.of);
         if self.is_poisson {
-            self.due -= self.random.unit().ln();
+            self.due += self.gap();
         } else {
             #[allow(clippy::cast_precision_loss)] // exact up to 2^53 arrivals
             let count = self.count as f64;
@@ -242,6 +265,27 @@ mod tests {
         assert_eq!(count("100,400,100,200", 0, 5), 500);
         assert_eq!(count("100,400,100,200", 5, 10), 2000);
         assert!((1000..=1001).contains(&count("100,400,100,200", 15, 30)));
+    }
+
+    #[test]
+    fn shares_of_a_schedule_are_the_whole() {
+        for rate in ["1000", "100..2000", "100,900,50"] {
+            let pace = Pace::Constant { rate: rate.parse().unwrap() };
+            let whole: Vec<_> = Schedule::new(&pace, 1, RUN).unwrap().take(9_000).collect();
+            let mut parts: Vec<_> = Share::all(3)
+                .flat_map(|share| Schedule::shared(&pace, 1, RUN, share).unwrap().take(3_000))
+                .collect();
+            parts.sort_unstable();
+            assert_eq!(parts, whole, "{rate}");
+        }
+        let pace = Pace::Poisson { rate: Rate::Steady(1000.0) };
+        let part = |share| Schedule::shared(&pace, 1, RUN, share).unwrap().take(3_000).collect::<Vec<_>>();
+        let parts: Vec<_> = Share::all(3).map(part).collect();
+        assert_ne!(parts[0], parts[1]);
+        for part in &parts {
+            let seconds = part[2_999].as_secs_f64();
+            assert!((8.0..10.0).contains(&seconds), "{seconds}");
+        }
     }
 
     #[test]

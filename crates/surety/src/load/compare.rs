@@ -56,7 +56,7 @@ fn line(row: &Row) -> String {
 }
 
 /// The last line of a file, where `--json` puts its object.
-fn read(path: &Path) -> Result<Report, Failure> {
+pub(super) fn read(path: &Path) -> Result<Report, Failure> {
     let usage = |what: String| Failure::new(Exit::Usage, format!("{}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| usage(error.to_string()))?;
     let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();

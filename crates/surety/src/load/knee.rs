@@ -7,7 +7,8 @@ use clap::Args as ClapArgs;
 use loadtest::{KneeStep, Pace, Rate, Search, find_knee};
 use surety_protocol::Time;
 
-use super::{Engine, load_failure, prepare, with_version};
+use super::job::Job;
+use super::{Engine, interrupts, load_failure, with_version};
 use crate::exit::{Exit, Failure};
 use crate::{remote, values};
 
@@ -52,9 +53,8 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
     };
     let knee = remote::run(async {
         let pace = Pace::Poisson { rate: Rate::Steady(args.from) };
-        let (clients, mut options) = prepare(&args.engine, pace, args.duration).await?;
-        options.shows_progress = false;
-        options.in_flight_max = args.in_flight as usize;
+        let job = Job::new(&args.engine, &pace, args.duration, args.in_flight)?;
+        let (clients, options) = job.prepare(interrupts()).await?;
         find_knee(&clients, &options, &search, tell).await.map_err(|error| load_failure(&error))
     })?;
     let mut out = std::io::stdout().lock();

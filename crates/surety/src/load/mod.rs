@@ -2,23 +2,28 @@
 
 mod check;
 mod compare;
+mod generator;
+mod job;
 mod knee;
+mod merge;
+mod processes;
 mod scenarios;
+mod tell;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
-use loadtest::{Clients, Injection, LoadError, Options, Pace, Rate, Report, Scenario};
+use loadtest::{Injection, LoadError, OnSecond, Rate, Report};
 use serde_json::{Value, json};
 use surety_protocol::Time;
 use tokio::sync::watch;
 
-use crate::ctl::Target;
-use crate::directory;
 use crate::exit::{self, Exit, Failure};
-use crate::remote::{self, Role};
+use crate::remote;
 use crate::values;
+use job::Job;
+use tell::tell;
 
 /// Sends payments to a running engine and measures
 ///
@@ -31,6 +36,9 @@ use crate::values;
 /// --check compares the money afterwards: every lock is looked up, and every reply's record is found in the durable change
 /// stream. --inject spoils the way between client and engine: it loses and delays replies, sends requests twice and kills
 /// connections; the money must agree all the same.
+///
+/// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
+/// payments under way, and the report is one, with the percentiles of all answers.
 ///
 /// --report FILE.html writes a page with plots, --hlog FILE an interval log that the tools of `HdrHistogram` read.
 ///
@@ -68,6 +76,19 @@ enum Command {
     /// Example: surety load compare before.json after.json --tolerance 10
     #[command(after_help = exit::HELP)]
     Compare(compare::Args),
+    /// Makes one run of several that were made together, each the JSON that `surety load --json` has printed
+    ///
+    /// Counts and rates are added, percentiles are those of all answers of all runs, and seconds count from each one's own start.
+    /// Runs of another scenario, pace or durability are refused. Exit code 1: one of them was not sound.
+    ///
+    /// Example: surety load merge here.json there.json --report both.html --json
+    #[command(after_help = exit::HELP)]
+    Merge(merge::Args),
+    /// One process of a run: what to do comes from the process that has started it, on standard input
+    ///
+    /// Example: surety load --data DIR --processes 2
+    #[command(hide = true, after_help = exit::HELP)]
+    Generator,
     /// Lists the scenarios that come with the generator, or prints one to begin a file of your own with
     ///
     /// Example: surety load scenarios hotel > stay.toml; surety load --data DIR --scenario stay.toml
@@ -109,6 +130,9 @@ struct Load {
     /// How long
     #[arg(long, value_name = "D", default_value = "10s", value_parser = values::some_span)]
     duration: Time,
+    /// Processes that make the run together: one generator keeps to one or two cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    processes: u32,
     /// Append every reply received, 128 bytes each
     #[arg(long, value_name = "FILE")]
     acks: Option<PathBuf>,
@@ -135,19 +159,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Check(check)) => check::check(check),
         Some(Command::FindKnee(search)) => knee::find(search),
         Some(Command::Compare(compare)) => compare::compare(compare),
+        Some(Command::Merge(merge)) => merge::merge(merge),
+        Some(Command::Generator) => remote::run(generator::run()),
         Some(Command::Scenarios(list)) => scenarios::tell(list),
         None => {
             let report = remote::run(load(&args.load))?;
-            let page = args.load.report.as_ref();
-            let written = page.map_or(Ok(()), |page| {
-                std::fs::write(page, report.to_html())
-                    .map_err(|error| unwritable(Exit::Failure, page, &error))
-            });
-            // The figures are told, whatever becomes of the page; then the page's failure, unless the run's is worse.
-            tell(&args.load, &report, written.as_ref().err())?;
-            written.map_err(Failure::told)
+            finish(&report, args.load.report.as_deref(), args.load.json)
         }
     }
+}
+
+/// Writes the page and tells the figures, whatever becomes of the page; then the page's failure, unless the run's is worse.
+fn finish(report: &Report, page: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let written = page.map_or(Ok(()), |page| {
+        std::fs::write(page, report.to_html()).map_err(|error| unwritable(Exit::Failure, page, &error))
+    });
+    tell(report, json, written.as_ref().err())?;
+    written.map_err(Failure::told)
 }
 
 impl Args {
@@ -157,70 +185,53 @@ impl Args {
             Some(Command::Check(check)) => check.json,
             Some(Command::FindKnee(knee)) => knee.json,
             Some(Command::Compare(compare)) => compare.json,
+            Some(Command::Merge(merge)) => merge.json,
+            Some(Command::Generator) => false,
             Some(Command::Scenarios(scenarios)) => scenarios.json,
         }
     }
 }
 
 async fn load(load: &Load) -> Result<Report, Failure> {
-    let pace = match (load.rate.clone(), load.poisson) {
-        (None, _) => Pace::Max { in_flight: load.in_flight.unwrap_or(64) as usize },
-        (Some(rate), false) => Pace::Constant { rate },
-        (Some(rate), true) => Pace::Poisson { rate },
+    // A file that cannot be written is told before the run, not after it.
+    for file in load.report.iter().chain(&load.hlog) {
+        std::fs::write(file, "").map_err(|error| unwritable(Exit::Usage, file, &error))?;
+    }
+    let job = Job::of(load)?;
+    let on_second =
+        std::io::stderr().is_terminal().then(|| OnSecond::new(|progress| eprintln!("{progress}")));
+    let stop = interrupts();
+    let report = match load.processes {
+        1 => {
+            let (clients, mut options) = job.prepare(stop).await?;
+            options.on_second = on_second;
+            options.hlog.clone_from(&load.hlog);
+            loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))?
+        }
+        processes => {
+            let report = processes::run(&job, processes, on_second, stop).await?;
+            if let Some(hlog) = &load.hlog {
+                report.write_hlog(hlog).map_err(|error| Failure::new(Exit::Failure, error))?;
+            }
+            report
+        }
     };
-    // A page that cannot be written is told before the run, not after it.
-    if let Some(page) = &load.report {
-        std::fs::write(page, "").map_err(|error| unwritable(Exit::Usage, page, &error))?;
-    }
-    let (mut clients, mut options) = prepare(&load.engine, pace, load.duration).await?;
-    if let Some(injection) = load.inject {
-        let (address, identity) = load.engine.target().resolve(Role::Authorizer)?;
-        let seed = options.scenario.seed;
-        let (spoiled, faults) = remote::connect_spoiled(address, &identity, injection, seed).await?;
-        (clients.authorizer, options.faults) = (spoiled, Some(faults));
-    }
-    options.checks_money = load.check;
-    options.in_flight_max = load.in_flight.map_or(options.in_flight_max, |in_flight| in_flight as usize);
-    options.acks.clone_from(&load.acks);
-    options.hlog.clone_from(&load.hlog);
-    loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))
+    Ok(report)
 }
 
 fn unwritable(exit: Exit, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
-/// Connections, and the options of a run that ends early at the first interrupt.
-async fn prepare(engine: &Engine, pace: Pace, duration: Time) -> Result<(Clients, Options), Failure> {
-    let scenario = Scenario::load(&engine.scenario).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let clients = clients(engine).await?;
-    let mut options = Options::new(scenario, pace, std::time::Duration::from_nanos(duration.0));
-    options.shows_progress = std::io::stderr().is_terminal();
+/// True from the first interrupt on, which ends a run with its report; a second one ends the process as usual.
+fn interrupts() -> watch::Receiver<bool> {
     let (stop, stopped) = watch::channel(false);
-    options.stop = Some(stopped);
     tokio::spawn(async move {
-        // The first interrupt ends the run with its report; a second one ends the process as usual.
         if tokio::signal::ctrl_c().await.is_ok() {
             let _ = stop.send(true);
         }
     });
-    Ok((clients, options))
-}
-
-impl Engine {
-    fn target(&self) -> Target {
-        Target { data: self.data.clone(), connect: self.connect, identity: self.identity.clone() }
-    }
-}
-
-async fn clients(engine: &Engine) -> Result<Clients, Failure> {
-    let (address, identity) = engine.target().resolve(Role::Authorizer)?;
-    let authorizer = remote::connect(address, &identity).await?;
-    let Some(data) = &engine.data else { return Ok(Clients { authorizer, settler: None, admin: None }) };
-    let own = |name: &str| directory::identity(data, name);
-    let settler = remote::connect(address, &own("settler")).await?;
-    let admin = remote::connect(address, &own("admin")).await?;
-    Ok(Clients { authorizer, settler: Some(settler), admin: Some(admin) })
+    stopped
 }
 
 fn load_failure(error: &LoadError) -> Failure {
@@ -230,82 +241,6 @@ fn load_failure(error: &LoadError) -> Failure {
         LoadError::Rate | LoadError::InFlight => Exit::Usage,
     };
     Failure::new(exit, error)
-}
-
-fn tell(load: &Load, report: &Report, trouble: Option<&Failure>) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    if load.json {
-        let mut value = with_version(serde_json::to_value(report).unwrap_or_default());
-        if let Some(trouble) = trouble {
-            value["ok"] = json!(false);
-            value["error"] = json!(trouble.to_string());
-        }
-        writeln!(out, "{value}")?;
-    } else {
-        let Report { scenario, pace, durability, .. } = report;
-        writeln!(out, "scenario {scenario}, pace {pace}, durability {durability}, {:.1} s", report.seconds)?;
-        writeln!(
-            out,
-            "  {} payments, {} requests, {} approved, {} replies/s",
-            report.payments,
-            report.sent,
-            report.approved,
-            report.rate_per_s.round()
-        )?;
-        writeln!(
-            out,
-            "  latency us   p50 {:.0}  p90 {:.0}  p99 {:.0}  p99.9 {:.0}  max {:.0}",
-            report.p50_us, report.p90_us, report.p99_us, report.p999_us, report.max_us
-        )?;
-        if report.noisy {
-            writeln!(
-                out,
-                "  NOISY: others took {:.0} % of the cores, the generator was {:.0} us late (idle: {:.0} us)",
-                report.busy_by_others * 100.0,
-                report.late_p99_us,
-                report.jitter_p99_us
-            )?;
-        }
-        for (what, count) in [
-            ("dropped (too many under way)", report.dropped),
-            ("not sent", report.unsent),
-            ("resolved by look-up", report.resolved),
-            ("outcome unknown", report.unknown),
-            ("replies that contradict their request", report.contradictions),
-        ] {
-            if count > 0 {
-                writeln!(out, "  {count} {what}")?;
-            }
-        }
-        for (code, count) in report.declined.iter().chain(&report.refused) {
-            writeln!(out, "  {count} {code}")?;
-        }
-        if let Some(injected) = &report.injected {
-            writeln!(
-                out,
-                "  injected: {} reply frames lost, {} late, {} request frames doubled, {} connections killed",
-                injected.dropped, injected.delayed, injected.doubled, injected.killed
-            )?;
-        }
-        if let Some(found) = &report.money_check {
-            writeln!(
-                out,
-                "  money check: replies {}, {} look-ups {}, {} records in the log {}",
-                found.replies, found.looked_up, found.lookups, found.recorded, found.log
-            )?;
-        }
-    }
-    if report.ok {
-        return Ok(());
-    }
-    let money = match &report.money_check {
-        Some(found) if !found.is_ok() => ", and the money does not agree",
-        _ => "",
-    };
-    let Report { replied, unknown, contradictions, .. } = report;
-    let what =
-        format!("{replied} replies, {unknown} unknown outcomes, {contradictions} contradictions{money}");
-    Err(Failure::new(Exit::Failure, what).told())
 }
 
 fn with_version(mut value: Value) -> Value {

@@ -100,6 +100,33 @@ fn a_front_door_does_what_its_description_says() {
 }
 
 #[test]
+fn interval_logs_are_read_by_another_library() {
+    let Some(directory) = installed("../loadtest/tests/hlog/install.sh", "hdrhistogram") else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../loadtest/tests/hlog/read.py");
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let hlog = data.file("run.hlog");
+    for processes in ["1", "2"] {
+        let run = ["load", "--data", data.path(), "--duration", "2200ms", "--processes", processes];
+        let files = ["--hlog", hlog.to_str().unwrap(), "--json"];
+        let report = surety(&[&run[..], &files[..]].concat()).exits(0).json();
+        let output = Command::new(directory.join("bin/python")).arg(&script).arg(&hlog).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let read: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(read["count"], report["replied"], "{read}");
+        for quantile in ["p50_us", "p99_us", "max_us"] {
+            let (theirs, ours) = (read[quantile].as_f64().unwrap(), report[quantile].as_f64().unwrap());
+            // Both have three digits.
+            assert!((theirs / ours - 1.0).abs() < 0.002, "{quantile}: {theirs} and {ours}");
+        }
+        let seconds = report["intervals"].as_array().unwrap().len();
+        assert_eq!(read["seconds"].as_array().unwrap().len(), seconds, "{read}");
+        assert!(seconds >= 2, "{read}");
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
 fn the_client_in_python_speaks_as_wire_md_says() {
     const FREE: &str = "100000";
     let Some(directory) = installed("client/python/install.sh", "aioquic") else { return };

@@ -97,6 +97,130 @@ fn an_interrupted_load_ends_with_its_report() {
 }
 
 #[test]
+fn several_processes_make_one_run() {
+    let data = Data::init(2);
+    let engine = Engine::start(&data, "os");
+    let (acks, page, hlog) = (data.file("acks.bin"), data.file("run.html"), data.file("run.hlog"));
+    let path = |file: &std::path::PathBuf| file.to_str().unwrap().to_owned();
+    let run = |more: &[&str]| {
+        let (acks, page, hlog) = (path(&acks), path(&page), path(&hlog));
+        let own =
+            ["load", "--data", data.path(), "--duration", "1s", "--processes", "3", "--check", "--json"];
+        let files = ["--acks", &acks, "--report", &page, "--hlog", &hlog];
+        let value = surety(&[&own[..], &files[..], more].concat()).exits(0).json();
+        assert_eq!((value["ok"].as_bool(), value["processes"].as_u64()), (Some(true), Some(3)), "{value}");
+        let check = &value["money_check"];
+        assert_eq!((check["log"].as_str(), check["lookups"].as_str()), (Some("ok"), Some("ok")), "{value}");
+        assert!(check["recorded"].as_u64() >= value["replied"].as_u64(), "{value}");
+        assert!(
+            value["generator_cpu_s"].as_f64().unwrap() > 0.0 && value["engine_cpu_s"].is_number(),
+            "{value}"
+        );
+        value
+    };
+    let closed = run(&["--in-flight", "7"]);
+    let open = run(&["--rate", "150", "--scenario", "lock-release"]);
+    // A constant rate of all together: not a payment more or less than one process would begin.
+    assert_eq!((open["payments"].as_u64(), open["offered_per_s"].as_f64()), (Some(150), Some(150.0)));
+    let of_seconds = |value: &serde_json::Value| {
+        let seconds = value["intervals"].as_array().unwrap().clone();
+        seconds.iter().map(|second| second["replied"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!(Some(of_seconds(&open)), open["replied"].as_u64());
+    assert!(std::fs::read_to_string(&page).unwrap().contains("lock-release"));
+    assert!(std::fs::read_to_string(&hlog).unwrap().contains("HISTFAAA"));
+    surety(&["load", "--data", data.path(), "--in-flight", "2", "--processes", "3"])
+        .fails(2, "--in-flight 2");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    let checked = surety(&["load", "check", "--acks", &path(&acks), "--data", data.path(), "--json"]);
+    let replied = closed["replied"].as_u64().unwrap() + open["replied"].as_u64().unwrap();
+    assert_eq!(checked.exits(0).json()["verified"].as_u64(), Some(replied));
+}
+
+#[test]
+fn a_generator_that_dies_is_named_and_an_interrupt_stops_all() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let begin = |acks: &std::path::Path| {
+        let acks_path = acks.to_str().unwrap().to_owned();
+        let own =
+            ["load", "--data", data.path(), "--duration", "10m", "--processes", "2", "--json", "--acks"];
+        let mut child = spawn(&[&own[..], &[acks_path.as_str()]].concat());
+        while std::fs::metadata(acks).map_or(0, |file| file.len()) < 200 * 128 {
+            if child.try_wait().unwrap().is_some() {
+                panic!("it has ended by itself: {:?}", Ended::from(child.wait_with_output().unwrap()));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        child
+    };
+    // `children` lists those of the thread that starts them, which is any of the runtime's.
+    let generators = |process: u32| -> Vec<i32> {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let of_task = |task: std::io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+            text.split_whitespace().map(|child| child.parse().unwrap()).collect::<Vec<i32>>()
+        };
+        tasks.flat_map(of_task).collect()
+    };
+    let interrupted = begin(&data.file("all.bin"));
+    send(&interrupted, Signal::INT);
+    let value = Ended::from(interrupted.wait_with_output().unwrap()).exits(0).json();
+    assert_eq!((value["ok"].as_bool(), value["processes"].as_u64()), (Some(true), Some(2)), "{value}");
+
+    let bereft = begin(&data.file("some.bin"));
+    let both = generators(bereft.id());
+    assert_eq!(both.len(), 2, "{both:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(both[0]).unwrap(), Signal::KILL).unwrap();
+    send(&bereft, Signal::INT);
+    let ended = Ended::from(bereft.wait_with_output().unwrap()).exits(1);
+    let trouble = ended.json()["troubles"][0].as_str().unwrap().to_owned();
+    assert!(trouble.contains(" of 2: ") && trouble.contains("signal: 9"), "{trouble}");
+    assert!(ended.json()["replied"].as_u64().unwrap() > 0 && ended.stderr.contains("signal: 9"));
+
+    // Whoever is left alone ends by itself.
+    let mut orphaning = begin(&data.file("none.bin"));
+    let both = generators(orphaning.id());
+    orphaning.kill().unwrap();
+    orphaning.wait().unwrap();
+    let begun = std::time::Instant::now();
+    while both.iter().any(|process| std::path::Path::new(&format!("/proc/{process}/stat")).exists()) {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "a generator goes on alone");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    surety(&["load", "generator"]).fails(2, "started by");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn runs_of_several_machines_are_merged() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let run = |name: &str, scenario: &str| {
+        let own = ["load", "--data", data.path(), "--duration", "200ms", "--json", "--scenario", scenario];
+        let ended = surety(&own).exits(0);
+        std::fs::write(data.file(name), &ended.stdout).unwrap();
+        (data.file(name).to_str().unwrap().to_owned(), ended.json())
+    };
+    let (one, first) = run("one.json", "tap");
+    let (two, second) = run("two.json", "tap");
+    let (other, _) = run("other.json", "tip");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    let value = surety(&["load", "merge", &one, &two, "--json"]).exits(0).json();
+    let replied = |value: &serde_json::Value| value["replied"].as_u64().unwrap();
+    assert_eq!(replied(&value), replied(&first) + replied(&second));
+    let max = |value: &serde_json::Value| value["max_us"].as_f64().unwrap();
+    assert!((max(&value) - max(&first).max(max(&second))).abs() < f64::EPSILON, "{value}");
+    surety(&["load", "merge", &one, &other]).fails(2, "run 2 has scenario tip, run 1 has tap");
+    surety(&["load", "merge", &one, "/nowhere.json"]).fails(2, "/nowhere.json");
+    let mut old = first;
+    old.as_object_mut().unwrap().remove("latency");
+    std::fs::write(data.file("old.json"), old.to_string()).unwrap();
+    let old = data.file("old.json");
+    surety(&["load", "merge", &one, old.to_str().unwrap()]).fails(2, "older version");
+}
+
+#[test]
 fn a_load_against_nothing_is_told() {
     let data = Data::init(1);
     surety(&["load", "--data", data.path()]).fails(9, "nobody serves");
