@@ -79,6 +79,7 @@ fn doubts(a: &Report, b: &Report) -> Vec<String> {
     let mut doubts = Vec::new();
     for (what, a, b) in [
         ("scenario", &a.scenario, &b.scenario),
+        ("transport", &a.transport, &b.transport),
         ("pace", &a.pace, &b.pace),
         ("durability", &a.durability, &b.durability),
         ("machine", &a.machine, &b.machine),

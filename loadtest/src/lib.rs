@@ -22,6 +22,7 @@ mod progress;
 mod random;
 mod recorder;
 mod report;
+pub mod rest;
 mod run;
 mod scenario;
 mod schedule;

@@ -54,6 +54,7 @@ pub fn merge(runs: &[Report]) -> Result<Report, MergeError> {
     let first = runs.first().ok_or(MergeError::Empty)?;
     let mut whole = Report {
         scenario: first.scenario.clone(),
+        transport: first.transport.clone(),
         pace: first.pace.clone(),
         durability: first.durability.clone(),
         started_ms: first.started_ms,
@@ -93,6 +94,7 @@ pub fn merge(runs: &[Report]) -> Result<Report, MergeError> {
 fn is_same(first: &Report, report: &Report, run: usize) -> Result<(), MergeError> {
     for (what, expected, found) in [
         ("scenario", &first.scenario, &report.scenario),
+        ("transport", &first.transport, &report.transport),
         ("pace", &first.pace, &report.pace),
         ("durability", &first.durability, &report.durability),
     ] {

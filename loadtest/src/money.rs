@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use surety_client::{Client, LockRef, SubmitError, TailError};
-use surety_protocol::{Code, End, Reply, Seq, ShardId};
+use surety_protocol::{Amount, Code, End, Reply, Seq, ShardId};
 use tokio::task::JoinSet;
 
 use crate::check::{CheckReport, Checking};
@@ -83,21 +83,31 @@ pub(crate) async fn check(
     sightings: Sightings,
     contradictions: u64,
 ) -> MoneyCheck {
-    let looked_up = sightings.kept.len() as u64;
-    let left_out = sightings.all - looked_up;
-    let lookups = look_up(client, sightings.kept).await;
+    let (looked_up, left_out, lookups) = look_up_all(client, sightings, 1).await;
     let (log, recorded) = match read_log(client, replies).await {
         Ok(found) => (words(&found), found.verified),
         Err(reason) => (reason, 0),
     };
-    let replies = match contradictions {
-        0 => "ok".to_owned(),
-        count => format!("{count} contradict their request, or what was answered before"),
-    };
+    let replies = say_contradictions(contradictions);
     MoneyCheck { replies, lookups, log, looked_up, left_out, recorded }
 }
 
-async fn look_up(client: &Client, seen: Vec<Seen>) -> String {
+pub(crate) fn say_contradictions(count: u64) -> String {
+    match count {
+        0 => "ok".to_owned(),
+        count => format!("{count} contradict their request, or what was answered before"),
+    }
+}
+
+/// Looks the locks up: how many, how many were left out, and what differs. `step` is what the smallest amount that was told of them
+/// holds of base units.
+pub(crate) async fn look_up_all(client: &Client, sightings: Sightings, step: u128) -> (u64, u64, String) {
+    let looked_up = sightings.kept.len() as u64;
+    let left_out = sightings.all - looked_up;
+    (looked_up, left_out, look_up(client, sightings.kept, step).await)
+}
+
+async fn look_up(client: &Client, seen: Vec<Seen>, step: u128) -> String {
     let mut waiting = seen.into_iter();
     let mut asked = JoinSet::new();
     let (mut differing, mut told) = (0, Vec::new());
@@ -108,7 +118,7 @@ async fn look_up(client: &Client, seen: Vec<Seen>) -> String {
             let client = client.clone();
             asked.spawn(async move {
                 let found = client.lookup(seen.lock.partition, seen.lock.id, false).await;
-                compare(&seen, found)
+                compare(&seen, found, step)
             });
         }
         let Some(done) = asked.join_next().await else { break };
@@ -137,10 +147,10 @@ fn and_more(count: u64) -> String {
 }
 
 /// What differs between a lock's last reply and its look-up.
-fn compare(seen: &Seen, found: Result<Reply, SubmitError>) -> Option<String> {
+fn compare(seen: &Seen, found: Result<Reply, SubmitError>, step: u128) -> Option<String> {
     let (id, last) = (seen.lock.id, &seen.reply);
     let found = match found {
-        Ok(found) => found,
+        Ok(found) => Reply { remaining: Amount(found.remaining.0 / step), ..found },
         Err(error) => return Some(format!("lock {id}: {error}")),
     };
     // Time has gone on, and with it what was left open.
@@ -197,7 +207,7 @@ fn words(found: &CheckReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::{Amount, Id, PartitionHandle};
+    use surety_protocol::{Id, PartitionHandle};
 
     #[test]
     fn a_lock_that_is_not_as_it_was_told_is_named() {
@@ -205,13 +215,13 @@ mod tests {
         let last = Reply { remaining: Amount(5), version: 2, end: End::Live as u8, ..Reply::default() };
         let seen = Seen { lock, reply: last };
         let found = Reply { code: Code::Approved as u8, ..last };
-        assert_eq!(compare(&seen, Ok(found)), None);
+        assert_eq!(compare(&seen, Ok(found), 1), None);
         assert_eq!(
-            compare(&seen, Ok(Reply { end: End::Expired as u8, remaining: Amount(0), ..found })),
+            compare(&seen, Ok(Reply { end: End::Expired as u8, remaining: Amount(0), ..found }), 1),
             None
         );
         let differs = |found: Reply| {
-            assert!(compare(&seen, Ok(found)).is_some_and(|text| text.contains("remaining 5")))
+            assert!(compare(&seen, Ok(found), 1).is_some_and(|text| text.contains("remaining 5")))
         };
         differs(Reply { remaining: Amount(4), ..found });
         differs(Reply { version: 3, ..found });

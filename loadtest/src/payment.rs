@@ -132,12 +132,12 @@ impl Payment<'_> {
 }
 
 /// A part of an amount, at least one unit.
-fn part(amount: Amount, share_bps: u32) -> Amount {
+pub(crate) fn part(amount: Amount, share_bps: u32) -> Amount {
     Amount((amount.0 * u128::from(share_bps) / u128::from(WHOLE_BPS)).max(1))
 }
 
 /// True if `again` answers the same request as `first`, as the protocol says: what was decided stays.
-fn repeats(first: &Reply, again: &Reply) -> bool {
+pub(crate) fn repeats(first: &Reply, again: &Reply) -> bool {
     let decided =
         |reply: &Reply| (reply.id, reply.kind, reply.code, reply.approved, reply.seq, reply.deadline);
     again.is_replayed() && decided(first) == decided(again)

@@ -7,15 +7,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use surety_protocol::{Code, Reply};
+use surety_protocol::{Code, Id, Reply};
 
 use crate::acks::{AckWriter, AcksError};
 use crate::hlog::{Hlog, HlogError, Intervals};
-use crate::inject::Faulty;
+use crate::inject::{Faulty, Injected};
 use crate::interval::{Current, Interval};
 use crate::money::{Seen, Sightings};
 use crate::progress::{OnSecond, Progress};
 use crate::report::{Measured, Report, count};
+use crate::rest::Door;
 
 /// How often the list is taken.
 const TURN: Duration = Duration::from_millis(10);
@@ -23,7 +24,7 @@ const TURN: Duration = Duration::from_millis(10);
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Something that happened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Sample {
     /// A payment began, so late after its intended start.
     Begun { late: Duration },
@@ -33,6 +34,10 @@ pub(crate) enum Sample {
     Answered { reply: Reply, latency: Duration, service: Duration, is_sound: bool },
     /// An admission code.
     Refused(Code),
+    /// What a front door refuses a request with, by name.
+    RefusedByDoor(Box<str>),
+    /// A request to a front door goes out, under the id that it has in the engine, about a lock.
+    Asked { id: Id, lock: Id },
     /// A request never left.
     Unsent,
     /// A look-up made a lost outcome definite.
@@ -75,6 +80,16 @@ pub(crate) struct Watchers {
     pub(crate) on_second: Option<OnSecond>,
     /// What spoils the links, to be told beside.
     pub(crate) faults: Option<Arc<Faulty>>,
+    /// Or this, over a front door.
+    pub(crate) door: Option<Arc<Door>>,
+}
+
+impl Watchers {
+    /// Faults on the way so far.
+    pub(crate) fn injected(&self) -> Option<Injected> {
+        let of_door = self.door.as_ref().and_then(|door| door.injected());
+        of_door.or_else(|| self.faults.as_ref().map(|faults| faults.injected()))
+    }
 }
 
 /// Why what happened could not be kept.
@@ -91,6 +106,8 @@ pub enum RecordError {
 /// What a money check needs to know of a run.
 pub(crate) struct Kept {
     pub(crate) replies: Vec<Reply>,
+    /// Requests to a front door and their locks, which no place in the log is told of.
+    pub(crate) asked: Vec<(Id, Id)>,
     pub(crate) sightings: Sightings,
 }
 
@@ -216,7 +233,7 @@ impl Counting {
         let mut so_far = self.tally.report.clone();
         self.tally.report.intervals = intervals;
         so_far.sum_up(&self.tally.measured, now.as_secs_f64());
-        so_far.injected = self.watchers.faults.as_ref().map(|faults| faults.injected());
+        so_far.injected = self.watchers.injected();
         on_second.tell(&Progress { second: second.clone(), so_far });
     }
 }
@@ -236,7 +253,11 @@ impl Tally {
     fn new(seed: Option<u64>) -> Self {
         Self {
             report: Report::default(),
-            kept: seed.map(|seed| Kept { replies: Vec::new(), sightings: Sightings::new(seed) }),
+            kept: seed.map(|seed| Kept {
+                replies: Vec::new(),
+                asked: Vec::new(),
+                sightings: Sightings::new(seed),
+            }),
             measured: Measured::new(),
             current: Current::new(),
         }
@@ -265,8 +286,8 @@ impl Tally {
                 match reply.code() {
                     code if code.is_success() => report.approved += 1,
                     code => {
-                        count(&mut report.declined, code);
-                        count(&mut interval.declined, code);
+                        count(&mut report.declined, code.name());
+                        count(&mut interval.declined, code.name());
                     }
                 }
                 self.measured.latency.saturating_record(nanos(*latency));
@@ -274,8 +295,17 @@ impl Tally {
                 self.measured.service.saturating_record(nanos(*service));
             }
             Sample::Refused(code) => {
-                count(&mut report.refused, *code);
-                count(&mut interval.declined, *code);
+                count(&mut report.refused, code.name());
+                count(&mut interval.declined, code.name());
+            }
+            Sample::RefusedByDoor(name) => {
+                count(&mut report.refused, name);
+                count(&mut interval.declined, name);
+            }
+            Sample::Asked { id, lock } => {
+                if let Some(kept) = &mut self.kept {
+                    kept.asked.push((*id, *lock));
+                }
             }
             Sample::Unsent => report.unsent += 1,
             Sample::Resolved(_) => report.resolved += 1,
@@ -310,7 +340,6 @@ mod tests {
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use std::path::Path;
-    use surety_protocol::Id;
 
     fn answered(id: u128, code: Code, micros: u64, is_sound: bool) -> Sample {
         let reply = Reply { id: Id(id), code: code as u8, ..Reply::default() };
@@ -382,9 +411,9 @@ mod tests {
             assert_eq!(tally.sum_up(1.0).ok, expect, "{samples:?}");
         };
         let good = answered(1, Code::Approved, 1, true);
-        check(&[good], true);
+        check(std::slice::from_ref(&good), true);
         check(&[], false);
-        check(&[good, Sample::Unknown], false);
+        check(&[good.clone(), Sample::Unknown], false);
         check(&[good, answered(2, Code::Approved, 1, false)], false);
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use surety_protocol::Code;
 
 use crate::distribution::Distribution;
 use crate::inject::Injected;
@@ -16,6 +15,9 @@ use crate::money::MoneyCheck;
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
+    /// How requests travelled: `quic` or `rest`.
+    #[serde(default = "quic")]
+    pub transport: String,
     /// How payments arrived: `max`, `constant` or `poisson`.
     pub pace: String,
     /// The engine's durability: `fsync` or `os`.
@@ -117,6 +119,11 @@ pub struct Report {
     pub late: Distribution,
 }
 
+/// How requests of older reports travelled.
+fn quic() -> String {
+    "quic".to_owned()
+}
+
 /// Everything that was measured of a run: its percentiles come from here.
 #[derive(Clone)]
 pub(crate) struct Measured {
@@ -214,11 +221,11 @@ pub(crate) fn quantile_us(histogram: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 /// Counts one more of a code.
-pub(crate) fn count(counts: &mut BTreeMap<String, u64>, code: Code) {
-    match counts.get_mut(code.name()) {
+pub(crate) fn count(counts: &mut BTreeMap<String, u64>, code: &str) {
+    match counts.get_mut(code) {
         Some(count) => *count += 1,
         None => {
-            counts.insert(code.name().to_owned(), 1);
+            counts.insert(code.to_owned(), 1);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use surety_client::Client;
+use surety_client::transport::OpenError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -16,6 +17,7 @@ use crate::progress::OnSecond;
 use crate::random::Random;
 use crate::recorder::{Files, RecordError, Recorder, Recording, Sample, Watchers};
 use crate::report::Report;
+use crate::rest::{self, Door, Marks, Unsaid};
 use crate::scenario::{Payments, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::setup::{SetupError, prepare};
@@ -57,6 +59,8 @@ pub struct Options {
     /// Checks the money after the run: every lock is looked up and every reply's record is found in the durable change stream.
     /// Keeps every reply in memory until then, 128 bytes each.
     pub checks_money: bool,
+    /// Where payments go instead of the authorizer's own links, which then look up and follow alone: a front door.
+    pub door: Option<Arc<Door>>,
     /// What spoils the authorizer's links, to be reported.
     pub faults: Option<Arc<Faulty>>,
     /// Told of each second.
@@ -84,6 +88,7 @@ impl Options {
             acks: None,
             hlog: None,
             checks_money: false,
+            door: None,
             faults: None,
             on_second: None,
             share: Share::WHOLE,
@@ -103,6 +108,15 @@ pub enum LoadError {
     /// What happened could not be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A step that the front door does not offer.
+    #[error(transparent)]
+    Unsaid(#[from] Unsaid),
+    /// Answers of a front door name no place in the log.
+    #[error("acknowledgements are replies of the engine itself: a front door gives none")]
+    Acks,
+    /// Where the log ends cannot be asked.
+    #[error("the change stream cannot be read: {0}")]
+    Stream(#[from] OpenError),
     /// A rate that is no rate.
     #[error("the rate must be a positive number of payments a second")]
     Rate,
@@ -118,6 +132,12 @@ pub enum LoadError {
 pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadError> {
     let client = &clients.authorizer;
     let scenario = &options.scenario;
+    if options.door.is_some() {
+        rest::can_say(scenario)?;
+        if options.acks.is_some() {
+            return Err(LoadError::Acks);
+        }
+    }
     prepare_with(clients, scenario).await?;
     let share = options.share;
     let schedule = match &options.pace {
@@ -132,13 +152,20 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         Some(_) => (0.0, 0.0),
         None => watch_machine().await,
     };
+    let marks = match (&options.door, options.checks_money) {
+        (Some(_), true) => Some(Marks::of(client).await?),
+        _ => None,
+    };
     let files = Files { acks: options.acks, hlog: options.hlog };
     let seed = share.seed(scenario.seed);
     let started = options.start.unwrap_or_else(Instant::now);
-    let watchers = Watchers { on_second: options.on_second, faults: options.faults.clone() };
-    let recording = Recording::start(&files, watchers, options.checks_money.then_some(seed), started)?;
+    let watchers =
+        Watchers { on_second: options.on_second, faults: options.faults, door: options.door.clone() };
+    let recording =
+        Recording::start(&files, watchers.clone(), options.checks_money.then_some(seed), started)?;
     let course = Arc::new(Course {
         client: client.clone(),
+        door: options.door.clone(),
         recorder: recording.recorder(),
         payments: Payments::new(scenario.clone(), client.shards()),
         seed,
@@ -156,13 +183,20 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     }
     let (mut report, kept) = recording.finish(started.elapsed().as_secs_f64())?;
     (report.generator_cpu_s, report.engine_cpu_s) = spent.end();
-    report.injected = options.faults.map(|faults| faults.injected());
+    report.injected = watchers.injected();
     if let Some(kept) = kept {
-        let found = money::check(client, &kept.replies, kept.sightings, report.contradictions).await;
+        let Report { contradictions, unknown, .. } = report;
+        let found = match (&options.door, &marks) {
+            (Some(door), Some(marks)) => {
+                rest::check(client, kept, marks, door.step(), unknown, contradictions).await
+            }
+            _ => money::check(client, &kept.replies, kept.sightings, contradictions).await,
+        };
         report.ok &= found.is_ok();
         report.money_check = Some(found);
     }
     report.scenario = scenario.name.clone();
+    report.transport = if options.door.is_some() { "rest" } else { "quic" }.to_owned();
     report.pace = options.pace.name().to_owned();
     report.offered_per_s = match &options.pace {
         Pace::Max { .. } => 0.0,
@@ -226,6 +260,7 @@ impl Spent {
 /// What all payments of a run share.
 struct Course {
     client: Client,
+    door: Option<Arc<Door>>,
     recorder: Recorder,
     payments: Payments,
     seed: u64,
@@ -244,7 +279,11 @@ impl Course {
         let progress =
             intended.saturating_duration_since(self.started).as_secs_f64() / self.duration.as_secs_f64();
         let draw = self.payments.draw(random, progress);
-        pay(&self.client, &self.recorder, &self.payments.scenario.steps, draw, intended).await;
+        let steps = &self.payments.scenario.steps;
+        match &self.door {
+            None => pay(&self.client, &self.recorder, steps, draw, intended).await,
+            Some(door) => rest::pay(door, &self.client, &self.recorder, steps, draw, intended).await,
+        }
     }
 }
 

@@ -218,9 +218,10 @@ pub const LAYERS: &[Layer] = &[
         package: "loadtest",
         directory: "loadtest",
         is_pure: false,
-        members: &["surety-protocol", "surety-client", "wal", "storage"],
+        // TLS towards a front door is that of front doors.
+        members: &["surety-protocol", "surety-client", "wal", "storage", "trust"],
         foreign: &[],
-        members_in_tests: &["server"],
+        members_in_tests: &["server", "rest"],
     },
     Layer {
         package: "surety",

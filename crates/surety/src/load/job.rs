@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use loadtest::rest::{Asset, AssetError, Door, DoorError, DoorOptions, DoorTls};
 use loadtest::{Clients, Injection, Options, Pace, Rate, Scenario, Share};
 use serde::{Deserialize, Serialize};
 use surety_protocol::Time;
 use tokio::sync::watch;
 
-use super::{Engine, Load};
+use super::{DoorArgs, Engine, Load, Transport};
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
 use crate::exit::{Exit, Failure};
@@ -35,9 +37,56 @@ pub(super) struct Job {
     acks: Option<PathBuf>,
     checks_money: bool,
     injection: Option<Injection>,
+    door: Option<DoorJob>,
     share: Share,
     /// The engine's process, by the one generator that watches it.
     engine_process: Option<u32>,
+}
+
+/// A REST front door.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct DoorJob {
+    address: SocketAddr,
+    token: PathBuf,
+    asset: String,
+    tls: Option<(PathBuf, String)>,
+}
+
+impl DoorJob {
+    fn of(transport: Transport, door: &DoorArgs) -> Result<Option<Self>, Failure> {
+        let told = door.door.zip(door.token.clone());
+        match (transport, told) {
+            (Transport::Quic, None) if door.door.is_none() => Ok(None),
+            (Transport::Rest, Some((address, token))) => {
+                // It is told before the run what makes no sense.
+                let _: Asset = door.asset.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
+                let tls = door.door_ca.clone().zip(door.door_name.clone());
+                Ok(Some(Self { address, token, asset: door.asset.clone(), tls }))
+            }
+            (Transport::Quic, _) => Err(Failure::new(Exit::Usage, "--door is for --transport rest")),
+            (Transport::Rest, None) => {
+                Err(Failure::new(Exit::Usage, "--transport rest wants --door and --token"))
+            }
+        }
+    }
+
+    async fn open(&self, injection: Option<Injection>, seed: u64) -> Result<Door, Failure> {
+        let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
+        let token = std::fs::read_to_string(&self.token)
+            .map_err(|error| usage(&format!("{}: {error}", self.token.display())))?;
+        let options = DoorOptions {
+            address: self.address,
+            token: token.trim().to_owned(),
+            asset: self.asset.parse().map_err(|error: AssetError| usage(&error))?,
+            tls: self.tls.clone().map(|(authority, name)| DoorTls { authority, name }),
+            injection,
+            seed,
+        };
+        Door::open(options).await.map_err(|error| match error {
+            DoorError::Connect { .. } | DoorError::Closed { .. } => Failure::new(Exit::Unreachable, error),
+            DoorError::Authority(_) | DoorError::Name(_) | DoorError::Token => usage(&error),
+        })
+    }
 }
 
 impl Job {
@@ -62,7 +111,8 @@ impl Job {
             ));
         }
         let job = Self::new(&load.engine, &pace, load.duration, in_flight)?;
-        Ok(Self { acks: load.acks.clone(), checks_money: load.check, injection: load.inject, ..job })
+        let door = DoorJob::of(load.transport, &load.door)?;
+        Ok(Self { door, acks: load.acks.clone(), checks_money: load.check, injection: load.inject, ..job })
     }
 
     /// The whole of a run without files and checks.
@@ -86,6 +136,7 @@ impl Job {
             acks: None,
             checks_money: false,
             injection: None,
+            door: None,
             share: Share::WHOLE,
             engine_process,
         })
@@ -131,7 +182,10 @@ impl Job {
                 Clients { authorizer, settler: None, admin: None }
             }
         };
-        if let Some(injection) = self.injection {
+        if let Some(door) = &self.door {
+            let seed = options.scenario.seed ^ u64::from(self.share.index);
+            options.door = Some(Arc::new(door.open(self.injection, seed).await?));
+        } else if let Some(injection) = self.injection {
             let (address, identity) = self.target().resolve(Role::Authorizer)?;
             let seed = options.scenario.seed ^ u64::from(self.share.index);
             let (spoiled, faults) = remote::connect_spoiled(address, &identity, injection, seed).await?;

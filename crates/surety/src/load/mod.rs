@@ -13,7 +13,7 @@ mod tell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use loadtest::{Injection, LoadError, OnSecond, Rate, Report};
 use serde_json::{Value, json};
 use surety_protocol::Time;
@@ -37,6 +37,10 @@ use tell::tell;
 /// stream. --inject spoils the way between client and engine: it loses and delays replies, sends requests twice and kills
 /// connections; the money must agree all the same.
 ///
+/// --transport rest makes the payments at a REST front door (`surety gateway run` with `[rest]`), whose token must be of the
+/// authorizer's tenant; the engine itself is asked for partitions before, and for the money check after. A door's own limits on rates
+/// hold for the generator too.
+///
 /// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
 /// payments under way, and the report is one, with the percentiles of all answers.
 ///
@@ -49,7 +53,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    load: Load,
+    load: Box<Load>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,11 +117,45 @@ struct Engine {
     scenario: String,
 }
 
+/// How payments travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    /// Frames over QUIC, to the engine itself.
+    Quic,
+    /// HTTP, at a REST front door.
+    Rest,
+}
+
+/// The front door of `--transport rest`.
+#[derive(Debug, ClapArgs)]
+struct DoorArgs {
+    /// Address of the front door
+    #[arg(long, value_name = "IP:PORT")]
+    door: Option<std::net::SocketAddr>,
+    /// Its bearer token: a file, since a command line can be read by everybody
+    #[arg(long, value_name = "FILE", requires = "door")]
+    token: Option<PathBuf>,
+    /// The asset of the scenario's partitions as the door's settings have it; amounts of a scenario are its smallest there
+    #[arg(long, value_name = "NAME:DECIMALS:SCALE", default_value = "AMP:18:2")]
+    asset: String,
+    /// Authority of the door's certificate, a PEM file: with it the door is spoken to over TLS
+    #[arg(long, value_name = "FILE", requires_all = ["door", "door_name"])]
+    door_ca: Option<PathBuf>,
+    /// The name that has to stand in that certificate
+    #[arg(long, value_name = "NAME", requires = "door_ca")]
+    door_name: Option<String>,
+}
+
 /// A run.
 #[derive(Debug, ClapArgs)]
 struct Load {
     #[command(flatten)]
     engine: Engine,
+    /// How payments travel: as frames of the engine's own protocol, or over HTTP at a REST front door
+    #[arg(long, value_enum, default_value_t = Transport::Quic)]
+    transport: Transport,
+    #[command(flatten)]
+    door: DoorArgs,
     /// Payments a second (open loop): 5000, a ramp 1000..20000, or equal steps 1000,5000,2000; without it a closed loop
     #[arg(long, value_name = "R")]
     rate: Option<Rate>,
@@ -134,7 +172,7 @@ struct Load {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
     /// Append every reply received, 128 bytes each
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "door")]
     acks: Option<PathBuf>,
     /// Check the money after the run; holds every reply in memory until then, 128 bytes each
     #[arg(long)]
@@ -238,7 +276,8 @@ fn load_failure(error: &LoadError) -> Failure {
     let exit = match error {
         LoadError::Setup(_) => Exit::Declined,
         LoadError::Record(_) => Exit::Failure,
-        LoadError::Rate | LoadError::InFlight => Exit::Usage,
+        LoadError::Stream(_) => Exit::Unreachable,
+        LoadError::Rate | LoadError::InFlight | LoadError::Unsaid(_) | LoadError::Acks => Exit::Usage,
     };
     Failure::new(exit, error)
 }

@@ -21,8 +21,12 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
         }
         writeln!(out, "{value}")?;
     } else {
-        let Report { scenario, pace, durability, .. } = report;
-        writeln!(out, "scenario {scenario}, pace {pace}, durability {durability}, {:.1} s", report.seconds)?;
+        let Report { scenario, transport, pace, durability, .. } = report;
+        writeln!(
+            out,
+            "scenario {scenario} over {transport}, pace {pace}, durability {durability}, {:.1} s",
+            report.seconds
+        )?;
         writeln!(
             out,
             "  {} payments, {} requests, {} approved, {} replies/s",
@@ -69,7 +73,7 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
         if let Some(injected) = &report.injected {
             writeln!(
                 out,
-                "  injected: {} reply frames lost, {} late, {} request frames doubled, {} connections killed",
+                "  injected: {} replies lost, {} late, {} requests doubled, {} connections killed",
                 injected.dropped, injected.delayed, injected.doubled, injected.killed
             )?;
         }

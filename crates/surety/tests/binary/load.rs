@@ -2,7 +2,8 @@
 
 use rustix::process::Signal;
 
-use crate::process::{Data, Ended, Engine, send, spawn, surety};
+use crate::process::{Data, Ended, Engine, Front, send, spawn, surety};
+use crate::rest::{self, Tenant};
 
 #[test]
 fn a_load_reports_and_its_replies_are_in_the_log() {
@@ -190,6 +191,43 @@ fn a_generator_that_dies_is_named_and_an_interrupt_stops_all() {
     }
     surety(&["load", "generator"]).fails(2, "started by");
     assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn a_front_door_is_loaded_and_the_money_agrees() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let (directory, tenant) = (tempfile::tempdir().unwrap(), Tenant::new(None));
+    let limits = "limits = { rate_per_s = 1000000, burst = 1000000 }";
+    let settings = rest::settings(directory.path(), "", limits, std::slice::from_ref(&tenant));
+    let front = Front::start(&data, &settings);
+    let address = front.ready["rest"].as_str().unwrap();
+    let token = directory.path().join("token");
+    std::fs::write(&token, &tenant.token).unwrap();
+    let token = token.to_str().unwrap();
+    let own =
+        ["load", "--data", data.path(), "--transport", "rest", "--duration", "500ms", "--check", "--json"];
+    let run = |more: &[&str]| surety(&[&own[..], &["--door", address, "--token", token], more].concat());
+    for more in [&[][..], &["--inject", "double=0.3,drop=0.05,kill=100ms"], &["--processes", "2"]] {
+        let value = run(more).exits(0).json();
+        assert_eq!(
+            (value["ok"].as_bool(), value["transport"].as_str()),
+            (Some(true), Some("rest")),
+            "{value}"
+        );
+        assert_eq!(value["money_check"]["log"], "ok", "{value}");
+        assert!(value["approved"].as_u64().unwrap() > 0, "{value}");
+    }
+    run(&["--scenario", "standin"]).fails(2, "`advise` cannot be said");
+    run(&["--asset", "AMP"]).fails(2, "AMP:18:2");
+    surety(&own).fails(2, "--door");
+    surety(&["load", "--data", data.path(), "--door", address, "--token", token])
+        .fails(2, "--transport rest");
+    std::fs::write(token, "srty_of_somebody_else").unwrap();
+    run(&[]).fails(9, "401");
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
 }
 
 #[test]

@@ -1,0 +1,315 @@
+//! Connections to a REST front door: one request at a time on each, as many as are needed, kept open. And the faults that are put
+//! on the way on purpose.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::answer::Heard;
+use super::asset::Asset;
+use crate::inject::{Injected, Injection};
+use crate::random::Random;
+
+/// The longest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// How long an answer may take before the request is said again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where a door is, and how to be let in.
+#[derive(Clone)]
+pub struct DoorOptions {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The bearer token. Never printed.
+    pub token: String,
+    /// The asset of the scenario's partitions.
+    pub asset: Asset,
+    /// TLS, if it speaks that.
+    pub tls: Option<DoorTls>,
+    /// Faults on the way.
+    pub injection: Option<Injection>,
+    /// Decides when they come.
+    pub seed: u64,
+}
+
+/// Whom TLS expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorTls {
+    /// The authorities of its certificate: a PEM file.
+    pub authority: PathBuf,
+    /// The name in it: a DNS name or an address.
+    pub name: String,
+}
+
+/// Why a door cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The authorities cannot be read.
+    #[error(transparent)]
+    Authority(#[from] trust::TlsError),
+    /// What its certificate should name is no name.
+    #[error("`{0}` is neither a DNS name nor an address")]
+    Name(String),
+    /// A token that no header can carry.
+    #[error("the token holds what no HTTP header can carry")]
+    Token,
+    /// Nobody answers.
+    #[error("{address}: {error}")]
+    Connect {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// It answers, and not as a door should.
+    #[error("{address} answers {status} to whoever asks for the partitions: check address and token")]
+    Closed {
+        /// Where.
+        address: SocketAddr,
+        /// What it said.
+        status: u16,
+    },
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
+/// A connection that waits for the next request.
+struct Line {
+    sender: Sender,
+    /// When it is to be killed, if it is.
+    dies: Option<Instant>,
+}
+
+/// A REST front door, as an application sees it.
+pub struct Door {
+    options: DoorOptions,
+    bearer: header::HeaderValue,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    idle: Mutex<Vec<Line>>,
+    draws: AtomicU64,
+    counts: [AtomicU64; 4],
+}
+
+/// An exchange that ended without an answer: the request may have been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost;
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Door").field("address", &self.options.address).finish_non_exhaustive()
+    }
+}
+
+const DROPPED: usize = 0;
+const DOUBLED: usize = 1;
+const DELAYED: usize = 2;
+const KILLED: usize = 3;
+
+impl Door {
+    /// Asks the door for the partitions, to see that it lets this token in.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    pub async fn open(options: DoorOptions) -> Result<Self, DoorError> {
+        let bearer = format!("Bearer {}", options.token).parse();
+        let mut bearer: header::HeaderValue = bearer.map_err(|_| DoorError::Token)?;
+        bearer.set_sensitive(true);
+        let tls = options.tls.as_ref().map(connector).transpose()?;
+        let door = Self {
+            options,
+            bearer,
+            tls,
+            idle: Mutex::default(),
+            draws: AtomicU64::new(0),
+            counts: Default::default(),
+        };
+        let address = door.options.address;
+        let line = door.dial().await.map_err(|error| DoorError::Connect { address, error })?;
+        let closed = |status| DoorError::Closed { address, status };
+        let request = door.request(hyper::Method::GET, "/v1/partitions?limit=1", None, Bytes::new());
+        match door.exchange_on(line, request.ok_or(DoorError::Token)?).await {
+            Ok(Heard { status: 200, .. }) => Ok(door),
+            Ok(heard) => Err(closed(heard.status)),
+            Err(Lost) => Err(closed(0)),
+        }
+    }
+
+    /// The asset of its amounts.
+    pub(super) const fn asset(&self) -> &Asset {
+        &self.options.asset
+    }
+
+    /// What the smallest amount that it tells holds of base units.
+    pub(crate) const fn step(&self) -> u128 {
+        self.options.asset.step()
+    }
+
+    /// How often each fault has happened; none if there are to be none.
+    #[must_use]
+    pub fn injected(&self) -> Option<Injected> {
+        let count = |which: usize| self.counts[which].load(Ordering::Relaxed);
+        self.options.injection.map(|_| Injected {
+            dropped: count(DROPPED),
+            doubled: count(DOUBLED),
+            delayed: count(DELAYED),
+            killed: count(KILLED),
+        })
+    }
+
+    fn count(&self, which: usize) {
+        self.counts[which].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says a request under a key, and hears the answer to it.
+    pub(super) async fn post(self: &Arc<Self>, path: &str, key: &str, body: &[u8]) -> Result<Heard, Lost> {
+        let Some(injection) = self.options.injection else { return self.say(path, key, body).await };
+        let mut random = self.random();
+        if random.unit() <= injection.double {
+            self.count(DOUBLED);
+            let (door, path, key, body) = (self.clone(), path.to_owned(), key.to_owned(), body.to_vec());
+            tokio::spawn(async move { door.say(&path, &key, &body).await });
+        }
+        let heard = self.say(path, key, body).await;
+        let draw = random.unit();
+        if draw <= injection.drop && heard.is_ok() {
+            self.count(DROPPED);
+            return Err(Lost);
+        }
+        if draw <= injection.drop + injection.delay {
+            self.count(DELAYED);
+            sleep(injection.delay_by).await;
+        }
+        heard
+    }
+
+    /// A source of draws for one exchange.
+    fn random(&self) -> Random {
+        let number = self.draws.fetch_add(1, Ordering::Relaxed);
+        Random::new(self.options.seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03))
+    }
+
+    async fn say(&self, path: &str, key: &str, body: &[u8]) -> Result<Heard, Lost> {
+        let request = self.request(hyper::Method::POST, path, Some(key), Bytes::copy_from_slice(body));
+        let request = request.ok_or(Lost)?;
+        let line = match self.take() {
+            Some(line) => line,
+            None => self.dial().await.map_err(|_| Lost)?,
+        };
+        self.exchange_on(line, request).await
+    }
+
+    fn take(&self) -> Option<Line> {
+        let mut idle = self.idle.lock();
+        while let Some(line) = idle.pop() {
+            if line.sender.is_ready() && line.dies.is_none_or(|dies| Instant::now() < dies) {
+                return Some(line);
+            }
+            if line.dies.is_some_and(|dies| Instant::now() >= dies) {
+                self.count(KILLED);
+            }
+        }
+        None
+    }
+
+    fn request(
+        &self,
+        method: hyper::Method,
+        path: &str,
+        key: Option<&str>,
+        body: Bytes,
+    ) -> Option<hyper::Request<Full<Bytes>>> {
+        let host = match &self.options.tls {
+            Some(tls) => tls.name.clone(),
+            None => self.options.address.to_string(),
+        };
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::AUTHORIZATION, &self.bearer)
+            .header(header::CONTENT_TYPE, "application/json");
+        let request = match key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        };
+        request.body(Full::new(body)).ok()
+    }
+
+    async fn dial(&self) -> io::Result<Line> {
+        let stream = TcpStream::connect(self.options.address).await?;
+        stream.set_nodelay(true)?;
+        let sender = match &self.tls {
+            None => begin(stream).await?,
+            Some((connector, name)) => begin(connector.connect(name.clone(), stream).await?).await?,
+        };
+        let kill = self.options.injection.and_then(|injection| injection.kill);
+        // Between half and one and a half of the average.
+        let dies = kill.map(|kill| Instant::now() + kill.mul_f64(0.5 + self.random().unit()));
+        Ok(Line { sender, dies })
+    }
+
+    /// Sends a request, and keeps the connection if it is of further use.
+    async fn exchange_on(&self, mut line: Line, request: hyper::Request<Full<Bytes>>) -> Result<Heard, Lost> {
+        let dies = line.dies;
+        let exchange = timeout(ANSWER_WITHIN, exchange(&mut line.sender, request));
+        let killed = async {
+            match dies {
+                Some(dies) => sleep_until(dies).await,
+                None => std::future::pending().await,
+            }
+        };
+        let heard = tokio::select! {
+            heard = exchange => heard.map_err(|_| Lost)??,
+            () = killed => {
+                // Its connection ends with the sender.
+                self.count(KILLED);
+                return Err(Lost);
+            }
+        };
+        self.idle.lock().push(line);
+        Ok(heard)
+    }
+}
+
+/// Begins to speak HTTP; the connection is driven until nobody sends on it any more.
+async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Sender> {
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn exchange(sender: &mut Sender, request: hyper::Request<Full<Bytes>>) -> Result<Heard, Lost> {
+    sender.ready().await.map_err(|_| Lost)?;
+    let response = sender.send_request(request).await.map_err(|_| Lost)?;
+    let (head, body) = response.into_parts();
+    let is_replayed = head.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| Lost)?;
+    Ok(Heard { status: head.status.as_u16(), is_replayed, body: body.to_bytes().to_vec() })
+}
+
+fn connector(tls: &DoorTls) -> Result<(TlsConnector, ServerName<'static>), DoorError> {
+    let name = ServerName::try_from(tls.name.clone()).map_err(|_| DoorError::Name(tls.name.clone()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder =
+        builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(trust::TlsError::from)?;
+    let config = builder.with_root_certificates(trust::roots(&tls.authority)?).with_no_client_auth();
+    Ok((Arc::new(config).into(), name))
+}

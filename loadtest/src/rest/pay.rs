@@ -1,0 +1,223 @@
+//! One payment at a REST front door, from its lock to its last step.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use surety_client::{Client, LockRef};
+use surety_protocol::{Amount, Id, Kind, Reply};
+use tokio::time::sleep;
+
+use super::answer::{Asked, Meaning, read};
+use super::door::Door;
+use crate::money::Seen;
+use crate::payment::{part, repeats};
+use crate::recorder::{Recorder, Sample};
+use crate::scenario::Draw;
+use crate::step::{Action, Step};
+
+/// How long a request is said again for.
+const REPEAT_WITHIN: Duration = Duration::from_secs(20);
+/// Before it is said again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A payment on its way. Amounts are in the smallest that the door tells.
+struct Payment<'a> {
+    door: &'a Arc<Door>,
+    client: &'a Client,
+    recorder: &'a Recorder,
+    draw: Draw,
+    lock: Id,
+    total: Amount,
+    version: u16,
+    capture: u16,
+    captured: Amount,
+    /// The last answer about the lock; none if something happened to it that no answer has told.
+    last: Option<Reply>,
+}
+
+/// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the answer before, or from the end of
+/// the wait that the step begins with.
+pub(crate) async fn pay(
+    door: &Arc<Door>,
+    client: &Client,
+    recorder: &Recorder,
+    steps: &[Step],
+    draw: Draw,
+    mut intended: Instant,
+) {
+    let mut payment = Payment {
+        door,
+        client,
+        recorder,
+        draw,
+        lock: client.new_id(),
+        total: Amount::ZERO,
+        version: 0,
+        capture: 0,
+        captured: Amount::ZERO,
+        last: None,
+    };
+    for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
+        if !step.after.is_zero() {
+            intended = intended.max(Instant::now()) + step.after;
+            tokio::time::sleep_until(intended.into()).await;
+        }
+        if payment.make(step, intended).await.is_break() {
+            break;
+        }
+        intended = Instant::now();
+    }
+    if let Some(reply) = payment.last {
+        let lock = LockRef::new(draw.partition, payment.lock);
+        recorder.push(Sample::Seen(Seen { lock, reply }));
+    }
+}
+
+/// A request as the door takes it.
+struct Post {
+    path: String,
+    key: String,
+    body: Value,
+    asked: Asked,
+}
+
+/// What became of a request.
+enum Said {
+    Decided(Reply),
+    /// Definitely not executed.
+    NotExecuted,
+    Unknown,
+}
+
+impl Payment<'_> {
+    fn post(&self, action: Action) -> Post {
+        let asset = self.door.asset();
+        let partition = self.draw.partition;
+        let (word, kind, amount, body) = match action {
+            // A scenario with an advice is refused before it begins.
+            Action::Lock | Action::Sale | Action::Advise { .. } => {
+                let body = json!({
+                    "partition": partition.to_string(),
+                    "amount": asset.write(self.draw.amount),
+                    "asset": asset.name,
+                    "merchant": self.draw.merchant.0,
+                    "sale": action == Action::Sale,
+                });
+                (None, Kind::Lock, Some(self.draw.amount), body)
+            }
+            Action::Increase { share_bps } => {
+                let total = asset.write(part(self.draw.amount, share_bps));
+                let body = json!({"total": total, "asset": asset.name, "version": self.version});
+                (Some("increase"), Kind::Increase, None, body)
+            }
+            Action::Capture { share_bps, last } => {
+                let amount = part(self.total, share_bps);
+                let body = json!({"amount": asset.write(amount), "asset": asset.name, "last": last});
+                (Some("capture"), Kind::Capture, Some(amount), body)
+            }
+            // An application takes a capture back by giving all of it back.
+            Action::Reverse => self.refund(self.captured),
+            Action::Refund { share_bps } => self.refund(part(self.captured, share_bps)),
+            Action::Release => (Some("release"), Kind::Release, None, json!({})),
+            Action::Settle => (Some("settle"), Kind::Settle, None, json!({})),
+            Action::Consume => (Some("consume"), Kind::Consume, None, json!({"capture": self.capture})),
+        };
+        let key = if word.is_none() { self.lock } else { self.client.new_id() };
+        let lasts = !matches!(kind, Kind::Lock | Kind::Settle | Kind::Consume);
+        let id = if lasts { key.lasting() } else { key };
+        let path = match word {
+            None => "/v1/locks".to_owned(),
+            Some(word) => format!("/v1/locks/{}/{word}?partition={partition}", self.lock),
+        };
+        let asked = Asked { id, kind, lock: self.lock, partition, amount };
+        Post { path, key: key.to_string(), body, asked }
+    }
+
+    fn refund(&self, amount: Amount) -> (Option<&'static str>, Kind, Option<Amount>, Value) {
+        let asset = self.door.asset();
+        let body = json!({"capture": self.capture, "amount": asset.write(amount), "asset": asset.name});
+        (Some("refund"), Kind::Refund, None, body)
+    }
+
+    /// Makes a step. Breaks where the payment ends early.
+    async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
+        let post = self.post(step.action);
+        self.recorder.push(Sample::Asked { id: post.asked.id, lock: self.lock });
+        let first = match self.send(&post, intended).await {
+            Said::Decided(reply) => reply,
+            Said::NotExecuted => return ControlFlow::Break(()),
+            Said::Unknown => {
+                self.last = None;
+                return ControlFlow::Break(());
+            }
+        };
+        if !first.code().is_success() {
+            return ControlFlow::Break(());
+        }
+        self.note(step.action, &first);
+        for _ in 1..step.times {
+            match self.send(&post, Instant::now()).await {
+                Said::Decided(again) if !repeats(&first, &again) => {
+                    self.recorder.push(Sample::Contradicted);
+                }
+                Said::Decided(_) => {}
+                // It was executed before; that this sending was not, or not known to be, changes nothing.
+                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn note(&mut self, action: Action, reply: &Reply) {
+        self.version = reply.version;
+        self.last = Some(*reply);
+        match action {
+            Action::Lock => self.total = reply.approved,
+            Action::Increase { .. } => self.total = Amount(self.total.0.saturating_add(reply.approved.0)),
+            Action::Sale => (self.capture, self.captured) = (0, reply.approved),
+            Action::Capture { .. } => (self.capture, self.captured) = (reply.capture, reply.approved),
+            _ => {}
+        }
+    }
+
+    /// Says a request until it is answered, under one key.
+    async fn send(&self, post: &Post, intended: Instant) -> Said {
+        let body = post.body.to_string().into_bytes();
+        let begun = Instant::now();
+        let mut may_be_executed = false;
+        let mut sent = Instant::now();
+        loop {
+            let meaning = match self.door.post(&post.path, &post.key, &body).await {
+                Ok(heard) => read(&heard, &post.asked, self.door.asset()),
+                Err(_) => Meaning::Unknown,
+            };
+            match meaning {
+                Meaning::Decided(reply, is_sound) => {
+                    let done = Instant::now();
+                    let (latency, service) = (done - intended, done - sent);
+                    self.recorder.push(Sample::Answered { reply: *reply, latency, service, is_sound });
+                    return Said::Decided(*reply);
+                }
+                // A refusal speaks of one sending: an earlier one may have been executed all the same.
+                Meaning::Refused(code) if !may_be_executed => {
+                    self.recorder.push(Sample::RefusedByDoor(code.into()));
+                    return Said::NotExecuted;
+                }
+                Meaning::Nonsense => {
+                    self.recorder.push(Sample::Contradicted);
+                    return Said::Unknown;
+                }
+                Meaning::Refused(_) => {}
+                Meaning::Unknown => may_be_executed = true,
+            }
+            if begun.elapsed() > REPEAT_WITHIN {
+                self.recorder.push(Sample::Unknown);
+                return Said::Unknown;
+            }
+            sleep(PAUSE).await;
+            sent = Instant::now();
+        }
+    }
+}
