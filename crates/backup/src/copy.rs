@@ -161,7 +161,7 @@ pub fn copy_file(name: &str, contents: &[u8], depot: &dyn Depot) -> Result<FileP
     put(depot, name, contents)
 }
 
-fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<FilePart, CopyError> {
+pub(crate) fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<FilePart, CopyError> {
     let mut hashed = Hashed::new(source);
     depot.put(name, &mut hashed)?;
     let (bytes, written) = hashed.finish();
@@ -290,6 +290,11 @@ fn segments_between(
     };
     let files = spans.iter().filter(is_after_base).map(wal::SegmentSpan::file);
     Ok(files.filter(|file| *file <= end).collect())
+}
+
+/// A segment that goes no further, without the zeros behind its last block.
+pub(crate) fn used_part(pinned: &Pinned, name: FileName) -> Result<impl Read, CopyError> {
+    Ok(Section { file: pinned.file(name)?, at: 0, end: used_bytes(pinned, name)? })
 }
 
 /// Bytes of a segment that goes no further: all but the zeros that it ends with, in whole pages.

@@ -5,6 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use surety_protocol::{Seq, ShardId};
+use wal::FileName;
+
 use crate::copy::Hashed;
 use crate::{Depot, DepotError, FilePart, MANIFEST_FILE, Manifest, ManifestError};
 
@@ -87,6 +90,42 @@ pub fn fetch(depot: &dyn Depot, part: &FilePart, to: &Path) -> Result<(), FetchE
     file.sync_all().map_err(failed)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
     compare(depot, part, from)
+}
+
+/// Brings the copy of a shard's log below a directory up to where an archive goes: its last segment, which may have been cut, and those
+/// that follow. What they hold is for whoever reads the log to check.
+///
+/// # Errors
+/// [`FetchError`]; what is there then is not to be used.
+pub fn extend(archive: &dyn Depot, shard: ShardId, to: &Path) -> Result<(), FetchError> {
+    let failed = |source| FetchError::Io { path: to.to_owned(), source };
+    let segment = |name: &str| match FileName::parse(name) {
+        Some(FileName::Segment { first_seq }) => Some(first_seq),
+        _ => None,
+    };
+    let directory = to.join(format!("shard-{shard}"));
+    let mut last = Seq(0);
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        last = last.max(name.to_str().and_then(segment).unwrap_or_default());
+    }
+    let prefix = format!("shard-{shard}/");
+    for name in archive.names()? {
+        if name.strip_prefix(&prefix).and_then(segment).is_some_and(|first| first >= last) {
+            replace(archive, &name, to)?;
+        }
+    }
+    Ok(())
+}
+
+fn replace(archive: &dyn Depot, name: &str, to: &Path) -> Result<(), FetchError> {
+    let path = to.join(name);
+    let failed = |source| FetchError::Io { path: path.clone(), source };
+    let mut from = archive.get(name)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
+    io::copy(&mut from, &mut file).map_err(failed)?;
+    file.sync_all().map_err(failed)
 }
 
 /// Reads one file of a backup and compares it with the manifest.

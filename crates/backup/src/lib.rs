@@ -1,9 +1,10 @@
-//! Copies of a data directory: taken from a closed one or beside a running engine, and put back.
+//! Copies of a data directory: taken from a closed one or beside a running engine, and put back; and archives of a log as it grows.
 //!
 //! A backup is a set of files and a manifest that names them, which is written last: without one there is no backup. `MANIFEST.md`
 //! is the binding description. Nothing here decides whether an engine may serve from what was put back; the commands do.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod copy;
 mod cut;
 mod depot;
@@ -11,8 +12,9 @@ mod fetch;
 mod manifest;
 mod pinned;
 
+pub use archive::{ArchiveError, archive_segment, claim_archive};
 pub use copy::{CopyError, Extent, Mark, copy_file, copy_shard};
 pub use cut::{Cut, CutError, Moment, cut};
 pub use depot::{Depot, DepotError, DirectoryDepot};
-pub use fetch::{FetchError, check, fetch, read_manifest};
+pub use fetch::{FetchError, check, extend, fetch, read_manifest};
 pub use manifest::{FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, ManifestError, ShardPart};

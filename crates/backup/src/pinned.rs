@@ -19,7 +19,7 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// Opens these files of a shard's directory; none if one of them is not there any more.
     pub(crate) fn open(path: &Path, names: &[FileName]) -> Result<Option<Self>, StorageError> {
-        let mut pinned = Self { path: path.to_owned(), files: BTreeMap::new() };
+        let mut pinned = Self::empty(path);
         for &name in names {
             match File::open(path.join(name.to_text())) {
                 Ok(file) => _ = pinned.files.insert(name, file),
@@ -28,6 +28,11 @@ impl Pinned {
             }
         }
         Ok(Some(pinned))
+    }
+
+    /// No file at all.
+    pub(crate) fn empty(path: &Path) -> Self {
+        Self { path: path.to_owned(), files: BTreeMap::new() }
     }
 
     /// A held file.

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use backup::Depot;
 use engine::Durability;
 use storage::IoMode;
 use surety_protocol::limits::SEGMENT_BYTES;
@@ -36,6 +38,8 @@ pub struct Config {
     /// Records of the log that are kept for readers of the change stream who are behind, beyond what is kept anyway; a
     /// reader that is further behind finds its place `LOST`.
     pub cursor_records: u64,
+    /// Where each segment of the log is kept once it is complete; until then retention leaves it where it is. `None`: nowhere.
+    pub archive: Option<Arc<dyn Depot>>,
     /// Below this much free space new locks are declined.
     pub free_bytes_min: u64,
     /// Pin each shard's thread to a core of its own, if there are enough.
@@ -68,6 +72,7 @@ impl Config {
             snapshot_records: 4 << 20,
             retain_records: None,
             cursor_records: 16 << 20,
+            archive: None,
             free_bytes_min: 256 << 20,
             pin_threads: true,
             clock_gap_max: Duration::from_secs(24 * 3600),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use settlement::Domain;
-use storage::{DataDirectory, IoMode, OpenDirectoryError, StorageError};
+use storage::{DataDirectory, IoMode, METADATA_FILE, OpenDirectoryError, StorageError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time, sabotage};
 
 use crate::admin::Admin;
@@ -18,7 +18,7 @@ use crate::clock::readings;
 use crate::config::Config;
 use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
 use crate::embedded::EmbeddedConnector;
-use crate::shard::{self, Keeping, Network, Report, Setup, ShardError};
+use crate::shard::{self, Archive, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
 use crate::tls::{TlsError, client_verifier, endpoint_config, server_config};
@@ -405,6 +405,7 @@ impl Starting {
                     cursor_records: config.cursor_records,
                     free_bytes_min: config.free_bytes_min,
                 },
+                archive: archive(config, directory)?,
                 core: has_cores.then(|| cores[usize::from(shard.0)]),
                 reports: sender.clone(),
                 go: wait,
@@ -479,6 +480,14 @@ fn started(shard: ShardId, address: Option<SocketAddr>, report: engine::Report) 
         snapshot: report.snapshot,
         torn: report.torn,
     }
+}
+
+/// The archive, if there is one, and how this engine makes itself known there.
+fn archive(config: &Config, directory: &DataDirectory) -> Result<Option<Archive>, StartError> {
+    let Some(depot) = &config.archive else { return Ok(None) };
+    let path = directory.path().join(METADATA_FILE);
+    let metadata = std::fs::read_to_string(&path).map_err(|source| FilesError::File { path, source })?;
+    Ok(Some(Archive { depot: Arc::clone(depot), metadata }))
 }
 
 /// How the log is written: as the settings say, or as well as the file system can.

@@ -223,3 +223,43 @@ async fn a_slow_reader_past_its_quota_is_lost_and_fills_no_disk() {
     };
     assert!(lost > next && next < enough);
 }
+
+fn snapshots(rig: &Rig) -> usize {
+    let names = std::fs::read_dir(rig.path().join("shard-0")).unwrap();
+    names
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|end| end == "snapshot"))
+        .count()
+}
+
+#[tokio::test]
+async fn nothing_is_removed_that_is_not_archived() {
+    let beside = tempfile::tempdir().unwrap();
+    let place = beside.path().join("archive");
+    // The archive is down: something stands in its way.
+    std::fs::write(&place, "").unwrap();
+    let rig = Rig::start_with(1, |config| {
+        config.snapshot_records = 4096;
+        config.retain_records = Some(0);
+        config.cursor_records = 0;
+        config.archive = Some(std::sync::Arc::new(backup::DirectoryDepot::new(&place)));
+    });
+    // Payments go on, and snapshots are made that would let the log go.
+    fill_until(&rig, async || snapshots(&rig) >= 2).await;
+    let second = rig.metric("surety_snapshot_seq", 0).await;
+    fill_until(&rig, async || rig.metric("surety_snapshot_seq", 0).await > second).await;
+    assert_eq!(oldest(&rig), Seq(1));
+    assert!(rig.metric("surety_archive_failures_total", 0).await > 0);
+    assert_eq!(rig.metric("surety_archived_seq", 0).await, 0);
+    std::fs::remove_file(&place).unwrap();
+    fill_until(&rig, async || oldest(&rig) > Seq(1)).await;
+    // Whatever went is there, without a hole.
+    let mut archived: Vec<u64> = std::fs::read_dir(place.join("shard-0"))
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".wal")?.parse().ok()
+        })
+        .collect();
+    archived.sort_unstable();
+    assert_eq!(archived[0], 1);
+    assert!(rig.metric("surety_archived_seq", 0).await >= oldest(&rig).0 - 1);
+}

@@ -69,6 +69,9 @@ pub(crate) struct LogSettings {
     /// Records that are kept beyond that for readers who are behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cursor_records: Option<u64>,
+    /// Where each segment is kept once it is complete, before retention may remove it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) archive: Option<String>,
     /// Below this much free space new locks are declined.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) free_bytes_min: Option<u64>,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment};
+use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment, ShardPart};
 use clap::Args as ClapArgs;
 use engine::{Begin, Recovered};
 use serde_json::{Value, json};
@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// The backup
     #[arg(long, value_name = "PLACE")]
     from: String,
+    /// The engine's archive (log.archive of `serve`), to go on from where the backup ends
+    #[arg(long, value_name = "PLACE")]
+    archive: Option<String>,
     /// The directory to make: empty or not there
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let manifest = backup::read_manifest(&*depot).map_err(|error| depots::fetch_failure(&error))?;
     let metadata = metadata_of(&*depot, &manifest)?;
     let moments = moments(&args.until, metadata.shards)?;
+    let archive = args.archive.as_deref().map(|place| open_archive(place, metadata)).transpose()?;
     let restoring = RestoringDirectory::begin(&args.to)
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
     for part in manifest.files.iter().filter(|part| part.name.starts_with("shard-")) {
@@ -83,7 +87,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let shard = ShardId(part.shard);
         let path = restoring.shard_path(shard);
         let identity = Identity { engine: metadata.engine, shard };
-        let cut = backup::cut(&path, identity, moment, Seq(part.last_seq));
+        let end = match &archive {
+            None => Seq(part.last_seq),
+            Some(archive) => extend(&**archive, metadata, part, &restoring)?,
+        };
+        let cut = backup::cut(&path, identity, moment, end);
         let Cut { last_seq } = cut.map_err(|error| cut_failure(shard, &error))?;
         let known = part.state_hash.as_ref().filter(|_| last_seq == Seq(part.last_seq));
         let recovered = replay(&path, metadata, shard, last_seq, known)?;
@@ -94,6 +102,55 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         .finish(Metadata { is_forensic: true, ..metadata })
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
     tell(args, &shards)
+}
+
+/// Opens an archive, which must be of the same engine.
+fn open_archive(place: &str, metadata: Metadata) -> Result<Box<dyn Depot>, Failure> {
+    let archive = depots::open(place)?;
+    let mut text = String::new();
+    let from = archive.get(METADATA_FILE);
+    let mut from = from.map_err(|error| Failure::new(Exit::Foreign, format!("{error}: it is no archive")))?;
+    std::io::Read::read_to_string(&mut from, &mut text)?;
+    let theirs = Metadata::parse(Path::new(place), &text).map_err(|error| directory::open_failure(&error))?;
+    if theirs.engine == metadata.engine {
+        return Ok(archive);
+    }
+    let (theirs, ours) = (theirs.engine, metadata.engine);
+    let message = format!(
+        "{place} is the archive of engine {theirs}, the backup is of engine {ours}; give the right one"
+    );
+    Err(Failure::new(Exit::Foreign, message))
+}
+
+/// Brings a shard up to the last record of the archive, and says which that is. The archive cannot end before the backup does.
+fn extend(
+    archive: &dyn Depot,
+    metadata: Metadata,
+    part: &ShardPart,
+    restoring: &RestoringDirectory,
+) -> Result<Seq, Failure> {
+    let shard = ShardId(part.shard);
+    backup::extend(archive, shard, restoring.path()).map_err(|error| depots::fetch_failure(&error))?;
+    let path = restoring.shard_path(shard);
+    let recovered =
+        verify::replay_at(&path, metadata, shard, Begin::Oldest, std::io::stderr().is_terminal())?;
+    let found = recovered.report().last_seq;
+    if recovered.report().torn.is_some() {
+        // What is archived was complete: nothing of it can be what a crash leaves behind.
+        let message = format!(
+            "shard {shard}: {} is damaged behind seq {found}; do not use this archive",
+            archive.place()
+        );
+        return Err(Failure::new(Exit::Corrupt, message));
+    }
+    if found >= Seq(part.last_seq) {
+        return Ok(found);
+    }
+    let (place, last) = (archive.place(), part.last_seq);
+    let message = format!(
+        "shard {shard}: with {place} the log ends at seq {found}, the backup alone has {last}: do not use this archive"
+    );
+    Err(Failure::new(Exit::Corrupt, message))
 }
 
 /// What the backup's engine is; read and compared with the manifest before anything is made.

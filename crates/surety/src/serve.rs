@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -20,7 +21,7 @@ use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
 use crate::links::{Links, Wanted};
 use crate::values::{AddressText, SpanText};
-use crate::{init, remote};
+use crate::{depots, init, remote};
 
 /// Serves a data directory over QUIC
 ///
@@ -32,7 +33,7 @@ use crate::{init, remote};
 ///
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
 /// one wins, and an unknown key is an error. --print-config shows the outcome and exits. What has no flag: [server]
-/// id_window, pin; [log] snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
+/// id_window, pin; [log] archive, snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
 /// chain_id and contract, which merchants sign releases for; [limits], what peers may use.
 ///
 /// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
@@ -218,6 +219,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     config.snapshot_records = log.snapshot_records.unwrap_or(config.snapshot_records);
     config.retain_records = log.retain_records.or(config.retain_records);
     config.cursor_records = log.cursor_records.unwrap_or(config.cursor_records);
+    config.archive = log.archive.as_deref().map(depots::open).transpose()?.map(Arc::from);
     config.free_bytes_min = log.free_bytes_min.unwrap_or(config.free_bytes_min);
     if let Some(gap) = clock.max_gap {
         config.clock_gap_max = duration(gap.0);
@@ -296,6 +298,7 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             snapshot_records: Some(config.snapshot_records),
             retain_records: config.retain_records,
             cursor_records: Some(config.cursor_records),
+            archive: config.archive.as_ref().map(|archive| archive.place()),
             free_bytes_min: Some(config.free_bytes_min),
         },
         clock: ClockSettings { max_gap: Some(span(config.clock_gap_max)) },

@@ -157,6 +157,7 @@ pub const LAYERS: &[Layer] = &[
             "settlement",
             "handoff",
             "storage",
+            "backup",
         ],
         foreign: &[],
         members_in_tests: &[],

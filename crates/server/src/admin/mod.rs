@@ -116,7 +116,7 @@ type Series = (&'static str, &'static str, &'static str, fn(&ShardMetrics) -> &C
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 23] = [
+const SERIES: [Series; 25] = [
     ("surety_frames_total", "counter", "request frames executed", |m| &m.frames),
     ("surety_blocks_total", "counter", "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", "counter", "records written to the log", |m| &m.records),
@@ -150,6 +150,12 @@ const SERIES: [Series; 23] = [
     ("surety_waiting_records", "gauge", "records waiting for the log", |m| &m.waiting_records),
     ("surety_storage_low", "gauge", "1 while new locks are declined for want of space", |m| &m.storage_low),
     ("surety_snapshot_seq", "gauge", "last record of the newest snapshot", |m| &m.snapshot_seq),
+    ("surety_archived_seq", "gauge", "last record that the archive has, of this run's work", |m| {
+        &m.archived_seq
+    }),
+    ("surety_archive_failures_total", "counter", "times that a segment could not be archived", |m| {
+        &m.archive_failures
+    }),
     ("surety_open_locks", "gauge", "locks that are live", |m| &m.open_locks),
     ("surety_kept_locks", "gauge", "locks in memory: live, and ended ones that may still be changed", |m| {
         &m.kept_locks

@@ -1,5 +1,6 @@
 //! Housekeeping of one shard, on two threads of its own: one for what the shard waits for (segments in reserve, free
-//! space), and one for snapshots and retention, which take long and step back behind everything else.
+//! space), and one for snapshots and retention, which take long and step back behind everything else. A third one, if there is an
+//! archive, waits for that.
 
 use std::io;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
+use backup::Depot;
 use engine::BuildError;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{Seq, ShardId, Time};
@@ -45,6 +47,21 @@ pub(super) enum Job {
     },
     /// Ask for the free space.
     Space,
+    /// Keep a complete segment in the archive.
+    Archive {
+        /// Which.
+        segment: FileName,
+        /// Its last record.
+        last_seq: Seq,
+    },
+}
+
+/// Where complete segments are kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Archive {
+    pub(crate) depot: Arc<dyn Depot>,
+    /// What this engine is, as the data directory says.
+    pub(crate) metadata: String,
 }
 
 /// What came of it.
@@ -65,15 +82,19 @@ pub(crate) enum Kept {
     },
     /// Bytes that are free.
     Space(u64),
+    /// The archive has everything up to here; none if it is to be tried again.
+    Archived(Option<Seq>),
 }
 
-/// The two threads.
+/// The threads.
 #[derive(Debug)]
 pub(super) struct Keeper {
     /// For jobs that the shard waits for.
     prompt: Worker,
     /// For snapshots.
     patient: Worker,
+    /// For the archive, if there is one.
+    archivist: Option<Worker>,
 }
 
 impl Keeper {
@@ -82,10 +103,15 @@ impl Keeper {
         config: engine::Config,
         path: &Path,
         io: IoMode,
+        archive: Option<Archive>,
     ) -> Result<Self, KeeperError> {
+        let open = || FileStorage::open(path, io);
+        let archivist =
+            |archive| Worker::start("arch", shared, config, open()?, SNAPSHOT_NICE, Some(archive));
         Ok(Self {
-            prompt: Worker::start("keep", shared, config, FileStorage::open(path, io)?, 0)?,
-            patient: Worker::start("snap", shared, config, FileStorage::open(path, io)?, SNAPSHOT_NICE)?,
+            prompt: Worker::start("keep", shared, config, open()?, 0, None)?,
+            patient: Worker::start("snap", shared, config, open()?, SNAPSHOT_NICE, None)?,
+            archivist: archive.map(archivist).transpose()?,
         })
     }
 
@@ -94,6 +120,7 @@ impl Keeper {
         match job {
             Job::Reserve { .. } | Job::Space => self.prompt.give(job),
             Job::Snapshot { .. } => self.patient.give(job),
+            Job::Archive { .. } => self.archivist.as_ref().is_some_and(|archivist| archivist.give(job)),
         }
     }
 }
@@ -112,13 +139,14 @@ impl Worker {
         config: engine::Config,
         mut storage: FileStorage,
         nice: i32,
+        archive: Option<Archive>,
     ) -> Result<Self, KeeperError> {
         let (jobs, queue) = sync_channel(JOBS_MAX);
         let shared = Arc::clone(shared);
         let work = move || {
             let _guard = AbortOnPanic;
             threads::step_back(nice);
-            run(&shared, &config, &mut storage, &queue);
+            run(&shared, &config, &mut storage, archive.as_ref(), &queue);
         };
         let thread = thread::Builder::new().name(format!("{name}-{}", config.shard)).spawn(work)?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -150,13 +178,25 @@ pub enum KeeperError {
     Thread(#[from] io::Error),
 }
 
-fn run(shared: &Shared, config: &engine::Config, storage: &mut FileStorage, queue: &Receiver<Job>) {
+fn run(
+    shared: &Shared,
+    config: &engine::Config,
+    storage: &mut FileStorage,
+    archive: Option<&Archive>,
+    queue: &Receiver<Job>,
+) {
     let inbox = &shared.shards[usize::from(config.shard.0)].inbox;
     let mut patience = Patience::default();
     for job in queue {
         let kept = match job {
             Job::Reserve { name, bytes } => make_reserve(config.shard, storage, &mut patience, name, bytes),
             Job::Snapshot { synced, floor } => make_snapshot(config, storage, synced, floor),
+            Job::Archive { segment, last_seq } => {
+                let archived = archive.is_some_and(|archive| {
+                    archive_one(shared, config.shard, storage.path(), archive, &mut patience, segment)
+                });
+                Kept::Archived(archived.then_some(last_seq))
+            }
             Job::Space => match storage.free_bytes() {
                 Ok(bytes) => Kept::Space(bytes),
                 Err(error) => {
@@ -225,6 +265,41 @@ fn make_reserve(
             // What was begun takes room and is of no use. Storage may have removed it already.
             let _ = storage.remove(name);
             Kept::NoReserve
+        }
+    }
+}
+
+/// True once the archive has the segment. Where it has not, authorizing goes on, and so does the log's growth: nothing is removed that is
+/// not archived.
+fn archive_one(
+    shared: &Shared,
+    shard: ShardId,
+    path: &Path,
+    archive: &Archive,
+    patience: &mut Patience,
+    segment: FileName,
+) -> bool {
+    if !patience.is_due(boot_now()) {
+        return false;
+    }
+    let depot = &*archive.depot;
+    let archived = backup::claim_archive(depot, &archive.metadata)
+        .and_then(|()| backup::archive_segment(depot, shard, path, segment));
+    match archived {
+        Ok(()) => {
+            if patience.succeed() {
+                tracing::info!(shard = shard.0, "the archive takes segments again");
+            }
+            true
+        }
+        Err(error) => {
+            shared.shards[usize::from(shard.0)].metrics.archive_failures.add(1);
+            if patience.fail(boot_now()) {
+                let what =
+                    "a segment could not be archived, and is tried again; the log is not shortened meanwhile";
+                tracing::error!(shard = shard.0, %segment, "{what}: {error}{}", causes(&error));
+            }
+            false
         }
     }
 }

@@ -35,11 +35,12 @@ use std::time::Duration;
 use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
 use rustls::server::danger::ClientCertVerifier;
 use storage::{FileStorage, IoMode, StorageError};
-use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time};
+use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time, sabotage};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
+use wal::SegmentSpan;
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
@@ -63,7 +64,7 @@ use self::tenants::TenantCounts;
 
 pub use self::journal::StartJournalError;
 pub use self::keeper::KeeperError;
-pub(crate) use self::keeper::Kept;
+pub(crate) use self::keeper::{Archive, Kept};
 
 /// How often time alone is looked at: expiries and seals are at most this late.
 const TICK: Duration = Duration::from_millis(20);
@@ -93,6 +94,7 @@ pub(crate) struct Setup {
     pub(crate) io: IoMode,
     pub(crate) network: Option<Network>,
     pub(crate) keeping: Keeping,
+    pub(crate) archive: Option<Archive>,
     /// The core to stay on.
     pub(crate) core: Option<usize>,
     pub(crate) reports: Sender<(ShardId, Report)>,
@@ -217,7 +219,8 @@ fn serve(
     // Set once: each shard starts once.
     let _ = me.epochs.set(epochs);
     let journal = Journal::start(&shared, id, storage, &setup.path, setup.io)?;
-    let keeper = Keeper::start(&shared, setup.engine, &setup.path, setup.io)?;
+    let has_archive = setup.archive.is_some();
+    let keeper = Keeper::start(&shared, setup.engine, &setup.path, setup.io, setup.archive)?;
     let home = threads::allowed_cores();
     if let Some(core) = setup.core {
         threads::pin(&[core]);
@@ -229,7 +232,7 @@ fn serve(
         .max_blocking_threads(BLOCKING_THREADS)
         .build_local(LocalOptions::default())?;
     let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
-    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping, newest_snapshot));
+    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping, has_archive, newest_snapshot));
     shard.verifier.replace(setup.network.as_ref().map(|network| Arc::clone(&network.verifier)));
     let reports = setup.reports;
     runtime.block_on(async {
@@ -278,6 +281,10 @@ struct Shard {
     /// Jobs of each kind that were given and are not done.
     is_reserving: Cell<bool>,
     is_snapshotting: Cell<bool>,
+    is_archiving: Cell<bool>,
+    has_archive: bool,
+    /// The archive has everything up to here.
+    archived: Cell<Seq>,
     /// Seq at which the last snapshot was asked for.
     snapshot_at: Cell<Seq>,
     /// No snapshot before this moment of the boot clock.
@@ -301,7 +308,14 @@ impl Endpoints {
 }
 
 impl Shard {
-    fn new(core: Core, path: PathBuf, keeper: Keeper, keeping: Keeping, newest_snapshot: Seq) -> Self {
+    fn new(
+        core: Core,
+        path: PathBuf,
+        keeper: Keeper,
+        keeping: Keeping,
+        has_archive: bool,
+        newest_snapshot: Seq,
+    ) -> Self {
         let marks = core.marks();
         let limits = core.shared.limits;
         Self {
@@ -331,6 +345,9 @@ impl Shard {
             keeping,
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
+            is_archiving: Cell::new(false),
+            has_archive,
+            archived: Cell::new(Seq(0)),
             snapshot_at: Cell::new(newest_snapshot),
             snapshot_rest: Cell::new(Time::ZERO),
             is_reserve_missing: Cell::new(false),
@@ -496,6 +513,9 @@ impl Shard {
         core.publish_gauges();
         core.metrics().connections_open.set(self.connections.get() as u64);
         let synced = core.marks().synced;
+        if self.has_archive && !self.is_archiving.get() {
+            self.order_archive(core.engine.segments(), synced);
+        }
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
             let floor = self.floor(synced);
@@ -507,9 +527,25 @@ impl Shard {
         }
     }
 
+    /// Has the next complete segment archived. It is complete on the disk only when something behind it is.
+    fn order_archive(&self, segments: Vec<SegmentSpan>, synced: Seq) {
+        let complete = segments.into_iter().filter_map(|span| Some((span.file(), span.last_seq?)));
+        let mut wanted =
+            complete.filter(|(_, last_seq)| *last_seq > self.archived.get() && *last_seq < synced);
+        if let Some((segment, last_seq)) = wanted.next() {
+            self.is_archiving.set(self.keeper.give(Job::Archive { segment, last_seq }));
+        }
+    }
+
     /// The log from here on stays: for everybody, and a little longer for readers who are behind.
     fn floor(&self, synced: Seq) -> Seq {
         let Some(records) = self.keeping.retain_records else { return Seq(0) };
+        let floor = self.floor_of_readers(records, synced);
+        let is_archived_first = self.has_archive && !sabotage!("retention-forgets-the-archive");
+        if is_archived_first { floor.min(self.archived.get().next()) } else { floor }
+    }
+
+    fn floor_of_readers(&self, records: u64, synced: Seq) -> Seq {
         let floor = Seq(synced.0.saturating_sub(records));
         let quota = Seq(floor.0.saturating_sub(self.keeping.cursor_records));
         self.cursors.slowest().map_or(floor, |cursor| cursor.clamp(quota, floor))
@@ -535,6 +571,13 @@ impl Shard {
                 }
                 if let Some(first_kept) = first_kept {
                     core.engine.on_segments_removed(first_kept);
+                }
+            }
+            Kept::Archived(archived) => {
+                self.is_archiving.set(false);
+                if let Some(seq) = archived {
+                    self.archived.set(seq);
+                    core.metrics().archived_seq.set(seq.0);
                 }
             }
             Kept::Space(bytes) => self.is_space_low.set(bytes < self.keeping.free_bytes_min),

@@ -78,6 +78,8 @@ pub const BUGS: &[Bug] = &[
         ("engine", "lib", "epochs::tests::tokens_of_another_future_prove_a_fork")),
     bug(("forensic-copy-served", "a copy of a moment is never served"),
         ("server", "life", "directories_that_cannot_be_served_are_refused_with_a_reason")),
+    bug(("retention-forgets-the-archive", "what goes was archived first"),
+        ("server", "tail", "nothing_is_removed_that_is_not_archived")),
     // Snapshots and retention.
     bug(("snapshot-of-the-wrong-seq", "a snapshot and the log behind it are the state"),
         ("engine", "world", "a_snapshot_beside_the_shard_is_the_state_that_a_whole_replay_gives")),

@@ -295,3 +295,60 @@ fn retention_takes_nothing_from_under_a_backup() {
     let to = beside.path("to-8");
     restore(&to, &beside.path("early"), "1").fails(2, "--whole");
 }
+
+#[test]
+fn an_archive_leads_a_restore_beyond_its_backup() {
+    let (data, beside) = (Data::init(1), Beside::new());
+    let (archive, to, copy) = (beside.path("archive"), beside.path("to"), beside.path("copy"));
+    let config = beside.file("surety.toml");
+    std::fs::write(&config, format!("[log]\narchive = {archive:?}\n")).unwrap();
+    let more = ["--config", config.to_str().unwrap()];
+    let engine = Engine::start_at(&data, "os", "127.0.0.1:0", &more);
+    let acks = beside.file("acks");
+    let mut load = Load::start(&data, &acks);
+    let taken = backup(&data, &to);
+    let backed_up = taken["shards"][0]["last_seq"].as_u64().unwrap();
+    // Whole segments; a kill may leave a part of one beside them.
+    let archived = || -> Vec<u64> {
+        let Ok(names) = std::fs::read_dir(beside.file("archive/shard-0")) else { return Vec::new() };
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut firsts: Vec<u64> = names.filter_map(|name| name.strip_suffix(".wal")?.parse().ok()).collect();
+        firsts.sort_unstable();
+        firsts
+    };
+    let mut replies = 4_000;
+    while archived().last() <= Some(&backed_up) {
+        load.wait_for(&acks, replies);
+        replies += 2_000;
+    }
+    drop(load);
+    // At any moment: what is archived is whole.
+    engine.kill();
+    let args = ["restore", "--from", &to, "--to", &copy, "--archive", &archive, "--json", "--until"];
+    let restore = |until: &str, to: &str| {
+        let mut args = args.to_vec();
+        args[4] = to;
+        surety(&[&args[..], &[until]].concat())
+    };
+    let restored = restore("2100-01-01T00:00:00Z", &copy).exits(0).json();
+    let end = restored["shards"][0]["seq"].as_u64().unwrap();
+    assert!(end > backed_up, "{end} beyond {backed_up}");
+    let (whole, part) = (surety(&["dump", "--data", data.path()]), surety(&["dump", "--data", &copy]));
+    assert!(whole.exits(0).stdout.starts_with(&part.exits(0).stdout));
+    restore(&(backed_up + 1).to_string(), &beside.path("beyond")).exits(0);
+    verified(&beside.path("beyond"));
+
+    // Damaged, of another engine, or none at all.
+    let last = beside.file(&format!("archive/shard-0/{:020}.wal", archived().last().unwrap()));
+    let sound = std::fs::read(&last).unwrap();
+    let mut flipped = sound.clone();
+    flipped[5_000] ^= 1;
+    std::fs::write(&last, flipped).unwrap();
+    restore("1", &beside.path("damaged")).exits(3);
+    std::fs::write(&last, sound).unwrap();
+    let identity = beside.file("archive/engine.toml");
+    std::fs::write(&identity, std::fs::read(Data::init(1).file("engine.toml")).unwrap()).unwrap();
+    restore("1", &beside.path("foreign")).fails(4, "archive of engine");
+    std::fs::remove_file(&identity).unwrap();
+    restore("1", &beside.path("foreign")).fails(4, "no archive");
+}
