@@ -54,7 +54,7 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
     let knee = remote::run(async {
         let pace = Pace::Poisson { rate: Rate::Steady(args.from) };
         let job = Job::new(&args.engine, &pace, args.duration, args.in_flight)?;
-        let (clients, options) = job.prepare(interrupts()).await?;
+        let (clients, options) = job.prepare(interrupts().1).await?;
         find_knee(&clients, &options, &search, tell).await.map_err(|error| load_failure(&error))
     })?;
     let mut out = std::io::stdout().lock();

@@ -9,6 +9,7 @@ mod merge;
 mod processes;
 mod scenarios;
 mod tell;
+mod view;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::remote;
 use crate::values;
 use job::Job;
 use tell::tell;
+use view::{Title, View};
 
 /// Sends payments to a running engine and measures
 ///
@@ -43,6 +45,8 @@ use tell::tell;
 ///
 /// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
 /// payments under way, and the report is one, with the percentiles of all answers.
+///
+/// On a terminal the run is shown while it lasts; q ends it early, with its report. --no-view tells a line a second instead.
 ///
 /// --report FILE.html writes a page with plots, --hlog FILE an interval log that the tools of `HdrHistogram` read.
 ///
@@ -186,10 +190,16 @@ struct Load {
     /// Write the latencies of each second, in nanoseconds, as an interval log
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
+    /// A line a second on a terminal, rather than the whole of it
+    #[arg(long)]
+    no_view: bool,
     /// End with one JSON object on its own line
     #[arg(long)]
     json: bool,
 }
+
+/// How a process ends that was interrupted twice: as shells say it.
+const INTERRUPTED: i32 = 130;
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -236,9 +246,12 @@ async fn load(load: &Load) -> Result<Report, Failure> {
         std::fs::write(file, "").map_err(|error| unwritable(Exit::Usage, file, &error))?;
     }
     let job = Job::of(load)?;
-    let on_second =
-        std::io::stderr().is_terminal().then(|| OnSecond::new(|progress| eprintln!("{progress}")));
-    let stop = interrupts();
+    let (stopping, stop) = interrupts();
+    let view = open_view(load, stopping);
+    let on_second = match &view {
+        Some(view) => Some(view.on_second()),
+        None => std::io::stderr().is_terminal().then(|| OnSecond::new(|progress| eprintln!("{progress}"))),
+    };
     let report = match load.processes {
         1 => {
             let (clients, mut options) = job.prepare(stop).await?;
@@ -254,6 +267,8 @@ async fn load(load: &Load) -> Result<Report, Failure> {
             report
         }
     };
+    // The terminal is given back before the figures are told.
+    drop(view);
     Ok(report)
 }
 
@@ -261,15 +276,40 @@ fn unwritable(exit: Exit, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
-/// True from the first interrupt on, which ends a run with its report; a second one ends the process as usual.
-fn interrupts() -> watch::Receiver<bool> {
+/// True from the first interrupt on, which ends a run with its report; a second one ends the process.
+fn interrupts() -> (watch::Sender<bool>, watch::Receiver<bool>) {
     let (stop, stopped) = watch::channel(false);
+    let stopping = stop.clone();
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             let _ = stop.send(true);
         }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(INTERRUPTED);
+        }
     });
-    stopped
+    (stopping, stopped)
+}
+
+/// The run on the whole terminal, where there is one and nobody wants it otherwise.
+fn open_view(load: &Load, stop: watch::Sender<bool>) -> Option<View> {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    if load.no_view || is_dumb || !std::io::stderr().is_terminal() || !std::io::stdin().is_terminal() {
+        return None;
+    }
+    let pace = match (&load.rate, load.poisson) {
+        (None, _) => "closed loop".to_owned(),
+        (Some(rate), true) => format!("{rate}/s at random"),
+        (Some(rate), false) => format!("{rate}/s"),
+    };
+    let transport = match load.transport {
+        Transport::Quic => "quic",
+        Transport::Rest => "rest",
+    };
+    let what = format!("{} over {transport}, {pace}", load.engine.scenario);
+    let duration = std::time::Duration::from_nanos(load.duration.0);
+    // Without it the run is told line by line.
+    View::open(Title { what, duration }, stop).ok()
 }
 
 fn load_failure(error: &LoadError) -> Failure {
