@@ -159,10 +159,11 @@ impl Ledger {
             + self.merchants.allocation_size()
     }
 
-    /// Where a request will look into the index.
+    /// Where a request will look into the index. Its partition is on its way by then.
     pub(crate) fn index_keys(&self, record: &Record) -> [Option<u64>; 2] {
         let Some(kind) = record.kind() else { return [None; 2] };
         let Some(account) = self.account_slot(record.tenant, record.partition) else { return [None; 2] };
+        memory::prefetch(&self.partitions[self.account(account).partition as usize]);
         let hash = |id: u128| self.index.hash(account, id);
         [Some(hash(record.id.0)), lock_named(kind, record).map(|lock| hash(lock.0))]
     }
