@@ -175,7 +175,7 @@ impl FileStorage {
     }
 
     /// Fills a new file with zeros, so that later writes change no metadata that would have to be journaled.
-    fn preallocate(&self, file: &File, name: FileName, bytes: u64) -> io::Result<()> {
+    fn preallocate(&self, path: &Path, file: &File, name: FileName, bytes: u64) -> io::Result<()> {
         if bytes > 0 {
             // The length grows with the zeros: a file whose making was cut short is recognised by it.
             match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes) {
@@ -183,12 +183,22 @@ impl FileStorage {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        // Past the page cache where the log goes that way, too: copying zeros would take a part of a core from the shard.
+        let direct = match self.mode {
+            IoMode::Direct => File::options().write(true).custom_flags(bits(OFlags::DIRECT)).open(path).ok(),
+            IoMode::Sync => None,
+        };
         let zeros = PageBuffer::with_pages(ZERO_PAGES);
         let mut offset = 0;
         while offset < bytes {
             let chunk = zeros.as_bytes();
             let length = usize::try_from(bytes - offset).map_or(chunk.len(), |left| left.min(chunk.len()));
-            file.write_all_at(&chunk[..length], offset)?;
+            match &direct {
+                Some(direct) if length.is_multiple_of(BLOCK_ALIGN) => {
+                    direct.write_all_at(&chunk[..length], offset)?
+                }
+                _ => file.write_all_at(&chunk[..length], offset)?,
+            }
             offset += length as u64;
         }
         file.sync_all()?;
@@ -199,7 +209,7 @@ impl FileStorage {
     fn create_file(&self, name: FileName, bytes: u64) -> io::Result<()> {
         let path = self.file_path(name);
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        self.preallocate(&file, name, bytes).inspect_err(|_| {
+        self.preallocate(&path, &file, name, bytes).inspect_err(|_| {
             // Half a file is of no use, and its space is wanted. If this fails, too, opening the log removes it.
             let _ = fs::remove_file(&path);
         })
