@@ -17,7 +17,7 @@ mod merge;
 mod money;
 mod page;
 mod payment;
-mod plot;
+pub mod plot;
 mod progress;
 mod random;
 mod recorder;

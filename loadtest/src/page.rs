@@ -3,10 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::interval::Interval;
-use crate::plot::{Plot, Scale, Series, escape, short};
+use crate::plot::{PAGE_END, Plot, Scale, Series, begin_page, escape, short};
 use crate::report::Report;
-
-const STYLE: &str = include_str!("page.css");
 
 /// A line of a plot: its name, and what it takes from a second.
 type Line<'a> = (&'a str, fn(&Interval) -> f64);
@@ -15,18 +13,13 @@ impl Report {
     /// The run as a page of its own.
     #[must_use]
     pub fn to_html(&self) -> String {
-        let mut out = String::new();
-        let title = format!("{}: {} replies/s", escape(&self.scenario), short(self.rate_per_s));
-        let _ = write!(
-            out,
-            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>"
-        );
+        let mut out = begin_page(&format!("{}: {} replies/s", self.scenario, short(self.rate_per_s)));
         self.put_head(&mut out);
         self.put_tiles(&mut out);
         self.put_plots(&mut out);
         self.put_codes(&mut out);
         self.put_seconds(&mut out);
-        out.push_str("</main></body></html>\n");
+        out.push_str(PAGE_END);
         out
     }
 

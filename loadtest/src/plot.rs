@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+const STYLE: &str = include_str!("page.css");
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
@@ -13,7 +14,7 @@ const TOOLTIPS_MAX: usize = 400;
 
 /// How a value becomes a place on an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
+pub enum Scale {
     /// Evenly, from 0.
     Linear,
     /// By powers of ten.
@@ -23,20 +24,29 @@ pub(crate) enum Scale {
 }
 
 /// A line.
-pub(crate) struct Series<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) points: Vec<(f64, f64)>,
+#[derive(Clone, Debug)]
+pub struct Series<'a> {
+    /// What the legend calls it.
+    pub name: &'a str,
+    /// Its points, from left to right.
+    pub points: Vec<(f64, f64)>,
 }
 
 /// A picture of some lines.
-pub(crate) struct Plot<'a> {
+#[derive(Clone, Debug)]
+pub struct Plot<'a> {
     /// For readers who do not see it.
-    pub(crate) says: &'a str,
-    pub(crate) x_label: &'a str,
-    pub(crate) y_label: &'a str,
-    pub(crate) x_scale: Scale,
-    pub(crate) y_scale: Scale,
-    pub(crate) series: Vec<Series<'a>>,
+    pub says: &'a str,
+    /// What goes to the right, and its unit.
+    pub x_label: &'a str,
+    /// What goes up, and its unit.
+    pub y_label: &'a str,
+    /// How the one is laid out.
+    pub x_scale: Scale,
+    /// How the other is.
+    pub y_scale: Scale,
+    /// The lines, at most four.
+    pub series: Vec<Series<'a>>,
 }
 
 /// An axis: where its values go, and the ticks on it.
@@ -103,9 +113,22 @@ impl Axis {
     }
 }
 
+/// The beginning of a page of its own: no script, no font, nothing from elsewhere. [`PAGE_END`] ends it.
+#[must_use]
+pub fn begin_page(title: &str) -> String {
+    let title = escape(title);
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>{title}</title><style>{STYLE}</style></head><body><main>"
+    )
+}
+
+/// What a page that [`begin_page`] has begun ends with.
+pub const PAGE_END: &str = "</main></body></html>\n";
+
 impl Plot<'_> {
-    /// The picture, with its legend.
-    pub(crate) fn draw(&self) -> String {
+    /// The picture, with its legend: a `<figure>` for a page that [`begin_page`] has begun.
+    #[must_use]
+    pub fn draw(&self) -> String {
         let points = || self.series.iter().flat_map(|series| series.points.iter());
         let x = Axis::tight(self.x_scale, points().map(|(x, _)| *x));
         let y = Axis::new(self.y_scale, points().map(|(_, y)| *y));
@@ -210,7 +233,8 @@ fn position(at: f64) -> String {
 }
 
 /// A number in at most four signs and a prefix.
-pub(crate) fn short(value: f64) -> String {
+#[must_use]
+pub fn short(value: f64) -> String {
     let (scaled, prefix) = match value.abs() {
         large if large >= 1e6 => (value / 1e6, " M"),
         large if large >= 1e4 => (value / 1e3, " k"),
@@ -225,7 +249,8 @@ pub(crate) fn short(value: f64) -> String {
 }
 
 /// Text as it may stand in a page.
-pub(crate) fn escape(text: &str) -> String {
+#[must_use]
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
