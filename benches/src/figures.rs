@@ -13,6 +13,8 @@ pub struct Latency {
     pub p50_us: f64,
     /// 99 of 100 took at most this.
     pub p99_us: f64,
+    /// 999 of 1,000 took at most this.
+    pub p999_us: f64,
 }
 
 /// Collects durations of one run.
@@ -41,7 +43,7 @@ impl Recorder {
     #[must_use]
     pub fn latency(&self) -> Latency {
         let at = |quantile: f64| self.0.value_at_quantile(quantile) as f64 / 1e3;
-        Latency { p50_us: at(0.5), p99_us: at(0.99) }
+        Latency { p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
     }
 }
 

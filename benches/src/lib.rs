@@ -4,6 +4,9 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "figures and bounded random numbers on 64-bit machines")]
 
+pub mod breakdown;
+pub mod capacity;
+pub mod cost;
 pub mod doors;
 pub mod echo;
 pub mod figures;
@@ -14,3 +17,4 @@ pub mod locks;
 pub mod machine;
 pub mod mix;
 pub mod peers;
+pub mod scale;

@@ -1,23 +1,28 @@
 //! The real thing: a server in this process, the client of the SDK, payments over QUIC on loopback.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use server::pki::DevelopmentPki;
 use server::{Config, Durability, IoMode, Running, Server};
 use surety_client::{Client, Identity};
-use surety_protocol::{Id, Record, Reply, Roles, ShardId, TenantId, Time};
+use surety_protocol::{Amount, ChangeBody, Id, Kind, Record, Reply, Roles, ShardId, TenantId, Time};
 
 use crate::echo::on_client;
 use crate::figures::{Latency, Recorder};
-use crate::mix::{Mix, Numbers, TENANT, furnish};
+use crate::machine::cpu_of_threads;
+use crate::mix::{Mix, Numbers, TENANT, furnish_one, partition_of, tenant};
 
 /// The core of the server's one shard: it pins itself to the first.
 pub const SHARD_CORE: usize = 0;
 /// The core of a client that does not share the shard's.
 pub const CLIENT_CORE: usize = 1;
+
+/// Partitions that are made at the same time.
+const FURNISHED_AT_ONCE: usize = 512;
 
 /// A server on a fresh data directory.
 pub struct Bench {
@@ -35,7 +40,9 @@ pub struct Setting {
     pub io: IoMode,
     /// Records between two snapshots.
     pub snapshot_records: u64,
-    /// Partitions with collateral.
+    /// Shards.
+    pub shards: u16,
+    /// Partitions with collateral, on each shard.
     pub partitions: u64,
     /// Locks for which memory is taken at the start.
     pub reserve_locks: usize,
@@ -51,6 +58,7 @@ impl Setting {
             durability,
             io: IoMode::Direct,
             snapshot_records: u64::MAX / 2,
+            shards: 1,
             partitions: 1_000,
             reserve_locks: 1 << 23,
         }
@@ -65,7 +73,7 @@ impl Bench {
     pub fn start(parent: &Path, setting: Setting) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir_in(parent)?;
         let data = directory.path().join("data");
-        server::init(&data, 1, 64 << 20)?;
+        server::init(&data, setting.shards, 64 << 20)?;
         let mut config = Config::new(&data);
         config.listen = Some(([127, 0, 0, 1], 0).into());
         config.durability = setting.durability;
@@ -76,7 +84,7 @@ impl Bench {
         let running = Server::start(config)?;
         let address = running.addresses()[0];
         let bench = Self { running: Some(running), directory, address };
-        bench.furnish(setting.partitions)?;
+        bench.furnish(setting.shards, setting.partitions)?;
         Ok(bench)
     }
 
@@ -86,13 +94,18 @@ impl Bench {
         self.address
     }
 
+    /// Where its certificates are.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        server::pki_path(&self.directory.path().join("data"))
+    }
+
     /// The same TLS and transport for a bare echo.
     ///
     /// # Errors
     /// If the directory has no certificates.
     pub fn echo_config(&self) -> anyhow::Result<quinn::ServerConfig> {
-        let pki = server::pki_path(&self.directory.path().join("data"));
-        Ok(server::server_config(&pki, &server::Limits::default())?)
+        Ok(server::server_config(&self.pki(), &server::Limits::default())?)
     }
 
     /// A client identity.
@@ -100,18 +113,25 @@ impl Bench {
     /// # Errors
     /// If the directory has no authority.
     pub fn identity(&self, tenant: TenantId, roles: Roles) -> anyhow::Result<Identity> {
-        let pki = DevelopmentPki::open(&server::pki_path(&self.directory.path().join("data")))?;
-        Ok(Identity::from_pem(pki.client(tenant, roles, "bench")?.as_bytes())?)
+        identity(&self.pki(), tenant, roles)
     }
 
-    fn furnish(&self, partitions: u64) -> anyhow::Result<()> {
+    fn furnish(&self, shards: u16, partitions: u64) -> anyhow::Result<()> {
         let identity = self.identity(TenantId(0), Roles::KNOWN)?;
         let address = self.address;
         on_client(CLIENT_CORE, move || async move {
             let client = Client::connect(address, identity).await?;
-            for operation in furnish(partitions, client.now()) {
-                let reply = client.submit_long(&operation).await?;
-                ensure!(reply.code().is_success(), "furnishing was answered {}", reply.code());
+            for shard in (0..shards).map(ShardId) {
+                submit_all(&client, &[tenant(shard, client.now())]).await?;
+                // Of one partition in their order, of several at once.
+                stream::iter(0..partitions)
+                    .map(|number| {
+                        let client = client.clone();
+                        async move { submit_all(&client, &furnish_one(shard, number, client.now())).await }
+                    })
+                    .buffer_unordered(FURNISHED_AT_ONCE)
+                    .try_collect::<()>()
+                    .await?;
             }
             Ok(())
         })
@@ -125,51 +145,51 @@ impl Bench {
         lock_round_trips(self.address, self.identity(TENANT, Roles::AUTHORIZER)?, core, rounds)
     }
 
-    /// Requests per second with `frames` frames of `requests` locks in flight, over one link.
+    /// What comes through one link that is kept full.
+    ///
+    /// # Errors
+    /// If a request is not approved.
+    pub fn packed(&self, packed: Packed) -> anyhow::Result<Throughput> {
+        packed_load(self.address, self.identity(TENANT, Roles::AUTHORIZER)?, packed)
+    }
+
+    /// Latencies of so many locks in flight, each a call of its own of one client, which packs what is there at the same moment.
     ///
     /// # Errors
     /// If a lock is not approved.
-    pub fn packed(
-        &self,
-        core: usize,
-        frames: usize,
-        requests: usize,
-        partitions: u64,
-        lasting: Duration,
-    ) -> anyhow::Result<f64> {
+    pub fn independent(&self, core: usize, in_flight: usize, lasting: Duration) -> anyhow::Result<Latency> {
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
         on_client(core, move || async move {
             let client = Client::connect(address, identity).await?;
-            let (mut sender, mut receiver) = client.packed(ShardId(0)).await?.split();
-            let mut template = Mix::new(12, partitions).lock(client.now());
-            let mut numbers = Numbers::new(13);
-            let mut replies: Vec<Reply> = Vec::new();
             let start = Instant::now();
-            let (mut sent, mut answered) = (0_usize, 0_usize);
-            let window = frames * requests;
-            while start.elapsed() < lasting || answered < sent {
-                // As soon as a frame's worth is answered the next one leaves.
-                while sent + requests <= answered + window && start.elapsed() < lasting {
-                    let now = client.now();
-                    for _ in 0..requests {
-                        vary(&mut template, &mut numbers, partitions, now);
-                        sender.push_record(&template);
-                    }
-                    sender.flush().await?;
-                    sent += requests;
-                }
-                replies.clear();
-                receiver.receive(&mut replies).await?;
-                answered += replies.len();
-                let declined = replies.iter().find(|reply| !reply.code().is_success());
-                ensure!(declined.is_none(), "a lock was answered {declined:?}");
+            let callers: Vec<_> = (0..in_flight as u64)
+                .map(|caller| {
+                    let client = client.clone();
+                    tokio::task::spawn_local(async move {
+                        let mut mix = Mix::new(18 + caller, 1_000);
+                        let mut took = Vec::new();
+                        while start.elapsed() < lasting {
+                            let lock = mix.lock(client.now());
+                            let begun = Instant::now();
+                            let reply = client.submit(lock).await?;
+                            took.push(begun.elapsed());
+                            ensure!(reply.code().is_success(), "a lock was answered {}", reply.code());
+                        }
+                        Ok(took)
+                    })
+                })
+                .collect();
+            let mut recorder = Recorder::default();
+            for caller in callers {
+                // The first of each is that of a start with everybody at once.
+                caller.await??.into_iter().skip(1).for_each(|took| recorder.add(took));
             }
-            Ok(answered as f64 / start.elapsed().as_secs_f64())
+            Ok(recorder.latency())
         })
     }
 
-    /// Requests per second over `connections` connections with one lock in flight on each.
+    /// What comes through `connections` connections with one lock in flight on each.
     ///
     /// # Errors
     /// If a lock is not approved.
@@ -178,7 +198,7 @@ impl Bench {
         core: usize,
         connections: usize,
         lasting: Duration,
-    ) -> anyhow::Result<f64> {
+    ) -> anyhow::Result<Throughput> {
         let identity = self.identity(TENANT, Roles::AUTHORIZER)?;
         let address = self.address;
         on_client(core, move || async move {
@@ -187,7 +207,7 @@ impl Bench {
                 let client = Client::connect(address, identity.clone()).await?;
                 links.push((client.packed(ShardId(0)).await?, client));
             }
-            let start = Instant::now();
+            let (start, before) = (Instant::now(), EngineTime::now());
             let tasks: Vec<_> = links
                 .into_iter()
                 .enumerate()
@@ -214,7 +234,7 @@ impl Bench {
             for task in tasks {
                 answered += task.await??;
             }
-            Ok(answered as f64 / start.elapsed().as_secs_f64())
+            Ok(Throughput::new(answered, start, before))
         })
     }
 
@@ -281,6 +301,15 @@ impl Drop for Bench {
     }
 }
 
+/// An identity out of an engine's directory of certificates.
+///
+/// # Errors
+/// If there is no authority.
+pub fn identity(pki: &Path, tenant: TenantId, roles: Roles) -> anyhow::Result<Identity> {
+    let pki = DevelopmentPki::open(pki)?;
+    Ok(Identity::from_pem(pki.client(tenant, roles, "bench")?.as_bytes())?)
+}
+
 /// Round trips of one lock in flight, over 1,000 partitions of any engine.
 ///
 /// # Errors
@@ -307,6 +336,168 @@ pub fn lock_round_trips(
         }
         Ok(recorder.latency())
     })
+}
+
+/// What comes through one link that is kept full, to any engine.
+///
+/// # Errors
+/// If a request is not approved.
+pub fn packed_load(address: SocketAddr, identity: Identity, packed: Packed) -> anyhow::Result<Throughput> {
+    on_client(packed.core, move || async move {
+        let client = Client::connect(address, identity).await?;
+        let (mut sender, mut receiver) = client.packed(packed.shard).await?.split();
+        let mut source = Source::new(&packed, client.now());
+        let mut replies: Vec<Reply> = Vec::new();
+        let (start, before) = (Instant::now(), EngineTime::now());
+        let (mut sent, mut answered) = (0_usize, 0_usize);
+        let window = packed.frames * packed.requests;
+        let goes_on = |sent: usize| match packed.until {
+            Until::Elapsed(lasting) => start.elapsed() < lasting,
+            Until::Sent(requests) => sent < requests,
+        };
+        while goes_on(sent) || answered < sent {
+            // As soon as a frame's worth is answered the next one leaves.
+            while sent + packed.requests <= answered + window && goes_on(sent) {
+                let now = client.now();
+                for _ in 0..packed.requests {
+                    sender.push_record(source.next(now));
+                }
+                sender.flush().await?;
+                sent += packed.requests;
+            }
+            replies.clear();
+            receiver.receive(&mut replies).await?;
+            answered += replies.len();
+            let declined = replies.iter().find(|reply| !reply.code().is_success());
+            ensure!(declined.is_none(), "a request was answered {declined:?}");
+        }
+        Ok(Throughput::new(answered, start, before))
+    })
+}
+
+/// What came through, and what the engine has spent on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Throughput {
+    /// Requests that were answered.
+    pub requests: usize,
+    /// The same, a second.
+    pub per_s: f64,
+    /// Time of the engine's threads.
+    pub spent: EngineTime,
+}
+
+impl Throughput {
+    fn new(requests: usize, start: Instant, before: EngineTime) -> Self {
+        let per_s = requests as f64 / start.elapsed().as_secs_f64();
+        Self { requests, per_s, spent: EngineTime::now().since(before) }
+    }
+}
+
+/// Time that the threads of the engines in this process have had on the cores.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineTime {
+    /// The shards' own threads, which decide and talk.
+    pub shards: Duration,
+    /// Those that write and sync logs and make snapshots.
+    pub beside: Duration,
+}
+
+impl EngineTime {
+    fn now() -> Self {
+        let beside = ["log-", "sync-", "keep-"].into_iter().map(cpu_of_threads).sum();
+        Self { shards: cpu_of_threads("shard-"), beside }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            shards: self.shards.saturating_sub(before.shards),
+            beside: self.beside.saturating_sub(before.beside),
+        }
+    }
+}
+
+/// A link that is kept full.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// Where the client runs.
+    pub core: usize,
+    /// Whose link.
+    pub shard: ShardId,
+    /// Frames in flight.
+    pub frames: usize,
+    /// Requests of a frame.
+    pub requests: usize,
+    /// Partitions that take turns by chance.
+    pub partitions: u64,
+    /// Each lock is released by the next request, so that the log grows and the state does not.
+    pub releases: bool,
+    /// When no more is sent.
+    pub until: Until,
+}
+
+/// When a run sends no more.
+#[derive(Clone, Copy, Debug)]
+pub enum Until {
+    /// After a time.
+    Elapsed(Duration),
+    /// After so many requests, rounded up to whole frames.
+    Sent(usize),
+}
+
+impl Packed {
+    /// Locks over 1,000 partitions of shard 0.
+    #[must_use]
+    pub const fn new(core: usize, frames: usize, requests: usize, until: Until) -> Self {
+        Self { core, shard: ShardId(0), frames, requests, partitions: 1_000, releases: false, until }
+    }
+}
+
+/// Makes requests out of one that is kept: making them must not be what is measured.
+struct Source {
+    lock: Record,
+    release: Record,
+    numbers: Numbers,
+    shard: ShardId,
+    partitions: u64,
+    releases: bool,
+    is_locked: bool,
+}
+
+impl Source {
+    fn new(packed: &Packed, now: Time) -> Self {
+        let lock = Mix::new(12, packed.partitions).lock(now);
+        Self {
+            lock,
+            release: lock,
+            numbers: Numbers::new(13 ^ now.0),
+            shard: packed.shard,
+            partitions: packed.partitions,
+            releases: packed.releases,
+            is_locked: false,
+        }
+    }
+
+    fn next(&mut self, now: Time) -> &Record {
+        if self.is_locked {
+            let body = ChangeBody { lock: self.lock.id, ..ChangeBody::default() };
+            let id = self.numbers.id(now);
+            self.release = Record::new(Kind::Release, id, self.lock.partition, Amount(0), &body);
+            self.is_locked = false;
+            return &self.release;
+        }
+        self.lock.id = self.numbers.id(now);
+        self.lock.partition = partition_of(self.shard, self.numbers.below(self.partitions));
+        self.is_locked = self.releases;
+        &self.lock
+    }
+}
+
+async fn submit_all(client: &Client, operations: &[Vec<Record>]) -> anyhow::Result<()> {
+    for operation in operations {
+        let reply = client.submit_long(operation).await?;
+        ensure!(reply.code().is_success(), "furnishing was answered {}", reply.code());
+    }
+    Ok(())
 }
 
 /// Makes the next lock out of the one before: another id, another partition.

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+use crate::figures::{Latency, Recorder};
+
 /// Binds the calling thread to one core.
 pub fn pin(core: usize) {
     let mut cores = CpuSet::new();
@@ -36,6 +38,28 @@ pub fn resident_bytes_of(process: u32) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
+/// Time that threads of this process whose names begin so have had on the cores, from the scheduler's own count.
+#[must_use]
+pub fn cpu_of_threads(prefix: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let ns: u64 = tasks
+        .filter(|task| {
+            std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.starts_with(prefix))
+        })
+        .filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok())
+        .filter_map(|stat| stat.split_whitespace().next()?.parse::<u64>().ok())
+        .sum();
+    Duration::from_nanos(ns)
+}
+
+/// Bytes that this process has had written to the disk.
+#[must_use]
+pub fn written_bytes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Runs `work` on a thread of its own, bound to a core.
 ///
 /// # Panics
@@ -49,6 +73,24 @@ pub fn on_core<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> T {
             })
             .join()
             .expect("a measuring thread does not panic")
+    })
+}
+
+/// How late a thread is that does nothing but wait for the next tenth of a millisecond, on the client's core: what the machine alone does to
+/// whoever measures.
+#[must_use]
+pub fn jitter(lasting: Duration) -> Latency {
+    on_core(crate::locks::CLIENT_CORE, || {
+        let mut recorder = Recorder::default();
+        let start = Instant::now();
+        while start.elapsed() < lasting {
+            let due = Instant::now() + Duration::from_micros(100);
+            while Instant::now() < due {
+                std::hint::spin_loop();
+            }
+            recorder.add(due.elapsed());
+        }
+        recorder.latency()
     })
 }
 

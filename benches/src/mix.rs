@@ -48,13 +48,26 @@ impl Numbers {
 /// The partition with a number on shard 0.
 #[must_use]
 pub const fn partition(number: u64) -> PartitionHandle {
-    PartitionHandle::new(ShardId(0), number + 1)
+    partition_of(ShardId(0), number)
+}
+
+/// The partition with a number on a shard.
+#[must_use]
+pub const fn partition_of(shard: ShardId, number: u64) -> PartitionHandle {
+    PartitionHandle::new(shard, number + 1)
 }
 
 /// The operations that furnish shard 0: a tenant, partitions with collateral, a policy with limits.
 #[must_use]
 pub fn furnish(partitions: u64, now: Time) -> Vec<Vec<Record>> {
-    let mut numbers = Numbers::new(now.0);
+    let mut operations = vec![tenant(ShardId(0), now)];
+    operations.extend((0..partitions).flat_map(|number| furnish_one(ShardId(0), number, now)));
+    operations
+}
+
+/// The operation that makes the tenant on a shard.
+#[must_use]
+pub fn tenant(shard: ShardId, now: Time) -> Vec<Record> {
     let tenant = TenantBody {
         tenant: TENANT,
         locks_max: 1 << 40,
@@ -64,8 +77,15 @@ pub fn furnish(partitions: u64, now: Time) -> Vec<Vec<Record>> {
         enabled: 1,
         ..TenantBody::default()
     };
-    let shard = PartitionHandle::new(ShardId(0), 0);
-    let mut operations = vec![vec![Record::new(Kind::TenantSet, numbers.id(now), shard, Amount(0), &tenant)]];
+    let id = Numbers::new(now.0 ^ u64::from(shard.0)).id(now);
+    vec![Record::new(Kind::TenantSet, id, PartitionHandle::new(shard, 0), Amount(0), &tenant)]
+}
+
+/// The operations that make one partition with its grant, its collateral and its policy, in their order.
+#[must_use]
+pub fn furnish_one(shard: ShardId, number: u64, now: Time) -> [Vec<Record>; 4] {
+    let mut numbers =
+        Numbers::new(now.0 ^ u64::from(shard.0) << 56 ^ (number + 1).wrapping_mul(0xa24b_aed4_963e_e407));
     let policy = Policy {
         lock_max: Amount(1 << 60),
         velocity_count: u32::MAX,
@@ -73,27 +93,19 @@ pub fn furnish(partitions: u64, now: Time) -> Vec<Vec<Record>> {
         life_default: Time::from_secs(600),
         ..Policy::default()
     };
-    for number in 0..partitions {
-        let handle = partition(number);
-        let mut onchain = [0xcc; 32];
-        onchain[4..12].copy_from_slice(&number.to_be_bytes());
-        let create = PartitionBody { onchain, asset: AssetId(1), ..PartitionBody::default() };
-        let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
-        let deposit = StakeBody { supplier: Address([7; 20]), nonce: 1, ..StakeBody::default() };
-        let mut one = |kind, amount, body: &dyn Fn(Kind, Id, Amount) -> Record| {
-            vec![body(kind, numbers.id(now), Amount(amount))]
-        };
-        operations.push(one(Kind::PartitionCreate, 0, &|kind, id, amount| {
-            Record::new(kind, id, handle, amount, &create)
-        }));
-        operations
-            .push(one(Kind::Grant, 0, &|kind, id, amount| Record::new(kind, id, handle, amount, &grant)));
-        operations.push(one(Kind::Deposit, 1 << 90, &|kind, id, amount| {
-            Record::new(kind, id, handle, amount, &deposit)
-        }));
-        operations.push(long::split(Kind::Policy, numbers.id(now), handle, 0, &policy.to_bytes()));
-    }
-    operations
+    let handle = partition_of(shard, number);
+    let mut onchain = [0xcc; 32];
+    onchain[2..4].copy_from_slice(&shard.0.to_be_bytes());
+    onchain[4..12].copy_from_slice(&number.to_be_bytes());
+    let create = PartitionBody { onchain, asset: AssetId(1), ..PartitionBody::default() };
+    let grant = GrantBody { tenant: TENANT, rights: Rights::KNOWN.0, ..GrantBody::default() };
+    let deposit = StakeBody { supplier: Address([7; 20]), nonce: 1, ..StakeBody::default() };
+    [
+        vec![Record::new(Kind::PartitionCreate, numbers.id(now), handle, Amount(0), &create)],
+        vec![Record::new(Kind::Grant, numbers.id(now), handle, Amount(0), &grant)],
+        vec![Record::new(Kind::Deposit, numbers.id(now), handle, Amount(1 << 90), &deposit)],
+        long::split(Kind::Policy, numbers.id(now), handle, 0, &policy.to_bytes()),
+    ]
 }
 
 /// Makes requests, and knows which locks are open.

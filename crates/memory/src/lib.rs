@@ -4,7 +4,9 @@
 #![no_std]
 
 mod allocator;
+mod counted;
 mod prefetch;
 
 pub use allocator::LargePages;
+pub use counted::{Counted, requests};
 pub use prefetch::prefetch;
