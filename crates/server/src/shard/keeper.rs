@@ -106,10 +106,12 @@ impl Keeper {
         archive: Option<Archive>,
     ) -> Result<Self, KeeperError> {
         let open = || FileStorage::open(path, io);
+        // In `os` mode blocks go through the page cache: a segment that is in it already is written to faster.
+        let io_new = if config.durability == engine::Durability::Os { IoMode::Sync } else { io };
         let archivist =
             |archive| Worker::start("arch", shared, config, open()?, SNAPSHOT_NICE, Some(archive));
         Ok(Self {
-            prompt: Worker::start("keep", shared, config, open()?, 0, None)?,
+            prompt: Worker::start("keep", shared, config, FileStorage::open(path, io_new)?, 0, None)?,
             patient: Worker::start("snap", shared, config, open()?, SNAPSHOT_NICE, None)?,
             archivist: archive.map(archivist).transpose()?,
         })
