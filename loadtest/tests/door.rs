@@ -107,7 +107,15 @@ async fn scenarios_run_over_a_front_door_and_the_money_agrees() {
         assert!(report.ok && report.payments > 0 && report.declined.is_empty(), "{scenario}: {report:?}");
         let found = report.money_check.as_ref().unwrap();
         assert!(found.is_ok() && found.recorded > 0, "{scenario}: {found:?}");
-        assert_eq!((found.looked_up, report.transport.as_str()), (report.payments, "rest"));
+        assert_eq!(report.transport, "rest");
+        // A door that is short of time refuses; whatever it did not refuse is looked up.
+        let refused: u64 = report.refused.values().sum();
+        let left = report.payments - found.looked_up;
+        assert!(
+            left <= refused + report.unsent,
+            "{scenario}: {left} of {} not looked up: {report:?}",
+            report.payments
+        );
     }
     rig.close().await;
 }

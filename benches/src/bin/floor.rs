@@ -390,8 +390,12 @@ impl Run {
 
     /// A long open loop at 70 % of the knee, beside what the machine does to a thread that does nothing.
     fn steady(&mut self) -> anyhow::Result<()> {
-        let os = self.bench(Setting::new(Durability::Os))?;
-        let knee = knee(&os, self.figure("lock_os_batched_per_s")?, self.scale.lasting)?;
+        let brief = self.bench(Setting::new(Durability::Os))?;
+        let knee = knee(&brief, self.figure("lock_os_batched_per_s")?, self.scale.lasting)?;
+        drop(brief);
+        // Every lock of the run stays open: memory for all of them is there before it begins.
+        let locks = (knee * self.scale.steady.as_secs_f64()) as usize;
+        let os = self.bench(Setting { reserve_locks: locks, ..Setting::new(Durability::Os) })?;
         let idle = machine::jitter(self.scale.steady.min(Duration::from_secs(10)));
         let latency = os.at_rate(CLIENT_CORE, 0.7 * knee, self.scale.steady)?;
         self.report.put_figure("seventy_per_s", 0.7 * knee);
