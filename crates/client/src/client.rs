@@ -1,8 +1,8 @@
 //! The client: one API over every transport.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use surety_protocol::{
@@ -15,6 +15,7 @@ use crate::clock::IdSource;
 use crate::error::{ConnectError, NotExecuted, SubmitError};
 use crate::identity::Identity;
 use crate::lane::{Lane, Shared, TICK};
+use crate::observer::Observer;
 use crate::options::Options;
 use crate::packed::PackedLink;
 use crate::quic::{QuicConnector, QuicOptions};
@@ -37,6 +38,7 @@ struct Inner {
     lanes: Arc<RwLock<Vec<Arc<Lane>>>>,
     /// Dropped with the last clone, which closes every lane.
     closing: watch::Sender<bool>,
+    observer: OnceLock<Arc<dyn Observer>>,
 }
 
 impl Client {
@@ -84,7 +86,7 @@ impl Client {
             Crew { shared: shared.clone(), lanes: lanes.clone(), tokens, hello, closing: closing_seen };
         crew.grow(hello.shards, Some(first));
         tokio::spawn(crew.keep(shards_seen));
-        Ok(Self { inner: Arc::new(Inner { shared, hello, lanes, closing }) })
+        Ok(Self { inner: Arc::new(Inner { shared, hello, lanes, closing, observer: OnceLock::new() }) })
     }
 
     /// The first hello of the engine: its name, shards, durability, and what the certificate allows.
@@ -103,6 +105,23 @@ impl Client {
     #[must_use]
     pub fn shards(&self) -> u16 {
         u16::try_from(self.inner.lanes.read().len()).unwrap_or(u16::MAX)
+    }
+
+    /// Tells somebody of single requests from now on, for this client and all its clones. Whoever was named first stays; chains and long
+    /// requests are not told.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        let _ = self.inner.observer.set(observer);
+    }
+
+    /// When a request begins, if somebody wants to know.
+    fn begun(&self) -> Option<Time> {
+        self.inner.observer.get().map(|_| self.now())
+    }
+
+    fn observe(&self, request: &Record, begun: Option<Time>, outcome: &Result<Reply, SubmitError>) {
+        if let (Some(begun), Some(observer)) = (begun, self.inner.observer.get()) {
+            observer.on_outcome(request, begun, self.now(), outcome);
+        }
     }
 
     /// A new id, on the engine's clock.
@@ -136,7 +155,10 @@ impl Client {
     /// [`SubmitError::NotExecuted`] or [`SubmitError::Unknown`], of this call; the difference is the point of the type.
     pub async fn submit(&self, request: Record) -> Result<Reply, SubmitError> {
         let lane = self.lane(&request)?;
-        lane.submit_one(request.id, request.to_bytes()).await
+        let begun = self.begun();
+        let outcome = lane.submit_one(request.id, request.to_bytes()).await;
+        self.observe(&request, begun, &outcome);
+        outcome
     }
 
     /// As [`Client::submit`], but answers [`NotExecuted::Busy`] where that would wait for room.
@@ -145,7 +167,10 @@ impl Client {
     /// As [`Client::submit`].
     pub async fn try_submit(&self, request: Record) -> Result<Reply, SubmitError> {
         let lane = self.lane(&request)?;
-        lane.try_submit_one(request.id, request.to_bytes()).await
+        let begun = self.begun();
+        let outcome = lane.try_submit_one(request.id, request.to_bytes()).await;
+        self.observe(&request, begun, &outcome);
+        outcome
     }
 
     /// Gives a draft its id, unless it has one, and submits it.

@@ -56,6 +56,26 @@ pub(crate) enum End {
     Failed,
 }
 
+impl End {
+    /// A word for those who count.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Stopped => "stopped",
+            Self::Silent => "silent",
+            Self::Slow => "slow",
+            Self::Handshake => "handshake",
+            Self::Refused => "refused",
+            Self::NotSignedOn => "not_signed_on",
+            Self::Frame(_) => "frame",
+            Self::Unreadable(_) => "unreadable",
+            Self::Broken => "broken",
+            Self::Unread => "unread",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

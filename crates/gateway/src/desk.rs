@@ -19,6 +19,7 @@ use crate::gateway::StartError;
 use crate::in_flight::{InFlight, Turn};
 use crate::mac::Macs;
 use crate::marks::Marks;
+use crate::metrics::Metrics;
 
 /// What all sockets of a link share.
 pub(crate) struct Desk {
@@ -30,6 +31,7 @@ pub(crate) struct Desk {
     marks: Mutex<Marks>,
     books: Arc<Books>,
     macs: Option<Macs>,
+    metrics: Arc<Metrics>,
 }
 
 impl Desk {
@@ -44,6 +46,7 @@ impl Desk {
             abreast: Abreast::new(shards),
             marks: Mutex::new(Marks::new(config.limits.unknown_max)),
             books: Arc::new(Books::open(config.book_file.clone(), &owner, shards, now)?),
+            metrics: Arc::default(),
             macs: config.mac.as_ref().map(Macs::open).transpose()?,
             client,
         })
@@ -84,6 +87,11 @@ impl Desk {
     /// The keys of the link, if its messages are authenticated.
     pub(crate) const fn macs(&self) -> Option<&Macs> {
         self.macs.as_ref()
+    }
+
+    /// What is counted.
+    pub(crate) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// What payments come to.

@@ -76,6 +76,7 @@ async fn keep(desk: Arc<Desk>, shard: ShardId, mut tail: Tail) {
             }
             Err(error) => {
                 tracing::warn!(%shard, %error, "the change stream is not read");
+                desk.metrics().stream_failures.raise();
                 sleep(PAUSE).await;
                 tail.cursor()
             }

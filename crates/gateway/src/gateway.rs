@@ -20,6 +20,7 @@ use crate::connection::{self, End, Socket};
 use crate::desk::Desk;
 use crate::follow::follow;
 use crate::mac::{MacError, Macs};
+use crate::metrics::Metrics;
 use crate::tls::TlsError;
 
 /// A running link.
@@ -123,6 +124,12 @@ impl Gateway {
         self.address
     }
 
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.desk.metrics().clone()
+    }
+
     /// Takes routes, merchants, more currencies, the mark of parts, keys of MACs and files of TLS from new settings, for the messages that come from now on.
     /// Hosts whose certificates these files do not vouch for are cut off: what is being served for them goes on, and is not answered.
     /// Cards that are led elsewhere are still looked for where they led, until the link is started anew: then the settings have to say it
@@ -209,6 +216,7 @@ async fn accept(
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
             tracing::warn!(link = config.name, %peer, "closed: too many sockets");
+            desk.metrics().sockets_refused.raise();
             continue;
         };
         let (tls, desk, config, stopping) = (tls.clone(), desk.clone(), config.clone(), stopping.clone());
@@ -230,6 +238,9 @@ async fn serve(
 ) {
     let name = config.name.clone();
     tracing::info!(link = name, %peer, "connected");
+    let metrics = desk.metrics().clone();
+    metrics.sockets.raise();
+    let _open = metrics.sockets_open.hold();
     // A reply is complete when it is written: there is nothing to wait for.
     let _ = stream.set_nodelay(true);
     let end = match tls {
@@ -242,5 +253,6 @@ async fn serve(
             _ => End::Handshake,
         },
     };
+    metrics.closed(end);
     tracing::info!(link = name, %peer, %end, "disconnected");
 }

@@ -35,6 +35,8 @@ pub(crate) enum Task {
 
 /// A message that was served, and what came of it.
 pub(crate) struct Served {
+    /// When its serving began.
+    pub(crate) begun: Instant,
     pub(crate) bytes: Vec<u8>,
     pub(crate) intent: Intent,
     pub(crate) signer: Option<Arc<MacKey>>,
@@ -54,7 +56,8 @@ pub(crate) enum Came {
 impl Job {
     /// Serves the message, for at most so long.
     pub(crate) async fn serve(self, desk: Arc<Desk>, within: Duration) -> Served {
-        let deadline = Instant::now() + within;
+        let begun = Instant::now();
+        let deadline = begun + within;
         let Self { bytes, intent, task, turn, signer } = self;
         let result = match task {
             Task::Payment => Came::Payment(desk.serve(&intent, turn, deadline).await),
@@ -64,7 +67,7 @@ impl Job {
                 Came::Totals(statement, figures)
             }
         };
-        Served { bytes, intent, signer, result }
+        Served { begun, bytes, intent, signer, result }
     }
 }
 
@@ -75,12 +78,12 @@ impl Served {
         let (mti, id) = (self.intent.mti, self.intent.id);
         let refusal = match &self.result {
             Came::Payment(None) => {
-                tracing::warn!(link = config.name, %peer, %mti, %id, "not answered: its outcome is unknown");
+                tracing::warn!(link = config.name, %peer, %mti, request = %id, "not answered: its outcome is unknown");
                 return false;
             }
             Came::Payment(Some(outcome)) => {
                 if outcome.is_unmatched {
-                    tracing::warn!(link = config.name, %peer, %mti, %id, "a notice that moved nothing");
+                    tracing::warn!(link = config.name, %peer, %mti, request = %id, "a notice that moved nothing");
                 }
                 return answer(&message, &self.intent, outcome, draft);
             }
@@ -95,7 +98,7 @@ impl Served {
             }
             Came::Cutover(Err(refusal)) | Came::Totals(_, Err(refusal)) => *refusal,
         };
-        tracing::debug!(link = config.name, %peer, %mti, %refusal, "refused");
+        tracing::debug!(link = config.name, %peer, %mti, request = %id, %refusal, "refused");
         refuse(&message, refusal, draft)
     }
 }

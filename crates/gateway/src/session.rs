@@ -90,9 +90,17 @@ impl Session {
     /// A message was served: what came of it is told.
     pub(crate) fn has_served(&mut self, served: &Served) {
         self.in_flight -= 1;
+        let metrics = self.desk.metrics();
+        metrics.in_flight.lower();
+        metrics.duration.observe(served.begun.elapsed());
+        match &served.result {
+            Came::Payment(None) => metrics.unanswered.raise(),
+            Came::Payment(Some(outcome)) if outcome.is_unmatched => metrics.unmatched.raise(),
+            _ => {}
+        }
         self.is_cutting_over &= !matches!(served.result, Came::Cutover(_));
         if served.reply(&self.config, self.peer, &mut self.draft) {
-            self.send(served.signer.as_deref());
+            self.reply(served.signer.as_deref());
         }
     }
 
@@ -213,6 +221,7 @@ impl Session {
     fn take_broken(&mut self, message: &Message<'_>, error: ParseError) -> Result<(), End> {
         let wanted = Wanted(self.config.rules.dialect, error.field);
         tracing::warn!(link = self.config.name, peer = %self.peer, %error, %wanted, "broken message");
+        self.desk.metrics().broken.raise();
         self.broken += 1;
         let has_type = error.field > 0 || matches!(error.reason, ParseReason::Trailing(_));
         if !has_type {
@@ -228,6 +237,7 @@ impl Session {
     /// Answers a message whose MAC is missing or wrong; nothing of it has been executed.
     fn take_unproved(&mut self, message: &Message<'_>) -> Result<(), End> {
         tracing::warn!(link = self.config.name, peer = %self.peer, mti = %message.mti(), "no right MAC");
+        self.desk.metrics().unproved.raise();
         self.broken += 1;
         if self.broken > self.config.limits.broken_max {
             return Err(End::Broken);
@@ -252,7 +262,7 @@ impl Session {
         }
         tracing::debug!(link = self.config.name, peer = %self.peer, ?network, "network message");
         if answer(message, intent, &Outcome::approved(), &mut self.draft) {
-            self.send(self.signer.clone().as_deref());
+            self.reply(self.signer.clone().as_deref());
         }
     }
 
@@ -281,13 +291,14 @@ impl Session {
     /// Answers with the code of a refusal that was told.
     fn decline(&mut self, message: &Message<'_>, refusal: Refusal) {
         if refuse(message, refusal, &mut self.draft) {
-            self.send(self.signer.clone().as_deref());
+            self.reply(self.signer.clone().as_deref());
         }
     }
 
     /// Has a message served beside the others.
     fn serve(&mut self, bytes: &[u8], intent: Intent, task: Task) {
         self.in_flight += 1;
+        self.desk.metrics().in_flight.raise();
         self.is_cutting_over = matches!(task, Task::Cutover(_));
         // Taken here, before anything that came later is read.
         let turn = self.desk.turn(&intent);
@@ -312,12 +323,25 @@ impl Session {
         self.send(self.desk.macs().and_then(Macs::first).as_deref());
     }
 
+    /// Sends a reply that was drafted, and counts it.
+    fn reply(&mut self, signer: Option<&MacKey>) {
+        self.desk.metrics().answered(&self.draft);
+        self.send(signer);
+    }
+
     /// Sends what was drafted.
     fn send(&mut self, signer: Option<&MacKey>) {
         let (config, draft) = (&self.config, &mut self.draft);
         if let Err(error) = self.outbox.push(|out| frame(config, draft, signer, out)) {
             tracing::error!(link = config.name, %error, "a message that cannot be written");
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // What nobody waits for any more is in flight no more.
+        (0..self.in_flight).for_each(|_| self.desk.metrics().in_flight.lower());
     }
 }
 

@@ -28,6 +28,7 @@ mod sabotage;
 mod state;
 mod tail;
 mod token;
+pub mod trace;
 
 pub use code::{Code, CodeClass, End};
 pub use frame::{CloseCode, FrameError, FrameHeader, FrameKind};

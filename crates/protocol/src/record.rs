@@ -361,6 +361,37 @@ impl Record {
         self.body = body.to_bytes();
     }
 
+    /// The lock that the request makes or names; zero for none. For logs and traces.
+    #[must_use]
+    pub fn lock(&self) -> Id {
+        match self.kind() {
+            Some(Kind::Lock) => self.id,
+            // Its own id is the lock's, unless it names one.
+            Some(Kind::Advice) => match self.body::<ChangeBody>().lock {
+                Id(0) => self.id,
+                named => named,
+            },
+            Some(
+                Kind::Increase
+                | Kind::Decrease
+                | Kind::Capture
+                | Kind::Release
+                | Kind::Reverse
+                | Kind::Refund
+                | Kind::Lookup
+                | Kind::Settle
+                | Kind::GuaranteeCalled
+                | Kind::GuaranteePaid
+                | Kind::GuaranteeDismissed
+                | Kind::Expire
+                | Kind::AutoSettle
+                | Kind::Mature,
+            ) => self.body::<ChangeBody>().lock,
+            Some(Kind::Consume | Kind::AutoConsume) => self.body::<ConsumeBody>().lock,
+            _ => Id(0),
+        }
+    }
+
     /// The kind; `None` for a byte without a meaning.
     #[must_use]
     pub const fn kind(&self) -> Option<Kind> {

@@ -10,17 +10,22 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::desk::Desk;
+use crate::metrics::Numbers;
 
 /// Before a stream that was refused is opened again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads every shard up to what it has acknowledged by now, and follows it until the tasks are dropped.
-pub(crate) async fn follow(desk: &Arc<Desk>, followers: &mut JoinSet<()>) -> Result<(), TailError> {
+pub(crate) async fn follow(
+    desk: &Arc<Desk>,
+    numbers: &Arc<Numbers>,
+    followers: &mut JoinSet<()>,
+) -> Result<(), TailError> {
     for shard in (0..desk.client().shards()).map(ShardId) {
         let link = desk.client().packed(shard).await;
         let until = link.map_err(|error| TailError::Refused { shard, error })?.hello().acked;
         let tail = read(desk, shard, until).await?;
-        followers.spawn(keep(desk.clone(), shard, tail));
+        followers.spawn(keep(desk.clone(), numbers.clone(), shard, tail));
     }
     Ok(())
 }
@@ -48,12 +53,13 @@ async fn next(desk: &Desk, shard: ShardId, tail: &mut Tail) -> Result<Seq, TailE
     Ok(batch.through)
 }
 
-async fn keep(desk: Arc<Desk>, shard: ShardId, mut tail: Tail) {
+async fn keep(desk: Arc<Desk>, numbers: Arc<Numbers>, shard: ShardId, mut tail: Tail) {
     loop {
         let error = match next(&desk, shard, &mut tail).await {
             Ok(_) => continue,
             Err(error) => error,
         };
+        numbers.stream_failures.raise();
         let from = match error {
             TailError::Lost { oldest, wanted, .. } if oldest > wanted => {
                 desk.skip(shard, Seq(oldest.0 - 1));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::{RestLimits, TenantConfig};
 use crate::desk::Desk;
+use crate::metrics::Numbers;
 use crate::problem::Problem;
 use crate::rate::{Bucket, Room};
 use crate::tls::Certified;
@@ -110,6 +111,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<RestLimits>,
     pub(crate) certificates: Option<std::net::SocketAddr>,
     pub(crate) hooks: Vec<Arc<Hook>>,
+    pub(crate) numbers: Arc<Numbers>,
     /// Told when the settings were read again.
     pub(crate) reloads: watch::Sender<()>,
     /// Told when the front door closes.
@@ -170,7 +172,10 @@ impl IntoResponse for Box<Problem> {
 
 /// Serves a request and sees to the form of its reply.
 pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
     let request_id = request_id();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
     let mut room = None;
     let reply = admitted(&shared, request, next, &mut room).await;
     let mut reply = told(reply.unwrap_or_else(IntoResponse::into_response), &request_id);
@@ -185,6 +190,7 @@ pub(crate) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
         headers.insert(RATE_REMAINING, remaining.into());
         headers.insert(RATE_RESET, reset_s.into());
     }
+    shared.numbers.answered(path.as_ref(), &method, reply.status(), begun);
     reply
 }
 

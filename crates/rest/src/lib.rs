@@ -22,6 +22,7 @@ mod ids;
 mod json;
 mod keys;
 mod live;
+mod metrics;
 mod money;
 mod patient;
 mod problem;
@@ -38,6 +39,7 @@ mod webhook;
 
 pub use config::{RestConfig, RestLimits, TenantConfig, TlsFiles};
 pub use guard::TokenTwice;
+pub use metrics::Metrics;
 pub use money::Asset;
 pub use rest::{Prepared, ReloadError, Rest, Tenant};
 pub use server::StartError;

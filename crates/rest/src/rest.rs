@@ -15,6 +15,7 @@ use crate::config::{RestConfig, TenantConfig};
 use crate::desk::Desk;
 use crate::follow::follow;
 use crate::guard::{Doors, Shared, TokenTwice};
+use crate::metrics::{Metrics, Numbers};
 use crate::routes;
 use crate::server::{Floor, StartError, accept};
 use crate::webhook::{Endpoint, Hook, WebhookConfig, is_name};
@@ -75,6 +76,7 @@ impl Prepared {
             router: routes::router(shared.clone()),
             tls: tls.clone(),
             limits: shared.limits.clone(),
+            numbers: shared.numbers.clone(),
             reloads: shared.reloads.subscribe(),
             stopping: stop.subscribe(),
         };
@@ -119,6 +121,7 @@ impl Rest {
         let limits = Arc::new(config.limits.clone());
         let assets: Arc<[_]> = config.assets.clone().into();
         let mut followers = JoinSet::new();
+        let numbers = Arc::new(Numbers::new(routes::templates()));
         let mut desks: Vec<Arc<Desk>> = Vec::new();
         let mut configs = Vec::new();
         let mut hooks = Vec::new();
@@ -128,7 +131,7 @@ impl Rest {
                 return Err(StartError::Twice(id));
             }
             let desk = Arc::new(Desk::new(tenant.client, assets.clone(), limits.clone()));
-            follow(&desk, &mut followers).await?;
+            follow(&desk, &numbers, &mut followers).await?;
             for webhook in &tenant.config.webhooks {
                 hooks.push(Arc::new(hook(&config, webhook, &desk, &hooks)?));
             }
@@ -139,7 +142,8 @@ impl Rest {
         let doors = RwLock::new(Arc::new(Doors::new(configs, &config.limits)?));
         let certificates = config.certificates;
         let reloads = watch::Sender::new(());
-        let shared = Arc::new(Shared { desks, doors, limits, certificates, hooks, reloads, stopping });
+        let shared =
+            Arc::new(Shared { desks, doors, limits, certificates, hooks, numbers, reloads, stopping });
         Ok(Prepared { address, listener, stop, shared, tls, config, followers })
     }
 
@@ -147,6 +151,12 @@ impl Rest {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        Metrics(self.shared.clone())
     }
 
     /// Takes new tokens and secrets of webhooks, and reads the certificates again, for whatever comes from now on. Whoever could not come in

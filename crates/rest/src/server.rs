@@ -26,6 +26,7 @@ use trust::{Standing, Tls, TlsError, lost};
 use crate::config::RestLimits;
 use crate::crowd::Crowd;
 use crate::guard::{Peer, TokenTwice};
+use crate::metrics::Numbers;
 use crate::patient::Patient;
 use crate::tls::certified_by;
 use crate::webhook::{EndpointError, OpenError};
@@ -91,6 +92,7 @@ pub(crate) struct Floor {
     /// None for plain HTTP.
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) limits: Arc<RestLimits>,
+    pub(crate) numbers: Arc<Numbers>,
     pub(crate) reloads: watch::Receiver<()>,
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -117,14 +119,19 @@ pub(crate) async fn accept(listener: TcpListener, floor: Floor) {
         };
         let Ok(place) = room.clone().try_acquire_owned() else {
             tracing::warn!("closed: too many connections");
+            floor.numbers.connections_refused.raise();
             continue;
         };
         let Some(own_place) = crowd.place(from.ip()) else {
             tracing::warn!(from = %from.ip(), "closed: too many connections of one address");
+            floor.numbers.connections_refused.raise();
             continue;
         };
         let floor = floor.clone();
         connections.spawn(async move {
+            let numbers = floor.numbers.clone();
+            numbers.connections.raise();
+            let _open = numbers.connections_open.hold();
             serve(stream, floor).await;
             drop((place, own_place));
         });

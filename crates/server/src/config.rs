@@ -9,7 +9,9 @@ use backup::Depot;
 use engine::Durability;
 use storage::IoMode;
 use surety_protocol::limits::SEGMENT_BYTES;
+use surety_protocol::trace::Sampling;
 use surety_protocol::{Address, Time};
+use telemetry::otlp::Collector;
 
 /// Everything that a server needs to know. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -52,8 +54,19 @@ pub struct Config {
     pub chain_id: u64,
     /// The settlement's contract, which merchants' signatures name; zero without one.
     pub contract: Address,
+    /// Which requests are traced, and who is told; `None`: none.
+    pub traces: Option<TraceConfig>,
     /// What peers may use.
     pub limits: Limits,
+}
+
+/// Traces of sampled requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceConfig {
+    /// Where spans go.
+    pub collector: Collector,
+    /// Which requests are traced.
+    pub sampling: Sampling,
 }
 
 impl Config {
@@ -79,6 +92,7 @@ impl Config {
             clock_accept: false,
             chain_id: 0,
             contract: Address([0; 20]),
+            traces: None,
             limits: Limits::default(),
         }
     }

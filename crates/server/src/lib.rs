@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod admin;
-mod bounded;
 mod clock;
 mod config;
 mod data;
@@ -22,9 +21,10 @@ mod shard;
 mod shared;
 mod threads;
 mod tls;
+mod traces;
 
 pub use clock::readings;
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, TraceConfig};
 pub use data::{FilesError, InitError, InitOptions, accept_clock, backup_files, init, init_with, pki_path};
 pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;

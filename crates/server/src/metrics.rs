@@ -1,70 +1,12 @@
 //! Counters of one shard: written by its thread with relaxed stores, read by the admin listener.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use surety_protocol::{Code, Kind, Reply};
+use telemetry::{Counter, Histogram};
 
 /// Codes stay below this.
 const CODES: usize = 96;
 /// Kinds stay below this.
 const KINDS: usize = 128;
-/// Powers of two of nanoseconds that a histogram tells apart: from 1 us to 17 s.
-const BUCKETS: usize = 24;
-/// Upper bound of the first bucket, in nanoseconds.
-const FIRST_BUCKET_NS: u64 = 1 << 10;
-
-/// A number that one thread writes and others read.
-#[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds; only the owning thread may.
-    pub(crate) fn add(&self, amount: u64) {
-        // One writer: a load and a store cost less than a locked addition.
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Sets; only the owning thread may.
-    pub(crate) fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Durations by powers of two.
-#[derive(Debug, Default)]
-pub(crate) struct Histogram {
-    buckets: [Counter; BUCKETS],
-    sum_ns: Counter,
-}
-
-impl Histogram {
-    pub(crate) fn record(&self, nanos: u64) {
-        let above = nanos.max(1).div_ceil(FIRST_BUCKET_NS);
-        let bucket = above.next_power_of_two().trailing_zeros() as usize;
-        self.buckets[bucket.min(BUCKETS - 1)].add(1);
-        self.sum_ns.add(nanos);
-    }
-
-    /// Upper bounds in seconds with the cumulative counts, the last without bound; then the sum in seconds.
-    pub(crate) fn read(&self) -> (Vec<(f64, u64)>, f64) {
-        let mut total = 0;
-        let cumulative = self.buckets.iter().enumerate().map(|(index, bucket)| {
-            total += bucket.get();
-            let bound = if index + 1 == BUCKETS { f64::INFINITY } else { seconds(FIRST_BUCKET_NS << index) };
-            (bound, total)
-        });
-        (cumulative.collect(), seconds(self.sum_ns.get()))
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "what is printed needs no more than 52 bits")]
-pub(crate) fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
 
 /// What a shard counts.
 #[derive(Debug)]
@@ -170,16 +112,5 @@ mod tests {
         }
         assert_eq!(metrics.answers().count(), Kind::ALL.len() * Code::ALL.len());
         assert!(metrics.answers().all(|(_, _, count)| count == 1));
-    }
-
-    #[test]
-    fn durations_fall_below_their_bound() {
-        for nanos in [0, 1, 1023, 1024, 1025, 1_000_000, u64::MAX / 2] {
-            let histogram = Histogram::default();
-            histogram.record(nanos);
-            let (buckets, _) = histogram.read();
-            let (bound, _) = buckets.iter().find(|(_, count)| *count == 1).unwrap();
-            assert!(seconds(nanos) <= *bound, "{nanos}");
-        }
     }
 }

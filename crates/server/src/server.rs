@@ -12,16 +12,17 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_s
 use settlement::Domain;
 use storage::{DataDirectory, IoMode, METADATA_FILE, OpenDirectoryError, StorageError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time, sabotage};
+use telemetry::otlp::Exporter;
 
-use crate::admin::Admin;
 use crate::clock::readings;
-use crate::config::Config;
+use crate::config::{Config, TraceConfig};
 use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
 use crate::embedded::EmbeddedConnector;
 use crate::shard::{self, Archive, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
 use crate::tls::{TlsError, client_verifier, endpoint_config, server_config};
+use crate::traces::Told;
 use engine::clock::{Clock, ClockGap};
 
 /// Bytes that a socket may hold for a shard that is busy.
@@ -39,7 +40,9 @@ pub struct Running {
     threads: ShardThreads,
     /// Behind a lock only so that a server can be shared; `shutdown` alone reads it.
     reports: Mutex<Receiver<(ShardId, Report)>>,
-    admin: Option<Admin>,
+    admin: Option<telemetry::Listener>,
+    /// Ends behind the shards, with what they have noted last.
+    _exporter: Option<Exporter>,
     // Last: nobody else may have the directory before every shard has ended.
     _directory: DataDirectory,
 }
@@ -238,16 +241,33 @@ impl Server {
         let domain = Domain { chain_id: config.chain_id, contract: config.contract, engine };
         let io = io_mode(&config, &directory)?;
         let shared = Arc::new(Shared::new(domain, keys.token.clone(), &config, io, ports, shards));
+        let exporter = match (&config.traces, &shared.traces) {
+            (Some(TraceConfig { collector, .. }), Some(traces)) => {
+                let source = Told(Arc::clone(traces));
+                let exporter =
+                    Exporter::start(collector.clone(), "surety", source, Arc::clone(&traces.exported));
+                Some(exporter.map_err(StartError::Thread)?)
+            }
+            _ => None,
+        };
         let addresses: Vec<SocketAddr> = sockets.iter().map(|(_, address)| *address).collect();
         // Before the logs are read, which may take minutes: whoever watches has to see that the process lives.
         let admin = admin
-            .map(|listener| Admin::start(listener, Arc::clone(&shared)))
+            .map(|listener| telemetry::Listener::start(listener, shared.clone()))
             .transpose()
             .map_err(StartError::Thread)?;
         let starting = Starting::spawn(&config, &directory, &keys, &shared, sockets)?;
         let (threads, reports, shards) = starting.complete(&config, &addresses)?;
         shared.set_life(Life::Serving);
-        Ok(Running { shared, shards, threads, reports: Mutex::new(reports), admin, _directory: directory })
+        Ok(Running {
+            shared,
+            shards,
+            threads,
+            reports: Mutex::new(reports),
+            admin,
+            _exporter: exporter,
+            _directory: directory,
+        })
     }
 }
 
@@ -279,7 +299,7 @@ impl Running {
     /// Where the admin listener is.
     #[must_use]
     pub fn admin(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::address)
+        self.admin.as_ref().map(telemetry::Listener::address)
     }
 
     /// A transport for a caller within this process.

@@ -1,7 +1,7 @@
 //! What the threads of a server share: facts that do not change, mailboxes, counters, and one word about its life.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
@@ -17,6 +17,7 @@ use crate::data::Secret;
 use crate::embedded::LinkMessage;
 use crate::metrics::ShardMetrics;
 use crate::shard::{Kept, MoneyGauges};
+use crate::traces::Traces;
 use engine::Epochs;
 
 /// Orders from the server to a shard that wait.
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     /// UDP port of each shard; none without a network.
     pub(crate) ports: Vec<u16>,
     pub(crate) shards: Vec<ShardShared>,
+    /// None where no request is traced.
+    pub(crate) traces: Option<Arc<Traces>>,
     life: AtomicU8,
 }
 
@@ -161,6 +164,7 @@ impl Shared {
             limits: config.limits,
             ports,
             shards: (0..shards).map(shard).collect(),
+            traces: config.traces.as_ref().map(|traces| Arc::new(Traces::new(traces.sampling))),
             life: AtomicU8::new(Life::Starting as u8),
         }
     }

@@ -251,6 +251,18 @@ impl Journal {
         self.base
     }
 
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len(&self) -> u64 {
+        self.end
+    }
+
+    /// Never: it has a head.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
     /// For whom it is.
     #[must_use]
     pub const fn head(&self) -> &Head {

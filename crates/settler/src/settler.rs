@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::contract::Contract;
 use crate::error::{Notice, SettlerError};
 use crate::facts::{Facts, Waiting};
+use crate::figures::{Seen, Sending};
 use crate::journal::Journal;
 use crate::look::{CHANGES_HELD_MAX, Eyes, Sight};
 use crate::note::Note;
@@ -74,6 +75,11 @@ pub struct Settler {
     /// Shards whose stream was read, once since the start, up to where the engine was.
     pub(crate) abreast: BTreeSet<ShardId>,
     pub(crate) notices: Vec<Notice>,
+    /// How far the stream was read for the last batch that became final since the start.
+    pub(crate) settled: Option<Vec<Seq>>,
+    /// What the last look has shown.
+    pub(crate) seen: Option<Seen>,
+    pub(crate) sendings: [u64; Sending::ALL.len()],
     pub(crate) witness: Option<Witness>,
     pub(crate) netting: NettingConfig,
     pub(crate) _lock: DirectoryLock,
@@ -155,6 +161,7 @@ impl Settler {
             return Ok(self.report(Action::Wait));
         };
         self.seen_block = sight.view.block;
+        self.seen = Some(Seen::from(&sight.view));
         let decision = next_action(&self.log, &sight.view, &self.config.policy);
         if let Some(alarm) = decision.alarm {
             self.notices.push(Notice::Batch(alarm));
@@ -271,7 +278,9 @@ impl Settler {
             now: self.client.now(),
         };
         let sight = eyes.look()?;
-        for note in self.spending.unnoted() {
+        let mined = self.spending.unnoted();
+        self.count(Sending::Mined, mined.len());
+        for note in mined {
             self.journal.append(&note)?;
         }
         Ok(sight)
@@ -294,6 +303,8 @@ impl Settler {
             Action::Broadcast { hash } => self.broadcast(chain, &hash),
             Action::Finalise { seq, block, nonce } => {
                 self.append(Entry::Final { seq, block, nonce })?;
+                self.settled =
+                    self.log.sealed(seq).and_then(|sealed| sealed.positions().ok()).map(|read| read.0);
                 self.pass(Point::Final)
             }
             Action::Book { seq } => self.book(seq).await,
@@ -337,6 +348,7 @@ impl Settler {
     fn broadcast(&mut self, chain: &mut dyn Backend, hash: &settlement::Hash) -> Result<(), SettlerError> {
         let Some(attempt) = self.log.attempt_of(hash) else { return Ok(()) };
         let result = chain.send(&attempt.raw);
+        self.count(Sending::from(&result), 1);
         self.pass(Point::Sent)?;
         match result {
             Ok(_) | Err(chain::SendError::AlreadyKnown) => {}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
-use crate::values::{AddressText, SpanText};
+use crate::values::{AddressText, CollectorText, ShareText, SpanText};
 
 /// Every setting, by section. A key that is not here is an error, wherever it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) clock: ClockSettings,
     /// The chain that merchants sign releases for.
     pub(crate) chain: ChainSettings,
+    /// Which requests are traced.
+    pub(crate) trace: TraceSettings,
     /// What peers may use.
     pub(crate) limits: LimitSettings,
 }
@@ -170,6 +172,18 @@ pub(crate) struct ChainSettings {
     /// The settlement's contract; zero without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) contract: Option<AddressText>,
+}
+
+/// `[trace]`: spans of sampled requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TraceSettings {
+    /// The collector, which takes OTLP over HTTP; without it nothing is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp: Option<CollectorText>,
+    /// The share of requests that is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sample: Option<ShareText>,
 }
 
 /// `[clock]`
@@ -338,6 +352,8 @@ mod tests {
             ("SURETY__CHAIN__CHAIN_ID", "31337"),
             ("SURETY__CHAIN__CONTRACT", "0x00000000000000000000000000000000000000ff"),
             ("SURETY__LIMITS__RELEASES", "7"),
+            ("SURETY__TRACE__OTLP", "http://127.0.0.1:4318"),
+            ("SURETY__TRACE__SAMPLE", "0.25"),
             ("SURETY__LIMITS__RESERVE_LOCKS", "1000"),
             ("SURETY__SERVER__ID_WINDOW", "1h"),
             ("SURETY_OTHER", "ignored"),
@@ -353,6 +369,7 @@ mod tests {
         assert_eq!(settings.chain.contract.map(|contract| contract.0.0[19]), Some(0xff));
         assert_eq!((settings.limits.releases, settings.limits.reserve_locks), (Some(7), Some(1000)));
         assert_eq!(settings.server.id_window, Some(SpanText(Time::from_secs(3600))));
+        assert_eq!(settings.trace.sample, Some(ShareText(250_000)));
         let printed = self::file(&settings.to_toml());
         assert_eq!(
             Settings::load(Some(printed.path()), self::environment(&[]), &Settings::default()).unwrap(),
@@ -376,6 +393,8 @@ mod tests {
             ("[chain]\ncontract = '0x12'", &[], "contract"),
             ("", &[("SURETY__CHAIN__CONTRACT", "0")], "SURETY__CHAIN__CONTRACT"),
             ("", &[("SURETY__SERVER__DURABILITY", "maybe")], "SURETY__SERVER__DURABILITY"),
+            ("[trace]\nsample = 2.0", &[], "no share of requests"),
+            ("[trace]\notlp = 'collector:4318'", &[], "no address of a collector"),
             ("[limits]\nstreams = 0", &[], "limits.streams"),
             ("[limits]\nframe = '0s'", &[], "limits.frame"),
             ("", &[("SURETY__LIMITS__CONNECTIONS", "0")], "limits.connections"),

@@ -30,8 +30,10 @@ mod serve;
 mod settle;
 pub mod texts;
 mod totals;
+mod traced;
 mod values;
 mod verify;
+mod watched;
 
 use std::process::ExitCode;
 

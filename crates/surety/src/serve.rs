@@ -9,18 +9,20 @@ use clap::Args as ClapArgs;
 use engine::Durability;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use serde_json::{Value, json};
-use server::{Config, IoMode, Running, Server, StartError, StartFailure};
+use server::{Config, IoMode, Running, Server, StartError, StartFailure, TraceConfig};
 use surety_protocol::Time;
+use surety_protocol::trace::Sampling;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
     ChainSettings, ClockSettings, DurabilityName, IoName, LimitSettings, LogSettings, ServerSettings,
-    Settings,
+    Settings, TraceSettings,
 };
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
 use crate::links::{Links, Wanted};
-use crate::values::{AddressText, SpanText};
+use crate::traced::{SAMPLE_DEFAULT, TraceArgs};
+use crate::values::{AddressText, CollectorText, SpanText};
 use crate::{depots, init, remote};
 
 /// Serves a data directory over QUIC
@@ -34,7 +36,8 @@ use crate::{depots, init, remote};
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
 /// one wins, and an unknown key is an error. --print-config shows the outcome and exits. What has no flag: [server]
 /// id_window, pin; [log] archive, snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
-/// chain_id and contract, which merchants sign releases for; [limits], what peers may use.
+/// chain_id and contract, which merchants sign releases for; [limits], what peers may use. --otlp is `otlp` of [trace], --trace-sample
+/// its `sample`.
 ///
 /// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
 #[derive(Debug, ClapArgs)]
@@ -61,6 +64,8 @@ pub(crate) struct Args {
     /// Bytes of a new segment of the log [default: 64 MiB]
     #[arg(long, value_name = "BYTES", value_parser = init::segment_bytes)]
     segment_bytes: Option<u64>,
+    #[command(flatten)]
+    trace: TraceArgs,
     /// A TOML file of settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -78,7 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let data = settings.server.data.clone();
     let config = server_config(data.clone().unwrap_or_default(), &settings)?;
     if args.print_config {
-        print!("{}", effective(&config, data).to_toml());
+        print!("{}", effective(&config, data, settings.trace).to_toml());
         return Ok(());
     }
     if data.is_none() {
@@ -177,6 +182,7 @@ impl Args {
                 guard: self.guard.then_some(true),
                 pin: None,
             },
+            trace: TraceSettings { otlp: self.trace.otlp.clone(), sample: self.trace.trace_sample },
             log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
             ..Settings::default()
         }
@@ -186,7 +192,7 @@ impl Args {
 /// Settings on top of the server's own defaults.
 fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::new(data);
-    let Settings { server, log, clock, chain, limits } = settings;
+    let Settings { server, log, clock, chain, trace, limits } = settings;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }
@@ -210,6 +216,10 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     if let Some(contract) = chain.contract {
         config.contract = contract.0;
     }
+    config.traces = trace.otlp.clone().map(|CollectorText(collector)| {
+        let sampling = Sampling::per_million(trace.sample.unwrap_or(SAMPLE_DEFAULT).0);
+        TraceConfig { collector, sampling }
+    });
     config.guard = server.guard.unwrap_or(config.guard);
     config.pin_threads = server.pin.unwrap_or(config.pin_threads);
     if let Some(bytes) = log.segment_bytes {
@@ -280,7 +290,7 @@ fn memory_available() -> Option<u64> {
 }
 
 /// Everything that is in force, defaults included.
-fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
+fn effective(config: &Config, data: Option<PathBuf>, trace: TraceSettings) -> Settings {
     let limits = &config.limits;
     Settings {
         server: ServerSettings {
@@ -306,6 +316,7 @@ fn effective(config: &Config, data: Option<PathBuf>) -> Settings {
             chain_id: Some(config.chain_id),
             contract: Some(AddressText(config.contract)),
         },
+        trace,
         limits: LimitSettings {
             connections: Some(limits.connections),
             connections_tenant: Some(limits.connections_tenant),

@@ -145,6 +145,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["server", "engine", "storage"],
     },
     Layer {
+        package: "telemetry",
+        directory: "crates/telemetry",
+        is_pure: false,
+        members: &[],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "server",
         directory: "crates/server",
         is_pure: false,
@@ -158,6 +166,7 @@ pub const LAYERS: &[Layer] = &[
             "handoff",
             "storage",
             "backup",
+            "telemetry",
         ],
         foreign: &[],
         members_in_tests: &[],
@@ -174,7 +183,7 @@ pub const LAYERS: &[Layer] = &[
         package: "gateway",
         directory: "crates/gateway",
         is_pure: false,
-        members: &["surety-protocol", "surety-client", "iso8583", "trust"],
+        members: &["surety-protocol", "surety-client", "iso8583", "telemetry", "trust"],
         foreign: &[],
         // The engine behind the front door.
         members_in_tests: &["server"],
@@ -184,7 +193,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/rest",
         is_pure: false,
         // Of the messages only their table of codes, which is that of every front door.
-        members: &["surety-protocol", "surety-client", "iso8583", "trust"],
+        members: &["surety-protocol", "surety-client", "iso8583", "telemetry", "trust"],
         foreign: &[],
         // The engine behind the front door.
         members_in_tests: &["server"],
@@ -245,6 +254,7 @@ pub const LAYERS: &[Layer] = &[
             "settler",
             "watcher",
             "loadtest",
+            "telemetry",
         ],
         foreign: &[],
         // What an acquirer's host says.

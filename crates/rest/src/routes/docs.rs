@@ -58,6 +58,9 @@ const STYLE: &str = include_str!("../page/page.css");
 /// Nothing comes from elsewhere, and nothing goes there.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// Where these are to be had.
+pub(super) const PATHS: [&str; 4] = ["/openapi.json", "/", "/try.js", "/page.css"];
+
 pub(super) fn router() -> Router {
     let description = Description::openapi().to_json().unwrap_or_default();
     let file = |kind: &'static str, text: &'static str| {
@@ -70,10 +73,10 @@ pub(super) fn router() -> Router {
         async move { ([(header::CONTENT_TYPE, "application/json")], description) }
     };
     Router::new()
-        .route("/openapi.json", get(described))
-        .route("/", file("text/html; charset=utf-8", PAGE))
-        .route("/try.js", file("text/javascript; charset=utf-8", SCRIPT))
-        .route("/page.css", file("text/css; charset=utf-8", STYLE))
+        .route(PATHS[0], get(described))
+        .route(PATHS[1], file("text/html; charset=utf-8", PAGE))
+        .route(PATHS[2], file("text/javascript; charset=utf-8", SCRIPT))
+        .route(PATHS[3], file("text/css; charset=utf-8", STYLE))
 }
 
 #[cfg(test)]

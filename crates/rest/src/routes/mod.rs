@@ -53,6 +53,11 @@ fn paths() -> Vec<(&'static str, &'static [&'static str], MethodRouter)> {
     ]
 }
 
+/// The templates of all paths, for those who count.
+pub(crate) fn templates() -> Vec<&'static str> {
+    paths().into_iter().map(|(path, ..)| path).chain(docs::PATHS).collect()
+}
+
 /// The whole front door.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::StatusCode;
 use parking_lot::Mutex;
 use surety_client::protocol::TenantId;
+use telemetry::Gauge;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::{sleep, timeout};
 
@@ -18,6 +19,7 @@ use super::{WebhookConfig, WebhookRules};
 use crate::cursor::Cursor;
 use crate::desk::Desk;
 use crate::events::{Page, page, tell};
+use crate::metrics::distance;
 use crate::problem::Problem;
 
 /// Events of one delivery.
@@ -35,6 +37,10 @@ pub(crate) struct Hook {
     pub(crate) url: String,
     /// They change while it is open.
     secrets: Mutex<Vec<Secret>>,
+    /// Pages that the endpoint has taken.
+    pub(crate) delivered: Gauge,
+    /// Deliveries that it has not.
+    pub(crate) failed: Gauge,
     endpoint: Endpoint,
     rules: Arc<WebhookRules>,
     desk: Arc<Desk>,
@@ -77,6 +83,8 @@ impl Hook {
             name: config.name,
             url: config.url,
             secrets: Mutex::new(config.secrets),
+            delivered: Gauge::default(),
+            failed: Gauge::default(),
             endpoint,
             rules,
             desk,
@@ -105,6 +113,12 @@ impl Hook {
     /// How far it is, and how it fares.
     pub(crate) fn progress(&self) -> Progress {
         self.state.lock().progress.clone()
+    }
+
+    /// Records of the change stream that it was not told of: none that it waits for, where the cursor is of another engine.
+    pub(crate) fn behind(&self, cursor: &str) -> u64 {
+        let known = self.desk.told(|told| told.cursor());
+        Cursor::parse(cursor, known.0.len()).map_or(0, |cursor| distance(&cursor, &known))
     }
 
     /// Sends nothing more, until it is resumed.
@@ -193,8 +207,14 @@ impl Hook {
             return if found.is_more { self.taken(&found, moved).await } else { Turn::Idle };
         }
         match self.deliver(&found).await {
-            Ok(()) => self.taken(&found, moved).await,
-            Err(error) => self.failed(&error).await,
+            Ok(()) => {
+                self.delivered.raise();
+                self.taken(&found, moved).await
+            }
+            Err(error) => {
+                self.failed.raise();
+                self.failed(&error).await
+            }
         }
     }
 

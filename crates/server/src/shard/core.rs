@@ -18,6 +18,7 @@ use crate::shard::money::MoneyScan;
 use crate::shard::outlet::{Outlet, Peer, Sent, Sink};
 use crate::shard::replies::TokenBytes;
 use crate::shard::slots::{SlotNumber, Slots};
+use crate::shard::tracer::Tracer;
 use crate::shared::{Forwarded, Life, Shared};
 use engine::clock::Clock;
 
@@ -50,6 +51,8 @@ pub(super) struct Core {
     /// When the block in flight was submitted, on the boot clock.
     submitted: Time,
     money: MoneyScan,
+    /// None where no request is traced.
+    tracer: Option<Tracer>,
     /// Locks that had ended by their deadline when the shard began to serve.
     expired_before: u64,
 }
@@ -74,6 +77,7 @@ impl Core {
         clock: Clock,
     ) -> Self {
         let expired_before = engine.ledger().expired_locks();
+        let tracer = shared.traces.as_ref().map(|traces| Tracer::new(Arc::clone(traces), id));
         let mut core = Self {
             id,
             shared,
@@ -91,6 +95,7 @@ impl Core {
             rung: Vec::new(),
             submitted: Time::ZERO,
             money: MoneyScan::new(),
+            tracer,
             expired_before,
         };
         core.renew_token();
@@ -152,12 +157,14 @@ impl Core {
         let synced = self.engine.marks().synced;
         self.take_completions();
         self.write(now);
+        self.trace_marks();
         if self.engine.marks().synced != synced {
             self.renew_token();
             turn.is_synced_further = true;
         }
         if let Some(first) = self.engine.poll_reply() {
             self.deliver_all(first);
+            self.trace_marks();
         }
         self.send(&mut turn);
         self.ring_others();
@@ -311,7 +318,7 @@ impl Core {
     fn handle(&mut self, now: Time, caller: &Caller, route: Route, operation: &[[u8; RECORD_BYTES]]) {
         let is_release = operation[0][RECORD_BYTES - 2] == Kind::ReleaseGroup as u8;
         if !is_release || !caller.roles.allow(Kind::ReleaseGroup) {
-            self.engine.handle(now, caller, route, operation);
+            self.decide(now, caller, route, operation);
         } else if self.releases >= self.shared.limits.releases {
             self.refuse(now, route, operation, Code::Overloaded);
         } else {
@@ -320,12 +327,39 @@ impl Core {
         }
     }
 
+    /// Has the engine decide, and notes it if it is traced.
+    fn decide(&mut self, now: Time, caller: &Caller, route: Route, operation: &[[u8; RECORD_BYTES]]) {
+        let chosen = match &self.tracer {
+            None => None,
+            Some(tracer) => tracer.choose(Record::from_bytes(&operation[0]).id),
+        };
+        let Some(chosen) = chosen else { return self.engine.handle(now, caller, route, operation) };
+        let before = self.engine.marks().appended;
+        self.engine.handle(now, caller, route, operation);
+        let (end, decided) = (self.engine.marks().appended, self.now());
+        let (end, record) = ((end > before).then_some(end), Record::from_bytes(&operation[0]));
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_decided(chosen, caller, &record, end, (now, decided));
+        }
+    }
+
+    /// Notes how far the log has come, for what is traced.
+    fn trace_marks(&mut self) {
+        if self.tracer.as_ref().is_none_or(Tracer::is_idle) {
+            return;
+        }
+        let (marks, now) = (self.engine.marks(), self.now());
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_marks(marks, now);
+        }
+    }
+
     /// Takes a release back whose signature was checked.
     pub(super) fn take_checked(&mut self, release: &Forwarded, is_genuine: bool) {
         self.releases -= 1;
         let now = self.begin_batch();
         if is_genuine || sabotage!("forged-release-applied") {
-            self.engine.handle(now, &release.caller, release.route, &release.operation);
+            self.decide(now, &release.caller, release.route, &release.operation);
         } else {
             self.refuse(now, release.route, &release.operation, Code::NoRight);
         }
@@ -397,6 +431,12 @@ impl Core {
     fn deliver(&mut self, route: Route, reply: &Reply) {
         let origin = shard_of(route);
         self.metrics().count_answer(reply);
+        if self.tracer.as_ref().is_some_and(|tracer| tracer.awaits(reply)) {
+            let now = self.now();
+            if let Some(tracer) = &mut self.tracer {
+                tracer.on_reply(reply, now);
+            }
+        }
         if origin == self.id {
             return self.deliver_here(outlet_of(route), reply);
         }

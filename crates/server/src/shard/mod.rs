@@ -20,6 +20,7 @@ mod state;
 mod stream;
 mod tail;
 mod tenants;
+mod tracer;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

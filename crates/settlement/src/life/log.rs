@@ -153,6 +153,12 @@ impl Log {
         self.open.values().filter(|open| open.is_final).count() as u64 + self.booked.0
     }
 
+    /// When the oldest batch was sealed that is not final yet.
+    #[must_use]
+    pub fn oldest_unsettled(&self) -> Option<Time> {
+        self.open.values().filter(|open| !open.is_final).map(|open| open.at).min()
+    }
+
     /// A batch that is not booked yet.
     #[must_use]
     pub fn sealed(&self, seq: u64) -> Option<&Sealed> {

@@ -160,6 +160,12 @@ impl Certifier {
         &self.positions
     }
 
+    /// How long ago the last checkpoint was written.
+    #[must_use]
+    pub fn checkpoint_age(&self) -> Duration {
+        self.saved.elapsed()
+    }
+
     /// Reads what the stream has, and signs what that states. Whoever keeps certificates elsewhere does so before the next
     /// [`Certifier::save`], since what is before a checkpoint is not read again.
     ///

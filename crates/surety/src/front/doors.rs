@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use gateway::{Gateway, LinkConfig};
 use rest::{Rest, RestSettings, Tenant, TenantSettings};
 use serde_json::{Map, Value, json};
 use surety_client::Client;
 use surety_protocol::TenantId;
+use telemetry::Page;
 
 use super::run::{Halves, Settings};
 use crate::exit::{Exit, Failure};
 use crate::remote;
 use crate::renewable::Renewable;
+use crate::traced::Watcher;
+use crate::watched::Numbers;
 
 /// The front doors that are open.
 pub(super) struct Doors {
@@ -34,6 +38,27 @@ struct Applications {
     rest: Rest,
     /// The identity of each tenant, in the order of the settings; none for that of the command line.
     identities: Vec<Option<Renewable>>,
+}
+
+/// What the front doors of a process count.
+pub(super) struct DoorNumbers {
+    link: Option<Arc<gateway::Metrics>>,
+    rest: Option<rest::Metrics>,
+    traces: Option<Arc<Watcher>>,
+}
+
+impl Numbers for DoorNumbers {
+    fn tell(&self, page: &mut Page) {
+        if let Some(link) = &self.link {
+            link.tell(page);
+        }
+        if let Some(rest) = &self.rest {
+            rest.tell(page);
+        }
+        if let Some(traces) = &self.traces {
+            traces.tell(page);
+        }
+    }
 }
 
 impl Doors {
@@ -68,6 +93,21 @@ impl Doors {
             put("rest", json!(applications.rest.address().to_string()));
         }
         ready
+    }
+
+    /// Whoever asks the engine for them.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
+        let tenants = self.rest.iter().flat_map(|applications| applications.identities.iter().flatten());
+        [&self.own].into_iter().chain(tenants).map(|renewable| &renewable.client)
+    }
+
+    /// What they count.
+    pub(super) fn numbers(&self, traces: Option<Arc<Watcher>>) -> DoorNumbers {
+        DoorNumbers {
+            traces,
+            link: self.link.as_ref().map(|link| link.gateway.metrics()),
+            rest: self.rest.as_ref().map(|applications| applications.rest.metrics()),
+        }
     }
 
     /// What cannot be taken is told, and that front door goes on as it was.

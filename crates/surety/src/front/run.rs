@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::Args as ClapArgs;
 use gateway::LinkConfig;
 use rest::RestSettings;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::doors::Doors;
 use crate::ctl::Target;
 use crate::exit::{Exit, Failure};
 use crate::remote::{self, Role};
+use crate::traced::{ClientTraces, TraceArgs};
+use crate::watched::{Life, MetricsArgs, Watched};
 
 /// Front doors.
 #[derive(Debug, ClapArgs)]
@@ -22,6 +24,10 @@ pub(super) struct Run {
     /// The settings of the front doors
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    #[command(flatten)]
+    metrics: MetricsArgs,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 /// What a file says: of one front door, or of both.
@@ -80,6 +86,8 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let watched = Watched::start(args.metrics, "gateway")?;
+    let traces = ClientTraces::start(&args.trace, "surety-gateway")?;
     let (address, identity) = args.target.resolve(Role::Authorizer)?;
     // Whatever an engine does meanwhile, or does not.
     let opened = tokio::select! {
@@ -91,7 +99,14 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
         tracing::info!("stopping, and nobody was served yet");
         return Ok(());
     };
-    println!("{}", Value::Object(doors.ready()));
+    doors.clients().for_each(|client| traces.watch(client));
+    watched.tell(doors.numbers(args.trace.otlp.is_some().then(|| traces.watcher())));
+    watched.set_life(Life::Serving);
+    let mut ready = doors.ready();
+    if let Some(address) = watched.address() {
+        ready.insert("metrics".to_owned(), json!(address.to_string()));
+    }
+    println!("{}", Value::Object(ready));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
@@ -107,6 +122,7 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
             },
         }
     }
+    watched.set_life(Life::Stopping);
     doors.close().await;
     Ok(())
 }

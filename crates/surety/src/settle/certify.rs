@@ -16,11 +16,13 @@ use settler::{Certifier, CertifierConfig, Counter, Gap, Missed, SettlerError, Sh
 use surety_client::{Client, Options, QuicConnector, QuicOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::told::CertifierNumbers;
 use super::{SIGNER_KEY, failure, key, node, place};
 use crate::ctl::Target;
 use crate::exit::{Exit, Failure};
 use crate::remote::{self, Role};
 use crate::values;
+use crate::watched::{Life, MetricsArgs, Watched};
 
 /// Between two looks for a signal while nothing is stated.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -53,6 +55,8 @@ pub(super) struct Args {
     /// Locks that are kept in memory, about 400 bytes each; all others are on the disk
     #[arg(long, value_name = "N", default_value_t = 1 << 18, value_parser = clap::value_parser!(u64).range(1024..=1 << 24))]
     locks_in_memory: u64,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -76,6 +80,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
             File::open(parent)?.sync_all()?;
         }
     }
+    let watched = Watched::start(args.metrics, "certifier")?;
     let client = connect(args).await?;
     let mut certifier = Certifier::open(config, client, Box::new(signer)).map_err(|error| failure(&error))?;
     if let Some(rpc) = &args.rpc {
@@ -84,19 +89,28 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     let shelf = certifier.shelf();
     let taken = |error: std::io::Error| Failure::caused(Exit::Address, args.listen, &error);
     let counter = Counter::open(args.listen, &shelf).map_err(taken)?;
-    tell(&json!({ "certifying": true, "listen": counter.address(), "signer": address.to_string() }))?;
+    let numbers = CertifierNumbers::new(&certifier);
+    watched.tell(numbers.clone());
+    watched.set_life(Life::Serving);
+    let mut begun = json!({ "certifying": true, "listen": counter.address(), "signer": address.to_string() });
+    if let Some(address) = watched.address() {
+        begun["metrics"] = json!(address.to_string());
+    }
+    tell(&begun)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         let turn = match certifier.turn() {
             Err(SettlerError::Gap(gap)) if args.accept_gap => {
                 let Gap { shard, from, oldest } = gap;
+                numbers.skipped();
                 tell(&json!({ "gap": { "shard": shard.0, "from": from.0, "oldest": oldest.0 } }))?;
                 certifier.accept(gap).await
             }
             turn => turn,
         };
         let turn = turn.map_err(|error| failure(&error))?;
+        numbers.turned(&certifier, &turn);
         for Missed { lock, why } in &turn.missed {
             tell(&json!({ "missed": B256::from(lock.word()).to_string(), "why": why.to_string() }))?;
         }
@@ -112,6 +126,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
             () = certifier.wait(PAUSE) => {}
         }
     }
+    watched.set_life(Life::Stopping);
     certifier.save().map_err(|error| failure(&error))?;
     tell(&json!({ "certifying": false, "certificates": shelf.len() }))
 }

@@ -7,6 +7,7 @@ pub(crate) mod place;
 mod prices;
 mod run;
 mod statement;
+mod told;
 mod watch;
 
 use std::path::PathBuf;

@@ -14,11 +14,13 @@ use settler::{Config, Report, Settler, SettlerError};
 use surety_client::{Client, Options, QuicConnector, QuicOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::told::SettlerNumbers;
 use super::{ANSWERER_KEY, POSTER_KEY, failure, key, node, place};
 use crate::ctl::Target;
 use crate::exit::{Exit, Failure};
 use crate::remote::{self, Role};
 use crate::values;
+use crate::watched::{Life, MetricsArgs, Watched};
 
 /// The pause after something that may pass: an engine or a node that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -55,6 +57,8 @@ pub(super) struct Args {
     /// Publish the data of every batch on chain
     #[arg(long)]
     publish_data: bool,
+    #[command(flatten)]
+    metrics: MetricsArgs,
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -66,10 +70,18 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
+    let watched = Watched::start(args.metrics, "settler")?;
     let mut settler = open(args).await?;
     settler.check(chain).map_err(|error| failure(&error))?;
     let (sealed, last_final, booked) = settler.progress();
-    tell(&json!({ "settling": true, "sealed": sealed, "final": last_final, "booked": booked }))?;
+    let numbers = SettlerNumbers::new(settler.figures());
+    watched.tell(numbers.clone());
+    watched.set_life(Life::Serving);
+    let mut begun = json!({ "settling": true, "sealed": sealed, "final": last_final, "booked": booked });
+    if let Some(address) = watched.address() {
+        begun["metrics"] = json!(address.to_string());
+    }
+    tell(&begun)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
@@ -78,11 +90,13 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
         }
         let pause = match settler.turn(chain).await {
             Ok(report) => {
+                numbers.turned(settler.figures(), report.notices.len());
                 show(&settler, &report)?;
                 let is_busy = report.action != Action::Wait;
                 if is_busy { Duration::ZERO } else { Duration::from_nanos(args.interval.0) }
             }
             Err(error) if error.may_pass() => {
+                numbers.failed();
                 tell(&json!({ "trouble": error.to_string() }))?;
                 PAUSE
             }

@@ -67,19 +67,19 @@ fn a_certificate_is_verified_called_and_answered() {
     world.verify(second, &[]).fails(1, "paid by guarantee");
 }
 
-struct World {
+pub(crate) struct World {
     node: DevNode,
     at: Deployment,
     place: String,
-    data: Data,
-    engine: Engine,
+    pub(crate) data: Data,
+    pub(crate) engine: Engine,
     runtime: tokio::runtime::Runtime,
 }
 
 impl World {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (node, data) = (DevNode::start(), Data::init(1));
-        let engine = Engine::start(&data, "fsync");
+        let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--admin", "127.0.0.1:0"]);
         let engine_id = u128::from_str_radix(engine.ready["engine"].as_str().unwrap(), 16).unwrap();
         let address = |seed| key(seed).address();
         let setup = Setup {
@@ -156,7 +156,7 @@ impl World {
         })
     }
 
-    fn certified_lock(&self) -> LockId {
+    pub(crate) fn certified_lock(&self) -> LockId {
         let own = LockRequest::new(PARTITION, Amount(WHOLE / 2), MerchantId(4));
         let lock = LockRequest { is_certified: true, ..own };
         let reply = self.runtime.block_on(self.client().send(lock)).unwrap();
@@ -164,16 +164,24 @@ impl World {
         LockId { tenant: TenantId(1), partition: PARTITION, id: reply.id }
     }
 
-    fn consume(&self, lock: LockId) {
+    pub(crate) fn consume(&self, lock: LockId) {
         let consume = LockRef::new(PARTITION, lock.id).consume_held(Amount(WHOLE / 2));
         assert_eq!(self.runtime.block_on(self.client().send(consume)).unwrap().code(), Code::Approved);
     }
 
-    fn settler(&self) -> Process {
+    pub(crate) fn settler(&self) -> Process {
         let dir = self.data.file("settler");
         let keys = [("SURETY_POSTER_KEY", POSTER), ("SURETY_ANSWERER_KEY", ANSWERER)];
         let more = ["--rpc", &self.node.url, "--seal-after", "500ms", "--interval", "100ms"];
+        let more = [&more[..], &WATCHED].concat();
         Process::start("run", &dir, self, &more, &keys)
+    }
+
+    /// A certificate service.
+    pub(crate) fn certifier(&self) -> Process {
+        let dir = self.data.file("certifier");
+        let more = [&["--listen", "127.0.0.1:0"][..], &WATCHED].concat();
+        Process::start("certify", &dir, self, &more, &[("SURETY_SIGNER_KEY", SIGNER)])
     }
 
     /// What a certificate service hands out, which has asked the chain whether it may sign.
@@ -251,7 +259,7 @@ impl World {
         self.node.send(&key(MERCHANT), self.at.manager, file.call().abi_encode());
     }
 
-    fn credit(&self) -> u128 {
+    pub(crate) fn credit(&self) -> u128 {
         self.ask(Manager::headInfoCall {}).sumCredit.to()
     }
 
@@ -285,7 +293,7 @@ impl World {
     }
 
     /// Blocks, one after the other, until something holds that the processes bring about.
-    fn mine_until(&self, mut holds: impl FnMut() -> bool) {
+    pub(crate) fn mine_until(&self, mut holds: impl FnMut() -> bool) {
         let begun = Instant::now();
         while !holds() {
             assert!(begun.elapsed() < PATIENCE, "not done in time");
@@ -297,7 +305,14 @@ impl World {
 }
 
 /// A `surety settle` that goes on until it is dropped.
-struct Process(Child);
+pub(crate) struct Process {
+    child: Child,
+    /// Its first line.
+    pub(crate) ready: Value,
+}
+
+/// Tells how it is.
+const WATCHED: [&str; 2] = ["--metrics", "127.0.0.1:0"];
 
 impl Process {
     fn start(what: &str, dir: &Path, world: &World, more: &[&str], keys: &[(&str, u8)]) -> Self {
@@ -314,14 +329,14 @@ impl Process {
         let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
         assert!(first["settling"] == true || first["certifying"] == true, "{first}");
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self(child)
+        Self { child, ready: first }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

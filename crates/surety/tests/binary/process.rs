@@ -242,7 +242,12 @@ pub(crate) struct Front {
 impl Front {
     /// Starts it with all that it can log, and waits until it is ready.
     pub(crate) fn start(data: &Data, config: &Path) -> Self {
-        let mut front = Self::begin(data, config);
+        Self::start_with(data, config, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(data: &Data, config: &Path, more: &[&str]) -> Self {
+        let mut front = Self::begin_with(data, config, more);
         let mut line = String::new();
         BufReader::new(front.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         front.ready = serde_json::from_str(&line)
@@ -252,7 +257,12 @@ impl Front {
 
     /// Starts it, and does not wait.
     pub(crate) fn begin(data: &Data, config: &Path) -> Self {
-        let args = ["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()];
+        Self::begin_with(data, config, &[])
+    }
+
+    fn begin_with(data: &Data, config: &Path, more: &[&str]) -> Self {
+        let own = ["gateway", "run", "--data", data.path(), "--config", config.to_str().unwrap()];
+        let args = [&own[..], &["--metrics", "127.0.0.1:0"], more].concat();
         let mut child = command(&args, &[("SURETY_LOG", "trace")])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

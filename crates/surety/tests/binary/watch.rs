@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::process::{Data, Engine, spawn};
+use crate::answerer::{Process, World};
+use crate::gateway::{CANARY, LINK, connect, sent};
+use crate::process::{Data, Engine, Front, spawn, surety};
+use crate::rest::{self, App, PATIENT, Tenant};
 
 /// How long a scrape or a line may take to come.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -97,11 +100,140 @@ fn values_of<'a>(rules: &'a str, key: &str) -> Vec<&'a str> {
     rules.lines().filter_map(|line| line.trim().strip_prefix(key)).collect()
 }
 
+/// What stands beside an engine, each with something to tell: a settler and a certificate service over a chain, and a front door with a link
+/// and applications.
+struct Beside {
+    settler: String,
+    certifier: String,
+    gateway: String,
+    world: World,
+    _processes: [Process; 2],
+    front: Front,
+    _directory: tempfile::TempDir,
+}
+
+impl Beside {
+    fn start() -> Self {
+        let world = World::start();
+        let (settler, certifier) = (world.settler(), world.certifier());
+        let directory = tempfile::tempdir().unwrap();
+        let tenant = Tenant::new(None);
+        std::fs::write(directory.path().join("acme.key"), "5a".repeat(32)).unwrap();
+        let file = rest::settings(directory.path(), LINK, PATIENT, std::slice::from_ref(&tenant));
+        let front = Front::start(&world.data, &file);
+        let address = |ready: &Value| ready["metrics"].as_str().unwrap().to_owned();
+        let beside = Self {
+            settler: address(&settler.ready),
+            certifier: address(&certifier.ready),
+            gateway: address(&front.ready),
+            world,
+            _processes: [settler, certifier],
+            front,
+            _directory: directory,
+        };
+        beside.work(&tenant);
+        beside
+    }
+
+    /// One of each: a certified lock that is credited on chain, a payment by a card, a message that does not read, requests over HTTP.
+    fn work(&self, tenant: &Tenant) {
+        self.world.consume(self.world.certified_lock());
+        self.world.mine_until(|| self.world.credit() > 0);
+        let mut host = connect(&self.front);
+        host.sign_on();
+        host.pay_to(b"0100", CANARY, &sent(), "7", "501");
+        host.expect("0110", "00");
+        host.pay_to(b"0100", CANARY, "1399250000", "8", "501");
+        host.expect("0110", "30");
+        let app = App::new(&self.front, tenant);
+        assert_eq!(app.get("/v1/partitions/0:1").0, 200);
+        assert_eq!(app.get("/v1/locks/none").0, 400);
+        assert_eq!(app.get("/v1/made-up/4929").0, 404);
+        // Numbers are told as of the last turn.
+        let is_told = || {
+            get(&self.settler, "/metrics").contains("\nsurety_settler_batch_seq{state=\"sealed\"} ")
+                && value(&self.settler, "surety_settler_transactions_total{outcome=\"mined\"}") > 0.0
+                && value(&self.settler, "surety_settler_batch_seq{state=\"final\"}") > 0.0
+                && value(&self.certifier, "surety_certifier_signed_total") > 0.0
+        };
+        self.world.mine_until(is_told);
+    }
+
+    /// Everything that all of them tell.
+    fn metrics(&self) -> String {
+        [&self.settler, &self.certifier, &self.gateway].map(|address| get(address, "/metrics")).concat()
+    }
+}
+
+/// A number as it is told now; 0 if it is not.
+pub(crate) fn value(address: &str, name: &str) -> f64 {
+    let text = get(address, "/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |number| number.parse().unwrap())
+}
+
+/// All that an engine and the processes beside it tell.
+fn all_told() -> String {
+    let engine = Watched::start().metrics();
+    engine + &Beside::start().metrics()
+}
+
 #[test]
-fn rules_and_dashboard_name_only_what_an_engine_tells() {
-    let watched = Watched::start();
-    let told: BTreeSet<String> = watched
-        .metrics()
+fn what_stands_beside_an_engine_tells_how_it_is() {
+    let beside = Beside::start();
+    for (address, service) in
+        [(&beside.settler, "settler"), (&beside.certifier, "certifier"), (&beside.gateway, "gateway")]
+    {
+        assert_eq!(get(address, "/livez"), "alive\n");
+        assert_eq!(get(address, "/readyz"), "ready\n");
+        let version: Value = serde_json::from_str(&get(address, "/version")).unwrap();
+        assert_eq!(version["service"], service);
+        assert!(value(address, "process_open_fds") > 0.0);
+    }
+    for (address, name) in [
+        (&beside.settler, "surety_settler_poster_balance_wei"),
+        (&beside.settler, "surety_settler_read_seq{shard=\"0\"}"),
+        (&beside.settler, "surety_settler_final_seq{shard=\"0\"}"),
+        (&beside.settler, "surety_settler_log_bytes"),
+        (&beside.settler, "surety_settler_transactions_total{outcome=\"taken\"}"),
+        (&beside.certifier, "surety_certifier_read_seq{shard=\"0\"}"),
+        (&beside.certifier, "surety_certifier_shelf_certificates"),
+        (&beside.gateway, "surety_iso_messages_total{class=\"authorization\",code=\"00\"}"),
+        (&beside.gateway, "surety_iso_messages_total{class=\"authorization\",code=\"30\"}"),
+        (&beside.gateway, "surety_iso_messages_total{class=\"network\",code=\"00\"}"),
+        (&beside.gateway, "surety_iso_message_duration_seconds_count"),
+        (&beside.gateway, "surety_iso_sockets_total"),
+        (
+            &beside.gateway,
+            "surety_rest_requests_total{route=\"/v1/partitions/{id}\",method=\"GET\",status=\"2xx\"}",
+        ),
+        (
+            &beside.gateway,
+            "surety_rest_requests_total{route=\"/v1/locks/{id}\",method=\"GET\",status=\"4xx\"}",
+        ),
+        (&beside.gateway, "surety_rest_requests_total{route=\"other\",method=\"GET\",status=\"4xx\"}"),
+        (&beside.gateway, "surety_rest_request_duration_seconds_count"),
+    ] {
+        assert!(value(address, name) > 0.0, "{name}: {}", get(address, "/metrics"));
+    }
+    assert_eq!(value(&beside.gateway, "surety_iso_in_flight"), 0.0);
+    assert!(!beside.metrics().contains(&CANARY[4..]), "no card is told");
+}
+
+#[test]
+fn an_address_that_is_taken_is_told_before_anything_is_done() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let file = rest::settings(directory.path(), "", "", &[Tenant::new(None)]);
+    // Neither the engine nor the identity is there: that would be told next.
+    let run = ["gateway", "run", "--connect", "127.0.0.1:9", "--identity", "none.pem", "--config"];
+    surety(&[&run[..], &[file.to_str().unwrap(), "--metrics", &address]].concat()).fails(7, &address);
+}
+
+#[test]
+fn rules_and_dashboard_name_only_what_is_told() {
+    let told: BTreeSet<String> = all_told()
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next().map(str::to_owned))
         .collect();
@@ -109,15 +241,17 @@ fn rules_and_dashboard_name_only_what_an_engine_tells() {
         let named = metrics_in(&read(file));
         assert!(named.len() > 10, "{file} names {named:?}");
         let unknown: Vec<_> = named.difference(&told).collect();
-        assert!(unknown.is_empty(), "{file} names {unknown:?}, the engine tells {told:?}");
+        assert!(unknown.is_empty(), "{file} names {unknown:?}, and {told:?} is told");
     }
 }
 
 #[test]
 fn no_label_names_what_there_may_be_many_of() {
-    let watched = Watched::start();
-    let allowed = ["shard", "op", "code", "asset", "state", "le", "version", "protocol"];
-    for line in watched.metrics().lines().filter(|line| !line.starts_with('#')) {
+    let allowed = [
+        "shard", "op", "code", "asset", "state", "le", "version", "protocol", "outcome", "class", "reason",
+        "route", "method", "status",
+    ];
+    for line in all_told().lines().filter(|line| !line.starts_with('#')) {
         let Some((_, rest)) = line.split_once('{') else { continue };
         let (labels, _) = rest.rsplit_once('}').unwrap();
         for label in labels.split("\",").map(|label| label.split('=').next().unwrap()) {
@@ -178,6 +312,10 @@ fn prometheus_tools_find_nothing_wrong() {
     };
     let path = |name: &str| deploy(name).to_str().unwrap().to_owned();
     promtool(&["check", "metrics"], &watched.metrics());
+    let beside = Beside::start();
+    for address in [&beside.settler, &beside.certifier, &beside.gateway] {
+        promtool(&["check", "metrics"], &get(address, "/metrics"));
+    }
     promtool(&["check", "config", "--syntax-only", &path("prometheus/prometheus.yml")], "");
     promtool(&["check", "rules", &path("prometheus/surety.rules.yml")], "");
     promtool(&["test", "rules", &path("prometheus/surety.rules.test.yml")], "");
@@ -199,7 +337,7 @@ fn prometheus_tools_find_nothing_wrong() {
     promtool(&["check", "rules", file.to_str().unwrap()], "");
 }
 
-/// A Prometheus that watches an engine with the configuration of `deploy/`.
+/// A Prometheus with the configuration of `deploy/`.
 struct Prometheus {
     child: Child,
     address: String,
@@ -208,13 +346,17 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(target: &str) -> Self {
+    /// Watches these instead of what the configuration names: of the engine, the settler, the certificate service, the front doors.
+    fn start(targets: [&str; 4]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = read("prometheus/prometheus.yml")
-            .replace("127.0.0.1:9400", target)
+        let mut config = read("prometheus/prometheus.yml")
             .replace("interval: 15s", "interval: 1s")
             .replace("- surety.rules.yml", &format!("- {}", deploy("prometheus/surety.rules.yml").display()));
-        assert!(config.contains(target), "{config}");
+        for (port, target) in (9400..).zip(targets) {
+            let shipped = format!("127.0.0.1:{port}]");
+            assert!(config.contains(&shipped), "{config}");
+            config = config.replace(&shipped, &format!("{target}]"));
+        }
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, config).unwrap();
         // Prometheus takes no port 0: one that is free now, and another if somebody was quicker.
@@ -282,15 +424,23 @@ fn a_real_prometheus_scrapes_an_engine_under_load() {
         return;
     }
     let watched = Watched::start();
-    let prometheus = Prometheus::start(watched.admin());
-    prometheus.wait_for("up", |up| up == 1.0);
+    let beside = Beside::start();
+    let prometheus =
+        Prometheus::start([watched.admin(), &beside.settler, &beside.certifier, &beside.gateway]);
+    prometheus.wait_for("sum(up)", |up| up == 4.0);
+    for name in
+        ["surety_settler_batch_seq", "surety_certifier_shelf_certificates", "surety_iso_messages_total"]
+    {
+        prometheus.wait_for(&format!("max({name})"), |number| number > 0.0);
+    }
+    prometheus.wait_for("sum(surety_rest_requests_total)", |requests| requests >= 3.0);
     prometheus.wait_for("surety_ready", |ready| ready == 1.0);
     prometheus.wait_for("sum(surety_requests_total)", |requests| requests > 0.0);
     // A live lock is gone within milliseconds; one that has ended is kept for minutes.
     prometheus.wait_for("sum(surety_kept_locks)", |locks| locks > 0.0);
     prometheus.wait_for("sum(surety_collateral_base_units%7Bstate=%22free%22%7D)", |free| free > 0.0);
     // A start that moves from scrape to scrape would wake somebody for each.
-    prometheus.wait_for("sum(count_over_time(process_start_time_seconds%5B1m%5D))", |scrapes| scrapes >= 5.0);
+    prometheus.wait_for("min(count_over_time(process_start_time_seconds%5B1m%5D))", |scrapes| scrapes >= 5.0);
     prometheus.wait_for("sum(changes(process_start_time_seconds%5B1m%5D))", |changes| changes == 0.0);
     let rules: Value = serde_json::from_str(&get(&prometheus.address, "/api/v1/rules")).unwrap();
     let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();

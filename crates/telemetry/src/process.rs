@@ -1,10 +1,11 @@
 //! What every exporter tells of its process, under the names that dashboards expect.
 
-use std::fmt::Write;
 use std::fs;
 use std::sync::OnceLock;
 
 use rustix::param::{clock_ticks_per_second, page_size};
+
+use crate::page::{Page, Sort};
 
 /// Fields of `/proc/self/stat` behind the command's closing parenthesis; see proc_pid_stat(5).
 const USER_TIME: usize = 11;
@@ -14,36 +15,32 @@ const VIRTUAL_BYTES: usize = 20;
 const RESIDENT_PAGES: usize = 21;
 
 /// Writes what the kernel says; what it does not say is left out.
-pub(super) fn render(text: &mut String) {
+pub(crate) fn render(page: &mut Page) {
     if let Ok(stat) = fs::read_to_string("/proc/self/stat") {
-        render_stat(text, &stat);
+        render_stat(page, &stat);
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
         // One of them is that of the reading.
-        gauge(text, "process_open_fds", "file descriptors in use", files.count().saturating_sub(1) as f64);
+        gauge(page, "process_open_fds", "file descriptors in use", files.count().saturating_sub(1) as f64);
     }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what is printed needs no more than 52 bits")]
-fn render_stat(text: &mut String, stat: &str) {
+fn render_stat(page: &mut Page, stat: &str) {
     // The command is in parentheses, and may hold any character.
     let Some((_, rest)) = stat.rsplit_once(')') else { return };
     let fields: Vec<u64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
     let field = |index: usize| fields.get(index).copied().unwrap_or(0) as f64;
     let ticks = clock_ticks_per_second() as f64;
-    let _ = writeln!(
-        text,
-        "# HELP process_cpu_seconds_total processor time used\n# TYPE process_cpu_seconds_total counter\n\
-         process_cpu_seconds_total {}",
-        (field(USER_TIME) + field(SYSTEM_TIME)) / ticks
-    );
-    gauge(text, "process_virtual_memory_bytes", "address space", field(VIRTUAL_BYTES));
+    let used = (field(USER_TIME) + field(SYSTEM_TIME)) / ticks;
+    page.single("process_cpu_seconds_total", Sort::Counter, "processor time used", used);
+    gauge(page, "process_virtual_memory_bytes", "address space", field(VIRTUAL_BYTES));
     let resident = field(RESIDENT_PAGES) * page_size() as f64;
-    gauge(text, "process_resident_memory_bytes", "memory in use", resident);
+    gauge(page, "process_resident_memory_bytes", "memory in use", resident);
     // Reckoned once: it must not move with the clock, since whoever sees it change takes it for a new start.
     static STARTED: OnceLock<Option<f64>> = OnceLock::new();
     if let Some(started) = STARTED.get_or_init(|| Some(boot_time()? + field(START_TIME) / ticks)) {
-        gauge(text, "process_start_time_seconds", "start, since 1970", *started);
+        gauge(page, "process_start_time_seconds", "start, since 1970", *started);
     }
 }
 
@@ -53,8 +50,8 @@ fn boot_time() -> Option<f64> {
     stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, value: f64) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+fn gauge(page: &mut Page, name: &str, help: &str, value: f64) {
+    page.single(name, Sort::Gauge, help, value);
 }
 
 #[cfg(test)]
@@ -63,10 +60,11 @@ mod tests {
 
     #[test]
     fn a_command_with_spaces_and_parentheses_is_passed_over() {
-        let mut text = String::new();
+        let mut page = Page::default();
         let mut fields = vec!["0"; 30];
         (fields[0], fields[USER_TIME], fields[RESIDENT_PAGES]) = ("S", "700", "3");
-        render_stat(&mut text, &format!("1 (a b) c) {}", fields.join(" ")));
+        render_stat(&mut page, &format!("1 (a b) c) {}", fields.join(" ")));
+        let text = page.into_text();
         let cpu = 700.0 / clock_ticks_per_second() as f64;
         assert!(text.contains(&format!("\nprocess_cpu_seconds_total {cpu}\n")), "{text}");
         assert!(text.contains(&format!("\nprocess_resident_memory_bytes {}\n", 3 * page_size())), "{text}");
@@ -78,10 +76,14 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with("process_start_time_seconds"));
             line.unwrap().to_owned()
         };
-        let (mut text, mut later) = (String::new(), String::new());
-        render(&mut text);
+        let rendered = || {
+            let mut page = Page::default();
+            render(&mut page);
+            page.into_text()
+        };
+        let text = rendered();
         std::thread::sleep(std::time::Duration::from_millis(30));
-        render(&mut later);
+        let later = rendered();
         assert_eq!(start(&text), start(&later));
         for name in ["process_resident_memory_bytes", "process_open_fds", "process_start_time_seconds"] {
             let line = text.lines().find(|line| line.starts_with(name)).expect(name);
