@@ -106,6 +106,19 @@ fn systemd_understands_the_units() {
 }
 
 #[test]
+fn units_leave_little_open() {
+    // Tenths of systemd's own scale, from 0 (nothing) to 100 (everything).
+    const EXPOSURE_MAX: &str = "--threshold=20";
+    for unit in files_in("systemd") {
+        let args = ["security", "--offline=true", EXPOSURE_MAX, unit.to_str().unwrap()];
+        match run(Path::new("systemd-analyze"), &args) {
+            None => eprintln!("SKIPPED: no systemd-analyze here, so nobody judges the units"),
+            Some((is_fine, said)) => assert!(is_fine, "{said}"),
+        }
+    }
+}
+
+#[test]
 fn kustomizations_name_every_file_beside_them() {
     for directory in ["base", "init", "volume"] {
         let directory = format!("kubernetes/{directory}");
@@ -118,6 +131,24 @@ fn kustomizations_name_every_file_beside_them() {
             );
         }
     }
+}
+
+#[test]
+fn compose_understands_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("compose.yaml");
+    // The project's name is newer than the tool that Debian has.
+    let shipped = text(&deploy("container/compose.yaml")).replace("name: surety\n", "");
+    let check = |text: &str| {
+        fs::write(&copy, text).unwrap();
+        run(Path::new("docker-compose"), &["-f", copy.to_str().unwrap(), "config", "--quiet"])
+    };
+    let Some((is_fine, said)) = check(&shipped) else {
+        return eprintln!("SKIPPED: no docker-compose here, so nobody reads the compose file");
+    };
+    assert!(is_fine, "{said}");
+    let (is_fine, _) = check(&shipped.replace("read_only", "read_onyl")).unwrap();
+    assert!(!is_fine, "what is no option is noticed");
 }
 
 #[test]
