@@ -16,5 +16,6 @@ pub mod ledger_rate;
 pub mod locks;
 pub mod machine;
 pub mod mix;
+pub mod operating;
 pub mod peers;
 pub mod scale;

@@ -1,0 +1,290 @@
+//! What operating an engine costs: its numbers scraped and its requests traced, beside an engine of which nobody asks anything.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use server::pki::DevelopmentPki;
+use surety_client::{Client, Identity};
+use surety_protocol::{Reply, Roles, ShardId};
+
+use crate::doors::Program;
+use crate::echo::on_client;
+use crate::locks::CLIENT_CORE;
+use crate::mix::{Mix, Numbers, TENANT, furnish};
+
+/// Partitions with collateral.
+const PARTITIONS: u64 = 1_000;
+/// Requests of a frame, and frames in flight.
+const FRAME: usize = 64;
+const FRAMES: usize = 16;
+/// Between two scrapes: fifteen times as often as Prometheus asks by itself.
+const SCRAPE_EVERY: Duration = Duration::from_secs(1);
+/// How long a connection may outlive its certificate before the run is given up.
+const REVOKED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A process that serves a fresh data directory.
+#[derive(Debug)]
+pub struct Engine {
+    program: Program,
+    data: PathBuf,
+}
+
+impl Engine {
+    /// Makes a data directory, serves it with these flags and furnishes it.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(surety: &Path, data: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        let init = Command::new(surety).args(["init", "--shards", "1", "--data"]).arg(data).output()?;
+        ensure!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let mut serve = Command::new(surety);
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--durability", "os", "--data"]).arg(data).args(more);
+        let engine = Self { program: Program::start(&mut serve)?, data: data.to_owned() };
+        engine.furnish()?;
+        Ok(engine)
+    }
+
+    fn identity(&self, name: &str) -> anyhow::Result<Identity> {
+        Ok(Identity::from_file(self.data.join("pki").join(name).with_extension("pem"))?)
+    }
+
+    fn furnish(&self) -> anyhow::Result<()> {
+        let (address, identity) = (self.program.address("listen")?, self.identity("admin")?);
+        on_client(CLIENT_CORE, move || async move {
+            let client = Client::connect(address, identity).await?;
+            for operation in furnish(PARTITIONS, client.now()) {
+                let reply = client.submit_long(&operation).await?;
+                ensure!(reply.code().is_success(), "furnishing was answered {}", reply.code());
+            }
+            client.shutdown().await;
+            Ok(())
+        })
+    }
+
+    /// Where its admin listener is.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn admin(&self) -> anyhow::Result<SocketAddr> {
+        self.program.address("admin")
+    }
+
+    /// Its memory in bytes.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.program.resident_bytes()
+    }
+
+    /// A front door of both kinds before it, of which numbers and traces are told.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn front(&self, surety: &Path, collector: &str) -> anyhow::Result<Program> {
+        let directory = self.data.parent().context("the data directory stands in another")?;
+        std::fs::write(directory.join("acme.key"), "5a".repeat(32))?;
+        std::fs::write(directory.join("front.toml"), FRONT)?;
+        let mut command = Command::new(surety);
+        command.args(["gateway", "run", "--data"]).arg(&self.data).arg("--config");
+        command.arg(directory.join("front.toml")).args(["--metrics", "127.0.0.1:0", "--otlp", collector]);
+        Program::start(&mut command)
+    }
+
+    /// Nanoseconds that the shard's thread takes for each of so many locks.
+    ///
+    /// # Errors
+    /// If a lock is not approved, or the kernel does not count.
+    pub fn shard_ns_per_lock(&self, locks: usize) -> anyhow::Result<f64> {
+        let before = self.shard_ns()?;
+        self.load(locks)?;
+        Ok((self.shard_ns()? - before) as f64 / locks as f64)
+    }
+
+    /// What the shard's thread has been given of its core so far.
+    fn shard_ns(&self) -> anyhow::Result<u64> {
+        let pid = self.program.ready["pid"].as_u64().context("it says no pid")?;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let task = task?.path();
+            if std::fs::read_to_string(task.join("comm"))?.trim() == "shard-0" {
+                let counted = std::fs::read_to_string(task.join("schedstat"))?;
+                return Ok(counted.split(' ').next().context("an empty schedstat")?.parse()?);
+            }
+        }
+        anyhow::bail!("the engine has no shard's thread")
+    }
+
+    fn load(&self, locks: usize) -> anyhow::Result<()> {
+        let (address, identity) = (self.program.address("listen")?, self.identity("authorizer")?);
+        on_client(CLIENT_CORE, move || async move {
+            let client = Client::connect(address, identity).await?;
+            let (mut sender, mut receiver) = client.packed(ShardId(0)).await?.split();
+            let (mut mix, mut replies) = (Mix::new(12, PARTITIONS), Vec::<Reply>::new());
+            let mut numbers =
+                Numbers::new(locks as u64 ^ u64::from(std::process::id()) << 32 ^ client.now().0);
+            let (mut sent, mut answered) = (0, 0);
+            while answered < locks {
+                while sent < locks && sent + FRAME <= answered + FRAMES * FRAME {
+                    let now = client.now();
+                    for _ in 0..FRAME {
+                        let mut lock = mix.lock(now);
+                        lock.id = numbers.id(now);
+                        sender.push_record(&lock);
+                    }
+                    sender.flush().await?;
+                    sent += FRAME;
+                }
+                replies.clear();
+                receiver.receive(&mut replies).await?;
+                answered += replies.len();
+                let declined = replies.iter().find(|reply| !reply.code().is_success());
+                ensure!(declined.is_none(), "a lock was answered {declined:?}");
+            }
+            client.shutdown().await;
+            Ok(())
+        })
+    }
+
+    /// Seconds from the signal behind a new revocation list until an open connection of a certificate that it names is gone.
+    ///
+    /// # Errors
+    /// If it is not gone in time.
+    pub fn revocation_s(&self) -> anyhow::Result<f64> {
+        let directory = self.data.join("pki");
+        let pki = DevelopmentPki::open(&directory)?;
+        let pem = pki.client(TENANT, Roles::AUTHORIZER, "revoked")?;
+        let (address, identity) = (self.program.address("listen")?, Identity::from_pem(pem.as_bytes())?);
+        let pid = self.program.ready["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw).context("it says no pid")?;
+        on_client(CLIENT_CORE, move || async move {
+            let client = Client::connect(address, identity).await?;
+            let (_sender, mut receiver) = client.packed(ShardId(0)).await?.split();
+            std::fs::write(directory.join("revoked.pem"), pki.revocations(&[pem])?)?;
+            let begun = Instant::now();
+            kill_process(pid, Signal::HUP)?;
+            let gone = tokio::time::timeout(REVOKED_WITHIN, receiver.receive(&mut Vec::new())).await;
+            ensure!(
+                gone.context("a revoked certificate is not cut off")?.is_err(),
+                "it was answered instead"
+            );
+            Ok(begun.elapsed().as_secs_f64())
+        })
+    }
+}
+
+/// Settings of a front door of both kinds.
+const FRONT: &str = r#"
+name = "acme"
+listen = "127.0.0.1:0"
+header = "ascii4"
+edition = "1987"
+profile = "ascii"
+id_key_file = "acme.key"
+currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
+route = [{ prefix = "4", partitions = ["0:1"] }]
+
+[rest]
+listen = "127.0.0.1:0"
+asset = [{ name = "AMP", id = 1, decimals = 18, scale = 2 }]
+
+[[rest.tenant]]
+token = [{ name = "shop", hash = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a" }]
+"#;
+
+/// Somebody who takes all spans, and throws them away.
+#[derive(Debug)]
+pub struct Sink {
+    /// Where.
+    pub url: String,
+    requests: Arc<AtomicU64>,
+}
+
+impl Sink {
+    /// Listens until the process ends.
+    ///
+    /// # Errors
+    /// If there is no port.
+    pub fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let requests = Arc::new(AtomicU64::new(0));
+        let count = requests.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let count = count.clone();
+                std::thread::spawn(move || {
+                    while swallow(&stream).is_some() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        Ok(Self { url, requests })
+    }
+
+    /// How often somebody has come with spans.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// Reads one request to its end, and answers it. None once there is no other.
+fn swallow(mut stream: &TcpStream) -> Option<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).ok()?.to_lowercase();
+    let length: u64 = head.split_once("content-length: ")?.1.split("\r\n").next()?.parse().ok()?;
+    std::io::copy(&mut stream.take(length), &mut std::io::sink()).ok()?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()
+}
+
+/// Scrapes an engine until it is dropped.
+#[derive(Debug)]
+pub struct Scraper {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scraper {
+    /// Begins.
+    #[must_use]
+    pub fn start(admin: SocketAddr) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = is_over.clone();
+        let thread = std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                // One that fails is seen by whoever counts: the engine has ended.
+                let _ = scrape(admin);
+                std::thread::park_timeout(SCRAPE_EVERY);
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Scraper {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+fn scrape(admin: SocketAddr) -> std::io::Result<u64> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    std::io::copy(&mut stream, &mut std::io::sink())
+}
