@@ -1,6 +1,6 @@
 //! The operator's guide, run as it stands: every block of commands, in order, in one shell and an empty directory.
 
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,10 +36,11 @@ fn blocks(guide: &str) -> Vec<Block> {
     blocks
 }
 
-/// Ports that nobody has now: of the engine, and of its admin listener.
+/// Ports that nobody has now: of the engine, which is UDP, and of its admin listener, which is TCP.
 fn free_ports() -> [u16; 2] {
-    let sockets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
-    sockets.map(|socket| socket.local_addr().unwrap().port())
+    let (engine, admin) =
+        (UdpSocket::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    [engine.local_addr().unwrap().port(), admin.local_addr().unwrap().port()]
 }
 
 /// Everything that the blocks print, each behind its mark.
