@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use storage::{METADATA_FILE, StorageError};
+use storage::{COPIED_METADATA_FILE, StorageError};
 use surety_protocol::ShardId;
 use wal::FileName;
 
@@ -25,7 +25,7 @@ pub enum ArchiveError {
     Depot(#[from] DepotError),
     /// The place belongs to somebody else.
     #[error(
-        "{0} is no archive of this engine: its {METADATA_FILE} is another one's, or it holds other things; archive to a place of its own"
+        "{0} is no archive of this engine: its {COPIED_METADATA_FILE} is another one's, or it holds other things; archive to a place of its own"
     )]
     Foreign(String),
     /// Another object has the segment's name.
@@ -46,19 +46,19 @@ pub enum ArchiveError {
 /// [`ArchiveError::Foreign`], or the place's own.
 pub fn claim_archive(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveError> {
     let foreign = || ArchiveError::Foreign(depot.place());
-    match depot.get(METADATA_FILE) {
+    match depot.get(COPIED_METADATA_FILE) {
         Ok(mut from) => {
             let mut text = String::new();
             let read = from.read_to_string(&mut text);
-            read.map_err(|source| reading(depot, METADATA_FILE, source))?;
+            read.map_err(|source| reading(depot, COPIED_METADATA_FILE, source))?;
             if text == metadata { Ok(()) } else { Err(foreign()) }
         }
         Err(DepotError::Missing { .. }) => {
             // What another shard of this engine has begun to write is no stranger's.
-            if depot.names()?.iter().any(|name| !name.starts_with(METADATA_FILE)) {
+            if depot.names()?.iter().any(|name| !name.starts_with(COPIED_METADATA_FILE)) {
                 return Err(foreign());
             }
-            Ok(depot.put(METADATA_FILE, &mut metadata.as_bytes())?)
+            Ok(depot.put(COPIED_METADATA_FILE, &mut metadata.as_bytes())?)
         }
         Err(error) => Err(error.into()),
     }

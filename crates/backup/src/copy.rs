@@ -7,7 +7,7 @@ use std::path::Path;
 
 use storage::{FileStorage, StorageError};
 use surety_protocol::limits::BLOCK_ALIGN;
-use surety_protocol::{Epoch, Seq, ShardId, Time};
+use surety_protocol::{Epoch, Record, Seq, ShardId, Time};
 use wal::{
     Anchor, FileName, Header, HeaderFault, Identity, Recovery, SnapshotError, Storage, TailError, TailReader,
 };
@@ -23,8 +23,8 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Where the copy of a log ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// Nobody writes to it: where recovery finds its end.
-    Closed,
+    /// Nobody writes to it, by a lock that was taken at this time: where recovery finds its end.
+    Closed(Time),
     /// An engine writes to it, and has said that everything up to here is synced.
     Synced(Seq),
 }
@@ -70,6 +70,16 @@ pub enum CopyError {
         /// The first seq that is there.
         oldest: Seq,
     },
+    /// Every snapshot is of records that the mark does not cover yet.
+    #[error(
+        "shard {shard}: every snapshot is newer than seq {synced}, up to which the log was to be copied; try again"
+    )]
+    Behind {
+        /// Which shard.
+        shard: ShardId,
+        /// The engine's mark.
+        synced: Seq,
+    },
     /// Files went while they were being opened, again and again.
     #[error(
         "shard {0}: retention removes files faster than they can be opened; try again, or keep more by log.retain_records"
@@ -99,6 +109,7 @@ struct End {
     last_seq: Seq,
     epoch: Epoch,
     time: Time,
+    complete_until: Time,
 }
 
 /// Copies the files of a shard, and reads each of them back. `progress` is told the bytes of each file.
@@ -114,28 +125,27 @@ pub fn copy_shard(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
     let shard = identity.shard;
-    let mut pinned = pin(path, shard, extent)?;
-    let base = base(&mut pinned, identity, extent)?;
+    let (mut pinned, base) = pin_with_base(path, identity, mark, extent)?;
     let end = match mark {
-        Mark::Closed => recovered_end(&mut pinned, identity, base)?,
-        // A snapshot speaks of what is synced: one may be newer than the mark that was asked for before.
-        Mark::Synced(synced) => synced_end(&pinned, identity, base, synced.max(base.seq))?,
+        Mark::Closed(at) => recovered_end(&mut pinned, identity, base, at)?,
+        Mark::Synced(synced) => synced_end(&pinned, identity, base, synced)?,
     };
     let segments = segments_between(&pinned, base.seq, extent, end.file)?;
+    let snapshot = (base.seq > Seq(0)).then_some(FileName::Snapshot { seq: base.seq });
+    let names: Vec<FileName> = snapshot.into_iter().chain(segments.iter().copied()).collect();
+    pinned.let_go(|name| !names.contains(&name));
     let mut files = Vec::new();
-    let mut put = |name: FileName, bytes: u64| -> Result<(), CopyError> {
+    for name in names {
+        let bytes = match name {
+            name if name == end.file => end.bytes,
+            FileName::Segment { .. } => used_bytes(&pinned, name)?,
+            _ => pinned.len(name)?,
+        };
         let source = Section { file: pinned.file(name)?, at: 0, end: bytes };
         files.push(put(depot, &format!("shard-{shard}/{name}"), source)?);
+        // A file that retention has removed takes up space for as long as it is held.
+        pinned.let_go(|held| held == name);
         progress(bytes);
-        Ok(())
-    };
-    if base.seq > Seq(0) {
-        let name = FileName::Snapshot { seq: base.seq };
-        put(name, pinned.len(name)?)?;
-    }
-    for &name in &segments {
-        let bytes = if name == end.file { end.bytes } else { used_bytes(&pinned, name)? };
-        put(name, bytes)?;
     }
     let first_seq = match segments.first() {
         Some(FileName::Segment { first_seq }) => first_seq.0,
@@ -147,6 +157,7 @@ pub fn copy_shard(
         first_seq,
         last_seq: end.last_seq.0,
         time: end.time.0,
+        complete_until: end.complete_until.0,
         snapshot: (base.seq > Seq(0)).then_some(base.seq.0),
         state_hash: None,
     };
@@ -179,6 +190,29 @@ pub(crate) fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<Fi
     Ok(FilePart { name: name.to_owned(), bytes, blake3: written.to_hex().to_string() })
 }
 
+/// Holds what a copy needs, and says what it begins with. In a closed directory what an engine has left in memory is written first: a
+/// backup is not to know more than the disk that it is of.
+fn pin_with_base(
+    path: &Path,
+    identity: Identity,
+    mark: Mark,
+    extent: Extent,
+) -> Result<(Pinned, Anchor), CopyError> {
+    let held = |pinned_extent| -> Result<(Pinned, Anchor), CopyError> {
+        let mut pinned = pin(path, identity.shard, pinned_extent)?;
+        if matches!(mark, Mark::Closed(_)) {
+            pinned.sync_all()?;
+        }
+        let base = base(&mut pinned, identity, mark, extent)?;
+        Ok((pinned, base))
+    };
+    match held(extent) {
+        // Without a snapshot that holds, the log may still be there from its beginning.
+        Err(CopyError::NoBase { .. }) if extent == Extent::Newest => held(Extent::Whole),
+        held => held,
+    }
+}
+
 /// Opens the snapshots, and the log from the oldest of them on.
 fn pin(path: &Path, shard: ShardId, extent: Extent) -> Result<Pinned, CopyError> {
     for _ in 0..PIN_ATTEMPTS {
@@ -209,7 +243,7 @@ fn wanted(names: Vec<FileName>, extent: Extent) -> Vec<FileName> {
 }
 
 /// The snapshot to begin with; the beginning of the log if there is none.
-fn base(pinned: &mut Pinned, identity: Identity, extent: Extent) -> Result<Anchor, CopyError> {
+fn base(pinned: &mut Pinned, identity: Identity, mark: Mark, extent: Extent) -> Result<Anchor, CopyError> {
     let oldest = wal::list_segments(pinned)?.first().map_or(Seq(1), |span| span.first_seq);
     if extent == Extent::Whole && oldest <= Seq(1) {
         return Ok(Anchor::GENESIS);
@@ -218,7 +252,10 @@ fn base(pinned: &mut Pinned, identity: Identity, extent: Extent) -> Result<Ancho
     if extent == Extent::Whole {
         snapshots.reverse();
     }
-    for seq in snapshots.into_iter().filter(|seq| *seq >= oldest) {
+    // A snapshot may have become newer than the mark that was asked for before; its record need not be the last of a block.
+    let synced = if let Mark::Synced(synced) = mark { synced } else { Seq(u64::MAX) };
+    let is_behind = snapshots.iter().any(|seq| *seq > synced);
+    for seq in snapshots.into_iter().filter(|seq| *seq >= oldest && *seq <= synced) {
         match wal::verify_snapshot(pinned, FileName::Snapshot { seq }, identity) {
             Ok(summary) => return Ok(Anchor { seq, chain: summary.header.chain }),
             Err(SnapshotError::Damaged { .. }) => {}
@@ -227,18 +264,21 @@ fn base(pinned: &mut Pinned, identity: Identity, extent: Extent) -> Result<Ancho
     }
     if oldest <= Seq(1) {
         Ok(Anchor::GENESIS)
+    } else if is_behind {
+        Err(CopyError::Behind { shard: identity.shard, synced })
     } else {
         Err(CopyError::NoBase { shard: identity.shard, oldest })
     }
 }
 
-fn recovered_end(pinned: &mut Pinned, identity: Identity, base: Anchor) -> Result<End, CopyError> {
+fn recovered_end(pinned: &mut Pinned, identity: Identity, base: Anchor, at: Time) -> Result<End, CopyError> {
     let recovered = Recovery::begin(pinned, identity, base)?.finish(pinned)?;
     let last = *recovered.last_block();
     // The last block is in the segment where the log goes on.
     let file =
         recovered.segments().last().map_or(FileName::Segment { first_seq: Seq(1) }, |span| span.file());
-    Ok(end_of(file, &last))
+    // The next life decides nothing before its clock, nor before the time of this block.
+    Ok(End { complete_until: before(at.max(last.time)), ..end_of(file, &last) })
 }
 
 /// Reads every block up to the mark: none of them may be missing or damaged.
@@ -246,7 +286,9 @@ fn synced_end(pinned: &Pinned, identity: Identity, base: Anchor, synced: Seq) ->
     let mut reader = TailReader::new(identity, base.seq);
     let mut end = None;
     while let Some(block) = reader.next_block(pinned, synced)? {
-        end = Some(end_of(block.file, &block.header));
+        let last = block.records().last().map_or(Time::ZERO, |record| Record::from_bytes(record).time);
+        // The next record may be of the same moment.
+        end = Some(End { complete_until: before(last), ..end_of(block.file, &block.header) });
     }
     let end = match end {
         Some(end) => end,
@@ -267,6 +309,10 @@ fn only_a_start(pinned: &Pinned) -> Result<End, CopyError> {
     Ok(end_of(file, &Header::decode(&page).map_err(damaged)?))
 }
 
+const fn before(time: Time) -> Time {
+    Time(time.0.saturating_sub(1))
+}
+
 fn end_of(file: FileName, last: &Header) -> End {
     End {
         file,
@@ -274,6 +320,7 @@ fn end_of(file: FileName, last: &Header) -> End {
         last_seq: last.last_seq(),
         epoch: last.epoch,
         time: last.time,
+        complete_until: Time::ZERO,
     }
 }
 

@@ -7,6 +7,8 @@ use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{Record, Seq, Time};
 use wal::{Block, FileName, Identity, Storage, TailError, TailReader};
 
+use crate::ShardPart;
+
 /// The last that a cut copy holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -38,8 +40,52 @@ pub enum CutError {
     )]
     TooEarly(Seq),
     /// The moment lies behind the end.
-    #[error("the copy ends at seq {0}, before the moment that was asked for")]
+    #[error("the copy ends at seq {0}, before the moment that was asked for; take a newer one")]
     TooLate(Seq),
+    /// What was decided by the moment need not all be in the copy.
+    #[error(
+        "the copy ends at seq {end}, and what was decided later than {} ns after the Unix epoch may be missing from it; ask for seq {end} if its end is wanted, or take a newer one", .complete_until.0
+    )]
+    Incomplete {
+        /// The last record.
+        end: Seq,
+        /// Whatever was decided by then is in the copy.
+        complete_until: Time,
+    },
+}
+
+/// How far a copy of a log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The oldest state that it can show.
+    pub base: Seq,
+    /// Its last record.
+    pub end: Seq,
+    /// Whatever was decided by then is in it.
+    pub complete_until: Time,
+}
+
+impl Reach {
+    /// What a backup's manifest says of a shard.
+    #[must_use]
+    pub fn of(part: &ShardPart) -> Self {
+        let base = if part.first_seq <= 1 { 0 } else { part.snapshot.unwrap_or_default() };
+        Self { base: Seq(base), end: Seq(part.last_seq), complete_until: Time(part.complete_until) }
+    }
+
+    /// Refuses a moment of which the copy cannot tell how things stood. A time may still turn out to lie before its first state.
+    ///
+    /// # Errors
+    /// [`CutError::TooEarly`], [`CutError::TooLate`], [`CutError::Incomplete`].
+    pub fn check(self, moment: Moment) -> Result<(), CutError> {
+        let Self { base, end, complete_until } = self;
+        match moment {
+            Moment::Seq(seq) if seq > end => Err(CutError::TooLate(end)),
+            Moment::Seq(seq) if seq < base => Err(CutError::TooEarly(base)),
+            Moment::Time(time) if time > complete_until => Err(CutError::Incomplete { end, complete_until }),
+            Moment::Seq(_) | Moment::Time(_) => Ok(()),
+        }
+    }
 }
 
 /// Where a cut goes.
@@ -52,27 +98,37 @@ struct Edge {
 }
 
 /// Ends the copy of a shard's log with a moment: drops the records behind it and the snapshots that include any of them.
-/// `end` is the last record of the copy.
+/// `end` is the last record of the copy, and whatever was decided by `complete_until` is in it.
 ///
 /// # Errors
 /// [`CutError`]; only then nothing was changed, unless it is the disk that failed.
-pub fn cut(path: &Path, identity: Identity, moment: Moment, end: Seq) -> Result<Cut, CutError> {
+pub fn cut(
+    path: &Path,
+    identity: Identity,
+    moment: Moment,
+    end: Seq,
+    complete_until: Time,
+) -> Result<Cut, CutError> {
     let mut storage = FileStorage::open(path, IoMode::Sync)?;
     let base = first_state(&storage)?;
-    if let Moment::Seq(seq) = moment {
-        if seq > end {
-            return Err(CutError::TooLate(end));
-        }
-        if seq < base {
-            return Err(CutError::TooEarly(base));
-        }
+    if matches!(moment, Moment::Seq(_)) {
+        Reach { base, end, complete_until }.check(moment)?;
     }
-    let Some(edge) = find(&storage, identity, base, moment, end)? else {
-        // Every record was decided by then.
-        return Ok(Cut { last_seq: end });
+    let edge = match find(&storage, identity, base, moment, end)? {
+        Found::Edge(edge) => edge,
+        Found::AllStay { last } => {
+            // The next record may be of the last one's moment.
+            let complete_until = complete_until.max(Time(last.0.saturating_sub(1)));
+            Reach { base, end, complete_until }.check(moment)?;
+            return Ok(Cut { last_seq: end });
+        }
     };
     if edge.last_seq < base {
         return Err(CutError::TooEarly(base));
+    }
+    if edge.last_seq == base && base > Seq(0) && !edge.block.is_empty() {
+        // The snapshot is of the whole block: it does not go with one that ends within.
+        return Err(CutError::TooEarly(Seq(base.0 + 1)));
     }
     drop_behind(&mut storage, &edge)?;
     Ok(Cut { last_seq: edge.last_seq })
@@ -86,25 +142,36 @@ fn first_state(storage: &FileStorage) -> Result<Seq, StorageError> {
     Ok(if is_from_the_beginning { Seq(0) } else { snapshots.last().copied().unwrap_or_default() })
 }
 
-/// The first block with a record that goes; none if all stay.
+/// What a log has behind a moment.
+enum Found {
+    /// The first block with a record that goes.
+    Edge(Edge),
+    /// Nothing: the time of the last record.
+    AllStay { last: Time },
+}
+
+/// The first block with a record that goes.
 fn find(
     storage: &FileStorage,
     identity: Identity,
     base: Seq,
     moment: Moment,
     end: Seq,
-) -> Result<Option<Edge>, CutError> {
+) -> Result<Found, CutError> {
     let mut reader = TailReader::new(identity, base);
+    let mut last = Time::ZERO;
     while let Some(block) = reader.next_block(storage, end)? {
         let records: Vec<Record> = block.records().iter().map(Record::from_bytes).collect();
         let kept = kept(&block, &records, moment);
         if kept < records.len() {
             let last_seq = Seq(block.header.first_seq.0 + kept as u64 - 1);
             let bytes = if kept == 0 { Vec::new() } else { block.ending_with(last_seq) };
-            return Ok(Some(Edge { file: block.file, offset: block.header.offset, last_seq, block: bytes }));
+            let (file, offset) = (block.file, block.header.offset);
+            return Ok(Found::Edge(Edge { file, offset, last_seq, block: bytes }));
         }
+        last = records.last().map_or(last, |record| record.time);
     }
-    Ok(None)
+    Ok(Found::AllStay { last })
 }
 
 /// Records of a block, from its first, that belong to the moment: whole operations.
@@ -130,7 +197,10 @@ fn drop_behind(storage: &mut FileStorage, edge: &Edge) -> Result<(), StorageErro
     for name in storage.list()? {
         let goes = match name {
             FileName::Segment { .. } => name > edge.file || is_emptied && name == edge.file,
-            FileName::Snapshot { seq } => seq > edge.last_seq,
+            // One of the last record is of its whole block, of which a part is left.
+            FileName::Snapshot { seq } => {
+                seq > edge.last_seq || seq == edge.last_seq && !edge.block.is_empty()
+            }
             FileName::Reserve { .. } | FileName::Guard | FileName::SnapshotTemp { .. } => true,
         };
         if goes {

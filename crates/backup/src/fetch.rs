@@ -13,6 +13,8 @@ use crate::{Depot, DepotError, FilePart, MANIFEST_FILE, Manifest, ManifestError}
 
 /// A manifest of a million files is not ours.
 const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+/// What is read into memory has no more than this.
+const CONTENTS_BYTES_MAX: u64 = 1 << 20;
 
 /// Why a backup was not read.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +128,18 @@ fn replace(archive: &dyn Depot, name: &str, to: &Path) -> Result<(), FetchError>
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
     io::copy(&mut from, &mut file).map_err(failed)?;
     file.sync_all().map_err(failed)
+}
+
+/// The contents of a small file of a backup, which are what the manifest says.
+///
+/// # Errors
+/// [`FetchError::Damaged`], or the place's own.
+pub fn contents(depot: &dyn Depot, part: &FilePart) -> Result<Vec<u8>, FetchError> {
+    let mut bytes = Vec::new();
+    let mut from = Hashed::new(depot.get(&part.name)?.take(CONTENTS_BYTES_MAX));
+    from.read_to_end(&mut bytes).map_err(|source| reading(depot, &part.name, source))?;
+    compare(depot, part, from)?;
+    Ok(bytes)
 }
 
 /// Reads one file of a backup and compares it with the manifest.

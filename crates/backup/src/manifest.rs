@@ -43,6 +43,8 @@ pub struct ShardPart {
     pub last_seq: u64,
     /// Time of the last block, nanoseconds since the Unix epoch.
     pub time: u64,
+    /// Whatever was decided up to this time is in the copy, nanoseconds since the Unix epoch. What was decided later may be missing.
+    pub complete_until: u64,
     /// The last record of the snapshot in it, if there is one.
     pub snapshot: Option<u64>,
     /// The state hash after `last_seq`, 32 hexadecimal digits; none if the copy was not replayed.
@@ -53,7 +55,7 @@ pub struct ShardPart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FilePart {
-    /// Its name in the backup and in the data directory, parts separated by `/`.
+    /// Its name in the backup, parts separated by `/`.
     pub name: String,
     /// Its length.
     pub bytes: u64,
@@ -141,6 +143,7 @@ mod tests {
             first_seq: 1,
             last_seq: 9,
             time: 5,
+            complete_until: 4,
             snapshot: Some(4),
             state_hash: None,
         };
@@ -152,7 +155,7 @@ mod tests {
             log_format: 1,
             created: 7,
             shards: vec![shard(0), shard(1)],
-            files: vec![file("engine.toml"), file("shard-0/00000000000000000001.wal")],
+            files: vec![file("directory.toml"), file("shard-0/00000000000000000001.wal")],
         }
     }
 

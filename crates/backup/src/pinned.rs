@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Advice, fadvise};
 use storage::{Operation, StorageError};
 use wal::{FileName, Storage};
 
@@ -33,6 +34,21 @@ impl Pinned {
     /// No file at all.
     pub(crate) fn empty(path: &Path) -> Self {
         Self { path: path.to_owned(), files: BTreeMap::new() }
+    }
+
+    /// Closes the files that are not needed any more.
+    pub(crate) fn let_go(&mut self, is_done: impl Fn(FileName) -> bool) {
+        self.files.retain(|&name, _| !is_done(name));
+    }
+
+    /// Makes what an engine may have left in memory durable, and has it read from the disk.
+    pub(crate) fn sync_all(&self) -> Result<(), StorageError> {
+        for (&name, file) in &self.files {
+            file.sync_data().map_err(|source| self.error(Operation::Sync, name, 0, source))?;
+            // Advice: where it is not taken, the copy is of the same bytes.
+            let _ = fadvise(file, 0, None, Advice::DontNeed);
+        }
+        Ok(())
     }
 
     /// A held file.

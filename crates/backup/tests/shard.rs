@@ -6,16 +6,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use backup::{CopyError, FilePart, ShardPart};
-use backup::{Cut, CutError, Depot, DirectoryDepot, Extent, Mark, Moment, copy_shard, cut};
+use backup::{Cut, CutError, Depot, DirectoryDepot, Extent, Mark, Moment, Reach, copy_shard, cut};
 use storage::{FileStorage, IoMode};
 use surety_protocol::limits::BLOCK_BYTES_MAX;
 use surety_protocol::{Amount, ControlBody, EngineId, Id, Kind, PartitionHandle, Record, Seq, ShardId, Time};
-use wal::{Anchor, Identity, Log, Options, Recovery};
+use wal::{Anchor, FileName, Identity, Log, Options, Recovery, SnapshotHeader, SnapshotWriter, TailReader};
 
 const IDENTITY: Identity = Identity { engine: EngineId(7), shard: ShardId(0) };
 /// Segments as small as they can be: 64 small blocks.
 const OPTIONS: Options =
     Options { durability: wal::Durability::Fsync, is_guarded: false, segment_bytes: BLOCK_BYTES_MAX as u64 };
+
+/// Locked at a time behind all records.
+const CLOSED: Mark = Mark::Closed(Time(1_000));
 
 struct World {
     directory: tempfile::TempDir,
@@ -57,8 +60,38 @@ impl World {
     }
 
     fn copy(&self, to: &str, mark: Mark) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
+        self.copy_of(to, mark, Extent::Newest)
+    }
+
+    fn copy_of(&self, to: &str, mark: Mark, extent: Extent) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
         let depot = DirectoryDepot::new(&self.directory.path().join(to));
-        copy_shard(&self.shard(), IDENTITY, mark, Extent::Newest, &depot, &mut |_| {})
+        copy_shard(&self.shard(), IDENTITY, mark, extent, &depot, &mut |_| {})
+    }
+
+    /// A snapshot of the state after a record. Its chain is that after the record's block.
+    fn snapshot(&self, seq: u64) -> FileName {
+        let mut storage = self.storage();
+        let mut reader = TailReader::new(IDENTITY, Seq(seq));
+        let block = reader.next_block(&storage, Seq(u64::MAX)).unwrap().unwrap();
+        let header = SnapshotHeader {
+            identity: IDENTITY,
+            epoch: block.header.epoch,
+            seq: Seq(seq),
+            time: block.header.time,
+            chain: block.chain_after,
+            state_hash: 0,
+        };
+        SnapshotWriter::begin(&mut storage, header).unwrap().finish(&mut storage).unwrap();
+        FileName::Snapshot { seq: Seq(seq) }
+    }
+
+    /// Removes the segments that end before a record, as retention does.
+    fn forget_before(&self, seq: u64) {
+        for span in wal::list_segments(&self.storage()).unwrap() {
+            if span.last_seq.is_some_and(|last| last < Seq(seq)) {
+                fs::remove_file(self.shard().join(span.file().to_text())).unwrap();
+            }
+        }
     }
 
     fn copied(&self, to: &str) -> PathBuf {
@@ -96,8 +129,19 @@ fn record_at(seq: u64) -> Record {
 
 /// The numbers of all records that recovery finds.
 fn read(path: &Path) -> Vec<u64> {
+    read_from(path, Anchor::GENESIS)
+}
+
+/// The anchor of a snapshot in a copy.
+fn anchor(path: &Path, seq: u64) -> Anchor {
     let mut storage = FileStorage::open_read_only(path).unwrap();
-    let mut recovery = Recovery::begin(&mut storage, IDENTITY, Anchor::GENESIS).unwrap();
+    let summary = wal::verify_snapshot(&mut storage, FileName::Snapshot { seq: Seq(seq) }, IDENTITY).unwrap();
+    Anchor { seq: Seq(seq), chain: summary.header.chain }
+}
+
+fn read_from(path: &Path, anchor: Anchor) -> Vec<u64> {
+    let mut storage = FileStorage::open_read_only(path).unwrap();
+    let mut recovery = Recovery::begin(&mut storage, IDENTITY, anchor).unwrap();
     let mut numbers = Vec::new();
     while let Some(block) = recovery.next_block(&storage).unwrap() {
         let records = block.records().iter().map(Record::from_bytes);
@@ -116,7 +160,7 @@ fn flip(path: &Path, offset: u64) {
 #[test]
 fn a_closed_log_is_copied_whole_and_without_what_it_does_not_use() {
     let world = World::with_blocks(150);
-    let (part, files) = world.copy("backup", Mark::Closed).unwrap();
+    let (part, files) = world.copy("backup", CLOSED).unwrap();
     assert_eq!((part.first_seq, part.last_seq, part.snapshot), (1, 450, None));
     assert!(files.len() > 2, "several segments: {files:?}");
     assert_eq!(read(&world.copied("backup")), (1..=450).collect::<Vec<u64>>());
@@ -132,7 +176,7 @@ fn a_closed_log_is_copied_whole_and_without_what_it_does_not_use() {
 #[test]
 fn a_log_without_a_record_is_copied_too() {
     let world = World::new();
-    for (to, mark) in [("closed", Mark::Closed), ("open", Mark::Synced(Seq(0)))] {
+    for (to, mark) in [("closed", CLOSED), ("open", Mark::Synced(Seq(0)))] {
         let (part, files) = world.copy(to, mark).unwrap();
         assert_eq!((part.last_seq, part.epoch, files.len()), (0, 1, 1));
         assert!(read(&world.copied(to)).is_empty());
@@ -162,14 +206,14 @@ fn damage_below_the_mark_is_never_a_shorter_copy() {
     };
     for (path, offset) in [(&first, 4096 + 300), (&first, 2 * 4096 + 8), (&second, 40)] {
         flip(path, offset);
-        for mark in [Mark::Closed, Mark::Synced(Seq(450))] {
+        for mark in [CLOSED, Mark::Synced(Seq(450))] {
             let error = world.copy("damaged", mark).unwrap_err();
             assert!(matches!(error, CopyError::Log(_) | CopyError::Tail(_)), "{error}");
         }
         flip(path, offset);
     }
     fs::remove_file(&second).unwrap();
-    assert!(world.copy("hole", Mark::Closed).is_err());
+    assert!(world.copy("hole", CLOSED).is_err());
     assert!(world.copy("hole", Mark::Synced(Seq(450))).is_err());
 }
 
@@ -178,7 +222,7 @@ fn a_log_of_somebody_else_is_not_copied() {
     let world = World::with_blocks(2);
     let depot = DirectoryDepot::new(&world.directory.path().join("backup"));
     let foreign = Identity { engine: EngineId(8), ..IDENTITY };
-    for mark in [Mark::Closed, Mark::Synced(Seq(6))] {
+    for mark in [CLOSED, Mark::Synced(Seq(6))] {
         assert!(copy_shard(&world.shard(), foreign, mark, Extent::Newest, &depot, &mut |_| {}).is_err());
     }
 }
@@ -190,13 +234,143 @@ fn a_cut_copy_ends_with_its_moment_wherever_that_is() {
     for last in (0..=7).chain(165..=185).chain(208..=210) {
         for moment in [Moment::Seq(Seq(last)), Moment::Time(Time(last))] {
             let to = format!("cut-{last}-{}", matches!(moment, Moment::Seq(_)));
-            world.copy(&to, Mark::Closed).unwrap();
+            world.copy(&to, CLOSED).unwrap();
             let path = world.copied(&to);
-            assert_eq!(cut(&path, IDENTITY, moment, Seq(210)).unwrap(), Cut { last_seq: Seq(last) });
+            assert_eq!(
+                cut(&path, IDENTITY, moment, Seq(210), Time(210)).unwrap(),
+                Cut { last_seq: Seq(last) }
+            );
             assert_eq!(read(&path), (1..=last).collect::<Vec<u64>>());
         }
     }
-    world.copy("late", Mark::Closed).unwrap();
-    let late = cut(&world.copied("late"), IDENTITY, Moment::Seq(Seq(211)), Seq(210));
+    world.copy("late", CLOSED).unwrap();
+    let late = cut(&world.copied("late"), IDENTITY, Moment::Seq(Seq(211)), Seq(210), Time(210));
     assert!(matches!(late, Err(CutError::TooLate(Seq(210)))), "{late:?}");
+}
+
+#[test]
+fn what_retention_removes_during_a_copy_is_in_it() {
+    for (to, mark) in [("closed", CLOSED), ("open", Mark::Synced(Seq(450)))] {
+        let world = World::with_blocks(150);
+        let depot = DirectoryDepot::new(&world.directory.path().join(to));
+        let mut removed = 0;
+        let mut remove_all = |_| {
+            for span in wal::list_segments(&world.storage()).unwrap() {
+                fs::remove_file(world.shard().join(span.file().to_text())).unwrap();
+                removed += 1;
+            }
+        };
+        let (part, _) =
+            copy_shard(&world.shard(), IDENTITY, mark, Extent::Whole, &depot, &mut remove_all).unwrap();
+        assert!(removed > 2, "{removed} segments went while the first was copied");
+        assert_eq!(part.last_seq, 450);
+        assert_eq!(read(&world.copied(to)), (1..=450).collect::<Vec<u64>>());
+    }
+}
+
+#[test]
+fn a_copy_with_a_snapshot_begins_with_it_and_goes_to_the_end_of_the_log() {
+    // One that ends its block, and one that does not.
+    for base in [300, 301] {
+        let world = World::with_blocks(150);
+        world.snapshot(base);
+        world.forget_before(base);
+        for (to, mark) in [("closed", CLOSED), ("open", Mark::Synced(Seq(450)))] {
+            let (part, _) = world.copy(to, mark).unwrap();
+            assert_eq!((part.snapshot, part.last_seq), (Some(base), 450));
+            assert!(part.first_seq > 1 && part.first_seq <= base, "{part:?}");
+            let found = read_from(&world.copied(to), anchor(&world.copied(to), base));
+            assert_eq!(found.last(), Some(&450));
+            assert!(found.first() <= Some(&(base + 1)) && found.windows(2).all(|two| two[0] + 1 == two[1]));
+        }
+    }
+}
+
+#[test]
+fn the_whole_log_is_copied_whatever_snapshots_there_are() {
+    let world = World::with_blocks(150);
+    world.snapshot(300);
+    let (part, _) = world.copy_of("whole", CLOSED, Extent::Whole).unwrap();
+    assert_eq!((part.first_seq, part.last_seq, part.snapshot), (1, 450, None));
+    assert_eq!(read(&world.copied("whole")), (1..=450).collect::<Vec<u64>>());
+    // Of what is left the oldest snapshot shows the most.
+    world.snapshot(330);
+    world.forget_before(300);
+    let (part, _) = world.copy_of("left", CLOSED, Extent::Whole).unwrap();
+    assert_eq!((part.snapshot, part.last_seq), (Some(300), 450));
+}
+
+#[test]
+fn a_snapshot_that_is_newer_than_the_mark_is_not_begun_with() {
+    let world = World::with_blocks(150);
+    world.snapshot(240);
+    world.snapshot(301);
+    let (part, _) = world.copy("older", Mark::Synced(Seq(300))).unwrap();
+    assert_eq!((part.snapshot, part.last_seq), (Some(240), 300));
+    let (part, _) = world.copy("newer", Mark::Synced(Seq(303))).unwrap();
+    assert_eq!((part.snapshot, part.last_seq), (Some(301), 303));
+    fs::remove_file(world.shard().join(FileName::Snapshot { seq: Seq(240) }.to_text())).unwrap();
+    world.forget_before(300);
+    let error = world.copy("none", Mark::Synced(Seq(300))).unwrap_err();
+    assert!(matches!(error, CopyError::Behind { synced: Seq(300), .. }), "{error}");
+    assert!(!world.directory.path().join("none").exists(), "nothing is copied yet: the next mark may do");
+}
+
+#[test]
+fn without_a_snapshot_that_holds_the_log_is_copied_from_its_beginning() {
+    let world = World::with_blocks(150);
+    let snapshot = world.snapshot(300);
+    flip(&world.shard().join(snapshot.to_text()), 20);
+    let (part, _) = world.copy("beginning", CLOSED).unwrap();
+    assert_eq!((part.first_seq, part.last_seq, part.snapshot), (1, 450, None));
+    assert_eq!(read(&world.copied("beginning")), (1..=450).collect::<Vec<u64>>());
+    world.forget_before(300);
+    assert!(matches!(world.copy("none", CLOSED), Err(CopyError::NoBase { .. })));
+}
+
+#[test]
+fn a_cut_at_a_snapshot_within_a_block_has_none_or_is_refused() {
+    let moment = Moment::Seq(Seq(301));
+    let world = World::with_blocks(150);
+    world.snapshot(301);
+    world.copy_of("whole", CLOSED, Extent::Whole).unwrap();
+    let name = FileName::Snapshot { seq: Seq(301) }.to_text();
+    fs::copy(world.shard().join(&name), world.copied("whole").join(&name)).unwrap();
+    assert_eq!(
+        cut(&world.copied("whole"), IDENTITY, moment, Seq(450), Time(450)).unwrap().last_seq,
+        Seq(301)
+    );
+    assert!(!world.copied("whole").join(&name).exists(), "it is of more than is left of its block");
+    assert_eq!(read(&world.copied("whole")), (1..=301).collect::<Vec<u64>>());
+    world.forget_before(301);
+    world.copy("part", CLOSED).unwrap();
+    let refused = cut(&world.copied("part"), IDENTITY, moment, Seq(450), Time(450));
+    assert!(matches!(refused, Err(CutError::TooEarly(Seq(302)))), "{refused:?}");
+    let next = Moment::Seq(Seq(302));
+    assert_eq!(cut(&world.copied("part"), IDENTITY, next, Seq(450), Time(450)).unwrap().last_seq, Seq(302));
+    assert_eq!(read_from(&world.copied("part"), anchor(&world.copied("part"), 301)).last(), Some(&302));
+}
+
+#[test]
+fn a_time_of_which_the_copy_need_not_hold_everything_is_refused() {
+    let world = World::with_blocks(150);
+    let check = |part: &ShardPart, time| Reach::of(part).check(Moment::Time(Time(time)));
+    // Beside a writer the next record may be of the last one's moment.
+    let (open, _) = world.copy("open", Mark::Synced(Seq(300))).unwrap();
+    assert_eq!(open.complete_until, 299);
+    check(&open, 299).unwrap();
+    assert!(matches!(check(&open, 300), Err(CutError::Incomplete { end: Seq(300), .. })));
+    // A closed log knows that nothing came until it was locked.
+    let (closed, _) = world.copy("closed", CLOSED).unwrap();
+    assert_eq!(closed.complete_until, 999);
+    check(&closed, 999).unwrap();
+    assert!(matches!(check(&closed, 1_000), Err(CutError::Incomplete { .. })));
+    assert!(matches!(Reach::of(&closed).check(Moment::Seq(Seq(451))), Err(CutError::TooLate(Seq(450)))));
+    // The copy says the same: what it holds counts, where it goes on behind what the manifest knows.
+    let of = |time: u64, known: u64| {
+        cut(&world.copied("closed"), IDENTITY, Moment::Time(Time(time)), Seq(450), Time(known))
+    };
+    assert!(matches!(of(450, 299), Err(CutError::Incomplete { complete_until: Time(449), .. })));
+    assert_eq!(of(999, 999).unwrap(), Cut { last_seq: Seq(450) });
+    assert_eq!(of(449, 299).unwrap(), Cut { last_seq: Seq(449) });
 }

@@ -179,9 +179,11 @@ impl StartError {
         match self {
             Self::Directory(error) if error.is_busy() => StartFailure::Busy,
             Self::Directory(OpenDirectoryError::Missing(_)) => StartFailure::Missing,
-            Self::Directory(OpenDirectoryError::Foreign { .. } | OpenDirectoryError::HalfRestored(_)) => {
-                StartFailure::Foreign
-            }
+            Self::Directory(
+                OpenDirectoryError::Foreign { .. }
+                | OpenDirectoryError::HalfRestored(_)
+                | OpenDirectoryError::Copied(_),
+            ) => StartFailure::Foreign,
             Self::Forensic(_) => StartFailure::Forensic,
             Self::Directory(OpenDirectoryError::Newer { .. }) => StartFailure::Newer,
             Self::Directory(OpenDirectoryError::ShardMissing(_)) => StartFailure::Corrupt,

@@ -20,6 +20,9 @@ use crate::{DirectoryLock, FileStorage, IoMode, LockError, StorageError};
 
 /// The file that makes a directory a data directory.
 pub const METADATA_FILE: &str = "engine.toml";
+/// What [`METADATA_FILE`] says, as backups and archives keep it. Their places are no data directories, whole or not, so it has another
+/// name there, and is the first file of theirs.
+pub const COPIED_METADATA_FILE: &str = "directory.toml";
 /// The file that says that a backup is being put back.
 pub const RESTORING_FILE: &str = "RESTORING";
 /// The layout that this program writes, and the highest that it reads.
@@ -103,6 +106,12 @@ pub enum OpenDirectoryError {
     /// A backup was being put back, and that was cut short.
     #[error("{} was left half restored; remove it and restore again", .0.display())]
     HalfRestored(PathBuf),
+    /// A backup, whole or not, or an archive.
+    #[error(
+        "{} is a backup or an archive (it has {COPIED_METADATA_FILE}), not a data directory; make one of it with `surety restore`",
+        .0.display()
+    )]
+    Copied(PathBuf),
     /// A newer program created it.
     #[error("{} has layout version {version}, this program reads up to {FORMAT_VERSION}; run the newer program", path.display())]
     Newer {
@@ -221,6 +230,9 @@ impl DataDirectory {
         }
         if path.join(RESTORING_FILE).exists() {
             return Err(OpenDirectoryError::HalfRestored(path.to_owned()));
+        }
+        if path.join(COPIED_METADATA_FILE).exists() {
+            return Err(OpenDirectoryError::Copied(path.to_owned()));
         }
         let foreign = |reason| OpenDirectoryError::Foreign { path: path.to_owned(), reason };
         let file = path.join(METADATA_FILE);

@@ -11,8 +11,8 @@ mod syncer;
 mod writer;
 
 pub use data_directory::{
-    CreateDirectoryError, DataDirectory, FORMAT_VERSION, METADATA_FILE, Metadata, MetadataFault,
-    OpenDirectoryError, RESTORING_FILE, RestoringDirectory,
+    COPIED_METADATA_FILE, CreateDirectoryError, DataDirectory, FORMAT_VERSION, METADATA_FILE, Metadata,
+    MetadataFault, OpenDirectoryError, RESTORING_FILE, RestoringDirectory,
 };
 pub use error::{Operation, StorageError};
 pub use file::{FileStorage, IoMode};

@@ -1,7 +1,7 @@
 //! `surety backup`: copies a data directory, closed or beside the engine that serves it.
 
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use clap::Args as ClapArgs;
 use engine::Begin;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
-use storage::{DataDirectory, METADATA_FILE, Metadata};
-use surety_protocol::{EngineId, Seq, ShardId};
+use storage::{COPIED_METADATA_FILE, DataDirectory, METADATA_FILE, Metadata};
+use surety_protocol::{EngineId, Seq, ShardId, Time};
 use wal::Identity;
 
 use crate::ctl::Target;
@@ -23,11 +23,13 @@ use crate::{depots, directory, remote, verify};
 
 /// How often progress is shown on a terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How often an engine is asked again for its mark, when snapshots overtake it.
+const MARK_ATTEMPTS: usize = 8;
 
 /// Copies a data directory to another place, also while an engine serves it
 ///
 /// Of each shard the newest snapshot that holds and the log from there on are copied, up to what the engine says is on the
-/// disk (asked for as `reader`), or to the log's end if nobody serves the directory. Every file is read back, and the copy is
+/// disk (asked for as `reader`), or to the log's end if nobody serves the directory, which is locked while it is copied. Every file is read back, and the copy is
 /// replayed; its state hash is printed. manifest.json comes last: what has none is no backup.
 ///
 /// The copy holds everybody's payments and the key that signs rollback tokens: guard it as you guard the data directory.
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     check_empty(&*depot)?;
     let source = Source::open(args, metadata)?;
     allow_open_files();
-    let manifest = copy(args, metadata, &source, &*depot)?;
+    let manifest = copy(args, metadata, source, &*depot)?;
     tell(args, &manifest, &*depot)
 }
 
@@ -85,44 +87,54 @@ fn check_empty(depot: &dyn Depot) -> Result<(), Failure> {
     Err(Failure::new(Exit::Failure, format!("{} {what}; give each backup a place of its own", depot.place())))
 }
 
-/// Whose files are copied, and how far each log goes.
-struct Source {
-    marks: Vec<Mark>,
-    // Held to the end of the copy, if nobody serves the directory.
-    _closed: Option<DataDirectory>,
+/// Whose files are copied.
+enum Source {
+    /// Nobody's but ours, since this time.
+    Closed { _lock: DataDirectory, at: Time },
+    /// An engine's.
+    Served(Target),
 }
 
 impl Source {
     fn open(args: &Args, metadata: Metadata) -> Result<Self, Failure> {
-        match DataDirectory::open(&args.data) {
-            Ok(directory) => {
-                let marks = directory.shards().map(|_| Mark::Closed).collect();
-                Ok(Self { marks, _closed: Some(directory) })
+        let error = match DataDirectory::open(&args.data) {
+            Ok(directory) => return Ok(Self::Closed { _lock: directory, at: remote::now() }),
+            Err(error) => error,
+        };
+        if !error.is_busy() {
+            return Err(directory::open_failure(&error));
+        }
+        let target = Target { data: Some(args.data.clone()), connect: None, identity: args.identity.clone() };
+        let source = Self::Served(target);
+        match source.mark(metadata, ShardId(0)) {
+            // Whoever has the lock is no engine, or one that does not serve yet.
+            Err(failure) if failure.exit() == Exit::Unreachable => {
+                let message =
+                    format!("{error}; and no engine answers that could be copied beside: {failure}");
+                Err(Failure::new(Exit::InUse, message))
             }
-            Err(error) if error.is_busy() => {
-                let target =
-                    Target { data: Some(args.data.clone()), connect: None, identity: args.identity.clone() };
-                let marks = remote::run(synced_marks(&target, metadata.engine))?;
-                Ok(Self { marks, _closed: None })
-            }
-            Err(error) => Err(directory::open_failure(&error)),
+            mark => mark.map(|_| source),
+        }
+    }
+
+    /// How far the log of a shard is copied: asked for just before its files are looked for.
+    fn mark(&self, metadata: Metadata, shard: ShardId) -> Result<Mark, Failure> {
+        match self {
+            Self::Closed { at, .. } => Ok(Mark::Closed(*at)),
+            Self::Served(target) => remote::run(synced_mark(target, metadata.engine, shard)),
         }
     }
 }
 
 /// What the engine that serves the directory says is on the disk.
-async fn synced_marks(target: &Target, engine: EngineId) -> Result<Vec<Mark>, Failure> {
+async fn synced_mark(target: &Target, engine: EngineId, shard: ShardId) -> Result<Mark, Failure> {
     let session = Session::open(target, Role::Reader).await?;
     let found = session.client().hello().engine;
     if found != engine {
         let message = format!("engine {found} answers where {engine} should; is another one on its port?");
         return Err(Failure::new(Exit::Foreign, message));
     }
-    let mut marks = Vec::new();
-    for shard in 0..session.shards() {
-        marks.push(Mark::Synced(session.hello(ShardId(shard)).await?.synced));
-    }
-    Ok(marks)
+    Ok(Mark::Synced(session.hello(shard).await?.synced))
 }
 
 /// The files of a copy are held open all the time.
@@ -132,21 +144,11 @@ fn allow_open_files() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-fn copy(args: &Args, metadata: Metadata, source: &Source, depot: &dyn Depot) -> Result<Manifest, Failure> {
+/// Copies and publishes. A closed directory is let go before the replay: an engine need not wait for it.
+fn copy(args: &Args, metadata: Metadata, source: Source, depot: &dyn Depot) -> Result<Manifest, Failure> {
     let created = remote::now().0;
-    let extent = if args.whole { Extent::Whole } else { Extent::Newest };
-    let (mut shards, mut files) = (Vec::new(), beside(args, metadata, depot)?);
-    let mut progress = Progress::new();
-    for (shard, mark) in (0..metadata.shards).map(ShardId).zip(&source.marks) {
-        let path = args.data.join(format!("shard-{shard}"));
-        let identity = Identity { engine: metadata.engine, shard };
-        let copied =
-            backup::copy_shard(&path, identity, *mark, extent, depot, &mut |bytes| progress.add(bytes));
-        let (part, parts) = copied.map_err(|error| depots::copy_failure(&path, &error))?;
-        shards.push(part);
-        files.extend(parts);
-    }
-    progress.clear();
+    let (mut shards, files) = copy_files(args, metadata, &source, depot)?;
+    drop(source);
     if !args.no_verify {
         for part in &mut shards {
             part.state_hash = Some(replay(depot, metadata, part)?);
@@ -167,18 +169,65 @@ fn copy(args: &Args, metadata: Metadata, source: &Source, depot: &dyn Depot) -> 
     Ok(manifest)
 }
 
-/// The files beside the shards.
+fn copy_files(
+    args: &Args,
+    metadata: Metadata,
+    source: &Source,
+    depot: &dyn Depot,
+) -> Result<(Vec<ShardPart>, Vec<FilePart>), Failure> {
+    let (mut shards, mut files) = (Vec::new(), beside(args, metadata, depot)?);
+    let mut progress = Progress::new();
+    for shard in (0..metadata.shards).map(ShardId) {
+        let (part, parts) = copy_shard(args, metadata, source, shard, depot, &mut progress)?;
+        shards.push(part);
+        files.extend(parts);
+    }
+    progress.clear();
+    Ok((shards, files))
+}
+
+fn copy_shard(
+    args: &Args,
+    metadata: Metadata,
+    source: &Source,
+    shard: ShardId,
+    depot: &dyn Depot,
+    progress: &mut Progress,
+) -> Result<(ShardPart, Vec<FilePart>), Failure> {
+    let path = args.data.join(format!("shard-{shard}"));
+    let identity = Identity { engine: metadata.engine, shard };
+    let extent = if args.whole { Extent::Whole } else { Extent::Newest };
+    let mut attempts = MARK_ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let mark = source.mark(metadata, shard)?;
+        match backup::copy_shard(&path, identity, mark, extent, depot, &mut |bytes| progress.add(bytes)) {
+            // Nothing is copied yet, and the next mark is a newer one.
+            Err(CopyError::Behind { .. }) if attempts > 0 => {}
+            copied => return copied.map_err(|error| depots::copy_failure(&path, &error)),
+        }
+    }
+}
+
+/// The files beside the shards. The first is the one that makes their place none of a data directory.
 fn beside(args: &Args, metadata: Metadata, depot: &dyn Depot) -> Result<Vec<FilePart>, Failure> {
+    let own = [(METADATA_FILE.to_owned(), COPIED_METADATA_FILE.to_owned())];
+    let others = server::backup_files(metadata.shards).into_iter().map(|name| (name.clone(), name));
     let mut files = Vec::new();
-    for name in [METADATA_FILE.to_owned()].into_iter().chain(server::backup_files(metadata.shards)) {
+    for (name, copy) in own.into_iter().chain(others) {
         let path = args.data.join(&name);
         let contents = match fs::read(&path) {
             Ok(contents) => contents,
             // The notes of a shard that was never served.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && name.starts_with("epochs/") => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let message =
+                    format!("{} is missing: without it nothing is served from a backup", path.display());
+                return Err(Failure::new(Exit::Corrupt, message));
+            }
             Err(error) => return Err(Failure::caused(Exit::Failure, path.display(), &error)),
         };
-        let copied = backup::copy_file(&name, &contents, depot);
+        let copied = backup::copy_file(&copy, &contents, depot);
         files.push(copied.map_err(|error: CopyError| depots::copy_failure(&path, &error))?);
     }
     Ok(files)
@@ -256,5 +305,72 @@ impl Progress {
         if self.is_shown {
             eprint!("\r\x1b[K");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backup::{DepotError, DirectoryDepot};
+    use std::io::Read;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Looks, when the copy is to be replayed, whether the directory that it is of can be served again.
+    #[derive(Debug)]
+    struct Watching {
+        inner: DirectoryDepot,
+        data: PathBuf,
+        replays: AtomicUsize,
+    }
+
+    impl Depot for Watching {
+        fn put(&self, name: &str, from: &mut dyn Read) -> Result<(), DepotError> {
+            assert!(
+                DataDirectory::open(&self.data).is_err_and(|error| error.is_busy()) || name == MANIFEST_FILE
+            );
+            self.inner.put(name, from)
+        }
+
+        fn get(&self, name: &str) -> Result<Box<dyn Read>, DepotError> {
+            self.inner.get(name)
+        }
+
+        fn names(&self) -> Result<Vec<String>, DepotError> {
+            self.inner.names()
+        }
+
+        fn place(&self) -> String {
+            self.inner.place()
+        }
+
+        fn directory(&self) -> Option<&Path> {
+            drop(DataDirectory::open(&self.data).expect("let go before the replay"));
+            self.replays.fetch_add(1, Ordering::Relaxed);
+            self.inner.directory()
+        }
+    }
+
+    #[test]
+    fn a_closed_directory_is_locked_while_it_is_copied_and_let_go_before_the_replay() {
+        let beside = tempfile::tempdir().unwrap();
+        let data = beside.path().join("data");
+        server::init_with(&data, &server::InitOptions::new(1)).unwrap();
+        let args = Args {
+            data: data.clone(),
+            to: String::new(),
+            whole: false,
+            no_verify: false,
+            identity: None,
+            json: false,
+        };
+        let metadata = DataDirectory::inspect(&data).unwrap();
+        let depot = Watching {
+            inner: DirectoryDepot::new(&beside.path().join("to")),
+            data,
+            replays: AtomicUsize::new(0),
+        };
+        let source = Source::open(&args, metadata).unwrap();
+        copy(&args, metadata, source, &depot).unwrap();
+        assert!(depot.replays.into_inner() > 0);
     }
 }

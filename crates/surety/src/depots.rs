@@ -37,6 +37,7 @@ pub(crate) fn copy_failure(path: &Path, error: &CopyError) -> Failure {
         CopyError::Snapshot(_)
         | CopyError::Tail(_)
         | CopyError::Retention(_)
+        | CopyError::Behind { .. }
         | CopyError::Depot(_)
         | CopyError::Differs { .. } => Exit::Failure,
     };

@@ -73,7 +73,8 @@ pub(crate) fn open_failure(error: &OpenDirectoryError) -> Failure {
     let exit = match error {
         OpenDirectoryError::Missing(_)
         | OpenDirectoryError::Foreign { .. }
-        | OpenDirectoryError::HalfRestored(_) => Exit::Foreign,
+        | OpenDirectoryError::HalfRestored(_)
+        | OpenDirectoryError::Copied(_) => Exit::Foreign,
         OpenDirectoryError::Newer { .. } => Exit::Newer,
         OpenDirectoryError::ShardMissing(_) => Exit::Corrupt,
         OpenDirectoryError::Lock(LockError::Busy { .. }) => Exit::InUse,

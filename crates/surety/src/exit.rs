@@ -88,7 +88,6 @@ impl Failure {
     }
 
     /// The code alone.
-    #[cfg(test)]
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }

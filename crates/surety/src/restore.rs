@@ -1,16 +1,16 @@
 //! `surety restore`: puts a backup back, as it stood at a moment and for looking at.
 
 use std::fs::File;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment, ShardPart};
+use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment, Reach, ShardPart};
 use clap::Args as ClapArgs;
 use engine::{Begin, Recovered};
 use serde_json::{Value, json};
-use storage::{METADATA_FILE, Metadata, RestoringDirectory};
-use surety_protocol::{Seq, ShardId};
-use wal::Identity;
+use storage::{COPIED_METADATA_FILE, Metadata, RestoringDirectory};
+use surety_protocol::{Seq, ShardId, Time};
+use wal::{Identity, TailError};
 
 use crate::backup::check_end;
 use crate::exit::{self, Exit, Failure};
@@ -19,10 +19,13 @@ use crate::{depots, directory, init, values, verify};
 /// The file that tells people what the directory is; the engine goes by its metadata.
 const FORENSIC_FILE: &str = "FORENSIC.txt";
 
+/// An archive's metadata has no more than this.
+const METADATA_BYTES_MAX: u64 = 1 << 16;
+
 /// Puts a backup back as it stood at a moment
 ///
 /// Makes a forensic copy: `surety verify` and `surety dump` read it, `surety serve` refuses it. The moment is a seq of each shard
-/// (with several: 0:1200,1:900), or a time for all of them. Every file is compared with the manifest and the result replayed.
+/// (with several: 0:1200,1:900), or a time for all of them, by which the backup must be known to hold everything that was decided. Every file is compared with the manifest and the result replayed.
 ///
 /// Example: surety restore --from /backup/surety/monday --to DIR --until 2026-11-22T14:00:00Z
 #[derive(Debug, ClapArgs)]
@@ -76,6 +79,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let manifest = backup::read_manifest(&*depot).map_err(|error| depots::fetch_failure(&error))?;
     let metadata = metadata_of(&*depot, &manifest)?;
     let moments = moments(&args.until, metadata.shards)?;
+    if args.archive.is_none() {
+        judge(&manifest, &moments)?;
+    }
     let archive = args.archive.as_deref().map(|place| open_archive(place, metadata)).transpose()?;
     let restoring = RestoringDirectory::begin(&args.to)
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
@@ -91,7 +97,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             None => Seq(part.last_seq),
             Some(archive) => extend(&**archive, metadata, part, &restoring)?,
         };
-        let cut = backup::cut(&path, identity, moment, end);
+        let complete_until = Time(part.complete_until);
+        let cut = backup::cut(&path, identity, moment, end, complete_until);
         let Cut { last_seq } = cut.map_err(|error| cut_failure(shard, &error))?;
         let known = part.state_hash.as_ref().filter(|_| last_seq == Seq(part.last_seq));
         let recovered = replay(&path, metadata, shard, last_seq, known)?;
@@ -104,13 +111,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     tell(args, &shards)
 }
 
+/// Refuses moments that the backup alone cannot show, before anything of it is read.
+fn judge(manifest: &Manifest, moments: &[Moment]) -> Result<(), Failure> {
+    for (part, moment) in manifest.shards.iter().zip(moments) {
+        let judged = Reach::of(part).check(*moment);
+        judged.map_err(|error| cut_failure(ShardId(part.shard), &error))?;
+    }
+    Ok(())
+}
+
 /// Opens an archive, which must be of the same engine.
 fn open_archive(place: &str, metadata: Metadata) -> Result<Box<dyn Depot>, Failure> {
     let archive = depots::open(place)?;
     let mut text = String::new();
-    let from = archive.get(METADATA_FILE);
-    let mut from = from.map_err(|error| Failure::new(Exit::Foreign, format!("{error}: it is no archive")))?;
-    std::io::Read::read_to_string(&mut from, &mut text)?;
+    let from = archive.get(COPIED_METADATA_FILE);
+    let from = from.map_err(|error| Failure::new(Exit::Foreign, format!("{error}: it is no archive")))?;
+    from.take(METADATA_BYTES_MAX).read_to_string(&mut text)?;
     let theirs = Metadata::parse(Path::new(place), &text).map_err(|error| directory::open_failure(&error))?;
     if theirs.engine == metadata.engine {
         return Ok(archive);
@@ -164,17 +180,17 @@ fn metadata_of(depot: &dyn Depot, manifest: &Manifest) -> Result<Metadata, Failu
         );
         return Err(Failure::new(Exit::Newer, message));
     }
-    let part = manifest.files.iter().find(|part| part.name == METADATA_FILE);
-    let part: &FilePart = part.ok_or_else(|| corrupt("the manifest has no engine.toml"))?;
-    backup::check(depot, part).map_err(|error| depots::fetch_failure(&error))?;
-    let mut text = String::new();
-    let mut from = depot.get(METADATA_FILE).map_err(|error| Failure::new(Exit::Failure, error))?;
-    std::io::Read::read_to_string(&mut from, &mut text)?;
+    let part = manifest.files.iter().find(|part| part.name == COPIED_METADATA_FILE);
+    let part: &FilePart =
+        part.ok_or_else(|| corrupt(&format!("the manifest has no {COPIED_METADATA_FILE}")))?;
+    let bytes = backup::contents(depot, part).map_err(|error| depots::fetch_failure(&error))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| corrupt(&format!("{COPIED_METADATA_FILE} is no text")))?;
     let metadata =
         Metadata::parse(Path::new(&place), &text).map_err(|error| directory::open_failure(&error))?;
     let is_same = metadata.engine.to_string() == manifest.engine
         && usize::from(metadata.shards) == manifest.shards.len();
-    if is_same { Ok(metadata) } else { Err(corrupt("manifest and engine.toml speak of different engines")) }
+    if is_same { Ok(metadata) } else { Err(corrupt("manifest and metadata speak of different engines")) }
 }
 
 /// One moment for each shard.
@@ -280,8 +296,16 @@ fn shard_json(shard: ShardId, recovered: &Recovered) -> Value {
 
 fn cut_failure(shard: ShardId, error: &CutError) -> Failure {
     let exit = match error {
+        CutError::Incomplete { end, complete_until } => {
+            let until = values::moment_text(*complete_until);
+            let message = format!(
+                "shard {shard}: the copy ends at seq {end}, and what was decided after {until} may be missing from it; ask for seq {end} if its end is wanted, or take a newer backup"
+            );
+            return Failure::new(Exit::Usage, message);
+        }
         CutError::TooEarly(_) | CutError::TooLate(_) => Exit::Usage,
-        CutError::Storage(_) | CutError::Tail(_) => Exit::Failure,
+        CutError::Tail(TailError::Rot { .. } | TailError::Removed { .. }) => Exit::Corrupt,
+        CutError::Storage(_) | CutError::Tail(TailError::Io(_)) => Exit::Failure,
     };
     Failure::caused(exit, format!("shard {shard}"), error)
 }
@@ -289,7 +313,6 @@ fn cut_failure(shard: ShardId, error: &CutError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::Time;
 
     fn seq(shard: Option<u16>, seq: u64) -> Until {
         Until { shard, moment: Moment::Seq(Seq(seq)) }

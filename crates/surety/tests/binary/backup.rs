@@ -55,6 +55,16 @@ fn verified(data: &str) -> Value {
     surety(&["verify", "--data", data, "--json"]).exits(0).json()
 }
 
+/// The last seq of each of two shards that a reply on file speaks of.
+fn last_seqs(acks: &Path) -> [u64; 2] {
+    let mut last = [0; 2];
+    for reply in loadtest::read_acks(acks).unwrap() {
+        let last = &mut last[usize::from(reply.shard.0)];
+        *last = (*last).max(reply.seq.0);
+    }
+    last
+}
+
 /// A directory with some history, closed.
 fn history(shards: u16) -> Data {
     let data = Data::init(shards);
@@ -72,8 +82,7 @@ struct Load(Child);
 impl Load {
     fn start(data: &Data, acks: &Path) -> Self {
         let acks = acks.to_str().unwrap();
-        let mut load =
-            Self(spawn(&["load", "--data", data.path(), "--duration", "1h", "--acks", acks, "--json"]));
+        let mut load = Self(spawn(&["load", "--data", data.path(), "--duration", "1h", "--acks", acks]));
         load.wait_for(Path::new(acks), 2_000);
         load
     }
@@ -104,8 +113,16 @@ fn a_backup_beside_a_loaded_engine_comes_back_with_the_same_state() {
         let load = Load::start(&data, &beside.file(&format!("acks-{durability}")));
         let (to, copy) =
             (beside.path(&format!("to-{durability}")), beside.path(&format!("copy-{durability}")));
+        let answered = last_seqs(&beside.file(&format!("acks-{durability}")));
         let taken = backup(&data, &to);
         drop(load);
+        if durability == "fsync" {
+            // What was answered before the backup was begun is in it.
+            let ends =
+                taken["shards"].as_array().unwrap().iter().map(|part| part["last_seq"].as_u64().unwrap());
+            let is_short = ends.zip(&answered).any(|(end, answered)| end < *answered);
+            assert!(!is_short && answered.iter().all(|seq| *seq > 0), "{answered:?}: {taken}");
+        }
         assert_eq!(engine.terminate(Signal::TERM), 0);
         let restored = restore(&to, &copy, &ends(&taken)).exits(0).json();
         assert_eq!(hashes(&restored), hashes(&taken));
@@ -168,14 +185,21 @@ fn a_forensic_copy_shows_every_moment_and_is_never_served() {
     surety(&["backup", "--data", &copy, "--to", &beside.path("x")]).fails(12, "forensic");
     assert!(beside.file("copy-3/FORENSIC.txt").exists());
     let end = beside.path("end");
-    restore(&beside.path("to"), &end, "2100-01-01T00:00:00Z").exits(0);
+    let late = restore(&beside.path("to"), &end, "2100-01-01T00:00:00Z").fails(2, "may be missing").stderr;
+    let until = late.split("decided after ").nth(1).unwrap().split(' ').next().unwrap();
+    let (second, nanos) = until.trim_end_matches('Z').split_once('.').unwrap();
+    let later = format!("{second}.{:09}Z", nanos.parse::<u64>().unwrap() + 1);
+    restore(&beside.path("to"), &end, until).exits(0);
     assert_eq!(hashes(&verified(&end)), hashes(&taken));
     let refused = |until: &str, what: &str| {
         restore(&beside.path("to"), &beside.path("refused"), until).fails(2, what);
-        std::fs::remove_dir_all(beside.file("refused")).ok();
+        assert!(!beside.file("refused").exists(), "refused before anything is made");
     };
     refused(&(last + 1).to_string(), &format!("ends at seq {last}"));
     refused("1:1", "no shard 1");
+    for late in [&later, "2100-01-01T00:00:00Z"] {
+        refused(late, "may be missing");
+    }
     restore(&beside.path("to"), &copy, "1").fails(1, "not empty");
 }
 
@@ -192,7 +216,7 @@ fn what_is_damaged_missing_or_newer_is_refused_by_name() {
             std::fs::remove_dir_all(beside.file("copy")).unwrap();
         }
     };
-    for name in ["shard-0/00000000000000000001.wal", "engine.toml"] {
+    for name in ["shard-0/00000000000000000001.wal", "directory.toml"] {
         let file = beside.file(&format!("to/{name}"));
         let sound = std::fs::read(&file).unwrap();
         let mut flipped = sound.clone();
@@ -219,6 +243,61 @@ fn what_is_damaged_missing_or_newer_is_refused_by_name() {
     std::fs::remove_file(&manifest).unwrap();
     refused(4, "no manifest.json");
     surety(&["backup", "--data", data.path(), "--to", &beside.path("to")]).fails(1, "cut short");
+}
+
+/// No command takes a backup for a data directory.
+fn refused_as_data(place: &str, beside: &Beside) {
+    let before: Vec<String> = listing(place);
+    surety(&["verify", "--data", place]).fails(4, "is a backup");
+    surety(&["dump", "--data", place]).fails(4, "is a backup");
+    surety(&["serve", "--data", place, "--listen", "127.0.0.1:0"]).fails(4, "is a backup");
+    surety(&["backup", "--data", place, "--to", &beside.path("second")]).fails(4, "is a backup");
+    assert!(!beside.file("second").exists());
+    assert_eq!(listing(place), before, "nothing is written into it");
+}
+
+fn listing(place: &str) -> Vec<String> {
+    let names = std::fs::read_dir(place).unwrap();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_backup_whole_or_not_is_never_a_data_directory() {
+    let (data, beside) = (history(1), Beside::new());
+    let to = beside.path("to");
+    backup(&data, &to);
+    refused_as_data(&to, &beside);
+    std::fs::remove_file(beside.file("to/manifest.json")).unwrap();
+    refused_as_data(&to, &beside);
+    // Whatever else a kill has not let it write: the first file refuses.
+    for directory in ["to/shard-0", "to/keys", "to/epochs"] {
+        std::fs::remove_dir_all(beside.file(directory)).unwrap();
+        refused_as_data(&to, &beside);
+    }
+}
+
+#[test]
+fn what_a_directory_cannot_do_without_is_missed_and_notes_are_not() {
+    let (data, beside) = (Data::init(1), Beside::new());
+    assert!(!data.file("epochs/0").exists(), "never served");
+    backup(&data, &beside.path("fresh"));
+    std::fs::remove_file(data.file("keys/token.key")).unwrap();
+    surety(&["backup", "--data", data.path(), "--to", &beside.path("to")]).fails(3, "token.key is missing");
+    restore(&beside.path("to"), &beside.path("copy"), "1").fails(4, "no manifest.json");
+}
+
+#[test]
+fn a_directory_that_is_no_engines_but_in_use_is_in_use() {
+    let (data, beside) = (history(1), Beside::new());
+    let lock = std::fs::File::open(data.file("LOCK")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let to = beside.path("to");
+    surety(&["backup", "--data", data.path(), "--to", &to]).fails(5, "in use");
+    drop(lock);
+    backup(&data, &to);
 }
 
 /// Kills the command after a while that is another each time; true if it was still running.
@@ -250,6 +329,12 @@ fn a_killed_backup_is_none_and_a_killed_restore_is_refused() {
             assert_eq!(hashes(&restore(&to, &back, &until).exits(0).json()), hashes(&taken));
         } else {
             restore(&to, &beside.path("nothing"), &until).fails(4, "no manifest.json");
+            if Path::new(&to).exists() {
+                for args in [["verify", "--data", &to], ["serve", "--data", &to], ["dump", "--data", &to]] {
+                    surety(&args).exits(4);
+                }
+                surety(&["backup", "--data", &to, "--to", &beside.path("second")]).exits(4);
+            }
             assert!(!beside.file("nothing").exists());
             unfinished[0] += 1;
         }
@@ -330,9 +415,14 @@ fn an_archive_leads_a_restore_beyond_its_backup() {
         args[4] = to;
         surety(&[&args[..], &[until]].concat())
     };
-    let restored = restore("2100-01-01T00:00:00Z", &copy).exits(0).json();
+    // The time is not known to be complete, and the error says which seq is the end.
+    let late = restore("2100-01-01T00:00:00Z", &copy).fails(2, "may be missing").stderr;
+    std::fs::remove_dir_all(beside.file("copy")).unwrap();
+    let end = late.split("ends at seq ").nth(1).unwrap().split(',').next().unwrap();
+    let restored = restore(end, &copy).exits(0).json();
     let end = restored["shards"][0]["seq"].as_u64().unwrap();
     assert!(end > backed_up, "{end} beyond {backed_up}");
+    surety(&["verify", "--data", &archive]).fails(4, "an archive");
     let (whole, part) = (surety(&["dump", "--data", data.path()]), surety(&["dump", "--data", &copy]));
     assert!(whole.exits(0).stdout.starts_with(&part.exits(0).stdout));
     restore(&(backed_up + 1).to_string(), &beside.path("beyond")).exits(0);
@@ -346,7 +436,7 @@ fn an_archive_leads_a_restore_beyond_its_backup() {
     std::fs::write(&last, flipped).unwrap();
     restore("1", &beside.path("damaged")).exits(3);
     std::fs::write(&last, sound).unwrap();
-    let identity = beside.file("archive/engine.toml");
+    let identity = beside.file("archive/directory.toml");
     std::fs::write(&identity, std::fs::read(Data::init(1).file("engine.toml")).unwrap()).unwrap();
     restore("1", &beside.path("foreign")).fails(4, "archive of engine");
     std::fs::remove_file(&identity).unwrap();

@@ -119,6 +119,16 @@ fn units_leave_little_open() {
 }
 
 #[test]
+fn an_engine_whose_directory_is_in_use_is_started_again_and_one_of_a_forensic_copy_is_not() {
+    let unit = text(&deploy("systemd/surety.service"));
+    let line = unit.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    let exits: Vec<&str> = line.unwrap().split(' ').collect();
+    assert!(!exits.contains(&"5"), "a backup of a closed directory holds it for a while");
+    assert_eq!(exits, ["2", "3", "4", "6", "7", "8", "12"]);
+    assert!(unit.contains("\nRestart=on-failure\n"));
+}
+
+#[test]
 fn kustomizations_name_every_file_beside_them() {
     for directory in ["base", "init", "volume"] {
         let directory = format!("kubernetes/{directory}");
