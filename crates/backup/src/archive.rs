@@ -9,7 +9,7 @@ use wal::FileName;
 
 use crate::copy::{Hashed, put, used_part};
 use crate::pinned::Pinned;
-use crate::{CopyError, Depot, DepotError};
+use crate::{CopyError, Depot, DepotError, MANIFEST_FILE};
 
 /// Why something was not archived. What is there already is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,10 @@ pub enum ArchiveError {
 /// [`ArchiveError::Foreign`], or the place's own.
 pub fn claim_archive(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveError> {
     let foreign = || ArchiveError::Foreign(depot.place());
+    // A backup holds segments of the same names, the last of which is cut: it is whole, and stays as it is.
+    if !matches!(depot.get(MANIFEST_FILE), Err(DepotError::Missing { .. })) {
+        return Err(foreign());
+    }
     match depot.get(COPIED_METADATA_FILE) {
         Ok(mut from) => {
             let mut text = String::new();
@@ -148,5 +152,16 @@ mod tests {
         let other = DirectoryDepot::new(&directory.path().join("other"));
         other.put("holiday.jpg", &mut &b"x"[..]).unwrap();
         assert!(matches!(claim_archive(&other, "one"), Err(ArchiveError::Foreign(_))));
+        // Of the same engine, and an archive all the same not.
+        depot.put(MANIFEST_FILE, &mut &b"{}"[..]).unwrap();
+        assert!(matches!(claim_archive(&depot, "one"), Err(ArchiveError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_data_directory_is_no_archive() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("engine.toml"), "one").unwrap();
+        let depot = DirectoryDepot::new(directory.path());
+        assert!(matches!(claim_archive(&depot, "one"), Err(ArchiveError::Foreign(_))));
     }
 }
