@@ -39,7 +39,7 @@ pub use hlog::HlogError;
 pub use inject::{Faulty, Injected, Injection, InjectionError};
 pub use interval::Interval;
 pub use knee::{Knee, Search, Step as KneeStep, find_knee};
-pub use merge::{MergeError, Merging, merge};
+pub use merge::{MergeError, Merging, merge, were_made_together};
 pub use money::MoneyCheck;
 pub use progress::{OnSecond, Progress};
 pub use recorder::RecordError;

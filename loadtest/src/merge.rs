@@ -30,6 +30,22 @@ pub enum MergeError {
         /// What the first has.
         expected: String,
     },
+    /// They are one and the same.
+    #[error("run {run} is the same as run {other}: a run counts once")]
+    Same {
+        /// Which, from 1.
+        run: usize,
+        /// As which.
+        other: usize,
+    },
+    /// They were not made together.
+    #[error("run {run} was made at another time than run {other}: their rates do not add up")]
+    Apart {
+        /// Which, from 1.
+        run: usize,
+        /// Than which.
+        other: usize,
+    },
     /// A run does not hold all its values, as those of older versions do not.
     #[error("run {run} has answers but no histogram of them: it was made by an older version, or edited")]
     NoHistogram {
@@ -89,6 +105,32 @@ pub fn merge(runs: &[Report]) -> Result<Report, MergeError> {
     whole.ok &= is_ok;
     whole.noisy = runs.iter().any(|report| report.noisy);
     Ok(whole)
+}
+
+/// Whether these are runs that were made beside each other, and not one of them twice. When runs of older versions were made is
+/// not known.
+///
+/// # Errors
+/// The first two that are the same, or whose times do not overlap.
+pub fn were_made_together(runs: &[Report]) -> Result<(), MergeError> {
+    for (run, report) in (1..).zip(runs) {
+        for (other, before) in (1..run).zip(runs) {
+            if before == report {
+                return Err(MergeError::Same { run, other });
+            }
+            let is_known = before.started_ms > 0 && report.started_ms > 0;
+            if is_known && (report.started_ms > ended_ms(before) || before.started_ms > ended_ms(report)) {
+                return Err(MergeError::Apart { run, other });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ended_ms(report: &Report) -> u64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates
+    let took_ms = (report.seconds * 1000.0).ceil() as u64;
+    report.started_ms.saturating_add(took_ms)
 }
 
 fn is_same(first: &Report, report: &Report, run: usize) -> Result<(), MergeError> {
@@ -170,6 +212,7 @@ impl Report {
         add_counts(&mut self.declined, &other.declined);
         add_counts(&mut self.refused, &other.refused);
         self.unsent += other.unsent;
+        self.unsent_why = self.unsent_why.take().or_else(|| other.unsent_why.clone());
         self.resolved += other.resolved;
         self.unknown += other.unknown;
         self.dropped += other.dropped;
@@ -353,6 +396,19 @@ mod tests {
         let damaged = serde_json::from_str("\"AAAA\"").unwrap();
         check(Report { latency: damaged, ..run(1..11, 0.0) }, "run 2: not a histogram");
         assert_eq!(merge(&[]).unwrap_err(), MergeError::Empty);
+    }
+
+    #[test]
+    fn a_run_counts_once_and_beside_others_of_its_time() {
+        let at = |started_ms, seconds| Report { started_ms, seconds, ..run(1..11, 0.0) };
+        let check = |runs: &[Report], expect: Result<(), MergeError>| {
+            assert_eq!(were_made_together(runs), expect);
+        };
+        check(&[at(5000, 2.0), at(6999, 2.0), at(5500, 3.0)], Ok(()));
+        check(&[at(5000, 2.0), at(6000, 2.0), at(5000, 2.0)], Err(MergeError::Same { run: 3, other: 1 }));
+        check(&[at(5000, 2.0), at(7001, 2.0)], Err(MergeError::Apart { run: 2, other: 1 }));
+        check(&[at(7001, 2.0), at(5000, 2.0)], Err(MergeError::Apart { run: 2, other: 1 }));
+        check(&[at(0, 2.0), at(7001, 2.0)], Ok(()));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use surety_protocol::{Code, Id, Reply};
+use surety_protocol::{Code, Reply};
 
 use crate::acks::{AckWriter, AcksError};
 use crate::hlog::{Hlog, HlogError, Intervals};
@@ -16,7 +16,7 @@ use crate::interval::{Current, Interval};
 use crate::money::{Seen, Sightings};
 use crate::progress::{OnSecond, Progress};
 use crate::report::{Measured, Report, count};
-use crate::rest::Door;
+use crate::rest::{Asked, Door};
 
 /// How often the list is taken.
 const TURN: Duration = Duration::from_millis(10);
@@ -36,10 +36,14 @@ pub(crate) enum Sample {
     Refused(Code),
     /// What a front door refuses a request with, by name.
     RefusedByDoor(Box<str>),
-    /// A request to a front door goes out, under the id that it has in the engine, about a lock.
-    Asked { id: Id, lock: Id },
+    /// A request to a front door goes out.
+    Asked(Asked),
+    /// The answer to one that was sent a second time on purpose.
+    Doubled { reply: Reply, is_sound: bool },
     /// A request never left.
     Unsent,
+    /// A request to a front door never left, for this reason.
+    UnsentToDoor(Box<str>),
     /// A look-up made a lost outcome definite.
     Resolved(Reply),
     /// An outcome is lost.
@@ -106,8 +110,8 @@ pub enum RecordError {
 /// What a money check needs to know of a run.
 pub(crate) struct Kept {
     pub(crate) replies: Vec<Reply>,
-    /// Requests to a front door and their locks, which no place in the log is told of.
-    pub(crate) asked: Vec<(Id, Id)>,
+    /// Requests to a front door, which no place in the log is told of.
+    pub(crate) asked: Vec<Asked>,
     pub(crate) sightings: Sightings,
 }
 
@@ -302,12 +306,22 @@ impl Tally {
                 count(&mut report.refused, name);
                 count(&mut interval.declined, name);
             }
-            Sample::Asked { id, lock } => {
+            Sample::Asked(asked) => {
                 if let Some(kept) = &mut self.kept {
-                    kept.asked.push((*id, *lock));
+                    kept.asked.push(*asked);
+                }
+            }
+            Sample::Doubled { reply, is_sound } => {
+                report.contradictions += u64::from(!is_sound);
+                if let Some(kept) = &mut self.kept {
+                    kept.replies.push(*reply);
                 }
             }
             Sample::Unsent => report.unsent += 1,
+            Sample::UnsentToDoor(why) => {
+                report.unsent += 1;
+                report.unsent_why.get_or_insert_with(|| why.to_string());
+            }
             Sample::Resolved(_) => report.resolved += 1,
             Sample::Unknown => report.unknown += 1,
             Sample::Contradicted => report.contradictions += 1,
@@ -340,6 +354,7 @@ mod tests {
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
     use std::path::Path;
+    use surety_protocol::Id;
 
     fn answered(id: u128, code: Code, micros: u64, is_sound: bool) -> Sample {
         let reply = Reply { id: Id(id), code: code as u8, ..Reply::default() };

@@ -39,6 +39,9 @@ pub struct Report {
     pub refused: BTreeMap<String, u64>,
     /// Requests that never left, such as for want of a link.
     pub unsent: u64,
+    /// Why the first of these did not, if somebody has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsent_why: Option<String>,
     /// Requests whose outcome was lost and then found by a look-up.
     pub resolved: u64,
     /// Requests whose outcome is still unknown.

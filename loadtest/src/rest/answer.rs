@@ -7,16 +7,18 @@ use surety_protocol::{
 
 use super::asset::Asset;
 
-/// A request, as far as its answer is held against it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+/// A request, as far as its answer and its record are held against it. Amounts are in the smallest that the door tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
     /// Its id in the engine.
-    pub(super) id: Id,
-    pub(super) kind: Kind,
-    pub(super) lock: Id,
-    pub(super) partition: PartitionHandle,
-    /// In the smallest amounts that the door tells; none where it is not for the request to say.
-    pub(super) amount: Option<Amount>,
+    pub(crate) id: Id,
+    pub(crate) kind: Kind,
+    pub(crate) lock: Id,
+    pub(crate) partition: PartitionHandle,
+    /// What it names; 0 where its kind names none, as in its record.
+    pub(crate) amount: Amount,
+    /// What it moves once approved; none where that is for the lock's course to say.
+    pub(crate) moves: Option<Amount>,
 }
 
 /// What came over HTTP.
@@ -36,6 +38,8 @@ pub(super) enum Meaning {
     Refused(String),
     /// It may have been executed.
     Unknown,
+    /// This sending has never left.
+    Unsent,
     /// No answer that the door's description has.
     Nonsense,
 }
@@ -101,10 +105,11 @@ fn decided(heard: &Heard, asked: &Asked, asset: &Asset) -> Option<Meaning> {
         ..Reply::default()
     };
     let lock = document.id.or(document.lock)?;
-    let amount_fits = match (code, asked.amount) {
-        (Code::Approved, Some(amount)) => approved == amount,
-        (Code::Partial, Some(amount)) => approved < amount,
-        (code, _) => code.is_success() || approved == Amount::ZERO,
+    let amount_fits = match code {
+        Code::Approved => asked.moves.is_none_or(|amount| approved == amount),
+        // No request here says that a part of it would do.
+        Code::Partial => false,
+        code => code.is_success() || approved == Amount::ZERO,
     };
     let is_sound =
         lock == asked.lock.to_string() && document.partition == asked.partition.to_string() && amount_fits;
@@ -141,7 +146,8 @@ mod tests {
     fn asked() -> Asked {
         let id = Id::from_parts(Time::from_secs(1_700_000_000), 42);
         let partition = PartitionHandle::new(ShardId(1), 7);
-        Asked { id, kind: Kind::Lock, lock: id, partition, amount: Some(Amount(2500)) }
+        let amount = Amount(2500);
+        Asked { id, kind: Kind::Lock, lock: id, partition, amount, moves: Some(amount) }
     }
 
     fn check(status: u16, body: &serde_json::Value) -> Meaning {
@@ -174,6 +180,9 @@ mod tests {
         ] {
             assert!(matches!(differs(field, value), Meaning::Decided(_, false)), "{field}");
         }
+        let mut part = lock();
+        (part["status"], part["amount"]) = (json!("partial"), json!("24.99"));
+        assert!(matches!(check(200, &part), Meaning::Decided(_, false)), "nobody has asked for a part");
         for (field, value) in [
             ("amount", json!("24.999")),
             ("state", json!("odd")),

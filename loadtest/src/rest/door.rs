@@ -19,7 +19,8 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::answer::Heard;
@@ -29,7 +30,7 @@ use crate::random::Random;
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long an answer may take before the request is said again.
+/// How long an answer may take, the connecting included, before the request is said again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where a door is, and how to be let in.
@@ -103,13 +104,27 @@ pub struct Door {
     bearer: header::HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     idle: Mutex<Vec<Line>>,
+    /// Requests that were sent beside others on purpose.
+    doubles: Mutex<JoinSet<()>>,
     draws: AtomicU64,
     counts: [AtomicU64; 4],
 }
 
-/// An exchange that ended without an answer: the request may have been executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lost;
+/// An exchange that ended without an answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The request has never left: it was not executed.
+    NotSent(io::Error),
+    /// It may have been executed.
+    Lost,
+}
+
+/// What became of a request, and of the other that went out with it.
+pub(super) struct Exchange {
+    pub(super) heard: Result<Heard, Failed>,
+    /// True if it was sent twice: what is said to one of them does not tell what became of the other.
+    pub(super) is_doubled: bool,
+}
 
 impl fmt::Debug for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,17 +152,19 @@ impl Door {
             bearer,
             tls,
             idle: Mutex::default(),
+            doubles: Mutex::default(),
             draws: AtomicU64::new(0),
             counts: Default::default(),
         };
         let address = door.options.address;
-        let line = door.dial().await.map_err(|error| DoorError::Connect { address, error })?;
+        let until = Instant::now() + ANSWER_WITHIN;
+        let line = door.dial_until(until).await.map_err(|error| DoorError::Connect { address, error })?;
         let closed = |status| DoorError::Closed { address, status };
         let request = door.request(hyper::Method::GET, "/v1/partitions?limit=1", None, Bytes::new());
-        match door.exchange_on(line, request.ok_or(DoorError::Token)?).await {
+        match door.exchange_on(line, request.ok_or(DoorError::Token)?, until).await {
             Ok(Heard { status: 200, .. }) => Ok(door),
             Ok(heard) => Err(closed(heard.status)),
-            Err(Lost) => Err(closed(0)),
+            Err(_) => Err(closed(0)),
         }
     }
 
@@ -177,26 +194,47 @@ impl Door {
         self.counts[which].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Says a request under a key, and hears the answer to it.
-    pub(super) async fn post(self: &Arc<Self>, path: &str, key: &str, body: &[u8]) -> Result<Heard, Lost> {
-        let Some(injection) = self.options.injection else { return self.say(path, key, body).await };
+    /// Says a request under a key, and hears the answer to it. If it goes out twice, the other answer is for `on_double`.
+    pub(super) async fn post(
+        self: &Arc<Self>,
+        path: &str,
+        key: &str,
+        body: &[u8],
+        on_double: impl FnOnce(&Heard) + Send + 'static,
+    ) -> Exchange {
+        let Some(injection) = self.options.injection else {
+            return Exchange { heard: self.say(path, key, body).await, is_doubled: false };
+        };
         let mut random = self.random();
-        if random.unit() <= injection.double {
+        let is_doubled = random.unit() <= injection.double;
+        if is_doubled {
             self.count(DOUBLED);
             let (door, path, key, body) = (self.clone(), path.to_owned(), key.to_owned(), body.to_vec());
-            tokio::spawn(async move { door.say(&path, &key, &body).await });
+            let mut doubles = self.doubles.lock();
+            // What has ended needs no place in the set.
+            while doubles.try_join_next().is_some() {}
+            doubles.spawn(async move {
+                if let Ok(heard) = door.say(&path, &key, &body).await {
+                    on_double(&heard);
+                }
+            });
         }
-        let heard = self.say(path, key, body).await;
+        let mut heard = self.say(path, key, body).await;
         let draw = random.unit();
         if draw <= injection.drop && heard.is_ok() {
             self.count(DROPPED);
-            return Err(Lost);
-        }
-        if draw <= injection.drop + injection.delay {
+            heard = Err(Failed::Lost);
+        } else if draw <= injection.drop + injection.delay {
             self.count(DELAYED);
             sleep(injection.delay_by).await;
         }
-        heard
+        Exchange { heard, is_doubled }
+    }
+
+    /// Waits until nothing is under way that was sent twice.
+    pub(crate) async fn wait_for_doubles(&self) {
+        let mut doubles = std::mem::take(&mut *self.doubles.lock());
+        while doubles.join_next().await.is_some() {}
     }
 
     /// A source of draws for one exchange.
@@ -205,14 +243,19 @@ impl Door {
         Random::new(self.options.seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03))
     }
 
-    async fn say(&self, path: &str, key: &str, body: &[u8]) -> Result<Heard, Lost> {
+    async fn say(&self, path: &str, key: &str, body: &[u8]) -> Result<Heard, Failed> {
+        let until = Instant::now() + ANSWER_WITHIN;
         let request = self.request(hyper::Method::POST, path, Some(key), Bytes::copy_from_slice(body));
-        let request = request.ok_or(Lost)?;
+        let request = request.ok_or_else(|| Failed::NotSent(io::ErrorKind::InvalidInput.into()))?;
         let line = match self.take() {
             Some(line) => line,
-            None => self.dial().await.map_err(|_| Lost)?,
+            None => self.dial_until(until).await.map_err(Failed::NotSent)?,
         };
-        self.exchange_on(line, request).await
+        self.exchange_on(line, request, until).await
+    }
+
+    async fn dial_until(&self, until: Instant) -> io::Result<Line> {
+        timeout_at(until, self.dial()).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn take(&self) -> Option<Line> {
@@ -266,9 +309,14 @@ impl Door {
     }
 
     /// Sends a request, and keeps the connection if it is of further use.
-    async fn exchange_on(&self, mut line: Line, request: hyper::Request<Full<Bytes>>) -> Result<Heard, Lost> {
+    async fn exchange_on(
+        &self,
+        mut line: Line,
+        request: hyper::Request<Full<Bytes>>,
+        until: Instant,
+    ) -> Result<Heard, Failed> {
         let dies = line.dies;
-        let exchange = timeout(ANSWER_WITHIN, exchange(&mut line.sender, request));
+        let exchange = timeout_at(until, exchange(&mut line.sender, request));
         let killed = async {
             match dies {
                 Some(dies) => sleep_until(dies).await,
@@ -276,11 +324,11 @@ impl Door {
             }
         };
         let heard = tokio::select! {
-            heard = exchange => heard.map_err(|_| Lost)??,
+            heard = exchange => heard.map_err(|_| Failed::Lost)??,
             () = killed => {
                 // Its connection ends with the sender.
                 self.count(KILLED);
-                return Err(Lost);
+                return Err(Failed::Lost);
             }
         };
         self.idle.lock().push(line);
@@ -295,12 +343,12 @@ async fn begin(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> 
     Ok(sender)
 }
 
-async fn exchange(sender: &mut Sender, request: hyper::Request<Full<Bytes>>) -> Result<Heard, Lost> {
-    sender.ready().await.map_err(|_| Lost)?;
-    let response = sender.send_request(request).await.map_err(|_| Lost)?;
+async fn exchange(sender: &mut Sender, request: hyper::Request<Full<Bytes>>) -> Result<Heard, Failed> {
+    sender.ready().await.map_err(|error| Failed::NotSent(io::Error::other(error)))?;
+    let response = sender.send_request(request).await.map_err(|_| Failed::Lost)?;
     let (head, body) = response.into_parts();
     let is_replayed = head.headers.get("idempotent-replayed").is_some_and(|value| value == "true");
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| Lost)?;
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|_| Failed::Lost)?;
     Ok(Heard { status: head.status.as_u16(), is_replayed, body: body.to_bytes().to_vec() })
 }
 
@@ -312,4 +360,83 @@ fn connector(tls: &DoorTls) -> Result<(TlsConnector, ServerName<'static>), DoorE
         builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(trust::TlsError::from)?;
     let config = builder.with_root_certificates(trust::roots(&tls.authority)?).with_no_client_auth();
     Ok((Arc::new(config).into(), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    /// Answers each request with `{}`, so many connections long.
+    async fn answer(listener: TcpListener, connections: usize) {
+        let mut serving = JoinSet::new();
+        for _ in 0..connections {
+            let (stream, _) = listener.accept().await.unwrap();
+            serving.spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let (mut line, mut length) = (String::new(), 0);
+                while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                    if let Some(value) = line.strip_prefix("content-length: ") {
+                        length = value.trim().parse().unwrap();
+                    }
+                    if line == "\r\n" {
+                        let mut body = vec![0; length];
+                        stream.read_exact(&mut body).await.unwrap();
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                    }
+                    line.clear();
+                }
+            });
+        }
+        drop(listener);
+        while serving.join_next().await.is_some() {}
+    }
+
+    async fn open(connections: usize, injection: Option<&str>) -> (Arc<Door>, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = DoorOptions {
+            address: listener.local_addr().unwrap(),
+            token: "t".to_owned(),
+            asset: "AMP:18:2".parse().unwrap(),
+            tls: None,
+            injection: injection.map(|text| text.parse().unwrap()),
+            seed: 1,
+        };
+        let serving = tokio::spawn(answer(listener, connections));
+        (Arc::new(Door::open(options).await.unwrap()), serving)
+    }
+
+    #[tokio::test]
+    async fn what_goes_out_twice_is_told_and_both_answers_are_heard() {
+        let (door, serving) = open(2, Some("double=0.5")).await;
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut doubled = 0;
+        for _ in 0..50 {
+            let tell = tell.clone();
+            let on_double = move |heard: &Heard| tell.send(heard.body.clone()).unwrap();
+            let exchange = door.post("/v1/locks", "k", b"{}", on_double).await;
+            doubled += usize::from(exchange.is_doubled);
+            assert!(exchange.heard.is_ok_and(|heard| heard.body == b"{}"));
+            door.wait_for_doubles().await;
+        }
+        drop(tell);
+        assert!(doubled > 0);
+        assert_eq!(
+            (told.into_iter().count(), door.injected().map(|injected| injected.doubled)),
+            (doubled, Some(doubled as u64))
+        );
+        drop(door);
+        serving.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_never_left_is_not_taken_for_lost() {
+        let (door, serving) = open(1, None).await;
+        // From here on nobody listens.
+        door.idle.lock().clear();
+        serving.await.unwrap();
+        let exchange = door.post("/v1/locks", "k", b"{}", |_| {}).await;
+        assert!(matches!(exchange.heard, Err(Failed::NotSent(_))) && !exchange.is_doubled);
+    }
 }

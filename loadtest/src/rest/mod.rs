@@ -9,9 +9,10 @@ mod door;
 mod money;
 mod pay;
 
+pub(crate) use answer::Asked;
 pub use asset::{Asset, AssetError};
 pub use door::{Door, DoorError, DoorOptions, DoorTls};
-pub(crate) use money::{Marks, check};
+pub(crate) use money::{Marks, Measure, check};
 pub(crate) use pay::pay;
 
 use crate::scenario::Scenario;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use surety_client::Client;
 use surety_client::transport::OpenError;
-use surety_protocol::{Amount, ChangeBody, Code, CodeClass, Id, Kind, Origin, Record, Reply, Seq, ShardId};
+use surety_protocol::{ChangeBody, CodeClass, Id, Kind, Origin, Record, Reply, Seq, ShardId};
 
+use super::answer::Asked;
 use crate::money::{self, MoneyCheck};
 use crate::recorder::Kept;
+use crate::step::WHOLE_BPS;
 
 /// How long the log may take to show what was acknowledged.
 const LOG_PATIENCE: Duration = Duration::from_secs(30);
@@ -31,18 +33,27 @@ impl Marks {
     }
 }
 
-/// Compares what the door has told with look-ups and with the durable change stream behind these marks. `step` is what the smallest
-/// amount that is told holds of base units; so many outcomes are `unknown`.
+/// How amounts at the door are held against those of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measure {
+    /// What the smallest amount that is told holds of base units.
+    pub(crate) step: u128,
+    /// What a lock may take beside its amount, in basis points of it.
+    pub(crate) headroom_bps: u32,
+}
+
+/// Compares what the door has told with look-ups and with the durable change stream behind these marks; so many outcomes are
+/// `unknown`.
 pub(crate) async fn check(
     client: &Client,
     kept: Kept,
     begin: &Marks,
-    step: u128,
+    measure: Measure,
     unknown: u64,
     contradictions: u64,
 ) -> MoneyCheck {
-    let mut answers = Answers::new(&kept.asked, &kept.replies, step);
-    let (looked_up, left_out, lookups) = money::look_up_all(client, kept.sightings, step).await;
+    let mut answers = Answers::new(&kept.asked, &kept.replies, measure);
+    let (looked_up, left_out, lookups) = money::look_up_all(client, kept.sightings, measure.step).await;
     let log = match read(client, begin, &mut answers).await {
         Ok(()) => answers.judge(unknown),
         Err(reason) => reason,
@@ -69,11 +80,11 @@ async fn read(client: &Client, begin: &Marks, answers: &mut Answers) -> Result<(
 
 /// What was asked and answered, against the records as they come.
 struct Answers {
-    asked: HashSet<Id>,
+    asked: HashMap<Id, Asked>,
     locks: HashSet<Id>,
     told: HashMap<Id, Reply>,
     seen: HashSet<Id>,
-    step: u128,
+    measure: Measure,
     found: u64,
     /// Recorded without an answer.
     unanswered: u64,
@@ -82,18 +93,25 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(asked: &[(Id, Id)], replies: &[Reply], step: u128) -> Self {
-        Self {
-            asked: asked.iter().map(|(id, _)| *id).collect(),
-            locks: asked.iter().map(|(_, lock)| *lock).collect(),
-            told: replies.iter().rev().map(|reply| (reply.id, *reply)).collect(),
+    fn new(asked: &[Asked], replies: &[Reply], measure: Measure) -> Self {
+        let mut answers = Self {
+            asked: asked.iter().map(|asked| (asked.id, *asked)).collect(),
+            locks: asked.iter().map(|asked| asked.lock).collect(),
+            told: HashMap::new(),
             seen: HashSet::new(),
-            step,
+            measure,
             found: 0,
             unanswered: 0,
             faults: 0,
             words: String::new(),
+        };
+        for reply in replies {
+            let first = *answers.told.entry(reply.id).or_insert(*reply);
+            if (first.code, first.approved) != (reply.code, reply.approved) {
+                answers.fault(reply.id, "answered twice, and not the same");
+            }
         }
+        answers
     }
 
     fn fault(&mut self, id: Id, what: &str) {
@@ -105,7 +123,7 @@ impl Answers {
 
     fn on_record(&mut self, record: &Record) {
         let Some(kind) = record.kind().filter(is_ours_to_ask) else { return };
-        if !self.asked.contains(&record.id) {
+        let Some(asked) = self.asked.get(&record.id).copied() else {
             if self.locks.contains(&lock_of(kind, record)) {
                 self.fault(
                     record.id,
@@ -113,11 +131,14 @@ impl Answers {
                 );
             }
             return;
-        }
+        };
         if !self.seen.insert(record.id) {
             return self.fault(record.id, "recorded twice");
         }
-        match self.told.get(&record.id).map(|reply| difference(kind, record, reply, self.step)) {
+        if let Some(field) = self.measure.unlike(kind, record, &asked) {
+            return self.fault(record.id, &format!("the record differs from the request in {field}"));
+        }
+        match self.told.get(&record.id).map(|reply| self.measure.difference(kind, record, reply)) {
             None => self.unanswered += 1,
             Some(None) => self.found += 1,
             Some(Some(field)) => self.fault(record.id, &format!("the record differs in {field}")),
@@ -158,43 +179,64 @@ fn lock_of(kind: Kind, record: &Record) -> Id {
     if kind == Kind::Lock { record.id } else { record.body::<ChangeBody>().lock }
 }
 
-/// The first thing in which an answer and its record differ. Amounts are told down to `step`.
-fn difference(kind: Kind, record: &Record, reply: &Reply, step: u128) -> Option<&'static str> {
-    if record.kind != reply.kind {
-        return Some("kind");
+impl Measure {
+    /// The first thing in which a record is not that of its request.
+    fn unlike(self, kind: Kind, record: &Record, asked: &Asked) -> Option<&'static str> {
+        let is_same = [
+            ("kind", kind == asked.kind),
+            ("lock", lock_of(kind, record) == asked.lock),
+            ("partition", record.partition == asked.partition),
+            ("amount", record.amount.0 == asked.amount.0 * self.step),
+        ];
+        is_same.into_iter().find(|(_, is_same)| !is_same).map(|(field, _)| field)
     }
-    if record.code != reply.code {
-        return Some("code");
+
+    /// The first thing in which an answer and its record differ.
+    fn difference(self, kind: Kind, record: &Record, reply: &Reply) -> Option<&'static str> {
+        if record.kind != reply.kind {
+            return Some("kind");
+        }
+        if record.code != reply.code {
+            return Some("code");
+        }
+        let told = reply.approved.0 * self.step;
+        let beyond = match kind {
+            // What was granted is told, and what was taken holds headroom beside it: all of it, or as much as there was.
+            Kind::Lock => told * u128::from(self.headroom_bps) / u128::from(WHOLE_BPS),
+            // The headroom goes with the rest of the lock, and may end below the smallest amount that is told.
+            Kind::Release if self.headroom_bps > 0 => self.step - 1,
+            _ => 0,
+        };
+        let is_told = (told..=told + beyond).contains(&record.result.0);
+        (!is_told).then_some("amount")
     }
-    let told = |amount: Amount| amount.0 / step;
-    let moved = match (kind, reply.code()) {
-        // What was granted is what was asked for; its record holds headroom beside it.
-        (Kind::Lock, Code::Approved) => told(record.amount),
-        (Kind::Capture | Kind::Release | Kind::Settle | Kind::Refund, _) => told(record.result),
-        _ => return None,
-    };
-    (moved != reply.approved.0).then_some("amount")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::{LockBody, PartitionHandle};
+    use surety_protocol::{Amount, Code, LockBody, PartitionHandle};
 
     const STEP: u128 = 100;
+    const HEADROOM_BPS: u32 = 1500;
 
     fn lock(id: u128, amount: u128, code: Code) -> Record {
         let mut record =
             Record::new(Kind::Lock, Id(id), PartitionHandle(1), Amount(amount * STEP), &LockBody::default());
-        record.code = code as u8;
+        let taken = if code.is_success() { amount * STEP } else { 0 };
+        (record.result, record.code) = (Amount(taken), code as u8);
+        record
+    }
+
+    fn change(kind: Kind, id: u128, of: u128, amount: u128, moved: u128) -> Record {
+        let body = ChangeBody { lock: Id(of), ..ChangeBody::default() };
+        let mut record = Record::new(kind, Id(id), PartitionHandle(1), Amount(amount * STEP), &body);
+        (record.result, record.code) = (Amount(moved * STEP), Code::Approved as u8);
         record
     }
 
     fn capture(id: u128, of: u128, amount: u128) -> Record {
-        let body = ChangeBody { lock: Id(of), ..ChangeBody::default() };
-        let mut record = Record::new(Kind::Capture, Id(id), PartitionHandle(1), Amount(amount * STEP), &body);
-        (record.result, record.code) = (Amount(amount * STEP + 7), Code::Approved as u8);
-        record
+        change(Kind::Capture, id, of, amount, amount)
     }
 
     fn told(id: u128, kind: Kind, amount: u128, code: Code) -> Reply {
@@ -202,22 +244,51 @@ mod tests {
         Reply { id: Id(id), approved: Amount(amount), kind, code, ..Reply::default() }
     }
 
-    /// Two payments: one locked and captured, one declined; what the log says of them.
-    fn check(log: &[Record], unknown: u64) -> String {
-        let asked = [(Id(1), Id(1)), (Id(2), Id(1)), (Id(3), Id(3)), (Id(4), Id(4))];
+    fn asked(id: u128, kind: Kind, lock: u128, amount: u128) -> Asked {
+        let (id, lock, amount) = (Id(id), Id(lock), Amount(amount));
+        Asked { id, kind, lock, partition: PartitionHandle(1), amount, moves: None }
+    }
+
+    /// Payments: one locked, raised, captured and released, one declined, one without an answer; what the log says of them.
+    fn check_with(log: &[Record], doubles: &[Reply], unknown: u64, headroom_bps: u32) -> String {
+        let asked = [
+            asked(1, Kind::Lock, 1, 10),
+            asked(2, Kind::Capture, 1, 4),
+            asked(3, Kind::Lock, 3, 5),
+            asked(4, Kind::Lock, 4, 1),
+            asked(5, Kind::Increase, 1, 12),
+            asked(6, Kind::Release, 1, 0),
+        ];
         let replies = [
             told(1, Kind::Lock, 10, Code::Approved),
             told(2, Kind::Capture, 4, Code::Approved),
             told(3, Kind::Lock, 0, Code::Insufficient),
+            told(5, Kind::Increase, 2, Code::Approved),
+            told(6, Kind::Release, 8, Code::Approved),
         ];
-        let mut answers = Answers::new(&asked, &replies, STEP);
+        let measure = Measure { step: STEP, headroom_bps };
+        let mut answers = Answers::new(&asked, &[&replies[..], doubles].concat(), measure);
         log.iter().for_each(|record| answers.on_record(record));
         answers.judge(unknown)
     }
 
+    fn check(log: &[Record], unknown: u64) -> String {
+        check_with(log, &[], unknown, 0)
+    }
+
+    fn sound() -> [Record; 5] {
+        [
+            lock(1, 10, Code::Approved),
+            capture(2, 1, 4),
+            lock(3, 5, Code::Insufficient),
+            change(Kind::Increase, 5, 1, 12, 2),
+            change(Kind::Release, 6, 1, 0, 8),
+        ]
+    }
+
     #[test]
     fn each_answer_has_its_record_once_and_each_record_an_answer() {
-        let sound = [lock(1, 10, Code::Approved), capture(2, 1, 4), lock(3, 5, Code::Insufficient)];
+        let sound = sound();
         let with = |more: Record| [&sound[..], &[more]].concat();
         assert_eq!(check(&sound, 0), "ok");
         assert_eq!(check(&with(lock(9, 1, Code::Approved)), 0), "ok", "somebody else's");
@@ -226,15 +297,58 @@ mod tests {
         assert!(check(&with(capture(8, 1, 4)), 0).contains("nobody here has asked"));
         assert!(check(&with(lock(4, 1, Code::Approved)), 0).contains("1 in the log without an answer"));
         assert_eq!(check(&with(lock(4, 1, Code::Approved)), 1), "ok", "its outcome is unknown");
+        assert!(check(&with(lock(4, 2, Code::Approved)), 1).contains("from the request in amount"));
+        let empty = Measure { step: STEP, headroom_bps: 0 };
+        assert_eq!(Answers::new(&[], &[], empty).judge(0), "no answer to look for");
+    }
+
+    #[test]
+    fn a_record_is_that_of_its_request_and_of_its_answer() {
         let differs = |at: usize, record: Record, expect: &str| {
-            let mut log = sound;
+            let mut log = sound();
             log[at] = record;
-            assert!(check(&log, 0).contains(expect), "{expect}");
+            let found = check(&log, 0);
+            assert!(found.contains(expect), "{expect}: {found}");
         };
-        differs(0, lock(1, 11, Code::Approved), "differs in amount");
-        differs(1, capture(2, 1, 5), "differs in amount");
+        let [lock_1, captured, _, raised, released] = sound();
+        differs(0, lock(1, 11, Code::Approved), "request in amount");
+        differs(0, Record { amount: Amount(10 * STEP + 1), ..lock_1 }, "request in amount");
+        differs(0, Record { partition: PartitionHandle(2), ..lock_1 }, "request in partition");
+        differs(1, capture(2, 3, 4), "request in lock");
+        differs(1, change(Kind::Refund, 2, 1, 4, 4), "request in kind");
+        differs(3, change(Kind::Increase, 5, 1, 13, 2), "request in amount");
+        // What was taken, to the last base unit.
+        for taken in [10 * STEP - 1, 10 * STEP + 1, 11 * STEP, 0] {
+            differs(0, Record { result: Amount(taken), ..lock_1 }, "differs in amount");
+        }
+        differs(1, Record { result: Amount(4 * STEP + 7), ..captured }, "differs in amount");
+        differs(2, Record { result: Amount(1), ..lock(3, 5, Code::Insufficient) }, "differs in amount");
         differs(2, lock(3, 5, Code::Approved), "differs in code");
-        differs(2, capture(3, 1, 5), "differs in kind");
-        assert_eq!(Answers::new(&[], &[], STEP).judge(0), "no answer to look for");
+        differs(3, Record { result: Amount(3 * STEP), ..raised }, "differs in amount");
+        differs(4, Record { result: Amount(8 * STEP + 1), ..released }, "differs in amount");
+    }
+
+    #[test]
+    fn a_lock_takes_no_more_headroom_than_it_may() {
+        let check = |taken: u128| {
+            let mut log = sound();
+            log[0].result = Amount(taken);
+            check_with(&log, &[], 0, HEADROOM_BPS)
+        };
+        for taken in [10 * STEP, 10 * STEP + 149, 10 * STEP + 150] {
+            assert_eq!(check(taken), "ok");
+        }
+        for taken in [10 * STEP - 1, 10 * STEP + 151] {
+            assert!(check(taken).contains("differs in amount"));
+        }
+    }
+
+    #[test]
+    fn what_is_sent_twice_is_answered_once() {
+        let again = told(1, Kind::Lock, 10, Code::Approved);
+        assert_eq!(check_with(&sound(), &[again], 0, 0), "ok");
+        for other in [told(1, Kind::Lock, 9, Code::Approved), told(1, Kind::Lock, 0, Code::Insufficient)] {
+            assert!(check_with(&sound(), &[other], 0, 0).contains("not the same"));
+        }
     }
 }

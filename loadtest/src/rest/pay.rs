@@ -9,8 +9,8 @@ use surety_client::{Client, LockRef};
 use surety_protocol::{Amount, Id, Kind, Reply};
 use tokio::time::sleep;
 
-use super::answer::{Asked, Meaning, read};
-use super::door::Door;
+use super::answer::{Asked, Heard, Meaning, read};
+use super::door::{Door, Exchange, Failed};
 use crate::money::Seen;
 use crate::payment::{part, repeats};
 use crate::recorder::{Recorder, Sample};
@@ -33,6 +33,8 @@ struct Payment<'a> {
     version: u16,
     capture: u16,
     captured: Amount,
+    /// Of the last capture, what was neither given back nor has ended.
+    open: Amount,
     /// The last answer about the lock; none if something happened to it that no answer has told.
     last: Option<Reply>,
 }
@@ -57,6 +59,7 @@ pub(crate) async fn pay(
         version: 0,
         capture: 0,
         captured: Amount::ZERO,
+        open: Amount::ZERO,
         last: None,
     };
     for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
@@ -95,7 +98,7 @@ impl Payment<'_> {
     fn post(&self, action: Action) -> Post {
         let asset = self.door.asset();
         let partition = self.draw.partition;
-        let (word, kind, amount, body) = match action {
+        let (word, kind, amount, moves, body) = match action {
             // A scenario with an advice is refused before it begins.
             Action::Lock | Action::Sale | Action::Advise { .. } => {
                 let body = json!({
@@ -105,24 +108,30 @@ impl Payment<'_> {
                     "merchant": self.draw.merchant.0,
                     "sale": action == Action::Sale,
                 });
-                (None, Kind::Lock, Some(self.draw.amount), body)
+                (None, Kind::Lock, self.draw.amount, Some(self.draw.amount), body)
             }
             Action::Increase { share_bps } => {
-                let total = asset.write(part(self.draw.amount, share_bps));
-                let body = json!({"total": total, "asset": asset.name, "version": self.version});
-                (Some("increase"), Kind::Increase, None, body)
+                let total = part(self.draw.amount, share_bps);
+                let body = json!({"total": asset.write(total), "asset": asset.name, "version": self.version});
+                let rise = Amount(total.0.saturating_sub(self.total.0));
+                (Some("increase"), Kind::Increase, total, Some(rise), body)
             }
             Action::Capture { share_bps, last } => {
                 let amount = part(self.total, share_bps);
                 let body = json!({"amount": asset.write(amount), "asset": asset.name, "last": last});
-                (Some("capture"), Kind::Capture, Some(amount), body)
+                (Some("capture"), Kind::Capture, amount, Some(amount), body)
             }
             // An application takes a capture back by giving all of it back.
             Action::Reverse => self.refund(self.captured),
             Action::Refund { share_bps } => self.refund(part(self.captured, share_bps)),
-            Action::Release => (Some("release"), Kind::Release, None, json!({})),
-            Action::Settle => (Some("settle"), Kind::Settle, None, json!({})),
-            Action::Consume => (Some("consume"), Kind::Consume, None, json!({"capture": self.capture})),
+            // What is left depends on tips, headroom and time.
+            Action::Release => (Some("release"), Kind::Release, Amount::ZERO, None, json!({})),
+            // All captures together.
+            Action::Settle => (Some("settle"), Kind::Settle, Amount::ZERO, None, json!({})),
+            Action::Consume => {
+                let body = json!({"capture": self.capture});
+                (Some("consume"), Kind::Consume, Amount::ZERO, Some(self.open), body)
+            }
         };
         let key = if word.is_none() { self.lock } else { self.client.new_id() };
         let lasts = !matches!(kind, Kind::Lock | Kind::Settle | Kind::Consume);
@@ -131,20 +140,21 @@ impl Payment<'_> {
             None => "/v1/locks".to_owned(),
             Some(word) => format!("/v1/locks/{}/{word}?partition={partition}", self.lock),
         };
-        let asked = Asked { id, kind, lock: self.lock, partition, amount };
+        let asked = Asked { id, kind, lock: self.lock, partition, amount, moves };
         Post { path, key: key.to_string(), body, asked }
     }
 
-    fn refund(&self, amount: Amount) -> (Option<&'static str>, Kind, Option<Amount>, Value) {
+    /// Gives back; beyond what is open of the capture nothing moves.
+    fn refund(&self, amount: Amount) -> (Option<&'static str>, Kind, Amount, Option<Amount>, Value) {
         let asset = self.door.asset();
         let body = json!({"capture": self.capture, "amount": asset.write(amount), "asset": asset.name});
-        (Some("refund"), Kind::Refund, None, body)
+        (Some("refund"), Kind::Refund, amount, Some(amount.min(self.open)), body)
     }
 
     /// Makes a step. Breaks where the payment ends early.
     async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
         let post = self.post(step.action);
-        self.recorder.push(Sample::Asked { id: post.asked.id, lock: self.lock });
+        self.recorder.push(Sample::Asked(post.asked));
         let first = match self.send(&post, intended).await {
             Said::Decided(reply) => reply,
             Said::NotExecuted => return ControlFlow::Break(()),
@@ -176,9 +186,17 @@ impl Payment<'_> {
         match action {
             Action::Lock => self.total = reply.approved,
             Action::Increase { .. } => self.total = Amount(self.total.0.saturating_add(reply.approved.0)),
-            Action::Sale => (self.capture, self.captured) = (0, reply.approved),
-            Action::Capture { .. } => (self.capture, self.captured) = (reply.capture, reply.approved),
-            _ => {}
+            Action::Sale => {
+                (self.capture, self.captured, self.open) = (0, reply.approved, reply.approved);
+            }
+            Action::Capture { .. } => {
+                (self.capture, self.captured, self.open) = (reply.capture, reply.approved, reply.approved);
+            }
+            Action::Reverse | Action::Refund { .. } => {
+                self.open = Amount(self.open.0.saturating_sub(reply.approved.0));
+            }
+            Action::Settle | Action::Consume => self.open = Amount::ZERO,
+            Action::Advise { .. } | Action::Release => {}
         }
     }
 
@@ -187,11 +205,20 @@ impl Payment<'_> {
         let body = post.body.to_string().into_bytes();
         let begun = Instant::now();
         let mut may_be_executed = false;
+        let mut first_error = None;
         let mut sent = Instant::now();
         loop {
-            let meaning = match self.door.post(&post.path, &post.key, &body).await {
+            let on_double = self.on_double(post.asked);
+            let exchange = self.door.post(&post.path, &post.key, &body, on_double).await;
+            let Exchange { heard, is_doubled } = exchange;
+            may_be_executed |= is_doubled;
+            let meaning = match heard {
                 Ok(heard) => read(&heard, &post.asked, self.door.asset()),
-                Err(_) => Meaning::Unknown,
+                Err(Failed::Lost) => Meaning::Unknown,
+                Err(Failed::NotSent(error)) => {
+                    first_error.get_or_insert(error);
+                    Meaning::Unsent
+                }
             };
             match meaning {
                 Meaning::Decided(reply, is_sound) => {
@@ -209,15 +236,39 @@ impl Payment<'_> {
                     self.recorder.push(Sample::Contradicted);
                     return Said::Unknown;
                 }
-                Meaning::Refused(_) => {}
+                Meaning::Refused(_) | Meaning::Unsent => {}
                 Meaning::Unknown => may_be_executed = true,
             }
             if begun.elapsed() > REPEAT_WITHIN {
-                self.recorder.push(Sample::Unknown);
-                return Said::Unknown;
+                return self.give_up(first_error.filter(|_| !may_be_executed));
             }
             sleep(PAUSE).await;
             sent = Instant::now();
+        }
+    }
+
+    /// Nobody has answered; with an error nobody has been asked either.
+    fn give_up(&self, unsent: Option<std::io::Error>) -> Said {
+        match unsent {
+            Some(error) => {
+                self.recorder.push(Sample::UnsentToDoor(error.to_string().into()));
+                Said::NotExecuted
+            }
+            None => {
+                self.recorder.push(Sample::Unknown);
+                Said::Unknown
+            }
+        }
+    }
+
+    /// Holds the answer to a request that was sent a second time on purpose against the same request.
+    fn on_double(&self, asked: Asked) -> impl FnOnce(&Heard) + Send + 'static + use<> {
+        let (door, recorder) = (self.door.clone(), self.recorder.clone());
+        move |heard| match read(heard, &asked, door.asset()) {
+            Meaning::Decided(reply, is_sound) => recorder.push(Sample::Doubled { reply: *reply, is_sound }),
+            Meaning::Nonsense => recorder.push(Sample::Contradicted),
+            // It may be refused for the sake of the other.
+            Meaning::Refused(_) | Meaning::Unknown | Meaning::Unsent => {}
         }
     }
 }
