@@ -121,7 +121,10 @@ async fn each_built_in_scenario_does_what_it_says_without_a_decline() {
         let report = run(&clients, Options { checks_money: true, ..options }).await.unwrap();
         assert!(report.ok, "{report:?}");
         let found = report.money_check.as_ref().unwrap();
-        assert_eq!((found.looked_up, found.left_out, found.is_ok()), (report.payments, 0, true), "{found:?}");
+        assert!(found.left_out == 0 && found.is_ok(), "{found:?}");
+        // On a machine that is busy with others an engine refuses some; every other lock is looked up.
+        let refused: u64 = report.refused.values().sum();
+        assert!(report.payments - found.looked_up <= refused, "{scenario}: {report:?}");
         assert!(report.payments > 0 && report.declined.is_empty(), "{scenario}: {report:?}");
         assert!(report.refused.keys().all(|code| code == "OVERLOADED"), "{scenario}: {report:?}");
     }
