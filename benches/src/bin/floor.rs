@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use benches::echo::{self, EchoServer};
 use benches::figures::Report;
-use benches::locks::{Bench, CLIENT_CORE, Packed, SHARD_CORE, Setting, Until};
+use benches::locks::{Bench, CLIENT_CORE, Packed, SHARD_CORE, Setting, Steady, Until};
 use benches::{breakdown, floor, ledger_rate, machine};
 use clap::{Parser, ValueEnum};
 use serde_json::json;
@@ -379,9 +379,10 @@ impl Run {
         let knee = knee(&without, self.figure("lock_os_batched_per_s")?, lasting)?;
         self.report.put_figure("steady_knee_per_s", knee);
         for _ in 0..self.scale.repeat {
-            self.report.add("steady_p99_us", without.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
-            self.report
-                .add("steady_snapshots_p99_us", with.at_rate(CLIENT_CORE, knee / 2.0, lasting)?.p99_us);
+            let (_, run) = below(&without, 0.5, knee, lasting)?;
+            self.report.add("steady_p99_us", run.latency.p99_us);
+            let (_, run) = below(&with, 0.5, knee, lasting)?;
+            self.report.add("steady_snapshots_p99_us", run.latency.p99_us);
         }
         let at = self.report.put_medians();
         self.report.ratio("snapshot_p99_ratio", at("steady_snapshots_p99_us"), at("steady_p99_us"));
@@ -397,8 +398,9 @@ impl Run {
         let locks = (knee * self.scale.steady.as_secs_f64()) as usize;
         let os = self.bench(Setting { reserve_locks: locks, ..Setting::new(Durability::Os) })?;
         let idle = machine::jitter(self.scale.steady.min(Duration::from_secs(10)));
-        let latency = os.at_rate(CLIENT_CORE, 0.7 * knee, self.scale.steady)?;
-        self.report.put_figure("seventy_per_s", 0.7 * knee);
+        let (rate, Steady { latency, refused }) = below(&os, 0.7, knee, self.scale.steady)?;
+        self.report.put_figure("seventy_per_s", rate);
+        self.report.put("seventy_refused", json!(refused));
         self.report.put_figure("seventy_p50_us", latency.p50_us);
         self.report.put_figure("seventy_p99_us", latency.p99_us);
         self.report.put_figure("seventy_p999_us", latency.p999_us);
@@ -439,11 +441,11 @@ impl Run {
 /// that of the lowest one. The median, since the tail is the machine's as much as ours.
 fn knee(bench: &Bench, most: f64, lasting: Duration) -> anyhow::Result<f64> {
     let tenth = most / 10.0;
-    let idle = bench.at_rate(CLIENT_CORE, tenth, lasting)?.p50_us;
+    let idle = bench.at_rate(CLIENT_CORE, tenth, lasting)?.latency.p50_us;
     for tenths in 2..=10_u8 {
         let rate = tenth * f64::from(tenths);
         let is_past = match bench.at_rate(CLIENT_CORE, rate, lasting) {
-            Ok(at) => at.p50_us > 3.0 * idle,
+            Ok(run) => run.refused > 0 || run.latency.p50_us > 3.0 * idle,
             // A client that cannot read as fast as it sends is past the knee, and the engine ends it.
             Err(error) if is_slow_reader(&error) => true,
             Err(error) => return Err(error),
@@ -453,6 +455,25 @@ fn knee(bench: &Bench, most: f64, lasting: Duration) -> anyhow::Result<f64> {
         }
     }
     Ok(most)
+}
+
+/// A run at `share` of the knee, and its rate. A knee is found in moments, and a machine may do less a moment later: where the engine
+/// ends a client that cannot keep up, the knee was lower, by a tenth and one more until it stands.
+fn below(bench: &Bench, share: f64, knee: f64, lasting: Duration) -> anyhow::Result<(f64, Steady)> {
+    const TRIES: u32 = 8;
+    let mut rate = share * knee;
+    for _ in 1..TRIES {
+        match bench.at_rate(CLIENT_CORE, rate, lasting) {
+            Err(error) if is_slow_reader(&error) => {
+                eprintln!(
+                    "  {rate:.0} a second is past the knee: the engine has ended a client that could not keep up"
+                );
+                rate -= share * knee / 10.0;
+            }
+            run => return Ok((rate, run?)),
+        }
+    }
+    Ok((rate, bench.at_rate(CLIENT_CORE, rate, lasting)?))
 }
 
 fn is_slow_reader(error: &anyhow::Error) -> bool {
@@ -492,7 +513,7 @@ fn in_own_process(part: Part, directory: &Path, is_quick: bool) -> anyhow::Resul
 }
 
 /// What the ratios should be.
-const TARGETS: [(&str, &str); 21] = [
+const TARGETS: [(&str, &str); 22] = [
     ("lock_os_p50_ratio", "<= 1.15"),
     ("lock_os_p99_ratio", "<= 1.3"),
     ("lock_fsync_p50_ratio", "<= 1.1"),
@@ -512,6 +533,7 @@ const TARGETS: [(&str, &str); 21] = [
     ("idle_mib", "<= 64"),
     ("snapshot_p99_ratio", "<= 1.5"),
     ("seventy_p999_us", "<= 1000, where jitter_p999_us allows it"),
+    ("seventy_refused", "0"),
     ("many_open_gib", "<= 16 for 100 million"),
     ("many_open_ratio", ">= 0.6"),
 ];
