@@ -41,6 +41,8 @@ pub struct MoneyCheck {
 pub(crate) struct Seen {
     pub(crate) lock: LockRef,
     pub(crate) reply: Reply,
+    /// False where the reply holds the lock's end alone: a door that tells no more.
+    pub(crate) is_whole: bool,
 }
 
 /// Locks to be looked up, a fair choice of all.
@@ -163,7 +165,12 @@ fn compare(seen: &Seen, found: Result<Reply, SubmitError>, step: u128) -> Option
     if last.end() == End::Live && found.end() == End::Expired {
         return None;
     }
-    let state = |reply: &Reply| (reply.end(), reply.remaining, reply.version);
+    let state = |reply: &Reply| match seen.is_whole {
+        true => (reply.end(), reply.remaining, reply.version),
+        // What has ended holds nothing.
+        false if reply.end() == End::Live => (End::Live, Amount::ZERO, 0),
+        false => (reply.end(), reply.remaining, 0),
+    };
     if state(last) == state(&found) && found.code() != Code::NotFound {
         return None;
     }
@@ -219,7 +226,7 @@ mod tests {
     fn a_lock_that_is_not_as_it_was_told_is_named() {
         let lock = LockRef::new(PartitionHandle(1), Id(7));
         let last = Reply { remaining: Amount(5), version: 2, end: End::Live as u8, ..Reply::default() };
-        let seen = Seen { lock, reply: last };
+        let seen = Seen { lock, reply: last, is_whole: true };
         let found = Reply { code: Code::Approved as u8, ..last };
         assert_eq!(compare(&seen, Ok(found), 1), None);
         assert_eq!(
@@ -233,6 +240,14 @@ mod tests {
         differs(Reply { version: 3, ..found });
         differs(Reply { end: End::Released as u8, ..found });
         differs(Reply { code: Code::NotFound as u8, ..found });
+        let check = |last: End, found: End, remaining: u128| {
+            let seen = Seen { is_whole: false, reply: Reply { end: last as u8, ..Reply::default() }, ..seen };
+            let (code, end, remaining) = (Code::Approved as u8, found as u8, Amount(remaining));
+            compare(&seen, Ok(Reply { code, end, remaining, version: 9, ..Reply::default() }), 1).is_none()
+        };
+        assert!(check(End::Live, End::Live, 7) && check(End::Final, End::Final, 0));
+        assert!(!check(End::Final, End::Final, 1) && !check(End::Final, End::Released, 0));
+        assert!(!check(End::Live, End::Released, 0));
     }
 
     #[test]
@@ -241,7 +256,7 @@ mod tests {
         let more = LOOKUPS_MAX as u64 + 50_000;
         for number in 0..more {
             let lock = LockRef::new(PartitionHandle(1), Id(u128::from(number)));
-            sightings.add(Seen { lock, reply: Reply::default() });
+            sightings.add(Seen { lock, reply: Reply::default(), is_whole: true });
         }
         assert_eq!((sightings.kept.len(), sightings.all), (LOOKUPS_MAX, more));
         let late = sightings.kept.iter().filter(|seen| seen.lock.id.0 >= LOOKUPS_MAX as u128).count();

@@ -60,7 +60,7 @@ pub(crate) async fn pay(
         intended = Instant::now();
     }
     if let Some(reply) = payment.last {
-        recorder.push(Sample::Seen(Seen { lock: payment.lock, reply }));
+        recorder.push(Sample::Seen(Seen { lock: payment.lock, reply, is_whole: true }));
     }
 }
 
@@ -196,7 +196,7 @@ async fn resolve(client: &Client, recorder: &Recorder, request: &Record) -> Sent
 }
 
 /// False if a reply cannot be that of its request.
-fn is_sound(request: &Record, reply: &Reply) -> bool {
+pub(crate) fn is_sound(request: &Record, reply: &Reply) -> bool {
     let answers_it = reply.id == request.id
         && reply.kind == request.kind
         && reply.shard == request.partition.shard()

@@ -10,13 +10,14 @@ use parking_lot::Mutex;
 use surety_protocol::{Code, Reply};
 
 use crate::acks::{AckWriter, AcksError};
+use crate::door_check::Asked;
+use crate::front::Front;
 use crate::hlog::{Hlog, HlogError, Intervals};
 use crate::inject::{Faulty, Injected};
 use crate::interval::{Current, Interval};
 use crate::money::{Seen, Sightings};
 use crate::progress::{OnSecond, Progress};
 use crate::report::{Measured, Report, count};
-use crate::rest::{Asked, Door};
 
 /// How often the list is taken.
 const TURN: Duration = Duration::from_millis(10);
@@ -85,13 +86,13 @@ pub(crate) struct Watchers {
     /// What spoils the links, to be told beside.
     pub(crate) faults: Option<Arc<Faulty>>,
     /// Or this, over a front door.
-    pub(crate) door: Option<Arc<Door>>,
+    pub(crate) door: Option<Front>,
 }
 
 impl Watchers {
     /// Faults on the way so far.
     pub(crate) fn injected(&self) -> Option<Injected> {
-        let of_door = self.door.as_ref().and_then(|door| door.injected());
+        let of_door = self.door.as_ref().and_then(|door| door.faults().injected());
         of_door.or_else(|| self.faults.as_ref().map(|faults| faults.injected()))
     }
 }

@@ -15,7 +15,7 @@ use crate::money::MoneyCheck;
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
-    /// How requests travelled: `quic` or `rest`.
+    /// How requests travelled: `quic`, `rest` or `iso8583`.
     #[serde(default = "quic")]
     pub transport: String,
     /// How payments arrived: `max`, `constant` or `poisson`.

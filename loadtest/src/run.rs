@@ -9,7 +9,10 @@ use surety_client::transport::OpenError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::door_check::{self, Marks, Measure};
+use crate::front::{Front, Unsaid};
 use crate::inject::Faulty;
+use crate::iso;
 use crate::machine;
 use crate::money::{self, MoneyCheck};
 use crate::payment::pay;
@@ -17,7 +20,7 @@ use crate::progress::OnSecond;
 use crate::random::Random;
 use crate::recorder::{Files, RecordError, Recorder, Recording, Sample, Watchers};
 use crate::report::Report;
-use crate::rest::{self, Door, Marks, Measure, Unsaid};
+use crate::rest;
 use crate::scenario::{Payments, Scenario};
 use crate::schedule::{Pace, Schedule};
 use crate::setup::{SetupError, prepare};
@@ -60,7 +63,7 @@ pub struct Options {
     /// Keeps every reply in memory until then, 128 bytes each.
     pub checks_money: bool,
     /// Where payments go instead of the authorizer's own links, which then look up and follow alone: a front door.
-    pub door: Option<Arc<Door>>,
+    pub door: Option<Front>,
     /// What spoils the authorizer's links, to be reported.
     pub faults: Option<Arc<Faulty>>,
     /// Told of each second.
@@ -132,8 +135,8 @@ pub enum LoadError {
 pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadError> {
     let client = &clients.authorizer;
     let scenario = &options.scenario;
-    if options.door.is_some() {
-        rest::can_say(scenario)?;
+    if let Some(front) = &options.door {
+        front.can_say(scenario, client.shards())?;
         if options.acks.is_some() {
             return Err(LoadError::Acks);
         }
@@ -183,7 +186,7 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     }
     let seconds = started.elapsed().as_secs_f64();
     if let Some(door) = &options.door {
-        door.wait_for_doubles().await;
+        door.faults().wait_for_doubles().await;
     }
     let (mut report, kept) = recording.finish(seconds)?;
     (report.generator_cpu_s, report.engine_cpu_s) = spent.end();
@@ -198,8 +201,8 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         let found = match (&options.door, &marks) {
             (Some(door), Some(marks)) => {
                 let headroom_bps = scenario.policy.headroom_bps;
-                let measure = Measure { step: door.step(), headroom_bps };
-                rest::check(client, kept, marks, measure, unknown, contradictions).await
+                let measure = Measure { step: door.step(), headroom_bps, edition: door.edition() };
+                door_check::check(client, kept, marks, measure, unknown, contradictions).await
             }
             _ => money::check(client, &kept.replies, kept.sightings, contradictions).await,
         };
@@ -207,7 +210,7 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         report.money_check = Some(found);
     }
     report.scenario = scenario.name.clone();
-    report.transport = if options.door.is_some() { "rest" } else { "quic" }.to_owned();
+    report.transport = options.door.as_ref().map_or("quic", Front::name).to_owned();
     report.pace = options.pace.name().to_owned();
     report.offered_per_s = match &options.pace {
         Pace::Max { .. } => 0.0,
@@ -271,7 +274,7 @@ impl Spent {
 /// What all payments of a run share.
 struct Course {
     client: Client,
-    door: Option<Arc<Door>>,
+    door: Option<Front>,
     recorder: Recorder,
     payments: Payments,
     seed: u64,
@@ -293,7 +296,12 @@ impl Course {
         let steps = &self.payments.scenario.steps;
         match &self.door {
             None => pay(&self.client, &self.recorder, steps, draw, intended).await,
-            Some(door) => rest::pay(door, &self.client, &self.recorder, steps, draw, intended).await,
+            Some(Front::Rest(door)) => {
+                rest::pay(door, &self.client, &self.recorder, steps, draw, intended).await
+            }
+            Some(Front::Iso(host)) => {
+                iso::pay(host, &self.client, &self.recorder, steps, draw, intended).await
+            }
         }
     }
 }

@@ -1,48 +1,29 @@
 //! Load over a REST front door, before a real engine: the money agrees, also with faults on the way.
 #![allow(clippy::unwrap_used)]
 
+mod stage;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use loadtest::rest::{Door, DoorError, DoorOptions};
-use loadtest::{Clients, LoadError, Options, Pace, Rate, Report, Scenario, Share, merge, run};
+use loadtest::{Front, LoadError, Options, Pace, Rate, Report, Scenario, Share, merge, run};
 use rest::{Asset, Rest, RestConfig, RestLimits, Tenant, TenantConfig, TokenHash, new_token};
-use server::{Config, Durability, Embedded};
-use surety_client::{Client, LockRef};
-use surety_protocol::{ActorId, AssetId, Caller, Roles, Seq, TenantId};
-use tempfile::TempDir;
+use surety_client::LockRef;
+use surety_protocol::{AssetId, Seq};
 
-/// An engine, a door in front of it that limits nobody, and clients of the engine itself.
+use stage::Stage;
+
+/// An engine, and a door in front of it that limits nobody.
 struct Rig {
-    engine: Embedded,
+    stage: Stage,
     door: Rest,
-    clients: Clients,
-    _directory: TempDir,
 }
 
 impl Rig {
     async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        server::init(directory.path(), 2, 1 << 20).unwrap();
-        let engine = Embedded::start(Config {
-            durability: Durability::Os,
-            segment_bytes: 1 << 20,
-            pin_threads: false,
-            free_bytes_min: 0,
-            ..Config::new(directory.path())
-        })
-        .unwrap();
-        let client = async |tenant, roles| {
-            let caller = Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) };
-            let connector = Arc::new(engine.connector(caller));
-            Client::over(connector, surety_client::Options::default(), &[]).await.unwrap()
-        };
-        let clients = Clients {
-            authorizer: client(1, Roles::AUTHORIZER).await,
-            settler: None,
-            admin: Some(client(0, Roles::ADMIN | Roles::SETTLER).await),
-        };
+        let stage = Stage::new().await;
         let config = RestConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             tls: None,
@@ -53,11 +34,11 @@ impl Rig {
         };
         let tokens = vec![("test".to_owned(), TokenHash::of(&token()))];
         let tenant = Tenant {
-            client: client(1, Roles::AUTHORIZER).await,
+            client: stage.authorizer().await,
             config: TenantConfig { tokens, webhooks: Vec::new() },
         };
         let door = Rest::start(config, vec![tenant]).await.unwrap();
-        Self { engine, door, clients, _directory: directory }
+        Self { stage, door }
     }
 
     fn door(&self, injection: Option<&str>) -> DoorOptions {
@@ -75,13 +56,15 @@ impl Rig {
         let scenario = Scenario::load(scenario).unwrap();
         let options = Options::new(scenario, Pace::Max { in_flight: 8 }, Duration::from_millis(millis));
         let door = Arc::new(Door::open(door).await.unwrap());
-        run(&self.clients, Options { door: Some(door), checks_money: true, ..options }).await.unwrap()
+        run(&self.stage.clients, Options { door: Some(Front::Rest(door)), checks_money: true, ..options })
+            .await
+            .unwrap()
     }
 
     async fn close(self) {
-        drop(self.clients);
+        drop(self.stage.clients);
         self.door.stop().await;
-        self.engine.shutdown();
+        self.stage.engine.shutdown();
     }
 }
 
@@ -146,7 +129,7 @@ async fn whatever_happens_on_the_way_to_a_front_door_the_money_agrees() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_somebody_else_has_touched_is_named() {
     let rig = Rig::new().await;
-    let client = rig.clients.authorizer.clone();
+    let client = rig.stage.clients.authorizer.clone();
     let shards = client.shards();
     // Releases whatever lock comes, behind the door's back.
     let meddler = tokio::spawn(async move {
@@ -185,11 +168,11 @@ async fn a_generator_without_payments_does_not_spoil_the_run_of_all() {
             let pace = Pace::Constant { rate: Rate::Steady(2.0) };
             let options = Options::new(Scenario::load("tap").unwrap(), pace, Duration::from_millis(300));
             let door = match over_door {
-                true => Some(Arc::new(Door::open(rig.door(None)).await.unwrap())),
+                true => Some(Front::Rest(Arc::new(Door::open(rig.door(None)).await.unwrap()))),
                 false => None,
             };
             let options = Options { share, door, checks_money: true, ..options };
-            reports.push(run(&rig.clients, options).await.unwrap());
+            reports.push(run(&rig.stage.clients, options).await.unwrap());
         }
         let [first, second] = &reports[..] else { panic!("{reports:?}") };
         assert_eq!((first.payments, second.payments), (1, 0));
@@ -211,12 +194,12 @@ async fn what_a_front_door_cannot_be_told_is_refused_before_the_run() {
             Pace::Max { in_flight: 1 },
             Duration::from_millis(10),
         );
-        Options { door: Some(door.clone()), ..options }
+        Options { door: Some(Front::Rest(door.clone())), ..options }
     };
-    let error = run(&rig.clients, options("standin")).await.unwrap_err();
+    let error = run(&rig.stage.clients, options("standin")).await.unwrap_err();
     assert!(error.to_string().contains("standin: `advise` cannot be said"), "{error}");
     let acks = Options { acks: Some("acks".into()), ..options("tap") };
-    assert!(matches!(run(&rig.clients, acks).await, Err(LoadError::Acks)));
+    assert!(matches!(run(&rig.stage.clients, acks).await, Err(LoadError::Acks)));
     let wrong = DoorOptions { token: new_token([9; 32]), ..rig.door(None) };
     assert!(matches!(Door::open(wrong).await, Err(DoorError::Closed { status: 401, .. })));
     let odd = DoorOptions { token: "a\nb".to_owned(), ..rig.door(None) };

@@ -35,7 +35,7 @@ mod stage;
 pub use book_file::BookError;
 pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, ReloadError, StartError};
-pub use mac::{MacAlgorithm, MacConfig, MacError, MacSource};
+pub use mac::{MacAlgorithm, MacConfig, MacError, MacSource, Macs};
 pub use metrics::Metrics;
 pub use settings::SettingsError;
 pub use tls::{HostTlsConfig, TlsConfig, TlsError};

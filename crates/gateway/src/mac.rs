@@ -7,7 +7,7 @@ use aes::{Aes128, Aes256};
 use cmac::Cmac;
 use des::Des;
 use hmac::{Hmac, KeyInit, Mac};
-use iso8583::{Draft, Message};
+use iso8583::{Codec, Draft, EncodeError, Message};
 use parking_lot::RwLock;
 use retail_mac::RetailMac;
 use sha2::Sha256;
@@ -68,8 +68,8 @@ pub enum MacError {
     },
 }
 
-/// A link's keys.
-pub(crate) struct Macs {
+/// A link's keys. Never printed.
+pub struct Macs {
     config: MacConfig,
     keys: RwLock<Arc<[Arc<MacKey>]>>,
 }
@@ -80,9 +80,38 @@ pub(crate) struct MacKey {
     bytes: Zeroizing<Vec<u8>>,
 }
 
+impl std::fmt::Debug for Macs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Macs").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 impl Macs {
-    pub(crate) fn open(config: &MacConfig) -> Result<Self, MacError> {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// [`MacError`].
+    pub fn open(config: &MacConfig) -> Result<Self, MacError> {
         Ok(Self { keys: RwLock::new(config.keys()?), config: config.clone() })
+    }
+
+    /// Gives a draft its code, made with the first of the keys.
+    ///
+    /// # Errors
+    /// If the draft cannot be written.
+    pub fn sign(&self, draft: &mut Draft, codec: Codec) -> Result<(), EncodeError> {
+        let Some(key) = self.first() else { return Ok(()) };
+        let mut bytes = Vec::with_capacity(256);
+        MacKey::make_room(draft);
+        draft.encode(codec, &mut bytes)?;
+        key.sign(draft, &bytes, codec.profile.binary_bytes(MAC_BYTES));
+        Ok(())
+    }
+
+    /// True if one of the keys has signed a message, which is `bytes`.
+    #[must_use]
+    pub fn is_right(&self, message: &Message<'_>, bytes: &[u8]) -> bool {
+        self.verify(message, bytes).is_some()
     }
 
     /// True if keys may change while the link is served.

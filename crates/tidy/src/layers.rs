@@ -229,9 +229,9 @@ pub const LAYERS: &[Layer] = &[
         directory: "loadtest",
         is_pure: false,
         // TLS towards a front door is that of front doors.
-        members: &["surety-protocol", "surety-client", "wal", "storage", "trust"],
+        members: &["surety-protocol", "surety-client", "wal", "storage", "iso8583", "trust"],
         foreign: &[],
-        members_in_tests: &["server", "rest"],
+        members_in_tests: &["server", "rest", "gateway"],
     },
     Layer {
         package: "surety",
@@ -255,10 +255,11 @@ pub const LAYERS: &[Layer] = &[
             "watcher",
             "loadtest",
             "telemetry",
+            // What a load's host says.
+            "iso8583",
         ],
         foreign: &[],
-        // What an acquirer's host says.
-        members_in_tests: &["iso8583"],
+        members_in_tests: &[],
     },
     Layer {
         package: "benches",

@@ -1,24 +1,18 @@
 //! What the door says, as the reply of the engine that it tells of.
 
 use serde::Deserialize;
-use surety_protocol::{
-    ALL_CAPTURES, Amount, Code, CodeClass, End, Id, Kind, PartitionHandle, REPLAYED, Reply,
-};
+use surety_protocol::{ALL_CAPTURES, Amount, Code, CodeClass, End, REPLAYED, Reply};
 
 use super::asset::Asset;
+use crate::door_check::Asked;
+use crate::door_request::Meaning;
 
-/// A request, as far as its answer and its record are held against it. Amounts are in the smallest that the door tells.
+/// A request, as far as its answer is held against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
-    /// Its id in the engine.
-    pub(crate) id: Id,
-    pub(crate) kind: Kind,
-    pub(crate) lock: Id,
-    pub(crate) partition: PartitionHandle,
-    /// What it names; 0 where its kind names none, as in its record.
-    pub(crate) amount: Amount,
-    /// What it moves once approved; none where that is for the lock's course to say.
-    pub(crate) moves: Option<Amount>,
+pub(super) struct Question {
+    pub(super) asked: Asked,
+    /// What it moves once approved, in the smallest that the door tells; none where that is for the lock's course to say.
+    pub(super) moves: Option<Amount>,
 }
 
 /// What came over HTTP.
@@ -27,21 +21,6 @@ pub(super) struct Heard {
     pub(super) status: u16,
     pub(super) is_replayed: bool,
     pub(super) body: Vec<u8>,
-}
-
-/// What it means.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Meaning {
-    /// The engine has decided, and the record is kept. False if the answer contradicts the request.
-    Decided(Box<Reply>, bool),
-    /// This sending was not executed: an engine's admission code, or the door's own, by name.
-    Refused(String),
-    /// It may have been executed.
-    Unknown,
-    /// This sending has never left.
-    Unsent,
-    /// No answer that the door's description has.
-    Nonsense,
 }
 
 /// A lock or a change of one: the fields that are looked at.
@@ -70,18 +49,19 @@ struct Problem {
 type Id36 = String;
 
 /// Reads an answer.
-pub(super) fn read(heard: &Heard, asked: &Asked, asset: &Asset) -> Meaning {
+pub(super) fn read(heard: &Heard, question: &Question, asset: &Asset) -> Meaning {
     match heard.status {
-        200 | 202 => decided(heard, asked, asset).unwrap_or(Meaning::Nonsense),
+        200 | 202 => decided(heard, question, asset).unwrap_or(Meaning::Nonsense),
         504 => Meaning::Unknown,
         _ => match serde_json::from_slice::<Problem>(&heard.body) {
-            Ok(problem) => of_problem(&problem, heard.is_replayed, asked),
+            Ok(problem) => of_problem(&problem, heard.is_replayed, question),
             Err(_) => Meaning::Nonsense,
         },
     }
 }
 
-fn decided(heard: &Heard, asked: &Asked, asset: &Asset) -> Option<Meaning> {
+fn decided(heard: &Heard, question: &Question, asset: &Asset) -> Option<Meaning> {
+    let Question { asked, moves } = question;
     let document: Document = serde_json::from_slice(&heard.body).ok()?;
     let code = match (document.status.as_str(), &document.decline_code) {
         ("approved", None) => Code::Approved,
@@ -106,7 +86,7 @@ fn decided(heard: &Heard, asked: &Asked, asset: &Asset) -> Option<Meaning> {
     };
     let lock = document.id.or(document.lock)?;
     let amount_fits = match code {
-        Code::Approved => asked.moves.is_none_or(|amount| approved == amount),
+        Code::Approved => moves.is_none_or(|amount| approved == amount),
         // No request here says that a part of it would do.
         Code::Partial => false,
         code => code.is_success() || approved == Amount::ZERO,
@@ -116,13 +96,20 @@ fn decided(heard: &Heard, asked: &Asked, asset: &Asset) -> Option<Meaning> {
     Some(Meaning::Decided(Box::new(reply), is_sound))
 }
 
-fn of_problem(problem: &Problem, is_replayed: bool, asked: &Asked) -> Meaning {
+fn of_problem(problem: &Problem, is_replayed: bool, question: &Question) -> Meaning {
     match named(&problem.code).filter(|code| code.class() == CodeClass::Decline) {
         // A decline that is no answer of its own at the door is recorded all the same.
         Some(code) => {
             let flags = if is_replayed { REPLAYED } else { 0 };
-            let (id, kind, shard) = (asked.id, asked.kind as u8, asked.partition.shard());
-            let reply = Reply { id, kind, shard, code: code as u8, flags, ..Reply::default() };
+            let Asked { id, kind, partition, .. } = question.asked;
+            let reply = Reply {
+                id,
+                kind: kind as u8,
+                shard: partition.shard(),
+                code: code as u8,
+                flags,
+                ..Reply::default()
+            };
             Meaning::Decided(Box::new(reply), true)
         }
         None => Meaning::Refused(problem.code.clone()),
@@ -141,18 +128,18 @@ fn end_named(name: &str) -> Option<End> {
 mod tests {
     use super::*;
     use serde_json::json;
-    use surety_protocol::{ShardId, Time};
+    use surety_protocol::{Id, Kind, PartitionHandle, ShardId, Time};
 
     fn asked() -> Asked {
         let id = Id::from_parts(Time::from_secs(1_700_000_000), 42);
         let partition = PartitionHandle::new(ShardId(1), 7);
-        let amount = Amount(2500);
-        Asked { id, kind: Kind::Lock, lock: id, partition, amount, moves: Some(amount) }
+        Asked { id, kind: Kind::Lock, lock: id, partition, amount: Amount(2500), is_answered: true }
     }
 
     fn check(status: u16, body: &serde_json::Value) -> Meaning {
         let heard = Heard { status, is_replayed: false, body: body.to_string().into_bytes() };
-        read(&heard, &asked(), &"AMP:18:2".parse().unwrap())
+        let question = Question { asked: asked(), moves: Some(Amount(2500)) };
+        read(&heard, &question, &"AMP:18:2".parse().unwrap())
     }
 
     fn lock() -> serde_json::Value {

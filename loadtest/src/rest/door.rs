@@ -1,12 +1,10 @@
-//! Connections to a REST front door: one request at a time on each, as many as are needed, kept open. And the faults that are put
-//! on the way on purpose.
+//! Connections to a REST front door: one request at a time on each, as many as are needed, kept open.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -19,14 +17,13 @@ use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::answer::Heard;
 use super::asset::Asset;
-use crate::inject::{Injected, Injection};
-use crate::random::Random;
+use crate::door_faults::{DoorFaults, Exchange, Failed};
+use crate::inject::Injection;
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -104,26 +101,7 @@ pub struct Door {
     bearer: header::HeaderValue,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     idle: Mutex<Vec<Line>>,
-    /// Requests that were sent beside others on purpose.
-    doubles: Mutex<JoinSet<()>>,
-    draws: AtomicU64,
-    counts: [AtomicU64; 4],
-}
-
-/// An exchange that ended without an answer.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// The request has never left: it was not executed.
-    NotSent(io::Error),
-    /// It may have been executed.
-    Lost,
-}
-
-/// What became of a request, and of the other that went out with it.
-pub(super) struct Exchange {
-    pub(super) heard: Result<Heard, Failed>,
-    /// True if it was sent twice: what is said to one of them does not tell what became of the other.
-    pub(super) is_doubled: bool,
+    faults: DoorFaults,
 }
 
 impl fmt::Debug for Door {
@@ -131,11 +109,6 @@ impl fmt::Debug for Door {
         f.debug_struct("Door").field("address", &self.options.address).finish_non_exhaustive()
     }
 }
-
-const DROPPED: usize = 0;
-const DOUBLED: usize = 1;
-const DELAYED: usize = 2;
-const KILLED: usize = 3;
 
 impl Door {
     /// Asks the door for the partitions, to see that it lets this token in.
@@ -147,15 +120,8 @@ impl Door {
         let mut bearer: header::HeaderValue = bearer.map_err(|_| DoorError::Token)?;
         bearer.set_sensitive(true);
         let tls = options.tls.as_ref().map(connector).transpose()?;
-        let door = Self {
-            options,
-            bearer,
-            tls,
-            idle: Mutex::default(),
-            doubles: Mutex::default(),
-            draws: AtomicU64::new(0),
-            counts: Default::default(),
-        };
+        let faults = DoorFaults::new(options.injection, options.seed);
+        let door = Self { options, bearer, tls, idle: Mutex::default(), faults };
         let address = door.options.address;
         let until = Instant::now() + ANSWER_WITHIN;
         let line = door.dial_until(until).await.map_err(|error| DoorError::Connect { address, error })?;
@@ -178,20 +144,9 @@ impl Door {
         self.options.asset.step()
     }
 
-    /// How often each fault has happened; none if there are to be none.
-    #[must_use]
-    pub fn injected(&self) -> Option<Injected> {
-        let count = |which: usize| self.counts[which].load(Ordering::Relaxed);
-        self.options.injection.map(|_| Injected {
-            dropped: count(DROPPED),
-            doubled: count(DOUBLED),
-            delayed: count(DELAYED),
-            killed: count(KILLED),
-        })
-    }
-
-    fn count(&self, which: usize) {
-        self.counts[which].fetch_add(1, Ordering::Relaxed);
+    /// The faults on the way.
+    pub(crate) const fn faults(&self) -> &DoorFaults {
+        &self.faults
     }
 
     /// Says a request under a key, and hears the answer to it. If it goes out twice, the other answer is for `on_double`.
@@ -199,53 +154,19 @@ impl Door {
         self: &Arc<Self>,
         path: &str,
         key: &str,
-        body: &[u8],
+        body: &Bytes,
         on_double: impl FnOnce(&Heard) + Send + 'static,
-    ) -> Exchange {
-        let Some(injection) = self.options.injection else {
-            return Exchange { heard: self.say(path, key, body).await, is_doubled: false };
+    ) -> Exchange<Heard> {
+        let say = || {
+            let (door, path, key, body) = (self.clone(), path.to_owned(), key.to_owned(), body.clone());
+            async move { door.say(&path, &key, body).await }
         };
-        let mut random = self.random();
-        let is_doubled = random.unit() <= injection.double;
-        if is_doubled {
-            self.count(DOUBLED);
-            let (door, path, key, body) = (self.clone(), path.to_owned(), key.to_owned(), body.to_vec());
-            let mut doubles = self.doubles.lock();
-            // What has ended needs no place in the set.
-            while doubles.try_join_next().is_some() {}
-            doubles.spawn(async move {
-                if let Ok(heard) = door.say(&path, &key, &body).await {
-                    on_double(&heard);
-                }
-            });
-        }
-        let mut heard = self.say(path, key, body).await;
-        let draw = random.unit();
-        if draw <= injection.drop && heard.is_ok() {
-            self.count(DROPPED);
-            heard = Err(Failed::Lost);
-        } else if draw <= injection.drop + injection.delay {
-            self.count(DELAYED);
-            sleep(injection.delay_by).await;
-        }
-        Exchange { heard, is_doubled }
+        self.faults.exchange(say, on_double).await
     }
 
-    /// Waits until nothing is under way that was sent twice.
-    pub(crate) async fn wait_for_doubles(&self) {
-        let mut doubles = std::mem::take(&mut *self.doubles.lock());
-        while doubles.join_next().await.is_some() {}
-    }
-
-    /// A source of draws for one exchange.
-    fn random(&self) -> Random {
-        let number = self.draws.fetch_add(1, Ordering::Relaxed);
-        Random::new(self.options.seed ^ number.wrapping_mul(0xd1b5_4a32_d192_ed03))
-    }
-
-    async fn say(&self, path: &str, key: &str, body: &[u8]) -> Result<Heard, Failed> {
+    async fn say(&self, path: &str, key: &str, body: Bytes) -> Result<Heard, Failed> {
         let until = Instant::now() + ANSWER_WITHIN;
-        let request = self.request(hyper::Method::POST, path, Some(key), Bytes::copy_from_slice(body));
+        let request = self.request(hyper::Method::POST, path, Some(key), body);
         let request = request.ok_or_else(|| Failed::NotSent(io::ErrorKind::InvalidInput.into()))?;
         let line = match self.take() {
             Some(line) => line,
@@ -265,7 +186,7 @@ impl Door {
                 return Some(line);
             }
             if line.dies.is_some_and(|dies| Instant::now() >= dies) {
-                self.count(KILLED);
+                self.faults.count_killed();
             }
         }
         None
@@ -302,9 +223,7 @@ impl Door {
             None => begin(stream).await?,
             Some((connector, name)) => begin(connector.connect(name.clone(), stream).await?).await?,
         };
-        let kill = self.options.injection.and_then(|injection| injection.kill);
-        // Between half and one and a half of the average.
-        let dies = kill.map(|kill| Instant::now() + kill.mul_f64(0.5 + self.random().unit()));
+        let dies = self.faults.death();
         Ok(Line { sender, dies })
     }
 
@@ -327,7 +246,7 @@ impl Door {
             heard = exchange => heard.map_err(|_| Failed::Lost)??,
             () = killed => {
                 // Its connection ends with the sender.
-                self.count(KILLED);
+                self.faults.count_killed();
                 return Err(Failed::Lost);
             }
         };
@@ -352,7 +271,7 @@ async fn exchange(sender: &mut Sender, request: hyper::Request<Full<Bytes>>) -> 
     Ok(Heard { status: head.status.as_u16(), is_replayed, body: body.to_bytes().to_vec() })
 }
 
-fn connector(tls: &DoorTls) -> Result<(TlsConnector, ServerName<'static>), DoorError> {
+pub(crate) fn connector(tls: &DoorTls) -> Result<(TlsConnector, ServerName<'static>), DoorError> {
     let name = ServerName::try_from(tls.name.clone()).map_err(|_| DoorError::Name(tls.name.clone()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
@@ -367,6 +286,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
 
     /// Answers each request with `{}`, so many connections long.
     async fn answer(listener: TcpListener, connections: usize) {
@@ -415,15 +335,15 @@ mod tests {
         for _ in 0..50 {
             let tell = tell.clone();
             let on_double = move |heard: &Heard| tell.send(heard.body.clone()).unwrap();
-            let exchange = door.post("/v1/locks", "k", b"{}", on_double).await;
+            let exchange = door.post("/v1/locks", "k", &Bytes::from_static(b"{}"), on_double).await;
             doubled += usize::from(exchange.is_doubled);
             assert!(exchange.heard.is_ok_and(|heard| heard.body == b"{}"));
-            door.wait_for_doubles().await;
+            door.faults.wait_for_doubles().await;
         }
         drop(tell);
         assert!(doubled > 0);
         assert_eq!(
-            (told.into_iter().count(), door.injected().map(|injected| injected.doubled)),
+            (told.into_iter().count(), door.faults.injected().map(|injected| injected.doubled)),
             (doubled, Some(doubled as u64))
         );
         drop(door);
@@ -436,7 +356,7 @@ mod tests {
         // From here on nobody listens.
         door.idle.lock().clear();
         serving.await.unwrap();
-        let exchange = door.post("/v1/locks", "k", b"{}", |_| {}).await;
+        let exchange = door.post("/v1/locks", "k", &Bytes::from_static(b"{}"), |_| {}).await;
         assert!(matches!(exchange.heard, Err(Failed::NotSent(_))) && !exchange.is_doubled);
     }
 }

@@ -6,29 +6,16 @@
 mod answer;
 mod asset;
 mod door;
-mod money;
 mod pay;
 
-pub(crate) use answer::Asked;
 pub use asset::{Asset, AssetError};
+pub(crate) use door::connector;
 pub use door::{Door, DoorError, DoorOptions, DoorTls};
-pub(crate) use money::{Marks, Measure, check};
 pub(crate) use pay::pay;
 
+use crate::front::Unsaid;
 use crate::scenario::Scenario;
 use crate::step::Action;
-
-/// A step that a front door does not offer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "scenario {scenario}: `{step}` cannot be said at a REST front door; run it over quic, or leave the step out"
-)]
-pub struct Unsaid {
-    /// Which scenario.
-    pub scenario: String,
-    /// What its file calls the step.
-    pub step: &'static str,
-}
 
 /// Whether every step can be said.
 ///
@@ -37,7 +24,10 @@ pub struct Unsaid {
 pub(crate) fn can_say(scenario: &Scenario) -> Result<(), Unsaid> {
     let is_advice = |action: Action| matches!(action, Action::Advise { .. });
     match scenario.steps.iter().any(|step| is_advice(step.action)) {
-        true => Err(Unsaid { scenario: scenario.name.clone(), step: "advise" }),
+        true => {
+            let scenario = scenario.name.clone();
+            Err(Unsaid { scenario, step: "advise", door: "a REST front door" })
+        }
         false => Ok(()),
     }
 }

@@ -2,25 +2,23 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use hyper::body::Bytes;
 use serde_json::{Value, json};
 use surety_client::{Client, LockRef};
 use surety_protocol::{Amount, Id, Kind, Reply};
-use tokio::time::sleep;
 
-use super::answer::{Asked, Heard, Meaning, read};
-use super::door::{Door, Exchange, Failed};
+use super::answer::{Heard, Question, read};
+use super::door::Door;
+use crate::door_check::Asked;
+use crate::door_faults::Exchange;
+use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
 use crate::money::Seen;
 use crate::payment::{part, repeats};
 use crate::recorder::{Recorder, Sample};
 use crate::scenario::Draw;
 use crate::step::{Action, Step};
-
-/// How long a request is said again for.
-const REPEAT_WITHIN: Duration = Duration::from_secs(20);
-/// Before it is said again.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A payment on its way. Amounts are in the smallest that the door tells.
 struct Payment<'a> {
@@ -74,28 +72,36 @@ pub(crate) async fn pay(
     }
     if let Some(reply) = payment.last {
         let lock = LockRef::new(draw.partition, payment.lock);
-        recorder.push(Sample::Seen(Seen { lock, reply }));
+        recorder.push(Sample::Seen(Seen { lock, reply, is_whole: true }));
     }
 }
 
 /// A request as the door takes it.
-struct Post {
+struct Post<'a> {
+    door: &'a Arc<Door>,
+    recorder: &'a Recorder,
     path: String,
     key: String,
-    body: Value,
-    asked: Asked,
+    body: Bytes,
+    question: Question,
 }
 
-/// What became of a request.
-enum Said {
-    Decided(Reply),
-    /// Definitely not executed.
-    NotExecuted,
-    Unknown,
+impl Request for Post<'_> {
+    type Heard = Heard;
+
+    async fn say(&mut self) -> Exchange<Heard> {
+        let (question, asset) = (self.question, self.door.asset().clone());
+        let on_double = on_double(self.recorder, move |heard: &Heard| read(heard, &question, &asset));
+        self.door.post(&self.path, &self.key, &self.body, on_double).await
+    }
+
+    fn read(&self, heard: &Heard) -> Meaning {
+        read(heard, &self.question, self.door.asset())
+    }
 }
 
-impl Payment<'_> {
-    fn post(&self, action: Action) -> Post {
+impl<'a> Payment<'a> {
+    fn post(&self, action: Action) -> Post<'a> {
         let asset = self.door.asset();
         let partition = self.draw.partition;
         let (word, kind, amount, moves, body) = match action {
@@ -140,8 +146,15 @@ impl Payment<'_> {
             None => "/v1/locks".to_owned(),
             Some(word) => format!("/v1/locks/{}/{word}?partition={partition}", self.lock),
         };
-        let asked = Asked { id, kind, lock: self.lock, partition, amount, moves };
-        Post { path, key: key.to_string(), body, asked }
+        let asked = Asked { id, kind, lock: self.lock, partition, amount, is_answered: true };
+        Post {
+            door: self.door,
+            recorder: self.recorder,
+            path,
+            key: key.to_string(),
+            body: body.to_string().into(),
+            question: Question { asked, moves },
+        }
     }
 
     /// Gives back; beyond what is open of the capture nothing moves.
@@ -153,10 +166,10 @@ impl Payment<'_> {
 
     /// Makes a step. Breaks where the payment ends early.
     async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
-        let post = self.post(step.action);
-        self.recorder.push(Sample::Asked(post.asked));
-        let first = match self.send(&post, intended).await {
-            Said::Decided(reply) => reply,
+        let mut post = self.post(step.action);
+        self.recorder.push(Sample::Asked(post.question.asked));
+        let first = match until_answered(&mut post, self.recorder, intended).await {
+            Said::Decided(reply, _) => reply,
             Said::NotExecuted => return ControlFlow::Break(()),
             Said::Unknown => {
                 self.last = None;
@@ -168,11 +181,11 @@ impl Payment<'_> {
         }
         self.note(step.action, &first);
         for _ in 1..step.times {
-            match self.send(&post, Instant::now()).await {
-                Said::Decided(again) if !repeats(&first, &again) => {
+            match until_answered(&mut post, self.recorder, Instant::now()).await {
+                Said::Decided(again, _) if !repeats(&first, &again) => {
                     self.recorder.push(Sample::Contradicted);
                 }
-                Said::Decided(_) => {}
+                Said::Decided(..) => {}
                 // It was executed before; that this sending was not, or not known to be, changes nothing.
                 Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
             }
@@ -197,78 +210,6 @@ impl Payment<'_> {
             }
             Action::Settle | Action::Consume => self.open = Amount::ZERO,
             Action::Advise { .. } | Action::Release => {}
-        }
-    }
-
-    /// Says a request until it is answered, under one key.
-    async fn send(&self, post: &Post, intended: Instant) -> Said {
-        let body = post.body.to_string().into_bytes();
-        let begun = Instant::now();
-        let mut may_be_executed = false;
-        let mut first_error = None;
-        let mut sent = Instant::now();
-        loop {
-            let on_double = self.on_double(post.asked);
-            let exchange = self.door.post(&post.path, &post.key, &body, on_double).await;
-            let Exchange { heard, is_doubled } = exchange;
-            may_be_executed |= is_doubled;
-            let meaning = match heard {
-                Ok(heard) => read(&heard, &post.asked, self.door.asset()),
-                Err(Failed::Lost) => Meaning::Unknown,
-                Err(Failed::NotSent(error)) => {
-                    first_error.get_or_insert(error);
-                    Meaning::Unsent
-                }
-            };
-            match meaning {
-                Meaning::Decided(reply, is_sound) => {
-                    let done = Instant::now();
-                    let (latency, service) = (done - intended, done - sent);
-                    self.recorder.push(Sample::Answered { reply: *reply, latency, service, is_sound });
-                    return Said::Decided(*reply);
-                }
-                // A refusal speaks of one sending: an earlier one may have been executed all the same.
-                Meaning::Refused(code) if !may_be_executed => {
-                    self.recorder.push(Sample::RefusedByDoor(code.into()));
-                    return Said::NotExecuted;
-                }
-                Meaning::Nonsense => {
-                    self.recorder.push(Sample::Contradicted);
-                    return Said::Unknown;
-                }
-                Meaning::Refused(_) | Meaning::Unsent => {}
-                Meaning::Unknown => may_be_executed = true,
-            }
-            if begun.elapsed() > REPEAT_WITHIN {
-                return self.give_up(first_error.filter(|_| !may_be_executed));
-            }
-            sleep(PAUSE).await;
-            sent = Instant::now();
-        }
-    }
-
-    /// Nobody has answered; with an error nobody has been asked either.
-    fn give_up(&self, unsent: Option<std::io::Error>) -> Said {
-        match unsent {
-            Some(error) => {
-                self.recorder.push(Sample::UnsentToDoor(error.to_string().into()));
-                Said::NotExecuted
-            }
-            None => {
-                self.recorder.push(Sample::Unknown);
-                Said::Unknown
-            }
-        }
-    }
-
-    /// Holds the answer to a request that was sent a second time on purpose against the same request.
-    fn on_double(&self, asked: Asked) -> impl FnOnce(&Heard) + Send + 'static + use<> {
-        let (door, recorder) = (self.door.clone(), self.recorder.clone());
-        move |heard| match read(heard, &asked, door.asset()) {
-            Meaning::Decided(reply, is_sound) => recorder.push(Sample::Doubled { reply: *reply, is_sound }),
-            Meaning::Nonsense => recorder.push(Sample::Contradicted),
-            // It may be refused for the sake of the other.
-            Meaning::Refused(_) | Meaning::Unknown | Meaning::Unsent => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::scenario::{Fields, Scenario};
-use crate::mac::{MAC_BYTES, MacKey, Macs};
+use crate::mac::Macs;
 
 /// Why a case cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -71,11 +71,8 @@ impl<'a> Line<'a> {
     pub(super) async fn send(&mut self, draft: &mut Draft) -> Result<(), LineError> {
         let codec = self.scenario.codec;
         let mut bytes = Vec::new();
-        if let Some(key) = self.macs.and_then(Macs::first) {
-            MacKey::make_room(draft);
-            draft.encode(codec, &mut bytes)?;
-            key.sign(draft, &bytes, codec.profile.binary_bytes(MAC_BYTES));
-            bytes.clear();
+        if let Some(macs) = self.macs {
+            macs.sign(draft, codec)?;
         }
         draft.encode(codec, &mut bytes)?;
         self.send_raw(&bytes).await
@@ -133,7 +130,7 @@ impl<'a> Line<'a> {
             message.fields().fields().map(|field| (field, text(&message, field))).collect();
         fields.remove(&64);
         fields.remove(&128);
-        let is_signed = |macs: &Macs| result.is_ok() && macs.verify(&message, bytes).is_some();
+        let is_signed = |macs: &Macs| result.is_ok() && macs.is_right(&message, bytes);
         // What cannot be read has no type that anybody waits for.
         let mti = if result.is_ok() { message.mti().to_string() } else { String::new() };
         let received = Received { mti, fields, is_proved: self.macs.is_none_or(is_signed) };

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::{LinkConfig, Macs};
+use iso8583::{Codec, Draft, EncodeError, Message};
+use loadtest::iso::{Host, HostError, HostOptions, Seal, Speech};
 use loadtest::rest::{Asset, AssetError, Door, DoorError, DoorOptions, DoorTls};
-use loadtest::{Clients, Injection, Options, Pace, Rate, Scenario, Share};
+use loadtest::{Clients, Front, Injection, Options, Pace, Rate, Scenario, Share};
 use serde::{Deserialize, Serialize};
 use surety_protocol::Time;
 use tokio::sync::watch;
@@ -43,49 +46,109 @@ pub(super) struct Job {
     engine_process: Option<u32>,
 }
 
-/// A REST front door.
+/// A front door.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct DoorJob {
     address: SocketAddr,
-    token: PathBuf,
-    asset: String,
+    kind: DoorKind,
     tls: Option<(PathBuf, String)>,
+}
+
+/// What has to be known of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum DoorKind {
+    Rest {
+        token: PathBuf,
+        asset: String,
+    },
+    /// The file of the link's settings.
+    Iso {
+        link: PathBuf,
+    },
 }
 
 impl DoorJob {
     fn of(transport: Transport, door: &DoorArgs) -> Result<Option<Self>, Failure> {
-        let told = door.door.zip(door.token.clone());
-        match (transport, told) {
-            (Transport::Quic, None) if door.door.is_none() => Ok(None),
-            (Transport::Rest, Some((address, token))) => {
+        let wants = |what: &str| Err(Failure::new(Exit::Usage, what));
+        let tls = door.door_ca.clone().zip(door.door_name.clone());
+        let kind = match (transport, &door.token, &door.link) {
+            (Transport::Quic, ..) if door.door.is_none() => return Ok(None),
+            (Transport::Quic, ..) => return wants("--door is for --transport rest and --transport iso8583"),
+            (Transport::Rest, Some(token), None) => {
                 // It is told before the run what makes no sense.
-                let _: Asset = door.asset.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
-                let tls = door.door_ca.clone().zip(door.door_name.clone());
-                Ok(Some(Self { address, token, asset: door.asset.clone(), tls }))
+                let _: Asset = door.asset.parse().map_err(usage)?;
+                DoorKind::Rest { token: token.clone(), asset: door.asset.clone() }
             }
-            (Transport::Quic, _) => Err(Failure::new(Exit::Usage, "--door is for --transport rest")),
-            (Transport::Rest, None) => {
-                Err(Failure::new(Exit::Usage, "--transport rest wants --door and --token"))
+            (Transport::Iso8583, None, Some(link)) => {
+                LinkConfig::load(link).map_err(usage)?;
+                DoorKind::Iso { link: link.clone() }
             }
+            (Transport::Rest, ..) => return wants("--transport rest wants --door and --token"),
+            (Transport::Iso8583, ..) => return wants("--transport iso8583 wants --door and --link"),
+        };
+        match door.door {
+            Some(address) => Ok(Some(Self { address, kind, tls })),
+            None => wants("a front door is named by --door"),
         }
     }
 
-    async fn open(&self, injection: Option<Injection>, seed: u64) -> Result<Door, Failure> {
-        let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-        let token = std::fs::read_to_string(&self.token)
-            .map_err(|error| usage(&format!("{}: {error}", self.token.display())))?;
-        let options = DoorOptions {
-            address: self.address,
-            token: token.trim().to_owned(),
-            asset: self.asset.parse().map_err(|error: AssetError| usage(&error))?,
-            tls: self.tls.clone().map(|(authority, name)| DoorTls { authority, name }),
-            injection,
-            seed,
-        };
-        Door::open(options).await.map_err(|error| match error {
-            DoorError::Connect { .. } | DoorError::Closed { .. } => Failure::new(Exit::Unreachable, error),
-            DoorError::Authority(_) | DoorError::Name(_) | DoorError::Token => usage(&error),
-        })
+    async fn open(&self, injection: Option<Injection>, seed: u64) -> Result<Front, Failure> {
+        let tls = self.tls.clone().map(|(authority, name)| DoorTls { authority, name });
+        let address = self.address;
+        match &self.kind {
+            DoorKind::Rest { token, asset } => {
+                let text = std::fs::read_to_string(token)
+                    .map_err(|error| usage(format!("{}: {error}", token.display())))?;
+                let token = text.trim().to_owned();
+                let asset = asset.parse().map_err(|error: AssetError| usage(error))?;
+                let options = DoorOptions { address, token, asset, tls, injection, seed };
+                let door = Door::open(options).await.map_err(|error| door_failure(&error))?;
+                Ok(Front::Rest(Arc::new(door)))
+            }
+            DoorKind::Iso { link } => {
+                let config = LinkConfig::load(link).map_err(usage)?;
+                let macs = config.mac.as_ref().map(Macs::open).transpose().map_err(usage)?;
+                let seal = macs.map(|macs| Arc::new(LinkSeal(macs)) as Arc<dyn Seal>);
+                let speech =
+                    Speech { header: config.header, codec: config.codec(), rules: config.rules.clone() };
+                let options = HostOptions { address, speech, seal, tls, injection, seed };
+                let host = Host::open(options).await.map_err(|error| host_failure(&error))?;
+                Ok(Front::Iso(Arc::new(host)))
+            }
+        }
+    }
+}
+
+/// The codes of a link's messages, made with its own keys.
+struct LinkSeal(Macs);
+
+impl Seal for LinkSeal {
+    fn seal(&self, draft: &mut Draft, codec: Codec) -> Result<(), EncodeError> {
+        self.0.sign(draft, codec)
+    }
+
+    fn is_right(&self, message: &Message<'_>, bytes: &[u8]) -> bool {
+        self.0.is_right(message, bytes)
+    }
+}
+
+fn usage(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, error)
+}
+
+fn door_failure(error: &DoorError) -> Failure {
+    let exit = match error {
+        DoorError::Connect { .. } | DoorError::Closed { .. } => Exit::Unreachable,
+        DoorError::Authority(_) | DoorError::Name(_) | DoorError::Token => Exit::Usage,
+    };
+    Failure::new(exit, error)
+}
+
+fn host_failure(error: &HostError) -> Failure {
+    match error {
+        HostError::Door(error) => door_failure(error),
+        HostError::SignOn { .. } => Failure::new(Exit::Unreachable, error),
+        HostError::NoCurrency | HostError::Scale(_) => usage(error),
     }
 }
 
@@ -184,7 +247,7 @@ impl Job {
         };
         if let Some(door) = &self.door {
             let seed = options.scenario.seed ^ u64::from(self.share.index);
-            options.door = Some(Arc::new(door.open(self.injection, seed).await?));
+            options.door = Some(door.open(self.injection, seed).await?);
         } else if let Some(injection) = self.injection {
             let (address, identity) = self.target().resolve(Role::Authorizer)?;
             let seed = options.scenario.seed ^ u64::from(self.share.index);

@@ -43,6 +43,11 @@ use view::{Title, View};
 /// authorizer's tenant; the engine itself is asked for partitions before, and for the money check after. A door's own limits on rates
 /// hold for the generator too.
 ///
+/// --transport iso8583 makes them as an acquirer's host does, at a link whose settings --link names: lock 0100, sale 0200, advise 0120 and
+/// its 0220, the last capture 0220, release and reverse 0400, each said again as a repeat until it is answered. Settle and consume are the
+/// chain's and go to the engine itself. tap, tip, fuel, lock-release, timeout-storm, standin and failure-wave can be said so; what increases,
+/// refunds or captures in parts is refused before the run. A scenario's amounts are the currency's minor units.
+///
 /// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
 /// payments under way, and the report is one, with the percentiles of all answers.
 ///
@@ -128,18 +133,23 @@ enum Transport {
     Quic,
     /// HTTP, at a REST front door.
     Rest,
+    /// ISO 8583, at a link for acquirers' hosts.
+    Iso8583,
 }
 
-/// The front door of `--transport rest`.
+/// The front door of `--transport rest` or `--transport iso8583`.
 #[derive(Debug, ClapArgs)]
 struct DoorArgs {
     /// Address of the front door
     #[arg(long, value_name = "IP:PORT")]
     door: Option<std::net::SocketAddr>,
-    /// Its bearer token: a file, since a command line can be read by everybody
+    /// The bearer token of a REST front door: a file, since a command line can be read by everybody
     #[arg(long, value_name = "FILE", requires = "door")]
     token: Option<PathBuf>,
-    /// The asset of the scenario's partitions as the door's settings have it; amounts of a scenario are its smallest there
+    /// The settings of an ISO 8583 link, as it is run with them: header, edition, encoding, currency, keys of ids and MACs are read
+    #[arg(long, value_name = "FILE", requires = "door")]
+    link: Option<PathBuf>,
+    /// Of a REST front door: the asset of the scenario's partitions as the door's settings have it; amounts of a scenario are its smallest there
     #[arg(long, value_name = "NAME:DECIMALS:SCALE", default_value = "AMP:18:2")]
     asset: String,
     /// Authority of the door's certificate, a PEM file: with it the door is spoken to over TLS
@@ -155,7 +165,7 @@ struct DoorArgs {
 struct Load {
     #[command(flatten)]
     engine: Engine,
-    /// How payments travel: as frames of the engine's own protocol, or over HTTP at a REST front door
+    /// How payments travel: as frames of the engine's own protocol, over HTTP at a REST front door, or over ISO 8583 at a link
     #[arg(long, value_enum, default_value_t = Transport::Quic)]
     transport: Transport,
     #[command(flatten)]
@@ -305,6 +315,7 @@ fn open_view(load: &Load, stop: watch::Sender<bool>) -> Option<View> {
     let transport = match load.transport {
         Transport::Quic => "quic",
         Transport::Rest => "rest",
+        Transport::Iso8583 => "iso8583",
     };
     let what = format!("{} over {transport}, {pace}", load.engine.scenario);
     let duration = std::time::Duration::from_nanos(load.duration.0);

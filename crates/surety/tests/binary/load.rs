@@ -2,6 +2,7 @@
 
 use rustix::process::Signal;
 
+use crate::gateway::{self, LINK};
 use crate::process::{Data, Ended, Engine, Front, send, spawn, surety};
 use crate::rest::{self, Tenant};
 
@@ -225,6 +226,44 @@ fn a_front_door_is_loaded_and_the_money_agrees() {
         .fails(2, "--transport rest");
     std::fs::write(token, "srty_of_somebody_else").unwrap();
     run(&[]).fails(9, "401");
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
+fn a_link_is_loaded_and_the_money_agrees() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("acme.mac"), "ab".repeat(16)).unwrap();
+    let text = format!("{LINK}mac = {{ algorithm = \"retail\", key_file = \"acme.mac\" }}\n");
+    let settings = gateway::settings(directory.path(), &text);
+    let front = Front::start(&data, &settings);
+    let address = front.ready["listen"].as_str().unwrap();
+    let link = settings.to_str().unwrap();
+    let own =
+        ["load", "--data", data.path(), "--transport", "iso8583", "--duration", "500ms", "--check", "--json"];
+    let run = |more: &[&str]| surety(&[&own[..], &["--door", address, "--link", link], more].concat());
+    let faults = ["--scenario", "timeout-storm", "--inject", "double=0.3,drop=0.05,kill=100ms"];
+    for more in [&[][..], &["--scenario", "standin"], &faults, &["--processes", "2"]] {
+        let value = run(more).exits(0).json();
+        assert_eq!(
+            (value["ok"].as_bool(), value["transport"].as_str()),
+            (Some(true), Some("iso8583")),
+            "{value}"
+        );
+        assert_eq!(value["money_check"]["log"], "ok", "{value}");
+        assert!(value["approved"].as_u64().unwrap() > 0, "{value}");
+    }
+    run(&["--scenario", "hotel"]).fails(2, "`increase` cannot be said");
+    surety(&[&own[..], &["--door", address]].concat()).fails(2, "--link");
+    surety(&own).fails(2, "--door");
+    // A key that the link does not know.
+    std::fs::write(directory.path().join("acme.mac"), "cd".repeat(16)).unwrap();
+    run(&[]).fails(9, "63");
+    std::fs::write(&settings, "name = 7").unwrap();
+    run(&[]).fails(2, "name");
     front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);

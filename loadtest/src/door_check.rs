@@ -5,11 +5,15 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use iso8583::Dialect;
+use iso8583::payment::edge_code;
 use surety_client::Client;
 use surety_client::transport::OpenError;
-use surety_protocol::{ChangeBody, CodeClass, Id, Kind, Origin, Record, Reply, Seq, ShardId};
+use surety_protocol::{
+    Amount, ChangeBody, Code, CodeClass, Flags, Id, Kind, Origin, PartitionHandle, Record, Reply, Seq,
+    ShardId,
+};
 
-use super::answer::Asked;
 use crate::money::{self, MoneyCheck};
 use crate::recorder::Kept;
 use crate::step::WHOLE_BPS;
@@ -33,13 +37,29 @@ impl Marks {
     }
 }
 
-/// How amounts at the door are held against those of the log.
+/// A request to a front door, as far as its record is held against it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Its id in the engine.
+    pub(crate) id: Id,
+    pub(crate) kind: Kind,
+    pub(crate) lock: Id,
+    pub(crate) partition: PartitionHandle,
+    /// What it names, in steps of [`Measure`]; 0 where its kind names none, as in its record.
+    pub(crate) amount: Amount,
+    /// False for one that only prepares another, which alone is answered: it moves nothing.
+    pub(crate) is_answered: bool,
+}
+
+/// How what is asked and told at the door is held against the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measure {
-    /// What the smallest amount that is told holds of base units.
+    /// What 1 of an amount that was asked for or told holds of base units.
     pub(crate) step: u128,
     /// What a lock may take beside its amount, in basis points of it.
     pub(crate) headroom_bps: u32,
+    /// The edition of ISO 8583 whose codes are told; none if the engine's own are.
+    pub(crate) edition: Option<Dialect>,
 }
 
 /// Compares what the door has told with look-ups and with the durable change stream behind these marks; so many outcomes are
@@ -85,6 +105,8 @@ struct Answers {
     told: HashMap<Id, Reply>,
     seen: HashSet<Id>,
     measure: Measure,
+    /// What of each lock's last advice nothing has covered, in base units.
+    exposed: HashMap<Id, u128>,
     found: u64,
     /// Recorded without an answer.
     unanswered: u64,
@@ -100,6 +122,7 @@ impl Answers {
             told: HashMap::new(),
             seen: HashSet::new(),
             measure,
+            exposed: HashMap::new(),
             found: 0,
             unanswered: 0,
             faults: 0,
@@ -138,16 +161,36 @@ impl Answers {
         if let Some(field) = self.measure.unlike(kind, record, &asked) {
             return self.fault(record.id, &format!("the record differs from the request in {field}"));
         }
-        match self.told.get(&record.id).map(|reply| self.measure.difference(kind, record, reply)) {
+        if !asked.is_answered {
+            if record.result != Amount::ZERO {
+                self.fault(record.id, "moved something, and is only there to prepare");
+            }
+            return;
+        }
+        let exposed = self.expose(kind, record, asked.lock);
+        let told = self.told.get(&record.id);
+        match told.map(|reply| self.measure.difference(kind, record, reply, exposed)) {
             None => self.unanswered += 1,
             Some(None) => self.found += 1,
             Some(Some(field)) => self.fault(record.id, &format!("the record differs in {field}")),
         }
     }
 
+    /// What of a lock's last advice nothing has covered: it is exposure, and neither captured nor given back.
+    fn expose(&mut self, kind: Kind, record: &Record, lock: Id) -> u128 {
+        if kind == Kind::Advice && record.flags().has(Flags::EXPOSED) {
+            self.exposed.insert(lock, record.amount.0.saturating_sub(record.result.0));
+        }
+        self.exposed.get(&lock).copied().unwrap_or(0)
+    }
+
     /// Once all records have come.
     fn judge(&mut self, unknown: u64) -> String {
-        let is_recorded = |reply: &Reply| reply.code().class() != CodeClass::Admission;
+        // An edition tells a decline and a refusal by the same code: neither has moved anything.
+        let is_recorded = |reply: &Reply| match self.measure.edition {
+            None => reply.code().class() != CodeClass::Admission,
+            Some(_) => reply.code().is_success(),
+        };
         let mut missing: Vec<Id> = self
             .told
             .values()
@@ -191,31 +234,43 @@ impl Measure {
         is_same.into_iter().find(|(_, is_same)| !is_same).map(|(field, _)| field)
     }
 
-    /// The first thing in which an answer and its record differ.
-    fn difference(self, kind: Kind, record: &Record, reply: &Reply) -> Option<&'static str> {
+    /// The first thing in which an answer and its record differ. So much of what was captured last is `exposed`.
+    fn difference(self, kind: Kind, record: &Record, reply: &Reply, exposed: u128) -> Option<&'static str> {
         if record.kind != reply.kind {
             return Some("kind");
         }
-        if record.code != reply.code {
+        if !self.is_told_so(record, reply) {
             return Some("code");
         }
         let told = reply.approved.0 * self.step;
-        let beyond = match kind {
+        let headroom = told * u128::from(self.headroom_bps) / u128::from(WHOLE_BPS);
+        let (least, beyond) = match kind {
             // What was granted is told, and what was taken holds headroom beside it: all of it, or as much as there was.
-            Kind::Lock => told * u128::from(self.headroom_bps) / u128::from(WHOLE_BPS),
+            Kind::Lock => (told, headroom),
+            // A link repeats what was locked, and the headroom goes with it.
+            Kind::Release if self.edition.is_some() => (told, headroom),
             // The headroom goes with the rest of the lock, and may end below the smallest amount that is told.
-            Kind::Release if self.headroom_bps > 0 => self.step - 1,
-            _ => 0,
+            Kind::Release if self.headroom_bps > 0 => (told, self.step - 1),
+            Kind::Advice | Kind::Reverse if self.edition.is_some() => (told.saturating_sub(exposed), 0),
+            _ => (told, 0),
         };
-        let is_told = (told..=told + beyond).contains(&record.result.0);
+        let is_told = (least..=least + beyond).contains(&record.result.0);
         (!is_told).then_some("amount")
+    }
+
+    /// Whether a record's code is told by that of its answer.
+    fn is_told_so(self, record: &Record, reply: &Reply) -> bool {
+        let Some(edition) = self.edition else { return record.code == reply.code };
+        let told = edge_code(reply.code());
+        let recorded = Code::from_byte(record.code).map(edge_code);
+        recorded.is_some_and(|recorded| recorded.field_39(edition) == told.field_39(edition))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::{Amount, Code, LockBody, PartitionHandle};
+    use surety_protocol::LockBody;
 
     const STEP: u128 = 100;
     const HEADROOM_BPS: u32 = 1500;
@@ -246,11 +301,15 @@ mod tests {
 
     fn asked(id: u128, kind: Kind, lock: u128, amount: u128) -> Asked {
         let (id, lock, amount) = (Id(id), Id(lock), Amount(amount));
-        Asked { id, kind, lock, partition: PartitionHandle(1), amount, moves: None }
+        Asked { id, kind, lock, partition: PartitionHandle(1), amount, is_answered: true }
+    }
+
+    fn measure(headroom_bps: u32, edition: Option<Dialect>) -> Measure {
+        Measure { step: STEP, headroom_bps, edition }
     }
 
     /// Payments: one locked, raised, captured and released, one declined, one without an answer; what the log says of them.
-    fn check_with(log: &[Record], doubles: &[Reply], unknown: u64, headroom_bps: u32) -> String {
+    fn check_with(log: &[Record], doubles: &[Reply], unknown: u64, measure: Measure) -> String {
         let asked = [
             asked(1, Kind::Lock, 1, 10),
             asked(2, Kind::Capture, 1, 4),
@@ -258,6 +317,7 @@ mod tests {
             asked(4, Kind::Lock, 4, 1),
             asked(5, Kind::Increase, 1, 12),
             asked(6, Kind::Release, 1, 0),
+            Asked { is_answered: false, ..asked(7, Kind::Release, 1, 0) },
         ];
         let replies = [
             told(1, Kind::Lock, 10, Code::Approved),
@@ -266,14 +326,13 @@ mod tests {
             told(5, Kind::Increase, 2, Code::Approved),
             told(6, Kind::Release, 8, Code::Approved),
         ];
-        let measure = Measure { step: STEP, headroom_bps };
         let mut answers = Answers::new(&asked, &[&replies[..], doubles].concat(), measure);
         log.iter().for_each(|record| answers.on_record(record));
         answers.judge(unknown)
     }
 
     fn check(log: &[Record], unknown: u64) -> String {
-        check_with(log, &[], unknown, 0)
+        check_with(log, &[], unknown, measure(0, None))
     }
 
     fn sound() -> [Record; 5] {
@@ -298,8 +357,10 @@ mod tests {
         assert!(check(&with(lock(4, 1, Code::Approved)), 0).contains("1 in the log without an answer"));
         assert_eq!(check(&with(lock(4, 1, Code::Approved)), 1), "ok", "its outcome is unknown");
         assert!(check(&with(lock(4, 2, Code::Approved)), 1).contains("from the request in amount"));
-        let empty = Measure { step: STEP, headroom_bps: 0 };
-        assert_eq!(Answers::new(&[], &[], empty).judge(0), "no answer to look for");
+        let prepares = |moved: u128| change(Kind::Release, 7, 1, 0, moved);
+        assert_eq!(check(&with(prepares(0)), 0), "ok", "it needs no answer");
+        assert!(check(&with(prepares(1)), 0).contains("only there to prepare"));
+        assert_eq!(Answers::new(&[], &[], measure(0, None)).judge(0), "no answer to look for");
     }
 
     #[test]
@@ -333,7 +394,7 @@ mod tests {
         let check = |taken: u128| {
             let mut log = sound();
             log[0].result = Amount(taken);
-            check_with(&log, &[], 0, HEADROOM_BPS)
+            check_with(&log, &[], 0, measure(HEADROOM_BPS, None))
         };
         for taken in [10 * STEP, 10 * STEP + 149, 10 * STEP + 150] {
             assert_eq!(check(taken), "ok");
@@ -345,10 +406,70 @@ mod tests {
 
     #[test]
     fn what_is_sent_twice_is_answered_once() {
-        let again = told(1, Kind::Lock, 10, Code::Approved);
-        assert_eq!(check_with(&sound(), &[again], 0, 0), "ok");
+        let check = |doubles: &[Reply]| check_with(&sound(), doubles, 0, measure(0, None));
+        assert_eq!(check(&[told(1, Kind::Lock, 10, Code::Approved)]), "ok");
         for other in [told(1, Kind::Lock, 9, Code::Approved), told(1, Kind::Lock, 0, Code::Insufficient)] {
-            assert!(check_with(&sound(), &[other], 0, 0).contains("not the same"));
+            assert!(check(&[other]).contains("not the same"));
         }
+    }
+
+    #[test]
+    fn codes_of_an_edition_are_told_for_several_of_the_engines() {
+        let check_of = |log: &[Record]| check_with(log, &[], 0, measure(0, Some(Dialect::V1987)));
+        let with_third = |record: Record| {
+            let mut log = sound();
+            log[2] = record;
+            log
+        };
+        let ratio = with_third(lock(3, 5, Code::Ratio));
+        assert!(check(&ratio, 0).contains("differs in code"));
+        assert_eq!(check_of(&ratio), "ok", "both are told as 51");
+        assert!(check_of(&with_third(lock(3, 5, Code::Approved))).contains("differs in code"));
+        let [first, second, _, fourth, fifth] = sound();
+        assert_eq!(check_of(&[first, second, fourth, fifth]), "ok", "what was not done need not be there");
+        assert!(check_of(&[second, ratio[2], fourth, fifth]).contains("not in the log"));
+    }
+
+    #[test]
+    fn over_a_link_what_nothing_covers_is_exposed_and_headroom_goes_with_the_lock() {
+        let of_link = measure(HEADROOM_BPS, Some(Dialect::V1993));
+        let asked =
+            [asked(1, Kind::Lock, 1, 10), asked(2, Kind::Advice, 1, 12), asked(3, Kind::Reverse, 1, 0)];
+        let replies = [
+            told(1, Kind::Lock, 10, Code::Approved),
+            told(2, Kind::Advice, 12, Code::Approved),
+            told(3, Kind::Reverse, 12, Code::Approved),
+        ];
+        let check = |captured: u128, flags: Flags, taken_back: u128| {
+            let base = |mut record: Record, result: u128| {
+                record.result = Amount(result);
+                record
+            };
+            let advice = base(change(Kind::Advice, 2, 1, 12, 0).with_flags(flags), captured);
+            let reverse = base(change(Kind::Reverse, 3, 1, 0, 0), taken_back);
+            let mut answers = Answers::new(&asked, &replies, of_link);
+            let log = [base(lock(1, 10, Code::Approved), 1150), advice, reverse];
+            log.iter().for_each(|record| answers.on_record(record));
+            answers.judge(0)
+        };
+        assert_eq!(check(1200, Flags(0), 1200), "ok");
+        assert_eq!(check(1150, Flags::EXPOSED, 1150), "ok");
+        for (captured, flags, taken_back) in [
+            (1150, Flags(0), 1150),
+            (1201, Flags(0), 1200),
+            (1200, Flags(0), 1150),
+            (1150, Flags::EXPOSED, 1200),
+        ] {
+            assert!(
+                check(captured, flags, taken_back).contains("differs in amount"),
+                "{captured} {taken_back}"
+            );
+        }
+        let released = |moved: u128| {
+            let record = Record { result: Amount(moved), ..change(Kind::Release, 6, 1, 0, 0) };
+            of_link.difference(Kind::Release, &record, &told(6, Kind::Release, 10, Code::Approved), 0)
+        };
+        assert_eq!((released(1000), released(1150)), (None, None));
+        assert_eq!((released(999), released(1151)), (Some("amount"), Some("amount")));
     }
 }

@@ -1,0 +1,336 @@
+//! One payment over a link, from its lock to its last step.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use iso8583::payment::{Intent, approval_code};
+use iso8583::{Dialect, Draft, Message};
+use surety_client::{Client, LockRef, NotExecuted, SubmitError};
+use surety_protocol::{Amount, Code, End, Id, Record, Reply};
+
+use super::answer::{Told, read};
+use super::host::Host;
+use super::message::{Content, Heard, Numbers, Say, draft};
+use super::trail::{Facts, Trail, trail};
+use crate::door_check::Asked;
+use crate::door_faults::Exchange;
+use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
+use crate::money::Seen;
+use crate::payment::{is_sound, part, repeats};
+use crate::recorder::{Recorder, Sample};
+use crate::scenario::Draw;
+use crate::step::{Action, Step};
+
+/// Field 38 of what a stand-in has approved by itself.
+const STOOD_IN: [u8; 6] = *b"STANDI";
+
+/// A payment on its way. Amounts are in minor units, but for its facts.
+struct Payment<'a> {
+    host: &'a Arc<Host>,
+    client: &'a Client,
+    recorder: &'a Recorder,
+    draw: Draw,
+    reference: [u8; 12],
+    /// None before it has a lock.
+    facts: Option<Facts>,
+    total: Amount,
+    captured: Amount,
+    /// The message that made the lock.
+    first: Option<Numbers>,
+    /// The message that captured.
+    capturing: Option<Numbers>,
+    /// What a look-up has to find; none if something happened that no answer has told.
+    last: Option<Seen>,
+}
+
+/// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the answer before, or from the end of
+/// the wait that the step begins with.
+pub(crate) async fn pay(
+    host: &Arc<Host>,
+    client: &Client,
+    recorder: &Recorder,
+    steps: &[Step],
+    draw: Draw,
+    mut intended: Instant,
+) {
+    let mut payment = Payment {
+        host,
+        client,
+        recorder,
+        draw,
+        reference: host.reference(),
+        facts: None,
+        total: Amount::ZERO,
+        captured: Amount::ZERO,
+        first: None,
+        capturing: None,
+        last: None,
+    };
+    for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
+        if !step.after.is_zero() {
+            intended = intended.max(Instant::now()) + step.after;
+            tokio::time::sleep_until(intended.into()).await;
+        }
+        if payment.make(step, intended).await.is_break() {
+            break;
+        }
+        intended = Instant::now();
+    }
+    if let Some(seen) = payment.last {
+        recorder.push(Sample::Seen(seen));
+    }
+}
+
+/// A message that is said until it is answered, from the second time on as a repeat.
+struct Letter<'a> {
+    host: &'a Arc<Host>,
+    recorder: &'a Recorder,
+    say: Say,
+    draft: Draft,
+    /// As it goes out.
+    message: Vec<u8>,
+    is_said: bool,
+    question: Question,
+}
+
+impl Request for Letter<'_> {
+    type Heard = Heard;
+
+    async fn say(&mut self) -> Exchange<Heard> {
+        let question = self.question;
+        let on_double = on_double(self.recorder, move |heard: &Heard| question.read(heard));
+        if self.is_said {
+            self.draft.set_mti(question.numbers.mti.repeat());
+            // What could be written before can be written with another type.
+            if let Ok(again) = self.host.voice().frame(&mut self.draft) {
+                self.message = again;
+            }
+        }
+        self.is_said = true;
+        self.host.ask(&question.numbers, &self.message, on_double).await
+    }
+
+    fn read(&self, heard: &Heard) -> Meaning {
+        self.question.read(heard)
+    }
+}
+
+/// A message, as far as its reply is held against it.
+#[derive(Clone, Copy)]
+struct Question {
+    dialect: Dialect,
+    numbers: Numbers,
+    reference: [u8; 12],
+    /// Field 4.
+    minor: Amount,
+    /// The same, in base units.
+    base: Amount,
+    /// What it leaves in the log last.
+    change: Record,
+    /// The lock that it makes or is about.
+    lock: Id,
+}
+
+impl Question {
+    /// What a reply means, as the engine's to the request that it comes of.
+    fn read(&self, heard: &Heard) -> Meaning {
+        let code = match read(&heard.code, self.dialect) {
+            Told::Approved => Code::Approved,
+            Told::Declined(code) => code,
+            Told::Refused(code) => return Meaning::Refused(code),
+            Told::Unknown => return Meaning::Unknown,
+            Told::Nonsense => return Meaning::Nonsense,
+        };
+        let reply = Reply {
+            id: self.change.id,
+            kind: self.change.kind,
+            code: code as u8,
+            approved: if code.is_success() { self.base } else { Amount::ZERO },
+            shard: self.change.partition.shard(),
+            ..Reply::default()
+        };
+        Meaning::Decided(Box::new(reply), self.is_answered_by(heard, code))
+    }
+
+    /// False if a reply cannot be that of its message. Its approval code is made of the lock's id, which only the link's key makes.
+    fn is_answered_by(&self, heard: &Heard, code: Code) -> bool {
+        let approval = code.is_success().then(|| approval_code(self.lock));
+        heard.is_proved
+            && self.numbers.mti.reply() == Some(heard.mti)
+            && heard.reference == Some(self.reference)
+            && heard.minor.map(u128::from) == Some(self.minor.0)
+            && heard.approval == approval
+    }
+}
+
+/// A request of the work for a message about a lock; none if it has no kind.
+fn asked_for(record: &Record, lock: Id, is_answered: bool) -> Option<Asked> {
+    let Record { id, partition, amount, .. } = *record;
+    Some(Asked { id, kind: record.kind()?, lock, partition, amount, is_answered })
+}
+
+impl<'a> Payment<'a> {
+    /// Makes a step. Breaks where the payment ends early.
+    async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
+        let times = step.times;
+        match step.action {
+            Action::Lock => self.say(Say::Authorize, self.draw.amount, times, intended).await,
+            Action::Sale => self.say(Say::Sale, self.draw.amount, times, intended).await,
+            Action::Advise { share_bps } => {
+                let amount = part(self.draw.amount, share_bps);
+                self.say(Say::StandIn, amount, times, intended).await?;
+                self.say(Say::Complete, amount, times, Instant::now()).await
+            }
+            Action::Capture { share_bps, .. } => {
+                self.say(Say::Complete, part(self.total, share_bps), times, intended).await
+            }
+            Action::Release => self.say(Say::TakeBack, self.total, times, intended).await,
+            Action::Reverse => self.say(Say::TakeBack, self.captured, times, intended).await,
+            Action::Settle | Action::Consume => self.ask_engine(step, intended).await,
+            // A scenario with these is refused before it begins.
+            Action::Increase { .. } | Action::Refund { .. } => ControlFlow::Break(()),
+        }
+    }
+
+    /// Says a message as often as the step wants it.
+    async fn say(&mut self, say: Say, minor: Amount, times: u32, intended: Instant) -> ControlFlow<()> {
+        let Some((trail, mut letter)) = self.letter(say, minor) else {
+            // The link's own reading refuses what it was to be told: its settings and the scenario do not go together.
+            self.recorder.push(Sample::RefusedByDoor("not said".into()));
+            return ControlFlow::Break(());
+        };
+        let lock = letter.question.lock;
+        let asked =
+            trail.before.iter().map(|record| (record, false)).chain([(&letter.question.change, true)]);
+        asked
+            .filter_map(|(record, is_answered)| asked_for(record, lock, is_answered))
+            .for_each(|asked| self.recorder.push(Sample::Asked(asked)));
+        let (reply, first) = match until_answered(&mut letter, self.recorder, intended).await {
+            Said::Decided(reply, heard) => (reply, heard),
+            Said::NotExecuted => return ControlFlow::Break(()),
+            Said::Unknown => {
+                self.last = None;
+                return ControlFlow::Break(());
+            }
+        };
+        if !reply.code().is_success() {
+            return ControlFlow::Break(());
+        }
+        self.note(&letter);
+        for _ in 1..times {
+            match until_answered(&mut letter, self.recorder, Instant::now()).await {
+                Said::Decided(_, again) if again != first => self.recorder.push(Sample::Contradicted),
+                Said::Decided(..) => {}
+                // It was served before; that this sending was not, or not known to be, changes nothing.
+                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A message, and what it is to leave in the log; none if it could not be said so that the link understands it.
+    fn letter(&self, say: Say, minor: Amount) -> Option<(Trail, Letter<'a>)> {
+        let (host, now) = (self.host, self.client.now());
+        let numbers = host.numbers(say, now);
+        let content = Content {
+            terminal: host.voice().terminal,
+            reference: self.reference,
+            partition: self.draw.partition,
+            currency: host.currency(),
+            minor: u64::try_from(minor.0).ok()?,
+            merchant: self.draw.merchant,
+            approval: self.facts.map_or(STOOD_IN, |facts| approval_code(facts.lock)),
+            original: match say {
+                Say::Complete => self.first,
+                Say::TakeBack => self.capturing.or(self.first),
+                Say::Authorize | Say::StandIn | Say::Sale => None,
+            },
+        };
+        let mut draft = draft(say, &numbers, &content, host.rules(), now);
+        let framed = host.voice().frame(&mut draft).ok()?;
+        let bytes = framed.get(host.voice().speech.header.bytes()..)?;
+        let message = Message::parse(host.voice().speech.codec, bytes).ok()?;
+        let intent = Intent::read(&message, host.rules(), now).ok()?;
+        let trail = trail(&intent, host.rules(), self.facts.as_ref());
+        let change = trail.change?;
+        let lock = self.facts.map_or(change.id, |facts| facts.lock);
+        let (reference, base) = (self.reference, host.base_of(minor));
+        let question = Question { dialect: host.dialect(), numbers, reference, minor, base, change, lock };
+        let recorder = self.recorder;
+        Some((trail, Letter { host, recorder, say, draft, message: framed, is_said: false, question }))
+    }
+
+    /// What an approved message has changed.
+    fn note(&mut self, Letter { say, question, .. }: &Letter<'_>) {
+        let made = Facts {
+            partition: self.draw.partition,
+            lock: question.lock,
+            end: End::Live,
+            total: question.change.amount,
+            completion: None,
+        };
+        let facts = self.facts.get_or_insert(made);
+        match say {
+            Say::Authorize | Say::StandIn => {
+                (self.total, self.first) = (question.minor, Some(question.numbers))
+            }
+            Say::Sale => {
+                facts.end = End::Final;
+                (self.captured, self.first) = (question.minor, Some(question.numbers));
+            }
+            Say::Complete => {
+                (facts.end, facts.completion) = (End::Final, Some(question.change.id));
+                (self.captured, self.capturing) = (question.minor, Some(question.numbers));
+            }
+            // What was captured is taken back, and the lock has ended all the same.
+            Say::TakeBack if facts.end == End::Final => {}
+            Say::TakeBack => facts.end = End::Released,
+        }
+        let reply = Reply { end: facts.end as u8, ..Reply::default() };
+        self.last = Some(Seen { reply, is_whole: false, lock: LockRef::new(facts.partition, facts.lock) });
+    }
+
+    /// Asks the engine itself, for what no acquirer says.
+    async fn ask_engine(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
+        let Some(facts) = self.facts else { return ControlFlow::Break(()) };
+        let lock = LockRef::new(facts.partition, facts.lock);
+        let draft = if step.action == Action::Settle { lock.settle() } else { lock.consume_capture(0) };
+        let request = draft.into_record(|| self.client.new_id());
+        if let Some(asked) = asked_for(&request, facts.lock, true) {
+            self.recorder.push(Sample::Asked(asked));
+        }
+        let (mut intended, mut first) = (intended, None);
+        for _ in 0..step.times {
+            let started = Instant::now();
+            let reply = match self.client.submit(request).await {
+                Ok(reply) => reply,
+                Err(SubmitError::NotExecuted { why: NotExecuted::Refused { code, .. }, .. }) => {
+                    self.recorder.push(Sample::Refused(code));
+                    return ControlFlow::Break(());
+                }
+                Err(SubmitError::NotExecuted { .. }) => {
+                    self.recorder.push(Sample::Unsent);
+                    return ControlFlow::Break(());
+                }
+                Err(SubmitError::Unknown { .. }) => {
+                    self.recorder.push(Sample::Unknown);
+                    self.last = None;
+                    return ControlFlow::Break(());
+                }
+            };
+            let done = Instant::now();
+            let is_again = first.is_some_and(|first| !repeats(&first, &reply));
+            let is_sound = is_sound(&request, &reply) && !is_again;
+            let (latency, service) = (done - intended, done - started);
+            self.recorder.push(Sample::Answered { reply, latency, service, is_sound });
+            if !reply.code().is_success() {
+                return ControlFlow::Break(());
+            }
+            first.get_or_insert(reply);
+            self.last = Some(Seen { lock, reply, is_whole: true });
+            intended = done;
+        }
+        ControlFlow::Continue(())
+    }
+}
