@@ -76,6 +76,12 @@ impl DoorJob {
             (Transport::Quic, ..) => return wants("--door is for --transport rest and --transport iso8583"),
             (Transport::Rest, Some(token), None) => {
                 // It is told before the run what makes no sense.
+                let is_near = door.door.is_none_or(|address| address.ip().to_canonical().is_loopback());
+                if tls.is_none() && !is_near {
+                    return wants(
+                        "--door is another machine, and the token would travel there in the clear: name its authority with --door-ca",
+                    );
+                }
                 let _: Asset = door.asset.parse().map_err(usage)?;
                 DoorKind::Rest { token: token.clone(), asset: door.asset.clone() }
             }
@@ -211,6 +217,11 @@ impl Job {
         Self { share, engine_process, ..self.clone() }
     }
 
+    /// How long payments are begun.
+    pub(super) const fn duration(&self) -> Duration {
+        Duration::from_nanos(self.duration_ns)
+    }
+
     /// The payments.
     pub(super) fn scenario(&self) -> Result<Scenario, Failure> {
         Scenario::load(&self.scenario).map_err(|error| Failure::new(Exit::Usage, error))
@@ -230,7 +241,7 @@ impl Job {
     /// Clients and options of a run. One of several generators leaves it to the one process behind them to make what is needed.
     pub(super) async fn prepare(&self, stop: watch::Receiver<bool>) -> Result<(Clients, Options), Failure> {
         let scenario = self.scenario()?;
-        let mut options = Options::new(scenario, self.pace()?, Duration::from_nanos(self.duration_ns));
+        let mut options = Options::new(scenario, self.pace()?, self.duration());
         options.in_flight_max = self.in_flight as usize;
         options.acks.clone_from(&self.acks);
         options.checks_money = self.checks_money;

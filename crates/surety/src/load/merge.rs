@@ -29,11 +29,9 @@ pub(super) struct Args {
 pub(super) fn merge(args: &Args) -> Result<(), Failure> {
     let runs: Vec<Report> = args.runs.iter().map(|path| compare::read(path)).collect::<Result<_, _>>()?;
     let whole = loadtest::merge(&runs).map_err(|error| Failure::new(Exit::Usage, error))?;
-    if let Some(page) = &args.report {
-        std::fs::write(page, "").map_err(|error| unwritable(Exit::Usage, page, &error))?;
+    loadtest::were_made_together(&runs).map_err(|error| Failure::new(Exit::Usage, error))?;
+    for file in args.report.iter().chain(&args.hlog) {
+        std::fs::write(file, "").map_err(|error| unwritable(Exit::Usage, file, &error))?;
     }
-    if let Some(hlog) = &args.hlog {
-        whole.write_hlog(hlog).map_err(|error| Failure::new(Exit::Usage, error))?;
-    }
-    finish(&whole, args.report.as_deref(), args.json)
+    finish(&whole, args.report.as_deref(), args.hlog.as_deref(), args.json)
 }

@@ -11,11 +11,13 @@ mod scenarios;
 mod tell;
 mod view;
 
+use std::future::poll_fn;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::task::{Context, Poll};
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
-use loadtest::{Injection, LoadError, OnSecond, Rate, Report};
+use loadtest::{HlogError, Injection, LoadError, OnSecond, Rate, Report};
 use serde_json::{Value, json};
 use surety_protocol::Time;
 use tokio::sync::watch;
@@ -152,7 +154,7 @@ struct DoorArgs {
     /// Of a REST front door: the asset of the scenario's partitions as the door's settings have it; amounts of a scenario are its smallest there
     #[arg(long, value_name = "NAME:DECIMALS:SCALE", default_value = "AMP:18:2")]
     asset: String,
-    /// Authority of the door's certificate, a PEM file: with it the door is spoken to over TLS
+    /// Authority of the door's certificate, a PEM file: with it the door is spoken to over TLS. Wanted where a token would travel to another machine
     #[arg(long, value_name = "FILE", requires_all = ["door", "door_name"])]
     door_ca: Option<PathBuf>,
     /// The name that has to stand in that certificate
@@ -185,6 +187,9 @@ struct Load {
     /// Processes that make the run together: one generator keeps to one or two cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
+    /// How long one of them may be silent once the run is over or stopped, the money check included; then it is killed, and named
+    #[arg(long, value_name = "D", default_value = "3m", value_parser = values::some_span)]
+    patience: Time,
     /// Append every reply received, 128 bytes each
     #[arg(long, value_name = "FILE", conflicts_with = "door")]
     acks: Option<PathBuf>,
@@ -221,17 +226,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Generator) => remote::run(generator::run()),
         Some(Command::Scenarios(list)) => scenarios::tell(list),
         None => {
-            let report = remote::run(load(&args.load))?;
-            finish(&report, args.load.report.as_deref(), args.load.json)
+            let load = &args.load;
+            let report = remote::run(make(load))?;
+            // A run of one process has written its interval log as it went.
+            let hlog = load.hlog.as_deref().filter(|_| load.processes > 1);
+            finish(&report, load.report.as_deref(), hlog, load.json)
         }
     }
 }
 
-/// Writes the page and tells the figures, whatever becomes of the page; then the page's failure, unless the run's is worse.
-fn finish(report: &Report, page: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let written = page.map_or(Ok(()), |page| {
+/// Writes the files and tells the figures, whatever becomes of the files; then their failure, unless the run's is worse.
+fn finish(report: &Report, page: Option<&Path>, hlog: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let page = page.map_or(Ok(()), |page| {
         std::fs::write(page, report.to_html()).map_err(|error| unwritable(Exit::Failure, page, &error))
     });
+    let hlog = hlog.map_or(Ok(()), |hlog| {
+        report.write_hlog(hlog).map_err(|error: HlogError| Failure::new(Exit::Failure, error))
+    });
+    let written = page.and(hlog);
     tell(report, json, written.as_ref().err())?;
     written.map_err(Failure::told)
 }
@@ -250,7 +262,7 @@ impl Args {
     }
 }
 
-async fn load(load: &Load) -> Result<Report, Failure> {
+async fn make(load: &Load) -> Result<Report, Failure> {
     // A file that cannot be written is told before the run, not after it.
     for file in load.report.iter().chain(&load.hlog) {
         std::fs::write(file, "").map_err(|error| unwritable(Exit::Usage, file, &error))?;
@@ -270,11 +282,8 @@ async fn load(load: &Load) -> Result<Report, Failure> {
             loadtest::run(&clients, options).await.map_err(|error| load_failure(&error))?
         }
         processes => {
-            let report = processes::run(&job, processes, on_second, stop).await?;
-            if let Some(hlog) = &load.hlog {
-                report.write_hlog(hlog).map_err(|error| Failure::new(Exit::Failure, error))?;
-            }
-            report
+            let patience = std::time::Duration::from_nanos(load.patience.0);
+            processes::run(&job, processes, patience, on_second, stop).await?
         }
     };
     // The terminal is given back before the figures are told.
@@ -286,25 +295,46 @@ fn unwritable(exit: Exit, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
-/// True from the first interrupt on, which ends a run with its report; a second one ends the process.
+/// True from the first interrupt on, which ends a run with its report; a second one ends the process. `q` counts as the first.
 fn interrupts() -> (watch::Sender<bool>, watch::Receiver<bool>) {
+    use tokio::signal::unix::{SignalKind, signal};
     let (stop, stopped) = watch::channel(false);
     let stopping = stop.clone();
-    tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            let _ = stop.send(true);
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(INTERRUPTED);
-        }
-    });
+    // One listener for both: one that is made for the second may miss it.
+    if let Ok(mut came) = signal(SignalKind::interrupt()) {
+        tokio::spawn(async move {
+            if heard_twice(|context| came.poll_recv(context), &stop).await {
+                view::give_back();
+                std::process::exit(INTERRUPTED);
+            }
+        });
+    }
     (stopping, stopped)
+}
+
+/// Waits for an interrupt after the stop, which is told by an interrupt too, if nobody else has told it before. False: none can
+/// come any more.
+async fn heard_twice(
+    mut poll_interrupt: impl FnMut(&mut Context<'_>) -> Poll<Option<()>>,
+    stop: &watch::Sender<bool>,
+) -> bool {
+    let mut stopped = stop.subscribe();
+    let may_come = tokio::select! {
+        // What comes after the stop is the second, also if nobody has looked at either yet.
+        biased;
+        _ = stopped.wait_for(|stop| *stop) => true,
+        came = poll_fn(&mut poll_interrupt) => {
+            stop.send_replace(true);
+            came.is_some()
+        }
+    };
+    may_come && poll_fn(&mut poll_interrupt).await.is_some()
 }
 
 /// The run on the whole terminal, where there is one and nobody wants it otherwise.
 fn open_view(load: &Load, stop: watch::Sender<bool>) -> Option<View> {
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    if load.no_view || is_dumb || !std::io::stderr().is_terminal() || !std::io::stdin().is_terminal() {
+    if load.no_view || is_dumb || !std::io::stderr().is_terminal() || !is_in_foreground() {
         return None;
     }
     let pace = match (&load.rate, load.poisson) {
@@ -323,6 +353,11 @@ fn open_view(load: &Load, stop: watch::Sender<bool>) -> Option<View> {
     View::open(Title { what, duration }, stop).ok()
 }
 
+/// True if this process may set its terminal; in the background it would be stopped for trying.
+fn is_in_foreground() -> bool {
+    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
 fn load_failure(error: &LoadError) -> Failure {
     let exit = match error {
         LoadError::Setup(_) => Exit::Declined,
@@ -336,4 +371,27 @@ fn load_failure(error: &LoadError) -> Failure {
 fn with_version(mut value: Value) -> Value {
     value["version"] = json!(env!("CARGO_PKG_VERSION"));
     value
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may stop")]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn the_second_interrupt_is_heard_whoever_has_told_the_stop() {
+        for is_told in [false, true] {
+            let (interrupts, mut came) = mpsc::unbounded_channel();
+            let (stop, stopped) = watch::channel(is_told);
+            for _ in 0..if is_told { 1 } else { 2 } {
+                interrupts.send(()).unwrap();
+            }
+            // Nobody asks for more than was sent: it would wait without end.
+            assert!(heard_twice(|context| came.poll_recv(context), &stop).await);
+            assert!(*stopped.borrow());
+        }
+        let (stop, _stopped) = watch::channel(false);
+        assert!(!heard_twice(|_| Poll::Ready(None), &stop).await);
+    }
 }

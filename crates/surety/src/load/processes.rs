@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use loadtest::{Merging, OnSecond, Report, Share};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use super::generator::{Order, Word};
 use super::job::Job;
@@ -21,6 +22,7 @@ const COMPLAINT_BYTES: usize = 4096;
 pub(super) async fn run(
     job: &Job,
     processes: u32,
+    patience: Duration,
     on_second: Option<OnSecond>,
     stop: watch::Receiver<bool>,
 ) -> Result<Report, Failure> {
@@ -32,7 +34,8 @@ pub(super) async fn run(
     let mut generators = Generators::start(job, processes)?;
     generators.wait_until_ready(stop.clone()).await?;
     generators.begin();
-    let mut report = generators.finish(on_second.as_ref(), stop).await?;
+    let until = Instant::now() + START_AHEAD + job.duration();
+    let mut report = generators.finish(on_second.as_ref(), until, patience, stop).await?;
     report.judge_machine(busy_by_others, jitter_p99_us);
     Ok(report)
 }
@@ -53,6 +56,9 @@ struct Generator {
     report: Option<Report>,
     trouble: Option<String>,
     is_gone: bool,
+    /// When it spoke last.
+    spoke: Instant,
+    is_killed: bool,
 }
 
 struct Generators {
@@ -104,20 +110,30 @@ impl Generators {
     async fn finish(
         mut self,
         on_second: Option<&OnSecond>,
+        mut until: Instant,
+        patience: Duration,
         mut stop: watch::Receiver<bool>,
     ) -> Result<Report, Failure> {
         let mut merging = Merging::new(self.all.len());
         let mut is_stopped = false;
         while self.all.iter().any(|generator| !generator.is_gone) {
+            let silent_at = self.silent_at(until, patience);
             let heard = tokio::select! {
+                // Whoever has spoken is not silent, however late it is heard.
+                biased;
                 heard = self.heard.recv() => heard,
                 _ = stop.wait_for(|stop| *stop), if !is_stopped => {
-                    is_stopped = true;
+                    (is_stopped, until) = (true, until.min(Instant::now()));
                     self.all.iter_mut().for_each(|generator| generator.order(&Order::Stop));
+                    continue;
+                }
+                () = sleep_until(silent_at) => {
+                    self.end_silent(until, patience);
                     continue;
                 }
             };
             let Some((index, heard)) = heard else { break };
+            self.all[index].spoke = Instant::now();
             if let Heard::Word(Word::Second(progress)) = heard {
                 if let (Some(progress), Some(on_second)) = (merging.add(index, *progress), on_second) {
                     on_second.tell(&progress);
@@ -128,6 +144,26 @@ impl Generators {
             }
         }
         self.put_together()
+    }
+
+    /// When the first that is left has been silent for too long, if it does not speak: after the run's end that is.
+    fn silent_at(&self, until: Instant, patience: Duration) -> Instant {
+        let waited_for = self.all.iter().filter(|generator| !generator.is_gone && !generator.is_killed);
+        let first = waited_for.map(|generator| generator.spoke.max(until)).min();
+        // A killed one ends by itself.
+        first.unwrap_or_else(|| until.max(Instant::now())) + patience
+    }
+
+    /// Ends those that have been silent for too long, and says so.
+    fn end_silent(&mut self, until: Instant, patience: Duration) {
+        let now = Instant::now();
+        for generator in self.all.iter_mut().filter(|generator| !generator.is_gone) {
+            if generator.spoke.max(until) + patience <= now {
+                generator.trouble.get_or_insert(format!("silent for {patience:?} after the end, and killed"));
+                let _ = generator.child.kill();
+                generator.is_killed = true;
+            }
+        }
     }
 
     /// Takes what a generator says. What is wrong with it, if something is.
@@ -197,7 +233,15 @@ impl Generator {
             let complaint = complaints.join().unwrap_or_default();
             let _ = tell.send((index, Heard::Silence(complaint)));
         });
-        Ok(Self { child, orders, report: None, trouble: None, is_gone: false })
+        Ok(Self {
+            child,
+            orders,
+            report: None,
+            trouble: None,
+            is_gone: false,
+            spoke: Instant::now(),
+            is_killed: false,
+        })
     }
 
     /// Gives an order. One that is gone is noticed by its silence.

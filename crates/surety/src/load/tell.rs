@@ -67,6 +67,9 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
                 writeln!(out, "  {count} {what}")?;
             }
         }
+        if let Some(why) = &report.unsent_why {
+            writeln!(out, "  the first that was not sent: {why}")?;
+        }
         for (code, count) in report.declined.iter().chain(&report.refused) {
             writeln!(out, "  {count} {code}")?;
         }

@@ -1,6 +1,7 @@
 //! A run while it lasts, on the whole terminal. Drawn at most ten times a second by a thread of its own, out of what the counting
 //! thread tells once a second: nothing that is measured waits for it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Stderr, stderr};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use loadtest::{Interval, OnSecond, Progress, Report};
+use parking_lot::ReentrantMutex;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyModifiers};
@@ -31,6 +33,35 @@ const FRAME: Duration = Duration::from_millis(100);
 const SECONDS_MAX: usize = 300;
 /// Reasons of declines that are listed.
 const REASONS_MAX: usize = 8;
+
+/// How long a terminal that takes nothing may keep it from being given back.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the terminal is ours. Who draws holds it, so that no picture comes after it was given back; a panic while drawing gives it
+/// back all the same.
+struct Hold(ReentrantMutex<Cell<bool>>);
+
+static TERMINAL: Hold = Hold(ReentrantMutex::new(Cell::new(false)));
+
+impl Hold {
+    fn take(&self) {
+        self.0.lock().set(true);
+    }
+
+    /// Draws, unless the terminal was given back: then none.
+    fn draw<T>(&self, draw: impl FnOnce() -> T) -> Option<T> {
+        let ours = self.0.lock();
+        ours.get().then(draw)
+    }
+
+    /// Gives it back, once.
+    fn give_back(&self, restore: impl FnOnce()) {
+        let ours = self.0.try_lock_for(PATIENCE);
+        if ours.is_none_or(|ours| ours.replace(false)) {
+            restore();
+        }
+    }
+}
 
 /// What stands above the figures.
 #[derive(Clone, Debug)]
@@ -61,17 +92,17 @@ impl View {
     /// # Errors
     /// If there is no terminal to take.
     pub(super) fn open(title: Title, stop: watch::Sender<bool>) -> io::Result<Self> {
-        enable_raw_mode()?;
-        if let Err(error) = execute!(stderr(), EnterAlternateScreen) {
-            let _ = disable_raw_mode();
-            return Err(error);
-        }
         restore_on_panic();
         restore_on_signal();
+        TERMINAL.take();
+        if let Err(error) = enable_raw_mode().and_then(|()| execute!(stderr(), EnterAlternateScreen)) {
+            give_back();
+            return Err(error);
+        }
         let mut terminal = match Terminal::new(CrosstermBackend::new(stderr())) {
             Ok(terminal) => terminal,
             Err(error) => {
-                restore();
+                give_back();
                 return Err(error);
             }
         };
@@ -80,7 +111,7 @@ impl View {
             let (shown, is_over) = (shown.clone(), is_over.clone());
             std::thread::spawn(move || {
                 keep_drawing(&mut terminal, &title, &shown, &is_over, &stop);
-                restore();
+                give_back();
             })
         };
         Ok(Self { shown, is_over, thread: Some(thread) })
@@ -118,16 +149,19 @@ fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
     shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn restore() {
-    let _ = execute!(stderr(), LeaveAlternateScreen, Show);
-    let _ = disable_raw_mode();
+/// Leaves the terminal as it was, if it was taken. Nothing is drawn from then on.
+pub(super) fn give_back() {
+    TERMINAL.give_back(|| {
+        let _ = execute!(stderr(), LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+    });
 }
 
 /// A panic's message belongs on a terminal that can be read.
 fn restore_on_panic() {
     let otherwise = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        restore();
+        give_back();
         otherwise(panic);
     }));
 }
@@ -139,7 +173,7 @@ fn restore_on_signal() {
         let Ok(mut came) = signal(kind) else { continue };
         tokio::spawn(async move {
             if came.recv().await.is_some() {
-                restore();
+                give_back();
                 std::process::exit(128 + number);
             }
         });
@@ -155,7 +189,8 @@ fn keep_drawing(
 ) {
     while !is_over.load(Ordering::Acquire) {
         let picture = lock(shown).clone();
-        if terminal.draw(|frame| draw(frame, title, &picture)).is_err() {
+        let drawn = TERMINAL.draw(|| terminal.draw(|frame| draw(frame, title, &picture)).is_ok());
+        if drawn != Some(true) {
             return;
         }
         let next = Instant::now() + FRAME;
@@ -333,6 +368,18 @@ mod tests {
         }
         assert!(picture.find("INSUFFICIENT") < picture.find("VELOCITY"));
         assert_eq!(shown(400).seconds.len(), SECONDS_MAX);
+    }
+
+    #[test]
+    fn nothing_is_drawn_once_the_terminal_was_given_back() {
+        let hold = Hold(ReentrantMutex::new(Cell::new(false)));
+        hold.give_back(|| panic!("it was never taken"));
+        hold.take();
+        let mut restored = 0;
+        // As the hook of a panic in the middle of a picture does.
+        assert_eq!(hold.draw(|| hold.give_back(|| restored += 1)), Some(()));
+        assert_eq!((hold.draw(|| ()), restored), (None, 1));
+        hold.give_back(|| panic!("it was given back"));
     }
 
     #[test]
