@@ -22,6 +22,7 @@ mod router;
 mod state;
 mod tail;
 pub mod transport;
+mod udp;
 
 pub use client::Client;
 pub use error::{ConnectError, NotExecuted, ResolveError, SubmitError, Unknown};
@@ -36,3 +37,4 @@ pub use router::{Attempt, RouteError, Router, Routing};
 pub use state::{StateError, StatePages};
 pub use surety_protocol as protocol;
 pub use tail::{Tail, TailBatch, TailError};
+pub use udp::UdpRuntime;

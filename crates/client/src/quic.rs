@@ -1,13 +1,16 @@
 //! Links over QUIC: one connection per shard, a stream for each link, TLS 1.3 with a client certificate.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ConnectionError, Endpoint, IdleTimeout, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use quinn::{
+    ConnectionError, Endpoint, EndpointConfig, IdleTimeout, ReadError, RecvStream, SendStream, VarInt,
+    WriteError,
+};
 use surety_protocol::{
     ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Record, Reply, Seq,
     ShardId, StateQuery, Subscribe, TailHead, TailStatus, TenantId, Token,
@@ -20,6 +23,7 @@ use crate::transport::{
     Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
     TailSource,
 };
+use crate::udp::UdpRuntime;
 
 /// Bytes of a stream that may be unread: a full frame fits.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -188,7 +192,7 @@ impl QuicConnector {
         let any: IpAddr =
             if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let endpoint =
-            Endpoint::client(SocketAddr::new(any, 0)).map_err(|error| OpenError::Socket(error.kind()))?;
+            open_endpoint(SocketAddr::new(any, 0)).map_err(|error| OpenError::Socket(error.kind()))?;
         let connecting = endpoint
             .connect_with(self.config.clone(), remote, &self.server_name)
             .map_err(|_| OpenError::BadAddress)?;
@@ -471,6 +475,11 @@ fn tls_config(identity: &Identity) -> Option<rustls::ClientConfig> {
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_early_data = false;
     Some(config)
+}
+
+/// An endpoint that dials, on a socket of its own.
+fn open_endpoint(address: SocketAddr) -> std::io::Result<Endpoint> {
+    Endpoint::new(EndpointConfig::default(), None, UdpSocket::bind(address)?, Arc::new(UdpRuntime))
 }
 
 fn closed_by(error: ConnectionError) -> Closed {

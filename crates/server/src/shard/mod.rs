@@ -33,9 +33,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::task::Poll;
 use std::time::Duration;
 
-use quinn::{Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{Endpoint, EndpointConfig, ServerConfig};
 use rustls::server::danger::ClientCertVerifier;
 use storage::{FileStorage, IoMode, StorageError};
+use surety_client::UdpRuntime;
 use surety_protocol::{ActorId, CloseCode, Epoch, Record, Seq, ShardId, Time, sabotage};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
@@ -303,7 +304,7 @@ struct Endpoints {
 impl Endpoints {
     fn open(network: Network) -> Result<Self, ShardError> {
         let Network { socket, endpoint, server, verifier: _, pki } = network;
-        let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
+        let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(UdpRuntime))?;
         Ok(Self { endpoint, pki })
     }
 }
