@@ -46,6 +46,8 @@ pub struct Setting {
     pub partitions: u64,
     /// Locks for which memory is taken at the start.
     pub reserve_locks: usize,
+    /// How long the shard looks for the next request before it goes to sleep.
+    pub busy_poll: Duration,
 }
 
 impl Setting {
@@ -61,6 +63,7 @@ impl Setting {
             shards: 1,
             partitions: 1_000,
             reserve_locks: 1 << 23,
+            busy_poll: Duration::ZERO,
         }
     }
 }
@@ -80,6 +83,7 @@ impl Bench {
         config.io = Some(setting.io);
         config.limits.reserve_locks = setting.reserve_locks;
         config.snapshot_records = setting.snapshot_records;
+        config.busy_poll = setting.busy_poll;
         // The one shard is pinned to the first core, its helpers are not.
         let running = Server::start(config)?;
         let address = running.addresses()[0];

@@ -52,6 +52,9 @@ struct Options {
     part: Option<Part>,
 }
 
+/// How long a shard that polls looks for the next request: longer than a synced write.
+const BUSY_POLL: Duration = Duration::from_millis(1);
+
 /// What is measured in a process of its own, so that its memory can be told.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Part {
@@ -194,6 +197,9 @@ impl Run {
     fn latencies(&mut self) -> anyhow::Result<()> {
         let os = self.bench(Setting::new(Durability::Os))?;
         let fsync = self.bench(Setting::new(Durability::Fsync))?;
+        let polled = |durability| Setting { busy_poll: BUSY_POLL, ..Setting::new(durability) };
+        let os_polled = self.bench(polled(Durability::Os))?;
+        let fsync_polled = self.bench(polled(Durability::Fsync))?;
         let (server, client) = echo_configs(&os)?;
         let echo = EchoServer::start(server, SHARD_CORE, 1)?;
         let rounds = self.scale.rounds;
@@ -208,6 +214,9 @@ impl Run {
             let lock = os.one_in_flight(CLIENT_CORE, rounds)?;
             self.report.add("lock_os_p50_us", lock.p50_us);
             self.report.add("lock_os_p99_us", lock.p99_us);
+            let lock = os_polled.one_in_flight(CLIENT_CORE, rounds)?;
+            self.report.add("lock_os_polled_p50_us", lock.p50_us);
+            self.report.add("lock_os_polled_p99_us", lock.p99_us);
             let bare = echo::one_in_flight(echo.address, client.clone(), SHARD_CORE, rounds)?;
             self.report.add("echo_p50_us_1core", bare.p50_us);
             self.report.add("echo_p99_us_1core", bare.p99_us);
@@ -218,6 +227,8 @@ impl Run {
             self.report.add("sync_write_p50_us", write.p50_us);
             let lock = fsync.one_in_flight(CLIENT_CORE, rounds / 4)?;
             self.report.add("lock_fsync_p50_us", lock.p50_us);
+            let lock = fsync_polled.one_in_flight(CLIENT_CORE, rounds / 4)?;
+            self.report.add("lock_fsync_polled_p50_us", lock.p50_us);
             let lock = fsync.one_in_flight(SHARD_CORE, rounds / 4)?;
             self.report.add("lock_fsync_p50_us_1core", lock.p50_us);
             self.report.add("wakeup_us", floor::wakeup(rounds).p50_us);
@@ -226,10 +237,13 @@ impl Run {
         let at = self.report.put_medians();
         self.report.ratio("lock_os_p50_ratio", at("lock_os_p50_us"), at("echo_p50_us"));
         self.report.ratio("lock_os_p99_ratio", at("lock_os_p99_us"), at("echo_p99_us"));
+        self.report.ratio("lock_os_polled_p50_ratio", at("lock_os_polled_p50_us"), at("echo_p50_us"));
+        self.report.ratio("lock_os_polled_p99_ratio", at("lock_os_polled_p99_us"), at("echo_p99_us"));
         self.report.ratio("lock_os_p50_ratio_1core", at("lock_os_p50_us_1core"), at("echo_p50_us_1core"));
         self.report.ratio("lock_os_p99_ratio_1core", at("lock_os_p99_us_1core"), at("echo_p99_us_1core"));
         for (key, lock, echo) in [
             ("lock_fsync_p50_ratio", "lock_fsync_p50_us", "echo_p50_us"),
+            ("lock_fsync_polled_p50_ratio", "lock_fsync_polled_p50_us", "echo_p50_us"),
             ("lock_fsync_p50_ratio_1core", "lock_fsync_p50_us_1core", "echo_p50_us_1core"),
         ] {
             let budget = at(echo) + at("sync_write_p50_us") + 2.0 * at("wakeup_us");

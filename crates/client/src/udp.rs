@@ -213,9 +213,9 @@ mod linux {
             let (here, there) = (bound(), bound());
             let to = here.local_addr().unwrap();
             let socket = Socket::new(here).unwrap();
-            for round in 0..200_usize {
+            for round in 0..200_u8 {
                 // Fewer than a batch, exactly one, exactly two, and more.
-                let sent: Vec<u8> = (0..round % 11 + 1).map(|number| number as u8).collect();
+                let sent: Vec<u8> = (0..=round % 11).collect();
                 for packet in &sent {
                     there.send_to(&[*packet], to).unwrap();
                 }
@@ -250,8 +250,7 @@ mod linux {
                 };
                 socket.try_send(&transmit).unwrap();
             };
-            for round in 0..20_000_usize {
-                let byte = (round % 250) as u8;
+            for byte in (0..250_u8).cycle().take(20_000) {
                 send(byte);
                 assert_eq!(within(drain(&socket)).await, [byte]);
             }

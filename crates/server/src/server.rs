@@ -429,6 +429,7 @@ impl Starting {
                 },
                 archive: archive(config, directory)?,
                 core: has_cores.then(|| cores[usize::from(shard.0)]),
+                busy_poll: config.busy_poll,
                 reports: sender.clone(),
                 go: wait,
             };

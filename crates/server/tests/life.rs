@@ -11,15 +11,22 @@ use server::{Durability, IoMode, StartFailure};
 use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
 use surety_protocol::{CloseCode, Code, Epoch, FrameKind, Id, Record, Seq, Time, Token};
 
+/// A shard that is told to look for requests so long does not go to sleep between any two of a test.
+const NEVER_ASLEEP: Duration = Duration::from_secs(3600);
+
 #[tokio::test]
 async fn what_was_answered_is_there_after_every_kind_of_end() {
-    for (durability, io) in [
-        (Durability::Os, IoMode::Sync),
-        (Durability::Fsync, IoMode::Sync),
-        (Durability::Fsync, IoMode::Direct),
+    for (durability, io, busy_poll) in [
+        (Durability::Os, IoMode::Sync, Duration::ZERO),
+        (Durability::Fsync, IoMode::Sync, Duration::ZERO),
+        (Durability::Fsync, IoMode::Direct, Duration::ZERO),
+        (Durability::Os, IoMode::Direct, NEVER_ASLEEP),
+        (Durability::Fsync, IoMode::Direct, NEVER_ASLEEP),
     ] {
         let mut rig = Rig::stopped(1);
-        let change = |config: &mut server::Config| (config.durability, config.io) = (durability, Some(io));
+        let change = |config: &mut server::Config| {
+            (config.durability, config.io, config.busy_poll) = (durability, Some(io), busy_poll);
+        };
         let mut answered = Seq(0);
         for (round, seals) in [(1, true), (2, false), (3, false), (4, true)] {
             rig.restart_with(change);
@@ -45,7 +52,19 @@ async fn what_was_answered_is_there_after_every_kind_of_end() {
 
 #[tokio::test]
 async fn a_drain_answers_what_was_taken_says_goodbye_and_closes() {
-    let mut rig = Rig::start_with(2, |config| config.durability = Durability::Fsync);
+    drains(Duration::ZERO).await;
+}
+
+/// Timers, other shards, orders and the disk are all heard by a thread that does not go to sleep.
+#[tokio::test]
+async fn shards_that_poll_drain_and_end_too() {
+    drains(NEVER_ASLEEP).await;
+}
+
+async fn drains(busy_poll: Duration) {
+    let mut rig = Rig::start_with(2, |config| {
+        (config.durability, config.busy_poll) = (Durability::Fsync, busy_poll);
+    });
     let mut raw = rig.authorizer(0).await;
     let records: Vec<Record> = (0..200).map(|i| lock(i % 2)).collect();
     for chunk in records.chunks(10) {

@@ -53,6 +53,9 @@ pub(crate) struct ServerSettings {
     /// Pins each shard to a core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pin: Option<bool>,
+    /// How long a shard looks for the next request before it goes to sleep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) busy_poll: Option<SpanText>,
 }
 
 /// `[log]`

@@ -22,7 +22,7 @@ use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
 use crate::links::{Links, Wanted};
 use crate::traced::{SAMPLE_DEFAULT, TraceArgs};
-use crate::values::{AddressText, CollectorText, SpanText};
+use crate::values::{self, AddressText, CollectorText, SpanText};
 use crate::{depots, init, remote};
 
 /// Serves a data directory over QUIC
@@ -61,6 +61,10 @@ pub(crate) struct Args {
     /// Prove the last block by a second file before its replies leave: a second sync for each block
     #[arg(long)]
     guard: bool,
+    /// How long a shard looks for the next request before it goes to sleep, such as 100us: sooner answers, for a core to each shard
+    /// that is busy as long as requests come [default: 0s]
+    #[arg(long, value_name = "SPAN", value_parser = values::span)]
+    busy_poll: Option<Time>,
     /// Bytes of a new segment of the log [default: 64 MiB]
     #[arg(long, value_name = "BYTES", value_parser = init::segment_bytes)]
     segment_bytes: Option<u64>,
@@ -181,6 +185,7 @@ impl Args {
                 id_window: None,
                 guard: self.guard.then_some(true),
                 pin: None,
+                busy_poll: self.busy_poll.map(SpanText),
             },
             trace: TraceSettings { otlp: self.trace.otlp.clone(), sample: self.trace.trace_sample },
             log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
@@ -222,6 +227,9 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     });
     config.guard = server.guard.unwrap_or(config.guard);
     config.pin_threads = server.pin.unwrap_or(config.pin_threads);
+    if let Some(span) = server.busy_poll {
+        config.busy_poll = duration(span.0);
+    }
     if let Some(bytes) = log.segment_bytes {
         config.segment_bytes = init::segment_bytes(&bytes.to_string())
             .map_err(|error| Failure::new(Exit::Usage, format!("log.segment_bytes: {error}")))?;
@@ -302,6 +310,7 @@ fn effective(config: &Config, data: Option<PathBuf>, trace: TraceSettings) -> Se
             id_window: config.id_window.map(SpanText),
             guard: Some(config.guard),
             pin: Some(config.pin_threads),
+            busy_poll: Some(span(config.busy_poll)),
         },
         log: LogSettings {
             segment_bytes: Some(config.segment_bytes),

@@ -31,7 +31,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::{Endpoint, EndpointConfig, ServerConfig};
 use rustls::server::danger::ClientCertVerifier;
@@ -99,6 +99,8 @@ pub(crate) struct Setup {
     pub(crate) archive: Option<Archive>,
     /// The core to stay on.
     pub(crate) core: Option<usize>,
+    /// How long to look for the next request before going to sleep.
+    pub(crate) busy_poll: Duration,
     pub(crate) reports: Sender<(ShardId, Report)>,
     pub(crate) go: Receiver<Clock>,
 }
@@ -234,7 +236,8 @@ fn serve(
         .max_blocking_threads(BLOCKING_THREADS)
         .build_local(LocalOptions::default())?;
     let core = Core::new(id, Arc::clone(&shared), engine, journal, clock);
-    let shard = Rc::new(Shard::new(core, setup.path, keeper, setup.keeping, has_archive, newest_snapshot));
+    let Setup { path, keeping, busy_poll, .. } = setup;
+    let shard = Rc::new(Shard::new(core, path, busy_poll, keeper, keeping, has_archive, newest_snapshot));
     shard.verifier.replace(setup.network.as_ref().map(|network| Arc::clone(&network.verifier)));
     let reports = setup.reports;
     runtime.block_on(async {
@@ -252,6 +255,8 @@ struct Shard {
     core: RefCell<Core>,
     /// Set when a turn is due.
     flush: Signal,
+    /// How long that is looked for before the thread goes to sleep.
+    busy_poll: Duration,
     /// Set when the server has given an order.
     ordered: Signal,
     /// What is synced, for the change stream.
@@ -313,6 +318,7 @@ impl Shard {
     fn new(
         core: Core,
         path: PathBuf,
+        busy_poll: Duration,
         keeper: Keeper,
         keeping: Keeping,
         has_archive: bool,
@@ -327,6 +333,7 @@ impl Shard {
             shared: Arc::clone(&core.shared),
             core: RefCell::new(core),
             flush: Signal::default(),
+            busy_poll,
             ordered: Signal::default(),
             synced: watch::Sender::new(marks.synced),
             handshakes: Cell::new(0),
@@ -403,7 +410,7 @@ impl Shard {
 
     async fn take_turns(self: Rc<Self>) {
         loop {
-            self.flush.wait().await;
+            self.turn_is_due().await;
             let turn = self.core.borrow_mut().turn();
             // Where one is missing, the disk is full: it is asked again now and then, not at every turn.
             if !self.is_reserve_missing.get() {
@@ -416,6 +423,22 @@ impl Shard {
                 self.flush.set();
             }
         }
+    }
+
+    /// Waits until a turn is due. A task that yields keeps the thread from going to sleep: the runtime runs whoever is ready, asks the
+    /// kernel what there is without waiting for it, and comes back.
+    async fn turn_is_due(&self) {
+        if !self.busy_poll.is_zero() {
+            let begun = Instant::now();
+            while begun.elapsed() < self.busy_poll {
+                tokio::select! {
+                    biased;
+                    () = self.flush.wait() => return,
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        self.flush.wait().await;
     }
 
     fn finish(self: &Rc<Self>, turn: Turn) {

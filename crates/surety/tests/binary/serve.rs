@@ -86,11 +86,17 @@ fn unknown_settings_are_errors() {
     refuses(&data, &serve(&data, &[]), &[("SURETY__SERVER__LITSEN", "x")], 2, "SURETY__SERVER__LITSEN");
     refuses(&data, &["serve"], &[], 2, "--data");
     let printed = surety_with(
-        &serve(&data, &["--print-config", "--durability", "os"]),
+        &serve(&data, &["--print-config", "--durability", "os", "--busy-poll", "100us"]),
         &[("SURETY__SERVER__DURABILITY", "fsync"), ("SURETY__CLOCK__MAX_GAP", "2h")],
     );
     let printed = printed.exits(0).stdout;
-    for line in ["durability = \"os\"", "max_gap = \"2h\"", "listen = \"127.0.0.1:0\"", "streams = "] {
+    for line in [
+        "durability = \"os\"",
+        "busy_poll = \"100us\"",
+        "max_gap = \"2h\"",
+        "listen = \"127.0.0.1:0\"",
+        "streams = ",
+    ] {
         assert!(printed.contains(line), "{line} in {printed}");
     }
 }
