@@ -1,7 +1,7 @@
 //! The load generator: scenarios, open and closed loops, latency from the intended start, acknowledgements on file and the
 //! check that every one of them is in the log.
 //!
-//! [`run`] drives any [`surety_client::Client`], whatever its transport; [`check()`] reads the closed data directory.
+//! [`run`] drives any [`surety_client::Client`], whatever its transport, or what stands at a front door ([`Front`]); [`check()`] reads the closed data directory.
 #![forbid(unsafe_code)]
 
 mod acks;
@@ -18,6 +18,7 @@ mod interval;
 pub mod iso;
 mod knee;
 pub mod machine;
+mod making;
 mod merge;
 mod money;
 mod page;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use surety_client::{Client, Draft, LockRef, LockRequest, NotExecuted, Outcome, SubmitError};
 use surety_protocol::{Amount, Code, Kind, Record, Reply};
 
+use crate::making::{Making, make_all};
 use crate::money::Seen;
 use crate::recorder::{Recorder, Sample};
 use crate::scenario::Draw;
@@ -29,15 +30,8 @@ struct Payment<'a> {
     last: Option<Reply>,
 }
 
-/// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the reply before, or from the end
-/// of the wait that the step begins with.
-pub(crate) async fn pay(
-    client: &Client,
-    recorder: &Recorder,
-    steps: &[Step],
-    draw: Draw,
-    mut intended: Instant,
-) {
+/// Runs the steps of one payment. Latency counts from `intended`, and for later steps as [`make_all`] has it.
+pub(crate) async fn pay(client: &Client, recorder: &Recorder, steps: &[Step], draw: Draw, intended: Instant) {
     let mut payment = Payment {
         client,
         recorder,
@@ -49,44 +43,13 @@ pub(crate) async fn pay(
         captured: Amount::ZERO,
         last: None,
     };
-    for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
-        if !step.after.is_zero() {
-            intended = intended.max(Instant::now()) + step.after;
-            tokio::time::sleep_until(intended.into()).await;
-        }
-        if payment.make(step, intended).await.is_break() {
-            break;
-        }
-        intended = Instant::now();
-    }
+    make_all(&mut payment, steps, draw.lot, intended).await;
     if let Some(reply) = payment.last {
         recorder.push(Sample::Seen(Seen { lock: payment.lock, reply, is_whole: true }));
     }
 }
 
-impl Payment<'_> {
-    fn request(&self, action: Action) -> Draft {
-        let Self { draw, lock, .. } = *self;
-        let lock_request = LockRequest {
-            id: Some(lock.id),
-            is_sale: action == Action::Sale,
-            ..LockRequest::new(draw.partition, draw.amount, draw.merchant)
-        };
-        match action {
-            Action::Lock | Action::Sale => lock_request.into(),
-            Action::Advise { share_bps } => lock.advise(part(draw.amount, share_bps)),
-            Action::Increase { share_bps } => lock.increase(part(draw.amount, share_bps), self.version),
-            Action::Capture { share_bps, last: false } => lock.capture(part(self.total, share_bps)),
-            Action::Capture { share_bps, last: true } => lock.capture_last(part(self.total, share_bps)),
-            Action::Reverse => lock.reverse(self.capture),
-            Action::Refund { share_bps } => lock.refund(self.capture, part(self.captured, share_bps)),
-            Action::Release => lock.release(),
-            Action::Settle => lock.settle(),
-            Action::Consume => lock.consume_capture(self.capture),
-        }
-    }
-
-    /// Makes a step. Breaks where the payment ends early.
+impl Making for Payment<'_> {
     async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
         let request = self.request(step.action).into_record(|| self.client.new_id());
         let first = match send(self.client, self.recorder, request, intended).await {
@@ -115,6 +78,29 @@ impl Payment<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+impl Payment<'_> {
+    fn request(&self, action: Action) -> Draft {
+        let Self { draw, lock, .. } = *self;
+        let lock_request = LockRequest {
+            id: Some(lock.id),
+            is_sale: action == Action::Sale,
+            ..LockRequest::new(draw.partition, draw.amount, draw.merchant)
+        };
+        match action {
+            Action::Lock | Action::Sale => lock_request.into(),
+            Action::Advise { share_bps } => lock.advise(part(draw.amount, share_bps)),
+            Action::Increase { share_bps } => lock.increase(part(draw.amount, share_bps), self.version),
+            Action::Capture { share_bps, last: false } => lock.capture(part(self.total, share_bps)),
+            Action::Capture { share_bps, last: true } => lock.capture_last(part(self.total, share_bps)),
+            Action::Reverse => lock.reverse(self.capture),
+            Action::Refund { share_bps } => lock.refund(self.capture, part(self.captured, share_bps)),
+            Action::Release => lock.release(),
+            Action::Settle => lock.settle(),
+            Action::Consume => lock.consume_capture(self.capture),
+        }
     }
 
     fn note(&mut self, action: Action, reply: &Reply) {

@@ -16,6 +16,7 @@ use super::trail::{Facts, Trail, trail};
 use crate::door_check::Asked;
 use crate::door_faults::Exchange;
 use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
+use crate::making::{Making, make_all};
 use crate::money::Seen;
 use crate::payment::{is_sound, part, repeats};
 use crate::recorder::{Recorder, Sample};
@@ -44,15 +45,14 @@ struct Payment<'a> {
     last: Option<Seen>,
 }
 
-/// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the answer before, or from the end of
-/// the wait that the step begins with.
+/// Runs the steps of one payment. Latency counts from `intended`, and for later steps as [`make_all`] has it.
 pub(crate) async fn pay(
     host: &Arc<Host>,
     client: &Client,
     recorder: &Recorder,
     steps: &[Step],
     draw: Draw,
-    mut intended: Instant,
+    intended: Instant,
 ) {
     let mut payment = Payment {
         host,
@@ -67,16 +67,7 @@ pub(crate) async fn pay(
         capturing: None,
         last: None,
     };
-    for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
-        if !step.after.is_zero() {
-            intended = intended.max(Instant::now()) + step.after;
-            tokio::time::sleep_until(intended.into()).await;
-        }
-        if payment.make(step, intended).await.is_break() {
-            break;
-        }
-        intended = Instant::now();
-    }
+    make_all(&mut payment, steps, draw.lot, intended).await;
     if let Some(seen) = payment.last {
         recorder.push(Sample::Seen(seen));
     }
@@ -170,8 +161,7 @@ fn asked_for(record: &Record, lock: Id, is_answered: bool) -> Option<Asked> {
     Some(Asked { id, kind: record.kind()?, lock, partition, amount, is_answered })
 }
 
-impl<'a> Payment<'a> {
-    /// Makes a step. Breaks where the payment ends early.
+impl Making for Payment<'_> {
     async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
         let times = step.times;
         match step.action {
@@ -192,7 +182,9 @@ impl<'a> Payment<'a> {
             Action::Increase { .. } | Action::Refund { .. } => ControlFlow::Break(()),
         }
     }
+}
 
+impl<'a> Payment<'a> {
     /// Says a message as often as the step wants it.
     async fn say(&mut self, say: Say, minor: Amount, times: u32, intended: Instant) -> ControlFlow<()> {
         let Some((trail, mut letter)) = self.letter(say, minor) else {

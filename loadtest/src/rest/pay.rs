@@ -14,6 +14,7 @@ use super::door::Door;
 use crate::door_check::Asked;
 use crate::door_faults::Exchange;
 use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
+use crate::making::{Making, make_all};
 use crate::money::Seen;
 use crate::payment::{part, repeats};
 use crate::recorder::{Recorder, Sample};
@@ -37,15 +38,14 @@ struct Payment<'a> {
     last: Option<Reply>,
 }
 
-/// Runs the steps of one payment. Latency counts from `intended`, and for later steps from the answer before, or from the end of
-/// the wait that the step begins with.
+/// Runs the steps of one payment. Latency counts from `intended`, and for later steps as [`make_all`] has it.
 pub(crate) async fn pay(
     door: &Arc<Door>,
     client: &Client,
     recorder: &Recorder,
     steps: &[Step],
     draw: Draw,
-    mut intended: Instant,
+    intended: Instant,
 ) {
     let mut payment = Payment {
         door,
@@ -60,16 +60,7 @@ pub(crate) async fn pay(
         open: Amount::ZERO,
         last: None,
     };
-    for step in steps.iter().filter(|step| step.is_for(draw.lot)) {
-        if !step.after.is_zero() {
-            intended = intended.max(Instant::now()) + step.after;
-            tokio::time::sleep_until(intended.into()).await;
-        }
-        if payment.make(step, intended).await.is_break() {
-            break;
-        }
-        intended = Instant::now();
-    }
+    make_all(&mut payment, steps, draw.lot, intended).await;
     if let Some(reply) = payment.last {
         let lock = LockRef::new(draw.partition, payment.lock);
         recorder.push(Sample::Seen(Seen { lock, reply, is_whole: true }));
@@ -97,6 +88,36 @@ impl Request for Post<'_> {
 
     fn read(&self, heard: &Heard) -> Meaning {
         read(heard, &self.question, self.door.asset())
+    }
+}
+
+impl Making for Payment<'_> {
+    async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
+        let mut post = self.post(step.action);
+        self.recorder.push(Sample::Asked(post.question.asked));
+        let first = match until_answered(&mut post, self.recorder, intended).await {
+            Said::Decided(reply, _) => reply,
+            Said::NotExecuted => return ControlFlow::Break(()),
+            Said::Unknown => {
+                self.last = None;
+                return ControlFlow::Break(());
+            }
+        };
+        if !first.code().is_success() {
+            return ControlFlow::Break(());
+        }
+        self.note(step.action, &first);
+        for _ in 1..step.times {
+            match until_answered(&mut post, self.recorder, Instant::now()).await {
+                Said::Decided(again, _) if !repeats(&first, &again) => {
+                    self.recorder.push(Sample::Contradicted);
+                }
+                Said::Decided(..) => {}
+                // It was executed before; that this sending was not, or not known to be, changes nothing.
+                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 
@@ -162,35 +183,6 @@ impl<'a> Payment<'a> {
         let asset = self.door.asset();
         let body = json!({"capture": self.capture, "amount": asset.write(amount), "asset": asset.name});
         (Some("refund"), Kind::Refund, amount, Some(amount.min(self.open)), body)
-    }
-
-    /// Makes a step. Breaks where the payment ends early.
-    async fn make(&mut self, step: &Step, intended: Instant) -> ControlFlow<()> {
-        let mut post = self.post(step.action);
-        self.recorder.push(Sample::Asked(post.question.asked));
-        let first = match until_answered(&mut post, self.recorder, intended).await {
-            Said::Decided(reply, _) => reply,
-            Said::NotExecuted => return ControlFlow::Break(()),
-            Said::Unknown => {
-                self.last = None;
-                return ControlFlow::Break(());
-            }
-        };
-        if !first.code().is_success() {
-            return ControlFlow::Break(());
-        }
-        self.note(step.action, &first);
-        for _ in 1..step.times {
-            match until_answered(&mut post, self.recorder, Instant::now()).await {
-                Said::Decided(again, _) if !repeats(&first, &again) => {
-                    self.recorder.push(Sample::Contradicted);
-                }
-                Said::Decided(..) => {}
-                // It was executed before; that this sending was not, or not known to be, changes nothing.
-                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
-            }
-        }
-        ControlFlow::Continue(())
     }
 
     fn note(&mut self, action: Action, reply: &Reply) {
