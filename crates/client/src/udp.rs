@@ -51,10 +51,13 @@ mod linux {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Poll, ready};
 
-    use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
+    use quinn::udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
     use quinn::{AsyncUdpSocket, UdpPoller};
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
+
+    /// Faults that a socket may be told of in a row before others have their turn.
+    const FAULTS_MAX: usize = 8;
 
     /// A socket that is watched for packets alone.
     #[derive(Debug)]
@@ -102,22 +105,27 @@ mod linux {
             buffers: &mut [IoSliceMut<'_>],
             metas: &mut [RecvMeta],
         ) -> Poll<io::Result<usize>> {
-            let wanted = buffers.len().min(metas.len());
-            loop {
+            let wanted = buffers.len().min(metas.len()).min(BATCH_SIZE);
+            for _ in 0..FAULTS_MAX {
                 let mut ready = ready!(self.io.poll_read_ready(cx))?;
                 match self.state.recv(self.io.get_ref().into(), buffers, metas) {
                     Ok(received) => {
-                        // The kernel stops short only where there is nothing. Whatever comes after that is told anew: the readiness
-                        // that is cleared is the one which was seen before the call.
+                        // The kernel stops short where there is nothing. Whatever comes after that is told anew: the readiness that
+                        // is cleared is the one which was seen before the call. It also stops at a fault of the socket, which the
+                        // next call would be told; then the rest is read when one more packet comes, as after a lost one.
                         if received < wanted {
                             ready.clear_ready();
                         }
                         return Poll::Ready(Ok(received));
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                    Err(error) => return Poll::Ready(Err(error)),
+                    // Faults of one packet's way are told here, too, and are none of the socket's: as quinn's own does, the next
+                    // packet is tried. An error would end the endpoint with all its connections.
+                    Err(error) => tracing::debug!("a socket was told of a fault: {error}"),
                 }
             }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         }
 
         fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -145,18 +153,32 @@ mod linux {
         room: Option<AsyncFd<UdpSocket>>,
     }
 
+    impl Poller {
+        /// Ready when there is room.
+        fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let room = match self.room.take() {
+                Some(room) => room,
+                None => watch(self.socket.io.get_ref().try_clone()?, Interest::WRITABLE)?,
+            };
+            if room.poll_write_ready(cx)?.is_pending() {
+                self.room = Some(room);
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
     impl UdpPoller for Poller {
         fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
             if self.socket.is_full.load(Ordering::Relaxed) {
-                let room = match self.room.take() {
-                    Some(room) => room,
-                    None => watch(self.socket.io.get_ref().try_clone()?, Interest::WRITABLE)?,
-                };
-                if room.poll_write_ready(cx)?.is_pending() {
-                    self.room = Some(room);
+                let watched = ready!(self.poll_room(cx));
+                self.socket.is_full.store(false, Ordering::Relaxed);
+                if watched.is_err() {
+                    // No descriptor to watch with. An error would end the connection, and nobody would hear of it: it tries to
+                    // send again as soon as all others had their turn.
+                    cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                self.socket.is_full.store(false, Ordering::Relaxed);
             }
             // Whoever still watches was told of the room as well.
             self.room = None;
@@ -263,8 +285,8 @@ mod linux {
             let socket = Arc::new(Socket::new(bound()).unwrap());
             let mut pollers =
                 [Arc::clone(&socket).create_io_poller(), Arc::clone(&socket).create_io_poller()];
-            socket.is_full.store(true, Ordering::Relaxed);
             for poller in &mut pollers {
+                socket.is_full.store(true, Ordering::Relaxed);
                 within(poll_fn(|cx| poller.as_mut().poll_writable(cx))).await.unwrap();
                 assert!(!socket.is_full.load(Ordering::Relaxed));
             }

@@ -46,7 +46,7 @@ pub struct Config {
     pub free_bytes_min: u64,
     /// Pin each shard's thread to a core of its own, if there are enough.
     pub pin_threads: bool,
-    /// How long a shard's thread looks for the next request after it has had one, before it goes to sleep: nobody has to wake it
+    /// How long a shard's thread looks for the next request after each turn, before it goes to sleep: nobody has to wake it
     /// meanwhile, which on many machines takes longer than all that it does for a request. Worth it only where each shard has a core to
     /// itself, which it then keeps busy for as long as requests come. Zero: it sleeps at once.
     pub busy_poll: Duration,

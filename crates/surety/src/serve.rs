@@ -194,6 +194,9 @@ impl Args {
     }
 }
 
+/// The longest that a shard may be told to look for requests.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
+
 /// Settings on top of the server's own defaults.
 fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::new(data);
@@ -229,6 +232,11 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     config.pin_threads = server.pin.unwrap_or(config.pin_threads);
     if let Some(span) = server.busy_poll {
         config.busy_poll = duration(span.0);
+        // Longer than the pauses of an idle shard's own work, it would never sleep.
+        if config.busy_poll > BUSY_POLL_MAX {
+            let message = format!("server.busy_poll: {} is longer than 1s", values::span_text(span.0));
+            return Err(Failure::new(Exit::Usage, message));
+        }
     }
     if let Some(bytes) = log.segment_bytes {
         config.segment_bytes = init::segment_bytes(&bytes.to_string())

@@ -90,6 +90,7 @@ fn unknown_settings_are_errors() {
         &[("SURETY__SERVER__DURABILITY", "fsync"), ("SURETY__CLOCK__MAX_GAP", "2h")],
     );
     let printed = printed.exits(0).stdout;
+    surety(&serve(&data, &["--busy-poll", "2s"])).fails(2, "server.busy_poll: 2s is longer than 1s");
     for line in [
         "durability = \"os\"",
         "busy_poll = \"100us\"",
