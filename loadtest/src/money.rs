@@ -1,6 +1,7 @@
 //! The money check of a run: what the replies said, against the engine's present state and against its durable log.
 
-use std::time::Duration;
+use std::future::Future;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use surety_client::{Client, LockRef, SubmitError, TailError};
@@ -14,8 +15,11 @@ use crate::random::Random;
 const LOOKUPS_MAX: usize = 200_000;
 /// Look-ups under way.
 const LOOKUPS_AT_ONCE: usize = 256;
-/// How long the log may take to show a record that was answered.
+/// How long the log may take to show a record that was answered, and an engine that is busy to look a lock up.
 const LOG_PATIENCE: Duration = Duration::from_secs(30);
+/// Before a look-up is made again, for the first time; then twice as long each time.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(20);
+const LOOKUP_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Differences that are told; the others are counted.
 const TOLD_MAX: u64 = 3;
 
@@ -28,7 +32,7 @@ pub struct MoneyCheck {
     pub lookups: String,
     /// The durable change stream: the record of every reply, once, and nothing doubled.
     pub log: String,
-    /// Locks that were looked up.
+    /// Locks that were looked up, and found or not.
     pub looked_up: u64,
     /// Locks that were not looked up, since too many payments were made.
     pub left_out: u64,
@@ -110,40 +114,97 @@ pub(crate) fn say_contradictions(count: u64) -> String {
 /// Looks the locks up: how many, how many were left out, and what differs. `step` is what the smallest amount that was told of them
 /// holds of base units.
 pub(crate) async fn look_up_all(client: &Client, sightings: Sightings, step: u128) -> (u64, u64, String) {
-    let looked_up = sightings.kept.len() as u64;
-    let left_out = sightings.all - looked_up;
-    (looked_up, left_out, look_up(client, sightings.kept, step).await)
+    let kept = sightings.kept.len() as u64;
+    let found = look_up(client, sightings.kept, step).await;
+    (kept - found.failed, sightings.all - kept, found.words())
 }
 
-async fn look_up(client: &Client, seen: Vec<Seen>, step: u128) -> String {
+async fn look_up(client: &Client, seen: Vec<Seen>, step: u128) -> Found {
     let mut waiting = seen.into_iter();
     let mut asked = JoinSet::new();
-    let (mut differing, mut told) = (0, Vec::new());
+    let mut found = Found::default();
     loop {
-        while asked.len() < LOOKUPS_AT_ONCE
+        // An engine that does not answer for so long is not asked for the others.
+        while found.failed == 0
+            && asked.len() < LOOKUPS_AT_ONCE
             && let Some(seen) = waiting.next()
         {
             let client = client.clone();
             asked.spawn(async move {
-                let found = client.lookup(seen.lock.partition, seen.lock.id, false).await;
-                compare(&seen, found, step)
+                let LockRef { partition, id, .. } = seen.lock;
+                let reply = until_found(LOG_PATIENCE, || client.lookup(partition, id, false)).await;
+                reply.map(|reply| compare(&seen, reply, step))
             });
         }
-        let Some(done) = asked.join_next().await else { break };
-        let difference = match done {
-            Ok(difference) => difference,
-            Err(fault) => Some(fault.to_string()),
-        };
-        if let Some(difference) = difference {
-            differing += 1;
-            if differing <= TOLD_MAX {
-                told.push(difference);
-            }
+        match asked.join_next().await {
+            Some(Ok(Ok(None))) => {}
+            Some(Ok(Ok(Some(difference)))) => found.differs(difference),
+            Some(Ok(Err(error))) => found.fails(error.to_string()),
+            Some(Err(fault)) => found.fails(fault.to_string()),
+            None => break,
         }
     }
-    match differing {
-        0 => "ok".to_owned(),
-        _ => told.join("; ") + &and_more(differing),
+    found.failed += waiting.len() as u64;
+    found
+}
+
+/// Asks again, which changes nothing, until there is an answer. That there is none says nothing of the lock.
+async fn until_found<F>(patience: Duration, mut ask: impl FnMut() -> F) -> Result<Reply, SubmitError>
+where
+    F: Future<Output = Result<Reply, SubmitError>>,
+{
+    let (begun, mut pause) = (Instant::now(), LOOKUP_PAUSE);
+    loop {
+        let error = match ask().await {
+            Ok(reply) => return Ok(reply),
+            Err(error) => error,
+        };
+        if begun.elapsed() >= patience {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+        pause = LOOKUP_PAUSE_MAX.min(pause * 2);
+    }
+}
+
+/// What look-ups came to.
+#[derive(Debug, Default)]
+struct Found {
+    differing: u64,
+    /// The first differences.
+    told: Vec<String>,
+    /// Locks of which nobody has told anything.
+    failed: u64,
+    /// Why the first of these failed.
+    why: String,
+}
+
+impl Found {
+    fn differs(&mut self, difference: String) {
+        self.differing += 1;
+        if self.differing <= TOLD_MAX {
+            self.told.push(difference);
+        }
+    }
+
+    fn fails(&mut self, why: String) {
+        if self.failed == 0 {
+            self.why = why;
+        }
+        self.failed += 1;
+    }
+
+    fn words(&self) -> String {
+        let differences = self.told.join("; ") + &and_more(self.differing);
+        let failures = match self.failed {
+            0 => String::new(),
+            failed => format!("{failed} locks could not be looked up: {}", self.why),
+        };
+        match (differences.is_empty(), failures.is_empty()) {
+            (true, true) => "ok".to_owned(),
+            (false, false) => format!("{differences}; {failures}"),
+            _ => differences + &failures,
+        }
     }
 }
 
@@ -155,12 +216,9 @@ fn and_more(count: u64) -> String {
 }
 
 /// What differs between a lock's last reply and its look-up.
-fn compare(seen: &Seen, found: Result<Reply, SubmitError>, step: u128) -> Option<String> {
+fn compare(seen: &Seen, found: Reply, step: u128) -> Option<String> {
     let (id, last) = (seen.lock.id, &seen.reply);
-    let found = match found {
-        Ok(found) => Reply { remaining: Amount(found.remaining.0 / step), ..found },
-        Err(error) => return Some(format!("lock {id}: {error}")),
-    };
+    let found = Reply { remaining: Amount(found.remaining.0 / step), ..found };
     // Time has gone on, and with it what was left open.
     if last.end() == End::Live && found.end() == End::Expired {
         return None;
@@ -220,7 +278,8 @@ fn words(found: &CheckReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::{Id, PartitionHandle};
+    use surety_client::NotExecuted;
+    use surety_protocol::{Id, PartitionHandle, Time};
 
     #[test]
     fn a_lock_that_is_not_as_it_was_told_is_named() {
@@ -228,14 +287,10 @@ mod tests {
         let last = Reply { remaining: Amount(5), version: 2, end: End::Live as u8, ..Reply::default() };
         let seen = Seen { lock, reply: last, is_whole: true };
         let found = Reply { code: Code::Approved as u8, ..last };
-        assert_eq!(compare(&seen, Ok(found), 1), None);
-        assert_eq!(
-            compare(&seen, Ok(Reply { end: End::Expired as u8, remaining: Amount(0), ..found }), 1),
-            None
-        );
-        let differs = |found: Reply| {
-            assert!(compare(&seen, Ok(found), 1).is_some_and(|text| text.contains("remaining 5")))
-        };
+        assert_eq!(compare(&seen, found, 1), None);
+        assert_eq!(compare(&seen, Reply { end: End::Expired as u8, remaining: Amount(0), ..found }, 1), None);
+        let differs =
+            |found: Reply| assert!(compare(&seen, found, 1).is_some_and(|text| text.contains("remaining 5")));
         differs(Reply { remaining: Amount(4), ..found });
         differs(Reply { version: 3, ..found });
         differs(Reply { end: End::Released as u8, ..found });
@@ -243,11 +298,34 @@ mod tests {
         let check = |last: End, found: End, remaining: u128| {
             let seen = Seen { is_whole: false, reply: Reply { end: last as u8, ..Reply::default() }, ..seen };
             let (code, end, remaining) = (Code::Approved as u8, found as u8, Amount(remaining));
-            compare(&seen, Ok(Reply { code, end, remaining, version: 9, ..Reply::default() }), 1).is_none()
+            compare(&seen, Reply { code, end, remaining, version: 9, ..Reply::default() }, 1).is_none()
         };
         assert!(check(End::Live, End::Live, 7) && check(End::Final, End::Final, 0));
         assert!(!check(End::Final, End::Final, 1) && !check(End::Final, End::Released, 0));
         assert!(!check(End::Live, End::Released, 0));
+    }
+
+    #[tokio::test]
+    async fn a_look_up_is_made_again_and_its_failure_is_no_difference() {
+        let why = NotExecuted::Refused { code: Code::Overloaded, time: Time(0) };
+        let busy = SubmitError::NotExecuted { id: Id(1), why };
+        let mut times = 0;
+        let ask = || {
+            times += 1;
+            std::future::ready(if times < 3 { Err(busy) } else { Ok(Reply::default()) })
+        };
+        assert!(until_found(LOG_PATIENCE, ask).await.is_ok());
+        assert_eq!(times, 3);
+        assert_eq!(until_found(Duration::ZERO, || std::future::ready(Err(busy))).await, Err(busy));
+
+        let mut found = Found::default();
+        assert_eq!(found.words(), "ok");
+        found.fails(busy.to_string());
+        found.fails("the second".to_owned());
+        let failures = format!("2 locks could not be looked up: {busy}");
+        assert_eq!(found.words(), failures);
+        (0..5).for_each(|lock| found.differs(format!("lock {lock}")));
+        assert_eq!(found.words(), format!("lock 0; lock 1; lock 2; and 2 more; {failures}"));
     }
 
     #[test]
