@@ -1,4 +1,4 @@
-//! One request to a front door, said until it is answered.
+//! One request to a front door, said until it is answered or a minute has gone.
 
 use std::future::Future;
 use std::io;
@@ -11,7 +11,7 @@ use crate::door_faults::{Exchange, Failed};
 use crate::recorder::{Recorder, Sample};
 
 /// How long a request is said again for.
-const REPEAT_WITHIN: Duration = Duration::from_secs(20);
+const REPEAT_WITHIN: Duration = Duration::from_secs(60);
 /// Before it is said again.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -32,6 +32,8 @@ pub(crate) enum Meaning {
 pub(crate) trait Request: Send {
     /// What comes back.
     type Heard: Send;
+    /// False if how long an answer takes says nothing of the door.
+    const IS_TIMED: bool = true;
 
     /// Says it, once more if it was said before.
     fn say(&mut self) -> impl Future<Output = Exchange<Self::Heard>> + Send;
@@ -49,7 +51,7 @@ pub(crate) enum Said<H> {
     Unknown,
 }
 
-/// Says a request until it is answered. Latency counts from `intended`, repeats included.
+/// Says a request until it is answered, for as long as [`REPEAT_WITHIN`]. Latency counts from `intended`, repeats included.
 pub(crate) async fn until_answered<R: Request>(
     request: &mut R,
     recorder: &Recorder,
@@ -66,9 +68,12 @@ pub(crate) async fn until_answered<R: Request>(
             Ok(heard) => match request.read(&heard) {
                 Meaning::Decided(reply, is_sound) => {
                     let done = Instant::now();
-                    let (latency, service) = (done - intended, done - sent);
-                    recorder.push(Sample::Answered { reply: *reply, latency, service, is_sound });
-                    return Said::Decided(*reply, heard);
+                    let (reply, latency, service) = (*reply, done - intended, done - sent);
+                    recorder.push(match R::IS_TIMED {
+                        true => Sample::Answered { reply, latency, service, is_sound },
+                        false => Sample::AnsweredAside { reply, is_sound },
+                    });
+                    return Said::Decided(reply, heard);
                 }
                 // A refusal speaks of one sending: an earlier one may have been executed all the same.
                 Meaning::Refused(why) if !may_be_executed => {

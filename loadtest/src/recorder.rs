@@ -33,6 +33,8 @@ pub(crate) enum Sample {
     Dropped,
     /// A recorded answer.
     Answered { reply: Reply, latency: Duration, service: Duration, is_sound: bool },
+    /// The same, of somebody whose latency is not measured.
+    AnsweredAside { reply: Reply, is_sound: bool },
     /// An admission code.
     Refused(Code),
     /// What a front door refuses a request with, by name.
@@ -247,7 +249,9 @@ impl Sample {
     /// The reply that belongs into the file.
     fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Answered { reply, .. } | Self::Resolved(reply) => Some(reply),
+            Self::Answered { reply, .. } | Self::AnsweredAside { reply, .. } | Self::Resolved(reply) => {
+                Some(reply)
+            }
             _ => None,
         }
     }
@@ -285,20 +289,12 @@ impl Tally {
                 interval.dropped += 1;
             }
             Sample::Answered { reply, latency, service, is_sound } => {
-                report.replied += 1;
-                interval.replied += 1;
-                report.contradictions += u64::from(!is_sound);
-                match reply.code() {
-                    code if code.is_success() => report.approved += 1,
-                    code => {
-                        count(&mut report.declined, code.name());
-                        count(&mut interval.declined, code.name());
-                    }
-                }
+                count_answer(report, interval, reply, *is_sound);
                 self.measured.latency.saturating_record(nanos(*latency));
                 self.current.latency.saturating_record(nanos(*latency));
                 self.measured.service.saturating_record(nanos(*service));
             }
+            Sample::AnsweredAside { reply, is_sound } => count_answer(report, interval, reply, *is_sound),
             Sample::Refused(code) => {
                 count(&mut report.refused, code.name());
                 count(&mut interval.declined, code.name());
@@ -339,6 +335,19 @@ impl Tally {
         report.sum_up(&measured, seconds);
         report.keep(&measured);
         report
+    }
+}
+
+fn count_answer(report: &mut Report, interval: &mut Interval, reply: &Reply, is_sound: bool) {
+    report.replied += 1;
+    interval.replied += 1;
+    report.contradictions += u64::from(!is_sound);
+    match reply.code() {
+        code if code.is_success() => report.approved += 1,
+        code => {
+            count(&mut report.declined, code.name());
+            count(&mut interval.declined, code.name());
+        }
     }
 }
 
@@ -390,6 +399,8 @@ mod tests {
             recorder.push(answered(id, Code::Approved, 100, true));
         }
         recorder.push(answered(99, Code::Insufficient, 4000, true));
+        let aside = Reply { id: Id(101), code: 64, ..Reply::default() };
+        recorder.push(Sample::AnsweredAside { reply: aside, is_sound: true });
         recorder.push(Sample::Refused(Code::Overloaded));
         recorder.push(Sample::Refused(Code::Overloaded));
         recorder.push(Sample::Resolved(Reply { id: Id(100), code: 64, ..Reply::default() }));
@@ -398,20 +409,21 @@ mod tests {
         let (report, kept) = recording.finish(2.0).unwrap();
         assert_eq!(kept.unwrap().replies.len() as u64, report.replied + report.resolved);
         assert!(report.ok);
-        assert_eq!((report.payments, report.sent, report.replied, report.approved), (1, 103, 100, 99));
+        assert_eq!((report.payments, report.sent, report.replied, report.approved), (1, 104, 101, 100));
         assert_eq!(report.declined["INSUFFICIENT"], 1);
         assert_eq!(report.refused["OVERLOADED"], 2);
         assert_eq!((report.resolved, report.unknown, report.dropped, report.unsent), (1, 0, 1, 1));
         assert!((99.9..100.2).contains(&report.p50_us), "{}", report.p50_us);
         assert!((3990.0..4010.0).contains(&report.max_us));
         assert!((49.9..50.1).contains(&report.service_p50_us));
-        assert!((49.9..50.1).contains(&report.rate_per_s));
-        assert_eq!(crate::read_acks(&path).unwrap().len(), 101);
+        assert!((50.4..50.6).contains(&report.rate_per_s));
+        assert_eq!(crate::read_acks(&path).unwrap().len(), 102);
         let [interval] = &report.intervals[..] else { panic!("{:?}", report.intervals) };
-        assert_eq!((interval.offered, interval.dropped, interval.replied), (2, 1, 100));
+        assert_eq!((interval.offered, interval.dropped, interval.replied), (2, 1, 101));
         assert_eq!(interval.declined.values().sum::<u64>(), 3);
         assert!((99.9..100.2).contains(&interval.p50_us) && (3990.0..4010.0).contains(&interval.max_us));
         assert!(report.histogram.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{:?}", report.histogram);
+        // What is answered aside is counted, and not timed.
         assert_eq!(logged(files.hlog.as_deref().unwrap()), 100);
         assert_eq!(report.latency.read().unwrap().len(), 100);
         assert_eq!((interval.latency.read().unwrap().len(), report.late.read().unwrap().len()), (100, 1));
@@ -430,6 +442,8 @@ mod tests {
         check(std::slice::from_ref(&good), true);
         check(&[], false);
         check(&[good.clone(), Sample::Unknown], false);
-        check(&[good, answered(2, Code::Approved, 1, false)], false);
+        check(&[good.clone(), answered(2, Code::Approved, 1, false)], false);
+        let reply = Reply { id: Id(3), code: Code::Approved as u8, ..Reply::default() };
+        check(&[good, Sample::AnsweredAside { reply, is_sound: false }], false);
     }
 }

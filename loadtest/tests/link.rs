@@ -123,12 +123,13 @@ async fn scenarios_run_over_a_link_and_the_money_agrees() {
             let report = rig.run(scenario, 300, rig.host(None)).await;
             let what = format!("{scenario} over {dialect:?}");
             assert!(report.ok && report.payments > 0, "{what}: {report:?}");
-            assert!(report.declined.is_empty(), "{what}: {report:?}");
+            // An answer that a stalled disk has kept back may be burned before it is asked for again: declined, and nothing else is.
+            assert!(report.declined.keys().all(|code| code == "BURNED"), "{what}: {report:?}");
             let found = report.money_check.as_ref().unwrap();
             assert!(found.is_ok() && found.recorded > 0, "{what}: {found:?}");
             assert_eq!(report.transport, "iso8583");
             // A link that is short of time says "not now"; whatever it did not refuse is looked up.
-            let refused: u64 = report.refused.values().sum();
+            let refused: u64 = report.refused.values().chain(report.declined.values()).sum();
             assert!(report.payments - found.looked_up <= refused + report.unsent, "{what}: {report:?}");
         }
         rig.close().await;

@@ -10,11 +10,12 @@
 //! | `reverse` | 0400 of the completion or the sale |
 //! | `settle`, `consume` | none: they are the chain's, and go to the engine itself |
 //!
-//! Field 102 names the partition, so that no card has to lead there. What is not answered is said again as a repeat (0101, 0121,
-//! 0201, 0221, 0401) with the same fields, as the link's guide asks for; latency counts from the intended start, repeats included.
+//! Field 102 names the partition, so that no card has to lead there. What is not answered is said again for a minute as a
+//! repeat (0101, 0121, 0201, 0221, 0401) with the same fields, as the link's guide asks for, and is unknown after that; latency counts from the intended start, repeats included.
 //! Every other step is refused before the run.
 
 mod answer;
+mod direct;
 mod host;
 mod message;
 mod pay;

@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use iso8583::payment::{Intent, approval_code};
+use iso8583::payment::{Intent, Refusal, approval_code};
 use iso8583::{Dialect, Draft, Message};
-use surety_client::{Client, LockRef, NotExecuted, SubmitError};
+use surety_client::{Client, LockRef};
 use surety_protocol::{Amount, Code, End, Id, Record, Reply};
 
 use super::answer::{Told, read};
+use super::direct::Direct;
 use super::host::Host;
 use super::message::{Content, Heard, Numbers, Say, draft};
 use super::trail::{Facts, Trail, trail};
@@ -18,7 +19,7 @@ use crate::door_faults::Exchange;
 use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
 use crate::making::{Making, make_all};
 use crate::money::Seen;
-use crate::payment::{is_sound, part, repeats};
+use crate::payment::{part, repeats};
 use crate::recorder::{Recorder, Sample};
 use crate::scenario::Draw;
 use crate::step::{Action, Step};
@@ -73,7 +74,7 @@ pub(crate) async fn pay(
     }
 }
 
-/// A message that is said until it is answered, from the second time on as a repeat.
+/// A message that is said until it is answered or given up, from the second time on as a repeat.
 struct Letter<'a> {
     host: &'a Arc<Host>,
     recorder: &'a Recorder,
@@ -129,9 +130,9 @@ impl Question {
         let code = match read(&heard.code, self.dialect) {
             Told::Approved => Code::Approved,
             Told::Declined(code) => code,
-            Told::Refused(code) => return Meaning::Refused(code),
-            Told::Unknown => return Meaning::Unknown,
-            Told::Nonsense => return Meaning::Nonsense,
+            Told::Refused(code) if self.may_be_refused_by(heard) => return Meaning::Refused(code),
+            Told::Unknown if self.is_about_this(heard) && heard.is_proved => return Meaning::Unknown,
+            Told::Refused(_) | Told::Unknown | Told::Nonsense => return Meaning::Nonsense,
         };
         let reply = Reply {
             id: self.change.id,
@@ -142,6 +143,18 @@ impl Question {
             ..Reply::default()
         };
         Meaning::Decided(Box::new(reply), self.is_answered_by(heard, code))
+    }
+
+    /// False if a refusal cannot be that of its message. Only who cannot prove itself to the link is answered by whom it cannot tell.
+    fn may_be_refused_by(&self, heard: &Heard) -> bool {
+        let of_mac = Refusal::Mac.edge_code();
+        self.is_about_this(heard) && (heard.is_proved || heard.code == of_mac.field_39(self.dialect))
+    }
+
+    /// False if a reply is of another type, or names another payment. What could be read only in part may name none.
+    fn is_about_this(&self, heard: &Heard) -> bool {
+        self.numbers.mti.reply() == Some(heard.mti)
+            && heard.reference.is_none_or(|reference| reference == self.reference)
     }
 
     /// False if a reply cannot be that of its message. Its approval code is made of the lock's id, which only the link's key makes.
@@ -292,37 +305,70 @@ impl<'a> Payment<'a> {
         if let Some(asked) = asked_for(&request, facts.lock, true) {
             self.recorder.push(Sample::Asked(asked));
         }
-        let (mut intended, mut first) = (intended, None);
-        for _ in 0..step.times {
-            let started = Instant::now();
-            let reply = match self.client.submit(request).await {
-                Ok(reply) => reply,
-                Err(SubmitError::NotExecuted { why: NotExecuted::Refused { code, .. }, .. }) => {
-                    self.recorder.push(Sample::Refused(code));
-                    return ControlFlow::Break(());
-                }
-                Err(SubmitError::NotExecuted { .. }) => {
-                    self.recorder.push(Sample::Unsent);
-                    return ControlFlow::Break(());
-                }
-                Err(SubmitError::Unknown { .. }) => {
-                    self.recorder.push(Sample::Unknown);
-                    self.last = None;
-                    return ControlFlow::Break(());
-                }
-            };
-            let done = Instant::now();
-            let is_again = first.is_some_and(|first| !repeats(&first, &reply));
-            let is_sound = is_sound(&request, &reply) && !is_again;
-            let (latency, service) = (done - intended, done - started);
-            self.recorder.push(Sample::Answered { reply, latency, service, is_sound });
-            if !reply.code().is_success() {
+        let mut direct = Direct { client: self.client, request };
+        let first = match until_answered(&mut direct, self.recorder, intended).await {
+            Said::Decided(reply, _) => reply,
+            Said::NotExecuted => return ControlFlow::Break(()),
+            Said::Unknown => {
+                self.last = None;
                 return ControlFlow::Break(());
             }
-            first.get_or_insert(reply);
-            self.last = Some(Seen { lock, reply, is_whole: true });
-            intended = done;
+        };
+        if !first.code().is_success() {
+            return ControlFlow::Break(());
+        }
+        self.last = Some(Seen { lock, reply: first, is_whole: true });
+        for _ in 1..step.times {
+            match until_answered(&mut direct, self.recorder, Instant::now()).await {
+                Said::Decided(again, _) if !repeats(&first, &again) => {
+                    self.recorder.push(Sample::Contradicted);
+                }
+                Said::Decided(..) => {}
+                // It was executed before; that this sending was not, or not known to be, changes nothing.
+                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
+            }
         }
         ControlFlow::Continue(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iso::message::sign_on;
+    use surety_protocol::{Kind, LockBody, PartitionHandle, Time};
+
+    #[test]
+    fn a_reply_is_that_of_its_message_or_nonsense() {
+        let dialect = Dialect::V1987;
+        let mti = Say::Authorize.mti(dialect);
+        let numbers = Numbers { mti, ..sign_on(dialect, 1, Time(0)).0 };
+        let (reference, minor, base, lock) = (*b"000000000001", Amount(5), Amount(500), Id(7));
+        let change = Record::new(Kind::Lock, lock, PartitionHandle(1), base, &LockBody::default());
+        let question = Question { dialect, numbers, reference, minor, base, change, lock };
+        let of = |code: &str| Heard {
+            mti: mti.reply().unwrap(),
+            code: code.into(),
+            approval: None,
+            minor: Some(5),
+            reference: Some(reference),
+            is_proved: true,
+        };
+        let refused = |code: &str| Meaning::Refused(format!("code {code}"));
+        let check = |heard: Heard, expect: Meaning| assert_eq!(question.read(&heard), expect, "{heard:?}");
+        for (code, meant) in [("91", refused("91")), ("96", Meaning::Unknown)] {
+            check(of(code), meant);
+            check(Heard { is_proved: false, ..of(code) }, Meaning::Nonsense);
+            check(Heard { mti, ..of(code) }, Meaning::Nonsense);
+            check(Heard { reference: Some(*b"000000000002"), ..of(code) }, Meaning::Nonsense);
+        }
+        check(Heard { is_proved: false, ..of("63") }, refused("63"));
+        check(Heard { reference: None, ..of("30") }, refused("30"));
+        let is_sound = |heard: &Heard| matches!(question.read(heard), Meaning::Decided(_, true));
+        let approved = Heard { approval: Some(approval_code(lock)), ..of("00") };
+        assert!(is_sound(&approved) && is_sound(&of("51")));
+        assert!(!is_sound(&of("00")), "without its approval code");
+        assert!(!is_sound(&Heard { is_proved: false, ..approved.clone() }));
+        assert!(!is_sound(&Heard { reference: None, ..approved }));
     }
 }

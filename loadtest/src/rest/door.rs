@@ -27,8 +27,9 @@ use crate::inject::Injection;
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long an answer may take, the connecting included, before the request is said again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer may take, the connecting included, before the request is said again: longer than the door's own limit on it (20 s by
+/// its own settings).
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where a door is, and how to be let in.
 #[derive(Clone)]
