@@ -316,6 +316,10 @@ async fn the_same_load_runs_on_an_embedded_engine() {
     };
     let report = run(&clients, rig.options("tap", Pace::Max { in_flight: 16 }, 300)).await.unwrap();
     assert!(report.ok && report.replied == report.approved, "{report:?}");
+    // However soon the time is over, there is something to judge.
+    let at_once = Options { acks: None, ..rig.options("tap", Pace::Max { in_flight: 4 }, 0) };
+    let short = run(&clients, at_once).await.unwrap();
+    assert!(short.ok && short.payments == 4, "{short:?}");
     drop(clients);
     embedded.shutdown();
     assert_all_there(&rig.check(), &report);
