@@ -1,5 +1,7 @@
-//! The money check of a run at a REST front door. The door names no place in the log, so each answer is looked for by the id of
-//! its request: its record must be there once, as it was told, and no record may be there that no answer explains.
+//! The money check of a run at a front door. The door names no place in the log, so each answer is looked for by the id of its request: its
+//! record must be there once, in kind, lock, partition and amount as it was asked for, in code and amount as it was told. No record may be
+//! there that nobody has asked for, nor more of them without an answer than outcomes are unknown; merchant, flags and capture are not
+//! compared.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;

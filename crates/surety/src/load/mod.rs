@@ -37,8 +37,8 @@ use view::{Title, View};
 /// With --data the scenario's tenant, partitions, policies and deposits are made first, as often as you like; with
 /// --connect they must be there. --acks FILE appends every reply received, which `surety load check` then finds in the log.
 ///
-/// --check compares the money afterwards: every lock is looked up, and every reply's record is found in the durable change
-/// stream. --inject spoils the way between client and engine: it loses and delays replies, sends requests twice and kills
+/// --check compares the money afterwards: every lock is looked up (of more than 200,000 so many by chance), and every reply's record is found
+/// in the durable change stream. --inject spoils the way between client and engine: it loses and delays replies, sends requests twice and kills
 /// connections; the money must agree all the same.
 ///
 /// --transport rest makes the payments at a REST front door (`surety gateway run` with `[rest]`), whose token must be of the
@@ -46,8 +46,8 @@ use view::{Title, View};
 /// hold for the generator too.
 ///
 /// --transport iso8583 makes them as an acquirer's host does, at a link whose settings --link names: lock 0100, sale 0200, advise 0120 and
-/// its 0220, the last capture 0220, release and reverse 0400, each said again as a repeat until it is answered. Settle and consume are the
-/// chain's and go to the engine itself. tap, tip, fuel, lock-release, timeout-storm, standin and failure-wave can be said so; what increases,
+/// its 0220, the last capture 0220, release and reverse 0400, each said again as a repeat until it is answered, for a minute. Settle and consume
+/// are the chain's and go to the engine itself: they are counted, and not in the latencies. tap, tip, fuel, lock-release, timeout-storm, standin and failure-wave can be said so; what increases,
 /// refunds or captures in parts is refused before the run. A scenario's amounts are the currency's minor units.
 ///
 /// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
@@ -196,7 +196,7 @@ struct Load {
     /// Check the money after the run; holds every reply in memory until then, 128 bytes each
     #[arg(long)]
     check: bool,
-    /// Faults on the way: drop=0.01,double=0.01,delay=0.01:5ms,kill=2s or some of these; a lost reply costs a second
+    /// Faults on the way: drop=0.01,double=0.01,delay=0.01:5ms,kill=2s or some of these; a lost reply costs a second over quic
     #[arg(long, value_name = "FAULTS")]
     inject: Option<Injection>,
     /// Write the run as a page with plots
