@@ -195,9 +195,11 @@ impl Run {
 
     /// A lock against a bare echo, a datagram, a synced write and a wake-up.
     fn latencies(&mut self) -> anyhow::Result<()> {
-        let os = self.bench(Setting::new(Durability::Os))?;
-        let fsync = self.bench(Setting::new(Durability::Fsync))?;
-        let polled = |durability| Setting { busy_poll: BUSY_POLL, ..Setting::new(durability) };
+        // Memory for what these rounds lock: four engines stand beside each other.
+        let setting = |durability| Setting { reserve_locks: 1 << 20, ..Setting::new(durability) };
+        let os = self.bench(setting(Durability::Os))?;
+        let fsync = self.bench(setting(Durability::Fsync))?;
+        let polled = |durability| Setting { busy_poll: BUSY_POLL, ..setting(durability) };
         let os_polled = self.bench(polled(Durability::Os))?;
         let fsync_polled = self.bench(polled(Durability::Fsync))?;
         let (server, client) = echo_configs(&os)?;
