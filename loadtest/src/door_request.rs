@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use surety_protocol::Reply;
@@ -98,6 +99,24 @@ pub(crate) async fn until_answered<R: Request>(
         sleep(PAUSE).await;
         sent = Instant::now();
     }
+}
+
+/// Says a request that was executed until it was said so many times in all. Each answer must be that of the first.
+pub(crate) async fn say_again<R: Request>(
+    request: &mut R,
+    recorder: &Recorder,
+    times: u32,
+    is_same: impl Fn(&Reply, &R::Heard) -> bool + Send,
+) -> ControlFlow<()> {
+    for _ in 1..times {
+        match until_answered(request, recorder, Instant::now()).await {
+            Said::Decided(reply, heard) if !is_same(&reply, &heard) => recorder.push(Sample::Contradicted),
+            Said::Decided(..) => {}
+            // It was executed before; that this sending was not, or not known to be, changes nothing.
+            Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Nobody has answered; with an error nobody has been asked either.

@@ -16,7 +16,7 @@ use super::message::{Content, Heard, Numbers, Say, draft};
 use super::trail::{Facts, Trail, trail};
 use crate::door_check::Asked;
 use crate::door_faults::Exchange;
-use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
+use crate::door_request::{Meaning, Request, Said, on_double, say_again, until_answered};
 use crate::making::{Making, make_all};
 use crate::money::Seen;
 use crate::payment::{part, repeats};
@@ -223,15 +223,7 @@ impl<'a> Payment<'a> {
             return ControlFlow::Break(());
         }
         self.note(&letter);
-        for _ in 1..times {
-            match until_answered(&mut letter, self.recorder, Instant::now()).await {
-                Said::Decided(_, again) if again != first => self.recorder.push(Sample::Contradicted),
-                Said::Decided(..) => {}
-                // It was served before; that this sending was not, or not known to be, changes nothing.
-                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
-            }
-        }
-        ControlFlow::Continue(())
+        say_again(&mut letter, self.recorder, times, |_, again| *again == first).await
     }
 
     /// A message, and what it is to leave in the log; none if it could not be said so that the link understands it.
@@ -318,17 +310,7 @@ impl<'a> Payment<'a> {
             return ControlFlow::Break(());
         }
         self.last = Some(Seen { lock, reply: first, is_whole: true });
-        for _ in 1..step.times {
-            match until_answered(&mut direct, self.recorder, Instant::now()).await {
-                Said::Decided(again, _) if !repeats(&first, &again) => {
-                    self.recorder.push(Sample::Contradicted);
-                }
-                Said::Decided(..) => {}
-                // It was executed before; that this sending was not, or not known to be, changes nothing.
-                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
-            }
-        }
-        ControlFlow::Continue(())
+        say_again(&mut direct, self.recorder, step.times, |again, _| repeats(&first, again)).await
     }
 }
 

@@ -13,7 +13,7 @@ use super::answer::{Heard, Question, read};
 use super::door::Door;
 use crate::door_check::Asked;
 use crate::door_faults::Exchange;
-use crate::door_request::{Meaning, Request, Said, on_double, until_answered};
+use crate::door_request::{Meaning, Request, Said, on_double, say_again, until_answered};
 use crate::making::{Making, make_all};
 use crate::money::Seen;
 use crate::payment::{part, repeats};
@@ -107,17 +107,7 @@ impl Making for Payment<'_> {
             return ControlFlow::Break(());
         }
         self.note(step.action, &first);
-        for _ in 1..step.times {
-            match until_answered(&mut post, self.recorder, Instant::now()).await {
-                Said::Decided(again, _) if !repeats(&first, &again) => {
-                    self.recorder.push(Sample::Contradicted);
-                }
-                Said::Decided(..) => {}
-                // It was executed before; that this sending was not, or not known to be, changes nothing.
-                Said::NotExecuted | Said::Unknown => return ControlFlow::Break(()),
-            }
-        }
-        ControlFlow::Continue(())
+        say_again(&mut post, self.recorder, step.times, |again, _| repeats(&first, again)).await
     }
 }
 
