@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use rustls::SignatureScheme;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use surety_protocol::TenantId;
@@ -17,6 +18,25 @@ pub struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) authorities: Vec<CertificateDer<'static>>,
     tenant: TenantId,
+}
+
+/// How an identity signs, the dearest first: the schemes of TLS 1.3.
+const SCHEMES: &[SignatureScheme] = &[
+    SignatureScheme::ED25519,
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::RSA_PSS_SHA512,
+    SignatureScheme::RSA_PSS_SHA384,
+    SignatureScheme::RSA_PSS_SHA256,
+];
+
+/// A message's signature by an identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySignature {
+    /// By which scheme, as TLS 1.3 numbers them (RFC 8446, section 4.2.3).
+    pub scheme: u16,
+    /// The signature.
+    pub bytes: Vec<u8>,
 }
 
 /// Why an identity cannot be used.
@@ -95,6 +115,24 @@ impl Identity {
     #[must_use]
     pub const fn tenant(&self) -> TenantId {
         self.tenant
+    }
+
+    /// The certificate and the intermediates behind it, in DER, the own one first.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.chain.iter().map(|certificate| certificate.as_ref())
+    }
+
+    /// Signs a message with the identity's key, so that whoever knows its authority can tell who has said it. The message must begin with
+    /// words of its own purpose: the same key signs TLS handshakes.
+    ///
+    /// # Errors
+    /// [`IdentityFault::NotForTls`] if the key is of no kind that TLS signs with.
+    pub fn sign(&self, message: &[u8]) -> Result<IdentitySignature, IdentityFault> {
+        let key = rustls::crypto::ring::sign::any_supported_type(&self.key);
+        let key = key.map_err(|_| IdentityFault::NotForTls)?;
+        let signer = key.choose_scheme(SCHEMES).ok_or(IdentityFault::NotForTls)?;
+        let bytes = signer.sign(message).map_err(|_| IdentityFault::NotForTls)?;
+        Ok(IdentitySignature { scheme: signer.scheme().into(), bytes })
     }
 
     fn parse(pem: &[u8]) -> Result<Self, IdentityFault> {

@@ -26,7 +26,7 @@ mod udp;
 
 pub use client::Client;
 pub use error::{ConnectError, NotExecuted, ResolveError, SubmitError, Unknown};
-pub use identity::{Identity, IdentityError, IdentityFault};
+pub use identity::{Identity, IdentityError, IdentityFault, IdentitySignature};
 pub use observer::Observer;
 pub use options::Options;
 pub use packed::{PackedLink, PackedReceiver, PackedSender};

@@ -61,9 +61,13 @@ pub(crate) fn valid_until(chain: &[CertificateDer<'_>]) -> Result<Time, Identity
 /// The URI for a certificate.
 #[must_use]
 pub fn tenant_uri(tenant: TenantId, roles: Roles) -> String {
-    let names: Vec<&str> =
-        ROLE_NAMES.iter().filter(|(_, role)| roles.has(*role)).map(|(name, _)| *name).collect();
-    format!("{URI_PREFIX}{tenant}/{}", names.join(","))
+    format!("{URI_PREFIX}{tenant}/{}", role_names(roles).join(","))
+}
+
+/// The names of the roles that are there.
+#[must_use]
+pub fn role_names(roles: Roles) -> Vec<&'static str> {
+    ROLE_NAMES.iter().filter(|(_, role)| roles.has(*role)).map(|(name, _)| *name).collect()
 }
 
 /// Reads a list of role names, separated by commas.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod authority;
 mod clock;
 mod config;
 mod data;
@@ -23,6 +24,7 @@ mod threads;
 mod tls;
 mod traces;
 
+pub use authority::{Authority, NotVouched, Vouched};
 pub use clock::readings;
 pub use config::{Config, Limits, TraceConfig};
 pub use data::{FilesError, InitError, InitOptions, accept_clock, backup_files, init, init_with, pki_path};
@@ -31,7 +33,7 @@ pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};
 pub use frames::{Frame, FrameBuffer};
 pub use release::{address_of, is_genuine_release};
-pub use server::{Running, Server, ShardEnd, ShardStart, StartError, StartFailure};
+pub use server::{Inside, Running, Server, ShardEnd, ShardStart, StartError, StartFailure};
 pub use shard::{KeeperError, ShardError, StartJournalError};
 pub use storage::IoMode;
 pub use tls::{TlsError, server_config, transport_config};

@@ -13,6 +13,7 @@ use settlement::Domain;
 use storage::{DataDirectory, IoMode, METADATA_FILE, OpenDirectoryError, StorageError};
 use surety_protocol::{Caller, EngineId, Epoch, Seq, ShardId, Time, sabotage};
 use telemetry::otlp::Exporter;
+use telemetry::{Page, Source};
 
 use crate::clock::readings;
 use crate::config::{Config, TraceConfig};
@@ -310,6 +311,12 @@ impl Running {
         EmbeddedConnector::new(Arc::clone(&self.shared), caller)
     }
 
+    /// A handle for front doors in this process.
+    #[must_use]
+    pub fn inside(&self) -> Inside {
+        Inside { shared: Arc::clone(&self.shared) }
+    }
+
     /// Reads certificates, authority and revocations again, and closes connections whose certificate is no longer good.
     pub fn reload(&self) {
         self.order(Order::Reload);
@@ -356,6 +363,35 @@ impl Running {
             picked.extend(pick(report).map(|value| (shard, value)));
         }
         picked
+    }
+}
+
+/// A running engine as a front door in its process reaches it. It keeps no engine running: after the end it has nobody behind it, and
+/// connectors say so.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    shared: Arc<Shared>,
+}
+
+impl Inside {
+    /// The engine's id.
+    #[must_use]
+    pub fn engine(&self) -> EngineId {
+        self.shared.engine
+    }
+
+    /// A transport for a caller. Who that is, is the front door's word.
+    #[must_use]
+    pub fn connector(&self, caller: Caller) -> EmbeddedConnector {
+        EmbeddedConnector::new(Arc::clone(&self.shared), caller)
+    }
+
+    /// The engine's numbers, as `/metrics` tells them: read from counters, so that no shard notices.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let mut page = Page::default();
+        self.shared.metrics(&mut page);
+        page.into_text()
     }
 }
 
