@@ -13,6 +13,8 @@ use crate::values::{AddressText, CollectorText, ShareText, SpanText};
 pub(crate) struct Settings {
     /// Where the engine lives and listens.
     pub(crate) server: ServerSettings,
+    /// The console for people with a browser.
+    pub(crate) console: ConsoleSettings,
     /// The log of each shard.
     pub(crate) log: LogSettings,
     /// How far the clock may have moved while the engine was down.
@@ -56,6 +58,18 @@ pub(crate) struct ServerSettings {
     /// How long a shard looks for the next request before it goes to sleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) busy_poll: Option<SpanText>,
+}
+
+/// `[console]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ConsoleSettings {
+    /// TCP address, of the loopback; without it there is no console.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
+    /// How assets are called and written: `NUMBER=NAME/DECIMALS` each; `1=AMP/18` without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) assets: Option<Vec<String>>,
 }
 
 /// `[log]`

@@ -31,6 +31,9 @@ pub(crate) struct Serving {
     pub(crate) listen: SocketAddr,
     /// TCP address of the admin listener.
     pub(crate) admin: Option<SocketAddr>,
+    /// TCP address of the console.
+    #[serde(default)]
+    pub(crate) console: Option<SocketAddr>,
     /// The process.
     pub(crate) pid: u32,
 }

@@ -9,6 +9,7 @@ mod cert;
 mod cert_verify;
 mod cli;
 mod config;
+mod console;
 mod ctl;
 mod demo;
 mod depots;

@@ -15,9 +15,10 @@ use surety_protocol::trace::Sampling;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
-    ChainSettings, ClockSettings, DurabilityName, IoName, LimitSettings, LogSettings, ServerSettings,
-    Settings, TraceSettings,
+    ChainSettings, ClockSettings, ConsoleSettings, DurabilityName, IoName, LimitSettings, LogSettings,
+    ServerSettings, Settings, TraceSettings,
 };
+use crate::console::{self, Served};
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
 use crate::links::{Links, Wanted};
@@ -35,7 +36,7 @@ use crate::{depots, init, remote};
 ///
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
 /// one wins, and an unknown key is an error. --print-config shows the outcome and exits. What has no flag: [server]
-/// id_window, pin; [log] archive, snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
+/// id_window, pin; [console] assets; [log] archive, snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
 /// chain_id and contract, which merchants sign releases for; [limits], what peers may use. --otlp is `otlp` of [trace], --trace-sample
 /// its `sample`.
 ///
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// TCP address of the admin listener: /livez /readyz /metrics /version [default: none]
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
+    /// TCP address of the console, for people with a browser: one of the loopback [default: none]
+    #[arg(long, value_name = "IP:PORT")]
+    console: Option<SocketAddr>,
     /// What stands behind a reply [default: fsync]
     #[arg(long)]
     durability: Option<DurabilityName>,
@@ -87,14 +91,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let data = settings.server.data.clone();
     let config = server_config(data.clone().unwrap_or_default(), &settings)?;
     if args.print_config {
-        print!("{}", effective(&config, data, settings.trace).to_toml());
+        let effective = Settings { console: settings.console, ..effective(&config, data, settings.trace) };
+        print!("{}", effective.to_toml());
         return Ok(());
     }
     if data.is_none() {
         return Err(Failure::new(Exit::Usage, "which data directory? give --data DIR, or set server.data"));
     }
     forbid_core_dumps();
-    remote::runtime()?.block_on(serve(config, &args.iso))
+    remote::runtime()?.block_on(serve(config, &args.iso, &settings.console))
 }
 
 /// A core dump would hold the keys that sign tokens and resets, and the server's private key; and an abort is how the
@@ -109,7 +114,7 @@ fn forbid_core_dumps() {
     }
 }
 
-async fn serve(config: Config, iso: &[Wanted]) -> Result<(), Failure> {
+async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Result<(), Failure> {
     // Listen for signals before anybody can be told that we are ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -124,7 +129,20 @@ async fn serve(config: Config, iso: &[Wanted]) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let serving = Serving { listen: address(&running)?, admin: running.admin(), pid: std::process::id() };
+    let console = match Served::start(&running, &data, console) {
+        Ok(console) => console,
+        Err(failure) => {
+            links.stop().await;
+            shut_down(running).await?;
+            return Err(failure);
+        }
+    };
+    let serving = Serving {
+        listen: address(&running)?,
+        admin: running.admin(),
+        console: console.as_ref().map(Served::address),
+        pid: std::process::id(),
+    };
     serving.announce(&data)?;
     println!("{}", ready(&running, &serving, durability, &links));
     loop {
@@ -135,10 +153,14 @@ async fn serve(config: Config, iso: &[Wanted]) -> Result<(), Failure> {
                 tracing::info!("SIGHUP: reading the certificates again");
                 running.reload();
                 links.reload();
+                if let Some(console) = &console {
+                    console.reload();
+                }
             }
         }
     }
     links.stop().await;
+    drop(console);
     let stopped = shut_down(running).await;
     Serving::retract(&data);
     stopped
@@ -163,6 +185,7 @@ fn ready(running: &Running, serving: &Serving, durability: Durability, links: &L
         "engine": running.engine().to_string(),
         "listen": serving.listen.to_string(),
         "admin": serving.admin.map(|address| address.to_string()),
+        "console": serving.console.map(console::url),
         "shards": shards,
         "iso": links.to_json(),
         "durability": durability_name(durability).name(),
@@ -187,6 +210,7 @@ impl Args {
                 pin: None,
                 busy_poll: self.busy_poll.map(SpanText),
             },
+            console: ConsoleSettings { listen: self.console, assets: None },
             trace: TraceSettings { otlp: self.trace.otlp.clone(), sample: self.trace.trace_sample },
             log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
             ..Settings::default()
@@ -200,7 +224,9 @@ const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 /// Settings on top of the server's own defaults.
 fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::new(data);
-    let Settings { server, log, clock, chain, trace, limits } = settings;
+    let Settings { server, console, log, clock, chain, trace, limits } = settings;
+    // What is wrong with it is found before anything is started, and by --print-config.
+    console::assets(console)?;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }
@@ -320,6 +346,7 @@ fn effective(config: &Config, data: Option<PathBuf>, trace: TraceSettings) -> Se
             pin: Some(config.pin_threads),
             busy_poll: Some(span(config.busy_poll)),
         },
+        console: ConsoleSettings::default(),
         log: LogSettings {
             segment_bytes: Some(config.segment_bytes),
             snapshot_records: Some(config.snapshot_records),

@@ -199,6 +199,15 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["server"],
     },
     Layer {
+        package: "console",
+        directory: "crates/console",
+        is_pure: false,
+        // The engine is in the same process: its numbers, and whom its authority vouches for.
+        members: &["surety-protocol", "surety-client", "server"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "chain",
         directory: "crates/chain",
         is_pure: false,
@@ -247,6 +256,7 @@ pub const LAYERS: &[Layer] = &[
             "storage",
             "backup",
             "server",
+            "console",
             "gateway",
             "rest",
             "settlement",

@@ -118,6 +118,14 @@ enum Command {
     /// Example: surety ctl --data DIR query --shard 0 --from 1 --kind capture --limit 20
     #[command(after_help = exit::HELP)]
     Query(query::Query),
+    /// Prints a link that opens the console once, within a minute
+    ///
+    /// The link is signed with the identity's key, and whoever opens it is signed in as that identity: its tenant, its roles, its
+    /// name in the log. What it says stands behind the # of the address, which browsers send to nobody. --connect needs --url.
+    ///
+    /// Example: surety ctl --data DIR console-link
+    #[command(after_help = exit::HELP)]
+    ConsoleLink(crate::console::LinkArgs),
     /// The engine's clock
     ///
     /// Example: surety ctl --data DIR clock accept
@@ -159,6 +167,7 @@ async fn execute(args: &Args) -> Result<(), Failure> {
         Command::Grant(command) => directory_of::grant(&open(Role::Admin).await?, command, json).await,
         Command::Merchant(command) => directory_of::merchant(&open(Role::Admin).await?, command, json).await,
         Command::Query(command) => query::query(&open(Role::Reader).await?, command, json).await,
+        Command::ConsoleLink(command) => crate::console::link(&args.target, command, json).await,
         Command::Clock(_) => unreachable!("run has taken it"),
     }
 }

@@ -1,0 +1,133 @@
+//! What every request has to pass: the right address, the right site, and for whatever changes something the page's own token.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::refusal::Refusal;
+use crate::sessions::{IDLE, LIFE, Session};
+use crate::start::Desk;
+
+/// The header of a page's own token.
+const TOKEN: &str = "x-surety-token";
+/// The header of a page that keeps itself up to date.
+const POLL: &str = "x-surety-poll";
+
+/// Nothing is loaded from elsewhere, run from within a page, or shown within another's.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+/// Checks where a request comes from, and marks the answer for browsers.
+pub(crate) async fn watch(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let mut response = match check_origin(&desk, request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+fn check_origin(desk: &Desk, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let host = text(headers, header::HOST.as_str()).ok_or(Refusal::Host)?;
+    // A name of a stranger's that leads to the loopback would be another site in the browser's eyes, and this one in ours.
+    if !is_own_host(host, desk.port) {
+        return Err(Refusal::Host);
+    }
+    if method == Method::GET || method == Method::HEAD {
+        return Ok(());
+    }
+    let from_here = text(headers, header::ORIGIN.as_str()) == Some(format!("http://{host}").as_str());
+    let site = text(headers, "sec-fetch-site");
+    if from_here && site.is_none_or(|site| site == "same-origin") { Ok(()) } else { Err(Refusal::Foreign) }
+}
+
+/// True for the loopback by number or as `localhost`, at our port.
+fn is_own_host(host: &str, port: u16) -> bool {
+    let Some(authority) = host.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned()) else {
+        return false;
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = name.parse::<IpAddr>().map_or(name == "localhost", |address| address.is_loopback());
+    is_loopback && authority.port_u16().unwrap_or(80) == port
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The session of whoever asks.
+pub(crate) fn signed_in(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+    let cookie = cookie(desk, headers).ok_or(Refusal::SignedOut)?;
+    desk.sessions.find(cookie, !headers.contains_key(POLL))
+}
+
+/// The same for a request that changes something.
+pub(crate) fn acting(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+    let session = signed_in(desk, headers)?;
+    let shown = text(headers, TOKEN).unwrap_or_default();
+    // Hashes, so that the time of the comparison tells nothing of the token.
+    let is_own = blake3::hash(shown.as_bytes()) == blake3::hash(session.token.as_bytes());
+    if is_own { Ok(session) } else { Err(Refusal::Token) }
+}
+
+/// What the session's cookie holds.
+pub(crate) fn cookie<'a>(desk: &Desk, headers: &'a HeaderMap) -> Option<&'a str> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let name = cookie_name(desk);
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+/// The header that sets the cookie; without a value it takes it away.
+pub(crate) fn set_cookie(desk: &Desk, value: Option<&str>) -> String {
+    let age = if value.is_some() { LIFE.as_secs() } else { 0 };
+    debug_assert!(IDLE < LIFE, "idle sessions end first");
+    let (name, value) = (cookie_name(desk), value.unwrap_or_default());
+    format!("{name}={value}; Path=/console/; Max-Age={age}; HttpOnly; SameSite=Strict")
+}
+
+/// Browsers keep one set of cookies for all ports of a host.
+fn cookie_name(desk: &Desk) -> String {
+    format!("surety-console-{}", desk.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_loopback_at_the_own_port_is_ours() {
+        for own in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.9.9.9:8080"] {
+            assert!(is_own_host(own, 8080), "{own}");
+        }
+        for other in [
+            "127.0.0.1",
+            "127.0.0.1:8081",
+            "evil.example:8080",
+            "localhost.evil.example:8080",
+            "127.0.0.1.evil.example:8080",
+            "10.0.0.1:8080",
+            "",
+            "a b",
+            "localhost:8080/x",
+        ] {
+            assert!(!is_own_host(other, 8080), "{other}");
+        }
+        assert!(is_own_host("localhost", 80));
+    }
+}

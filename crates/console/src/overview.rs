@@ -1,0 +1,394 @@
+//! What an engine does, second by second: two readings make a second, and the last fifteen minutes of them are kept, so that whoever looks later has
+//! a past. The console's overview and `surety top` show the same.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+use surety_protocol::{Code, CodeClass};
+
+use crate::reading::{Durations, Reading, ShardReading};
+
+/// Seconds that are kept.
+pub const SECONDS_MAX: usize = 15 * 60;
+
+/// What happened between two readings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Second {
+    /// When it ended: milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// Requests answered with success, a second.
+    pub done: u64,
+    /// Requests declined and recorded so, a second.
+    pub declined: u64,
+    /// Requests that were not admitted, a second.
+    pub refused: u64,
+    /// Locks that have expired, a second.
+    pub expired: u64,
+    /// From decision to reply, in microseconds; none if nothing was answered.
+    pub p50_us: Option<u64>,
+    /// The same.
+    pub p99_us: Option<u64>,
+    /// A block's way to the disk, in microseconds; none if none was written.
+    pub write_p99_us: Option<u64>,
+    /// What of all collateral is not free, in basis points; none if there is none, or several assets.
+    pub used_bps: Option<u64>,
+    /// Exposure, in basis points of all collateral.
+    pub exposure_bps: Option<u64>,
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Standing {
+    /// Requests are executed.
+    pub ready: bool,
+    /// The program's version.
+    pub version: String,
+    /// Requests taken and not answered.
+    pub in_flight: u64,
+    /// Locks that are live.
+    pub open_locks: u64,
+    /// Connections over QUIC.
+    pub connections: u64,
+    /// Times that a partition's money was found not to add up: never anything but 0.
+    pub violations: u64,
+    /// Every asset's money.
+    pub money: Vec<Money>,
+    /// Every shard.
+    pub shards: Vec<Shard>,
+}
+
+/// An asset's money, in base units as decimal strings: JSON's numbers end before them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Money {
+    /// Which asset.
+    pub asset: u32,
+    /// Free, held, captured, pending, owed, deficit and exposure.
+    pub states: BTreeMap<String, String>,
+    /// Partitions that take locks.
+    pub open: u64,
+    /// Partitions that do not.
+    pub frozen: u64,
+}
+
+/// A shard's health.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shard {
+    /// Which.
+    pub shard: usize,
+    /// Requests answered, a second.
+    pub rate: u64,
+    /// From decision to reply, in microseconds.
+    pub p99_us: Option<u64>,
+    /// A block's way to the disk, in microseconds.
+    pub write_p99_us: Option<u64>,
+    /// The last record decided.
+    pub appended: u64,
+    /// The last that replies may speak of.
+    pub acked: u64,
+    /// The last on the disk.
+    pub synced: u64,
+    /// Records waiting for the log.
+    pub waiting: u64,
+    /// The last record of the newest snapshot.
+    pub snapshot: u64,
+    /// The last record that the archive has.
+    pub archived: u64,
+    /// Times that a segment could not be archived.
+    pub archive_failures: u64,
+    /// New locks are declined for want of space.
+    pub storage_low: bool,
+    /// Requests taken and not answered.
+    pub in_flight: u64,
+    /// Locks that are live.
+    pub open_locks: u64,
+    /// Locks in memory.
+    pub kept_locks: u64,
+    /// Connections over QUIC.
+    pub connections: u64,
+    /// Readers of the change stream.
+    pub subscribers: u64,
+    /// Times that money was found not to add up.
+    pub violations: u64,
+}
+
+/// The past, and how things stand now.
+#[derive(Clone, Debug, Default)]
+pub struct Overview {
+    seconds: VecDeque<(Second, BTreeMap<String, u64>)>,
+    /// Answers that are no success, over the seconds that are kept.
+    reasons: BTreeMap<String, u64>,
+    last: Option<(u64, Reading)>,
+    standing: Standing,
+}
+
+impl Overview {
+    /// Takes the next reading, made at a moment in milliseconds since the Unix epoch.
+    pub fn take(&mut self, at_ms: u64, reading: Reading) {
+        let before = self.last.take();
+        let span_ms = before.as_ref().map_or(0, |(before_ms, _)| at_ms.saturating_sub(*before_ms));
+        let earlier = before.map(|(_, reading)| reading).unwrap_or_default();
+        self.standing = Standing::of(&reading, &earlier, span_ms);
+        // A first reading counts since the start, and a clock that was set back says nothing.
+        if span_ms > 0 {
+            let answers = answers_since(&reading, &earlier);
+            self.keep(Second::of(at_ms, span_ms, &reading, &earlier, &answers), not_done(&answers));
+        }
+        self.last = Some((at_ms, reading));
+    }
+
+    fn keep(&mut self, second: Second, reasons: BTreeMap<String, u64>) {
+        for (code, count) in &reasons {
+            *self.reasons.entry(code.clone()).or_default() += count;
+        }
+        self.seconds.push_back((second, reasons));
+        if self.seconds.len() > SECONDS_MAX
+            && let Some((_, gone)) = self.seconds.pop_front()
+        {
+            for (code, count) in gone {
+                if let Some(sum) = self.reasons.get_mut(&code) {
+                    *sum = sum.saturating_sub(count);
+                }
+            }
+            self.reasons.retain(|_, sum| *sum > 0);
+        }
+    }
+
+    /// The seconds that are kept, the oldest first.
+    pub fn seconds(&self) -> impl ExactSizeIterator<Item = &Second> {
+        self.seconds.iter().map(|(second, _)| second)
+    }
+
+    /// The newest second.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Second> {
+        self.seconds.back().map(|(second, _)| second)
+    }
+
+    /// Why requests were not done, over the seconds that are kept: codes and how often, the most frequent first.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<(String, u64)> {
+        let mut reasons: Vec<_> = self.reasons.iter().map(|(code, count)| (code.clone(), *count)).collect();
+        reasons.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        reasons
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+type Answers<'a> = BTreeMap<&'a str, u64>;
+
+/// By code, over all shards.
+fn answers_since<'a>(now: &'a Reading, earlier: &Reading) -> Answers<'a> {
+    let mut answers = Answers::new();
+    for (at, shard) in now.shards.iter().enumerate() {
+        let before = earlier.shards.get(at);
+        for (key, count) in &shard.answers {
+            let before = before.and_then(|shard| shard.answers.get(key)).copied().unwrap_or(0);
+            *answers.entry(key.1.as_str()).or_default() += count.saturating_sub(before);
+        }
+    }
+    answers.retain(|_, count| *count > 0);
+    answers
+}
+
+fn class(code: &str) -> CodeClass {
+    let known = Code::ALL.iter().find(|known| known.name() == code);
+    known.map_or(CodeClass::Decline, |code| code.class())
+}
+
+fn not_done(answers: &Answers<'_>) -> BTreeMap<String, u64> {
+    let is_reason = |code: &str| !matches!(class(code), CodeClass::Success | CodeClass::Undecided);
+    answers
+        .iter()
+        .filter(|(code, _)| is_reason(code))
+        .map(|(code, count)| ((*code).to_owned(), *count))
+        .collect()
+}
+
+const fn per_second(count: u64, span_ms: u64) -> u64 {
+    if span_ms == 0 { 0 } else { count.saturating_mul(1000) / span_ms }
+}
+
+impl Second {
+    fn of(at_ms: u64, span_ms: u64, now: &Reading, earlier: &Reading, answers: &Answers<'_>) -> Self {
+        let count = |wanted: CodeClass| -> u64 {
+            let of_class = answers.iter().filter(|(code, _)| class(code) == wanted);
+            per_second(of_class.map(|(_, count)| count).sum(), span_ms)
+        };
+        let since = |of: fn(&ShardReading) -> &Durations| durations_since(now, earlier, of);
+        let (latency, write) = (since(|shard| &shard.latency), since(|shard| &shard.write));
+        let (used_bps, exposure_bps) = shares(now);
+        let expired = now.sum("expired_locks_total").saturating_sub(earlier.sum("expired_locks_total"));
+        Self {
+            at_ms,
+            done: count(CodeClass::Success),
+            declined: count(CodeClass::Decline),
+            refused: count(CodeClass::Admission),
+            expired: per_second(expired, span_ms),
+            p50_us: micros(&latency, 0.5),
+            p99_us: micros(&latency, 0.99),
+            write_p99_us: micros(&write, 0.99),
+            used_bps,
+            exposure_bps,
+        }
+    }
+}
+
+fn durations_since(now: &Reading, earlier: &Reading, of: fn(&ShardReading) -> &Durations) -> Durations {
+    let none = ShardReading::default();
+    now.shards.iter().enumerate().fold(Durations::default(), |sum, (at, shard)| {
+        sum.plus(&of(shard).since(of(earlier.shards.get(at).unwrap_or(&none))))
+    })
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "seconds at most, never negative"
+)]
+fn micros(durations: &Durations, share: f64) -> Option<u64> {
+    durations.percentile_us(share).map(|micros| micros.ceil() as u64)
+}
+
+/// What is not free, and what is exposed, of one asset's collateral.
+fn shares(now: &Reading) -> (Option<u64>, Option<u64>) {
+    let mut assets = now.money.values();
+    let (Some(money), None) = (assets.next(), assets.next()) else { return (None, None) };
+    let state = |name: &str| money.states.get(name).copied().unwrap_or(0);
+    let used = ["held", "captured", "pending", "owed"]
+        .iter()
+        .fold(0_u128, |sum, name| sum.saturating_add(state(name)));
+    let all = used.saturating_add(state("free"));
+    (bps(used, all), bps(state("exposure"), all))
+}
+
+fn bps(part: u128, all: u128) -> Option<u64> {
+    // Rather coarser than an overflow: amounts end far below the quotient.
+    let scaled =
+        part.checked_mul(10_000).map_or_else(|| part.checked_div(all / 10_000), |part| part.checked_div(all));
+    scaled.map(|bps| u64::try_from(bps).unwrap_or(u64::MAX))
+}
+
+impl Standing {
+    fn of(now: &Reading, earlier: &Reading, span_ms: u64) -> Self {
+        let money = now.money.iter().map(|(asset, money)| Money {
+            asset: *asset,
+            states: money.states.iter().map(|(state, amount)| (state.clone(), amount.to_string())).collect(),
+            open: money.open,
+            frozen: money.frozen,
+        });
+        let none = ShardReading::default();
+        let shards = now.shards.iter().enumerate();
+        Self {
+            ready: now.is_ready,
+            version: now.version.clone(),
+            in_flight: now.sum("in_flight"),
+            open_locks: now.sum("open_locks"),
+            connections: now.sum("connections_open"),
+            violations: now.sum("invariant_violations_total"),
+            money: money.collect(),
+            shards: shards
+                .map(|(at, shard)| Shard::of(at, shard, earlier.shards.get(at).unwrap_or(&none), span_ms))
+                .collect(),
+        }
+    }
+}
+
+impl Shard {
+    fn of(shard: usize, now: &ShardReading, earlier: &ShardReading, span_ms: u64) -> Self {
+        let total = |of: &ShardReading| of.answers.values().sum::<u64>();
+        Self {
+            shard,
+            rate: per_second(total(now).saturating_sub(total(earlier)), span_ms),
+            p99_us: micros(&now.latency.since(&earlier.latency), 0.99),
+            write_p99_us: micros(&now.write.since(&earlier.write), 0.99),
+            appended: now.number("appended_seq"),
+            acked: now.number("acked_seq"),
+            synced: now.number("synced_seq"),
+            waiting: now.number("waiting_records"),
+            snapshot: now.number("snapshot_seq"),
+            archived: now.number("archived_seq"),
+            archive_failures: now.number("archive_failures_total"),
+            storage_low: now.number("storage_low") == 1,
+            in_flight: now.number("in_flight"),
+            open_locks: now.number("open_locks"),
+            kept_locks: now.number("kept_locks"),
+            connections: now.number("connections_open"),
+            subscribers: now.number("subscribers"),
+            violations: now.number("invariant_violations_total"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(approved: u64, declined: u64, refused: u64, latency: u64) -> Reading {
+        let answer = |code: &str, count: u64| {
+            format!("surety_requests_total{{shard=\"0\",op=\"lock\",code=\"{code}\"}} {count}\n")
+        };
+        let bucket = |le: &str| {
+            format!("surety_request_duration_seconds_bucket{{shard=\"0\",le=\"{le}\"}} {latency}\n")
+        };
+        let money = |state: &str, amount: u128| {
+            format!("surety_collateral_base_units{{shard=\"0\",asset=\"1\",state=\"{state}\"}} {amount}\n")
+        };
+        Reading::parse(
+            &[
+                answer("APPROVED", approved),
+                answer("INSUFFICIENT", declined),
+                answer("OVERLOADED", refused),
+                bucket("0.000002"),
+                bucket("+Inf"),
+                money("free", 3 << 100),
+                money("held", 1 << 100),
+                money("exposure", 1 << 99),
+            ]
+            .concat(),
+        )
+    }
+
+    #[test]
+    fn a_second_is_what_was_added_since_the_last() {
+        let mut overview = Overview::default();
+        overview.take(1_000, reading(100, 10, 1, 111));
+        assert_eq!(overview.newest(), None, "what was before is no second");
+        assert_eq!(overview.standing().money[0].states["held"], (1_u128 << 100).to_string());
+        overview.take(3_000, reading(300, 14, 3, 317));
+        let second = overview.newest().unwrap();
+        assert_eq!((second.done, second.declined, second.refused), (100, 2, 1));
+        assert_eq!((second.p50_us, second.p99_us, second.write_p99_us), (Some(1), Some(2), None));
+        assert_eq!((second.used_bps, second.exposure_bps), (Some(2500), Some(1250)));
+        assert_eq!(overview.reasons(), [("INSUFFICIENT".to_owned(), 4), ("OVERLOADED".to_owned(), 2)]);
+        assert_eq!(overview.standing().shards[0].rate, 103);
+        overview.take(4_000, reading(300, 14, 3, 317));
+        assert_eq!((overview.newest().unwrap().done, overview.newest().unwrap().p50_us), (0, None));
+    }
+
+    #[test]
+    fn an_engine_that_began_anew_and_a_clock_set_back_are_no_wonders() {
+        let mut overview = Overview::default();
+        overview.take(1_000, reading(100, 10, 1, 111));
+        overview.take(2_000, reading(1, 0, 0, 1));
+        assert_eq!(overview.newest().unwrap().done, 0);
+        overview.take(1_500, reading(5, 0, 0, 5));
+        assert_eq!(overview.seconds().len(), 1);
+        overview.take(2_500, reading(7, 0, 0, 7));
+        assert_eq!(overview.newest().unwrap().done, 2);
+    }
+
+    #[test]
+    fn the_past_has_an_end() {
+        let mut overview = Overview::default();
+        for second in 0..2 * SECONDS_MAX as u64 {
+            overview.take(second * 1000, reading(second, second, 0, second));
+        }
+        assert_eq!(overview.seconds().len(), SECONDS_MAX);
+        assert_eq!(overview.reasons(), [("INSUFFICIENT".to_owned(), SECONDS_MAX as u64)]);
+    }
+}

@@ -1,0 +1,114 @@
+//! Why the console does not do what a page asks: one name for programs, one sentence for people.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use surety_client::StateError;
+
+use crate::link::LinkError;
+
+/// What is answered instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Nobody is signed in, or not any more.
+    #[error("you are not signed in; make a link with `surety ctl console-link` and open it")]
+    SignedOut,
+    /// The link opens nothing.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The link was used.
+    #[error("the link was used before: each opens the console once")]
+    LinkUsed,
+    /// Nobody vouches for the certificate.
+    #[error("{0}")]
+    NotVouched(String),
+    /// The engine does not take the caller.
+    #[error("the engine does not let this certificate in: {0}")]
+    NotLetIn(String),
+    /// Too many tries to sign in.
+    #[error("too many sign-ins at a time; wait a few seconds")]
+    Crowded,
+    /// Too many sessions.
+    #[error("too many people are signed in; sign out elsewhere, or wait until a session ends")]
+    SessionsFull,
+    /// Too many live streams.
+    #[error("too many pages are open live; close some")]
+    StreamsFull,
+    /// The request came from another site's page.
+    #[error("the request came from another site, or does not say where from")]
+    Foreign,
+    /// The name in the address is not the console's.
+    #[error("the console is reached by an address of the loopback or `localhost` alone")]
+    Host,
+    /// The page's own token is missing.
+    #[error("the page is out of date; load it again")]
+    Token,
+    /// The roles do not suffice.
+    #[error("{0}")]
+    NoRole(&'static str),
+    /// Nothing there, or not for this caller.
+    #[error("{0} is not there, or not for you to see")]
+    NotFound(&'static str),
+    /// The request makes no sense.
+    #[error("{0}")]
+    Wrong(String),
+    /// Something stands against it now.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// Nothing more fits.
+    #[error("{0}")]
+    Full(&'static str),
+    /// The state could not be read.
+    #[error("the engine did not answer: {0}; try again")]
+    Unread(#[from] StateError),
+}
+
+impl Refusal {
+    /// The name that programs go by.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::SignedOut => "SIGNED_OUT",
+            Self::Link(_) => "LINK",
+            Self::LinkUsed => "LINK_USED",
+            Self::NotVouched(_) => "NOT_VOUCHED",
+            Self::NotLetIn(_) => "NOT_LET_IN",
+            Self::Crowded => "CROWDED",
+            Self::SessionsFull => "SESSIONS_FULL",
+            Self::StreamsFull => "STREAMS_FULL",
+            Self::Foreign => "FOREIGN",
+            Self::Host => "HOST",
+            Self::Token => "TOKEN",
+            Self::NoRole(_) => "NO_ROLE",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::Wrong(_) => "WRONG",
+            Self::Conflict(_) => "CONFLICT",
+            Self::Full(_) => "FULL",
+            Self::Unread(_) => "UNREAD",
+        }
+    }
+
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::SignedOut | Self::Link(_) | Self::LinkUsed | Self::NotVouched(_) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::NotLetIn(_) | Self::Foreign | Self::Token | Self::NoRole(_) => StatusCode::FORBIDDEN,
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::Crowded | Self::SessionsFull | Self::StreamsFull | Self::Full(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Unread(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": self.name(), "words": self.to_string() }).to_string();
+        let json = HeaderValue::from_static("application/json");
+        (self.status(), [(header::CONTENT_TYPE, json)], body).into_response()
+    }
+}

@@ -1,0 +1,186 @@
+//! Starting and ending a console: its socket, its thread, its router.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use parking_lot::Mutex;
+use serde_json::Value;
+use server::{Authority, Inside};
+use tokio::sync::{Semaphore, watch};
+
+use crate::config::{Asset, ConsoleConfig, PolicyWords};
+use crate::guard::watch as watched;
+use crate::live::{self, Frame};
+use crate::overview::Overview;
+use crate::proposals::{self, Proposals};
+use crate::sessions::Sessions;
+use crate::{actions, assets, listener, reads};
+
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Within this a request has come in whole and is answered; a live stream has begun.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Live streams at a time.
+const STREAMS_MAX: usize = 64;
+
+/// Why a console does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its address is not the loopback's.
+    #[error(
+        "the console speaks plain HTTP, so {0} is refused: give an address of the loopback (127.0.0.1 or [::1]), and reach it from \
+         elsewhere through a tunnel (ssh -L)"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}; choose another address or stop what uses it")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start the console's thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Everything that handlers share.
+pub(crate) struct Desk {
+    pub(crate) inside: Inside,
+    pub(crate) sessions: Sessions,
+    pub(crate) overview: Mutex<Overview>,
+    pub(crate) frames: watch::Sender<Frame>,
+    /// Live streams that may still be opened.
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) proposals: Mutex<Proposals>,
+    /// Whose turn it is to approve.
+    pub(crate) approvals: tokio::sync::Mutex<()>,
+    pub(crate) assets: Vec<Asset>,
+    pub(crate) policy: PolicyWords,
+    pub(crate) port: u16,
+}
+
+/// A running console. Dropping it closes every page's connection.
+#[derive(Debug)]
+pub struct Console {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Console {
+    /// Starts a console for an engine in this process. Certificates are judged by `authority`, which whoever owns it reads again.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        inside: Inside,
+        authority: Arc<Authority>,
+        config: ConsoleConfig,
+    ) -> Result<Self, StartError> {
+        if !config.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(config.listen));
+        }
+        let failed = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(StartError::Thread)?;
+        let (stop, stopping) = watch::channel(false);
+        let frames = watch::Sender::new(Frame::from("{}"));
+        let desk = Arc::new(Desk {
+            sessions: Sessions::new(inside.clone(), authority),
+            inside,
+            overview: Mutex::default(),
+            frames: frames.clone(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            proposals: Mutex::default(),
+            approvals: tokio::sync::Mutex::default(),
+            assets: config.assets,
+            policy: config.policy,
+            port: address.port(),
+        });
+        let serve = async move {
+            let beat = tokio::spawn(live::beat(Arc::clone(&desk), frames));
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => listener::accept(listener, router(desk), stopping).await,
+                Err(error) => tracing::error!("the console cannot serve: {error}"),
+            }
+            beat.abort();
+        };
+        let thread = thread::Builder::new().name("console".to_owned());
+        let thread = thread.spawn(move || runtime.block_on(serve)).map_err(StartError::Thread)?;
+        Ok(Self { address, stop, thread: Some(thread) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address for a browser.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/console/", self.address)
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was told, and nothing is left to be done about it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn router(desk: Arc<Desk>) -> Router {
+    let api = Router::new()
+        .route("/session", get(reads::session).post(actions::sign_in))
+        .route("/session/end", post(actions::sign_out))
+        .route("/overview", get(reads::overview))
+        .route("/live", get(live::live))
+        .route("/id", get(reads::new_id))
+        .route("/partitions", get(reads::partitions))
+        .route("/partitions/{partition}", get(reads::partition_whole))
+        .route("/partitions/{partition}/suppliers", get(reads::suppliers))
+        .route("/partitions/{partition}/freeze", post(actions::freeze))
+        .route("/partitions/{partition}/unfreeze", post(actions::unfreeze))
+        .route("/partitions/{partition}/policy/preview", post(proposals::preview))
+        .route("/partitions/{partition}/policy/propose", post(proposals::propose))
+        .route("/partitions/{partition}/locks/{lock}", get(reads::lock))
+        .route("/partitions/{partition}/locks/{lock}/release", post(actions::release))
+        .route("/proposals", get(proposals::list))
+        .route("/proposals/{number}/approve", post(proposals::approve))
+        .route("/proposals/{number}/withdraw", post(proposals::withdraw))
+        .route("/tenants", get(reads::tenants));
+    assets::add(Router::new().nest("/console/api", api))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(in_time))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&desk), watched))
+        .with_state(desk)
+}
+
+/// Gives a request up that takes too long, such as one whose body never comes.
+async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let answered = tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await;
+    answered.unwrap_or_else(|_| StatusCode::REQUEST_TIMEOUT.into_response())
+}
+
+/// An answer in JSON.
+pub(crate) fn json_answer(value: &Value) -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], value.to_string()).into_response()
+}

@@ -1,0 +1,249 @@
+// The console's own interface: questions, requests, and what they are answered.
+
+export interface Asset {
+  id: number;
+  name: string;
+  decimals: number;
+}
+
+export interface Me {
+  engine: string;
+  version: string;
+  tenant: number;
+  actor: string;
+  roles: string[];
+  operator: boolean;
+  token: string;
+  shards: number;
+  assets: Asset[];
+}
+
+export interface Second {
+  at_ms: number;
+  done: number;
+  declined: number;
+  refused: number;
+  expired: number;
+  p50_us: number | null;
+  p99_us: number | null;
+  write_p99_us: number | null;
+  used_bps: number | null;
+  exposure_bps: number | null;
+}
+
+export interface Money {
+  asset: number;
+  states: Record<string, string>;
+  open: number;
+  frozen: number;
+}
+
+export interface Shard {
+  shard: number;
+  rate: number;
+  p99_us: number | null;
+  write_p99_us: number | null;
+  appended: number;
+  acked: number;
+  synced: number;
+  waiting: number;
+  snapshot: number;
+  archived: number;
+  archive_failures: number;
+  storage_low: boolean;
+  in_flight: number;
+  open_locks: number;
+  kept_locks: number;
+  connections: number;
+  subscribers: number;
+  violations: number;
+}
+
+export interface Standing {
+  ready: boolean;
+  version: string;
+  in_flight: number;
+  open_locks: number;
+  connections: number;
+  violations: number;
+  money: Money[];
+  shards: Shard[];
+}
+
+export interface Overview {
+  seconds: Second[];
+  standing: Standing;
+  reasons: [string, number][];
+}
+
+export interface Frame {
+  second?: Second | null;
+  standing?: Standing;
+  reasons?: [string, number][];
+}
+
+export interface Partition {
+  partition: string;
+  onchain: string;
+  asset: number;
+  frozen: boolean;
+  collateral: string;
+  deficit: string;
+  free: string;
+  held: string;
+  captured: string;
+  pending: string;
+  owed: string;
+  exposure: string;
+  units: string;
+  units_queued: string;
+  fees: string;
+  generation: number;
+  cap: string | null;
+  cap_until: number | null;
+  batch: string;
+  policy_seq: string;
+}
+
+export interface Supplier {
+  supplier: string;
+  units: string;
+  queued: string;
+  value: string;
+}
+
+export interface Withdrawal {
+  id: string;
+  supplier: string;
+  units: string;
+  due: number | null;
+  position: string;
+}
+
+export type Rule = string | number | boolean | null | { [name: string]: number }[];
+
+export interface PartitionWhole extends Partition {
+  policy: Record<string, Rule>;
+  suppliers: Supplier[];
+  suppliers_next: string | null;
+  withdrawals: Withdrawal[];
+  withdrawals_cut: boolean;
+}
+
+interface Use {
+  used: string;
+  max: string;
+}
+
+export interface Tenant {
+  shard: number;
+  tenant: number;
+  enabled: boolean;
+  locks: Use;
+  ids: Use;
+  tombstones: Use;
+  advices: Use;
+  rate_per_s: number;
+  in_flight_max: number;
+}
+
+export interface Change {
+  rule: string;
+  old: Rule | undefined;
+  new: Rule | undefined;
+}
+
+export interface Proposal {
+  number: number;
+  partition: string;
+  asset: number;
+  changes: Change[];
+  reason: string;
+  by: string;
+  own: boolean;
+  made: number;
+  ends: number;
+  state: "open" | "withdrawn" | "approved";
+  approved_by: string | null;
+}
+
+export interface Outcome {
+  known: boolean;
+  done: boolean;
+  code: string | null;
+  words: string;
+  replayed?: boolean;
+  shard?: number;
+  seq?: string;
+}
+
+export interface LockFound extends Outcome {
+  lock_of_change?: string;
+  lock?: {
+    end: string;
+    code: string;
+    total: string;
+    remaining: string;
+    deadline: number | null;
+    version: number;
+    as_of: number | null;
+  };
+}
+
+/** The console did not do it, or could not be reached. */
+export class Refused extends Error {
+  constructor(
+    readonly name: string,
+    words: string,
+  ) {
+    super(words);
+  }
+}
+
+let token = "";
+let onSignedOut = () => {};
+
+/** Who hears when nobody is signed in any more. */
+export function whenSignedOut(hear: () => void) {
+  onSignedOut = hear;
+}
+
+/** Whose page this is from now on. */
+export function keepToken(me: Me) {
+  token = me.token;
+}
+
+async function ask<T>(path: string, init: RequestInit): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(`api/${path}`, { credentials: "same-origin", ...init });
+  } catch {
+    throw new Refused("UNREACHABLE", "the console does not answer: the engine may have ended, or the way to it is cut");
+  }
+  const body = (await response.json().catch(() => null)) as (T & { error?: string; words?: string }) | null;
+  if (response.ok && body !== null) {
+    return body;
+  }
+  const name = body?.error ?? String(response.status);
+  if (name === "SIGNED_OUT") {
+    onSignedOut();
+  }
+  throw new Refused(name, body?.words ?? `the console answered ${response.status}`);
+}
+
+/** Asks. A page that only keeps itself up to date says so: nobody is there by that. */
+export function get<T>(path: string, isPoll = false): Promise<T> {
+  return ask<T>(path, isPoll ? { headers: { "x-surety-poll": "1" } } : {});
+}
+
+/** Has something done. */
+export function post<T>(path: string, body: object = {}): Promise<T> {
+  const headers = { "content-type": "application/json", "x-surety-token": token };
+  return ask<T>(path, { method: "POST", headers, body: JSON.stringify(body) });
+}
+
+/** Signs out, and says so to the rest of the page. */
+export async function signOut() {
+  await post("session/end");
+  onSignedOut();
+}

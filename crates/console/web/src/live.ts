@@ -1,0 +1,95 @@
+// The live stream: the last fifteen minutes when a page opens, then a frame a second.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Frame, type Me, type Overview, type Second, type Standing, get } from "./api";
+
+const SECONDS_MAX = 15 * 60;
+/** Without a frame for so long the way to the engine is cut. */
+const SILENCE_MS = 5000;
+
+export interface Live {
+  seconds: Second[];
+  standing: Standing | null;
+  reasons: [string, number][];
+  /** Nothing has come for some seconds. */
+  lost: boolean;
+}
+
+const NOTHING: Live = { seconds: [], standing: null, reasons: [], lost: false };
+
+/** Follows the engine for as long as somebody is signed in. */
+export function useLive(me: Me): Live {
+  const [live, setLive] = useState<Live>(NOTHING);
+  const heard = useRef(Date.now());
+
+  useEffect(() => {
+    let isOver = false;
+    const add = (frame: Frame) => {
+      heard.current = Date.now();
+      setLive((live) => {
+        const { second, standing, reasons } = frame;
+        const last = live.seconds.at(-1)?.at_ms ?? 0;
+        const seconds =
+          second != null && second.at_ms > last ? [...live.seconds, second].slice(-SECONDS_MAX) : live.seconds;
+        return { seconds, standing: standing ?? live.standing, reasons: reasons ?? live.reasons, lost: false };
+      });
+    };
+    const fill = async () => {
+      if (!me.operator) return;
+      const past = await get<Overview>("overview", true).catch(() => null);
+      if (past !== null && !isOver) setLive({ ...past, lost: false });
+    };
+    void fill();
+    const source = new EventSource("api/live");
+    source.onmessage = (event) => add(JSON.parse(event.data as string) as Frame);
+    // Also after an interruption: what happened meanwhile is in the past.
+    source.onopen = () => void fill();
+    source.addEventListener("end", () => {
+      source.close();
+      // Any question is answered with what has happened to the session.
+      void get("session", true).catch(() => {});
+    });
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED) void get("session", true).catch(() => {});
+    };
+    const watch = setInterval(() => {
+      if (Date.now() - heard.current > SILENCE_MS) setLive((live) => (live.lost ? live : { ...live, lost: true }));
+    }, 1000);
+    return () => {
+      isOver = true;
+      source.close();
+      clearInterval(watch);
+    };
+  }, [me.token]);
+
+  return live;
+}
+
+/** Asks now, and again while the page is looked at. */
+export function usePolled<T>(path: string | null, everyMs = 5000): { value: T | null; error: string | null; again: () => void } {
+  const [state, setState] = useState<{ value: T | null; error: string | null }>({ value: null, error: null });
+  const [turn, setTurn] = useState(0);
+
+  useEffect(() => {
+    if (path === null) return;
+    let isOver = false;
+    const ask = async (isPoll: boolean) => {
+      try {
+        const value = await get<T>(path, isPoll);
+        if (!isOver) setState({ value, error: null });
+      } catch (error) {
+        if (!isOver) setState((state) => ({ ...state, error: (error as Error).message }));
+      }
+    };
+    void ask(false);
+    const timer = setInterval(() => {
+      if (document.visibilityState === "visible") void ask(true);
+    }, everyMs);
+    return () => {
+      isOver = true;
+      clearInterval(timer);
+    };
+  }, [path, turn]);
+
+  return { ...state, again: () => setTurn((turn) => turn + 1) };
+}

@@ -1,0 +1,175 @@
+// The whole page: who is signed in, where we are, and what is shown there.
+
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { type Me, Refused, get, keepToken, post, signOut, whenSignedOut } from "./api";
+import "uplot/dist/uPlot.min.css";
+import "./app.css";
+import { short } from "./format";
+import { useLive } from "./live";
+import { Approvals } from "./pages/approvals";
+import { Locks } from "./pages/locks";
+import { Overview } from "./pages/overview";
+import { PartitionPage } from "./pages/partition";
+import { Partitions } from "./pages/partitions";
+import { Shards } from "./pages/shards";
+import { SignIn } from "./pages/sign-in";
+import { Tenants } from "./pages/tenants";
+import { Icon, Notice } from "./parts";
+
+const PAGES = [
+  { path: "", name: "Overview", icon: "pulse", operator: true },
+  { path: "partitions", name: "Partitions", icon: "slices", operator: false },
+  { path: "locks", name: "Locks", icon: "lock", operator: false },
+  { path: "shards", name: "Shards", icon: "disks", operator: true },
+  { path: "tenants", name: "Tenants", icon: "people", operator: false },
+  { path: "approvals", name: "Approvals", icon: "check", operator: true },
+] as const;
+
+/** The way within the page: what stands behind "#/". */
+function useRoute(): string[] {
+  const read = () => location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
+  const [route, setRoute] = useState(read);
+  useEffect(() => {
+    const changed = () => setRoute(read());
+    addEventListener("hashchange", changed);
+    return () => removeEventListener("hashchange", changed);
+  }, []);
+  return route;
+}
+
+/** A sign-in link in the address. It is taken out at once, so that it stays in no history. */
+function takeLink(): string | null {
+  const fragment = location.hash.slice(1);
+  if (!fragment.startsWith("v1.")) return null;
+  history.replaceState(null, "", location.pathname);
+  return fragment;
+}
+
+function App() {
+  const [me, setMe] = useState<Me | null | undefined>(undefined);
+  const [refused, setRefused] = useState<string | null>(null);
+
+  async function signIn(link: string) {
+    setRefused(null);
+    try {
+      const signedIn = await post<Me>("session", { link });
+      keepToken(signedIn);
+      setMe(signedIn);
+    } catch (error) {
+      setRefused((error as Error).message);
+      setMe(null);
+    }
+  }
+
+  useEffect(() => {
+    whenSignedOut(() => setMe(null));
+    const open = async () => {
+      const link = takeLink();
+      if (link !== null) return signIn(link);
+      try {
+        const signedIn = await get<Me>("session");
+        keepToken(signedIn);
+        setMe(signedIn);
+      } catch (error) {
+        setMe(null);
+        if (error instanceof Refused && error.name !== "SIGNED_OUT") setRefused(error.message);
+      }
+    };
+    void open();
+    // A link that is opened while the page is there changes the fragment alone.
+    const opened = () => {
+      const link = takeLink();
+      if (link !== null) void signIn(link);
+    };
+    addEventListener("hashchange", opened);
+    return () => removeEventListener("hashchange", opened);
+  }, []);
+
+  if (me === undefined) return <main class="blank" aria-busy="true" />;
+  if (me === null) return <SignIn refused={refused} signIn={signIn} />;
+  return <Signed key={me.token} me={me} />;
+}
+
+function Signed({ me }: { me: Me }) {
+  const route = useRoute();
+  const live = useLive(me);
+  const pages = PAGES.filter((page) => me.operator || !page.operator);
+  const here = route[0] ?? pages[0]!.path;
+  const page = pages.find((page) => page.path === here);
+
+  useEffect(() => {
+    document.title = `${page?.name ?? "Not found"} · Surety`;
+    document.querySelector("main")?.scrollTo(0, 0);
+  }, [route.join("/")]);
+
+  return (
+    <div class="frame">
+      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById("main")?.focus())}>
+        Skip to content
+      </a>
+      <header class="bar">
+        <a class="brand" href="#/" aria-label="Surety, overview">
+          <img src="icon.svg" alt="" width="26" height="26" />
+          <span>Surety</span>
+        </a>
+        <span class={`state ${live.lost ? "lost" : live.standing?.ready === false ? "down" : "up"}`} role="status">
+          {live.lost ? "No connection" : live.standing?.ready === false ? "Not serving" : "Serving"}
+        </span>
+        <details class="who">
+          <summary aria-label="Who is signed in">
+            <Icon name="person" />
+            <span class="who-name">{me.operator ? "Operator" : `Tenant ${me.tenant}`}</span>
+          </summary>
+          <div class="card">
+            <dl>
+              <dt>Tenant</dt>
+              <dd>{me.operator ? "0, the operator" : me.tenant}</dd>
+              <dt>Roles</dt>
+              <dd>{me.roles.join(", ")}</dd>
+              <dt>Principal</dt>
+              <dd class="mono">{me.actor}</dd>
+              <dt>Engine</dt>
+              <dd class="mono" title={me.engine}>{short(me.engine)}</dd>
+              <dt>Version</dt>
+              <dd>{me.version}</dd>
+            </dl>
+            <button type="button" onClick={() => void signOut()}>Sign out</button>
+          </div>
+        </details>
+      </header>
+      <nav class="side" aria-label="Pages">
+        {pages.map(({ path, name, icon }) => (
+          <a key={path} href={`#/${path}`} aria-current={path === here ? "page" : undefined}>
+            <Icon name={icon} />
+            <span>{name}</span>
+          </a>
+        ))}
+      </nav>
+      <main id="main" tabIndex={-1}>
+        <Page route={route} here={here} me={me} live={live} />
+      </main>
+    </div>
+  );
+}
+
+function Page({ route, here, me, live }: { route: string[]; here: string; me: Me; live: ReturnType<typeof useLive> }) {
+  switch (here) {
+    case "":
+      return <Overview live={live} me={me} />;
+    case "partitions":
+      return route[1] === undefined ? <Partitions me={me} /> : <PartitionPage key={route[1]} handle={route[1]} me={me} />;
+    case "locks":
+      return <Locks key={route.join("/")} me={me} partition={route[1]} lock={route[2]} tenant={route[3]} />;
+    case "shards":
+      return <Shards live={live} />;
+    case "tenants":
+      return <Tenants />;
+    case "approvals":
+      return <Approvals me={me} />;
+    default:
+      return <Notice kind="bad">There is no such page. <a href="#/">Go to the overview.</a></Notice>;
+  }
+}
+
+render(<App />, document.getElementById("app")!);

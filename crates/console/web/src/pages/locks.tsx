@@ -1,0 +1,98 @@
+// A lock: how it stands now, and giving it back.
+
+import { useEffect, useState } from "preact/hooks";
+import { type LockFound, type Me, type Outcome, get, post } from "../api";
+import { assetOf, distance, moment } from "../format";
+import { usePolled } from "../live";
+import { Act, Head, Money, Notice, ReasonField, useNow } from "../parts";
+import { endWords } from "../words";
+
+export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: string; lock?: string; tenant?: string }) {
+  const [form, setForm] = useState({ partition: partition ?? "", lock: lock ?? "", tenant: tenant ?? (me.operator ? "1" : "") });
+  const set = (name: keyof typeof form) => (event: { currentTarget: HTMLInputElement }) => setForm({ ...form, [name]: event.currentTarget.value.trim() });
+
+  function submit(event: Event) {
+    event.preventDefault();
+    const parts = [form.partition, form.lock, ...(me.operator ? [form.tenant] : [])];
+    location.hash = `#/locks/${parts.map(encodeURIComponent).join("/")}`;
+  }
+
+  return (
+    <>
+      <Head title="Locks" about="Look a lock up by its id, as the engine has it this moment." />
+      <form class="card find" onSubmit={submit}>
+        <div class="field">
+          <label for="lock-partition">Partition</label>
+          <input id="lock-partition" value={form.partition} onInput={set("partition")} required pattern="[0-9]+:[0-9]+" placeholder="0:1" />
+        </div>
+        <div class="field grow">
+          <label for="lock-id">Id of its lock request</label>
+          <input id="lock-id" class="mono" value={form.lock} onInput={set("lock")} required spellcheck={false} autocomplete="off" pattern="[0-9a-fA-F\-]{32,36}" placeholder="0190a1b2-c3d4-7000-8000-000000000001" />
+        </div>
+        {me.operator && (
+          <div class="field">
+            <label for="lock-tenant">Tenant</label>
+            <input id="lock-tenant" value={form.tenant} onInput={set("tenant")} required inputMode="numeric" pattern="[0-9]+" />
+          </div>
+        )}
+        <button type="submit" class="solid">Look up</button>
+      </form>
+      {partition !== undefined && lock !== undefined && <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
+    </>
+  );
+}
+
+function Found({ me, partition, lock, tenant }: { me: Me; partition: string; lock: string; tenant: string }) {
+  const path = `partitions/${encodeURIComponent(partition)}/locks/${encodeURIComponent(lock)}`;
+  const [found, setFound] = useState<LockFound | null>(null);
+  const [error, setError] = useState<string | null>(null);
+  const [turn, setTurn] = useState(0);
+  const [reason, setReason] = useState("");
+  const now = useNow();
+  const holder = usePolled<{ asset: number }>(`partitions/${encodeURIComponent(partition)}`, 3_600_000);
+
+  useEffect(() => {
+    let isOver = false;
+    get<LockFound>(`${path}?tenant=${encodeURIComponent(tenant)}`)
+      .then((answer) => !isOver && (setFound(answer), setError(null)))
+      .catch((error: Error) => !isOver && setError(error.message));
+    return () => {
+      isOver = true;
+    };
+  }, [path, turn]);
+
+  if (error !== null) return <Notice kind="bad">{error}</Notice>;
+  if (found === null) return null;
+  if (found.lock_of_change !== undefined) {
+    return <Notice kind="plain">This is the id of a change. <a href={`#/locks/${partition}/${found.lock_of_change}/${tenant}`}>Show its lock.</a></Notice>;
+  }
+  if (found.lock === undefined) return <Notice kind="bad">{found.code !== null && <strong>{found.code}</strong>} {found.words}</Notice>;
+  const asset = assetOf(me.assets, holder.value?.asset ?? 1);
+  const state = found.lock;
+  const send = (id: string) => post<Outcome>(`${path}/release`, { id, tenant: Number(tenant), reason: Number(reason) });
+  return (
+    <section class="card">
+      <div class="row">
+        <h2 class="mono">{lock}</h2>
+        <div class="acts">
+          <button type="button" onClick={() => setTurn(turn + 1)}>Look again</button>
+          {state.end === "live" && (
+            <Act name="Release" title="Give the rest of this lock back?" danger confirm="Release" send={send} done={() => setTurn((turn) => turn + 1)}>
+              <p>What it still holds becomes free, and the merchant's guarantee ends. What was captured stays.</p>
+              <ReasonField value={reason} change={setReason} />
+            </Act>
+          )}
+        </div>
+      </div>
+      <dl class="facts">
+        <dt>State</dt><dd><span class={`tag ${state.end === "live" ? "good" : "plain"}`}>{state.end}</span> {endWords(state.end)}</dd>
+        <dt>Answered</dt><dd>{state.code}</dd>
+        <dt>Total</dt><dd><Money units={state.total} asset={asset} places={6} /></dd>
+        <dt>Still held</dt><dd><Money units={state.remaining} asset={asset} places={6} /></dd>
+        <dt>Deadline</dt><dd>{moment(state.deadline)}{state.deadline !== null && ` (${distance(state.deadline, now)})`}</dd>
+        <dt>Version</dt><dd>{state.version}</dd>
+        <dt>As of</dt><dd>{moment(state.as_of)}</dd>
+      </dl>
+    </section>
+  );
+}

@@ -1,0 +1,62 @@
+// The engine's codes and states in words.
+
+const CODES: Record<string, string> = {
+  INSUFFICIENT: "not enough free collateral",
+  OVER_LIMIT: "over a limit of the policy",
+  VELOCITY: "too much in too short a time",
+  FROZEN: "the partition is frozen",
+  STALE_PRICE: "no price that is young enough",
+  RATIO: "collateral ratio below the stop ratio",
+  FORBIDDEN: "merchant not allowed, or deadline out of range",
+  NOT_OPEN: "the lock had ended",
+  UNKNOWN_LOCK: "no such lock",
+  VERSION_CONFLICT: "the lock had changed meanwhile",
+  UNKNOWN_CAPTURE: "no such capture",
+  USE_REFUND: "the capture had moved on",
+  ALREADY_RELEASED: "released before",
+  ALREADY_SETTLED: "settled before",
+  GUARANTEE_CALLED: "called on chain",
+  LINKED_FAILED: "another request of its chain failed",
+  BURNED: "its id was burned by a look-up",
+  EXISTS: "it existed already",
+  MALFORMED: "a value was out of its range",
+  TOO_LARGE: "too many parts",
+  NO_RIGHT: "role or right missing",
+  UNKNOWN_PARTITION: "no such partition",
+  ID_CONFLICT: "the id was used with another body",
+  STALE_ID: "the id was too old",
+  ID_FROM_FUTURE: "the id lay in the future",
+  QUOTA: "the tenant was at a quota",
+  OVERLOADED: "the engine was busy",
+  STORAGE_LOW: "the disk was near its reserve",
+  CHAIN_STALE: "the chain was not followed",
+  NOT_FOUND: "a look-up found nothing",
+};
+
+export function codeWords(code: string): string {
+  return CODES[code] ?? code.toLowerCase().replaceAll("_", " ");
+}
+
+const ENDS: Record<string, string> = {
+  live: "holds collateral",
+  final: "captured for the last time",
+  released: "given back by its tenant",
+  expired: "its deadline has passed; it may still be presented",
+  settled: "the payer's asset was final",
+  declined: "never locked: the request was declined",
+  tombstone: "released before it was known",
+  exposed: "never locked: made by an advice",
+};
+
+export function endWords(end: string): string {
+  return ENDS[end] ?? end;
+}
+
+/** What collateral can be, in the order of the identity K + D = F + H + U + P + W. */
+export const STATES = [
+  { key: "free", name: "Free", about: "can be locked" },
+  { key: "held", name: "Held", about: "by live locks" },
+  { key: "captured", name: "Captured", about: "the payer's asset not yet final" },
+  { key: "pending", name: "Pending", about: "ended, still claimable by a certificate" },
+  { key: "owed", name: "Owed", about: "to the chain, with the next batch" },
+] as const;

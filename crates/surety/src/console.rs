@@ -1,0 +1,200 @@
+//! `serve --console` and `ctl console-link`: the console in the engine's process, and the way in.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use console::link::{LINK_LIFE, Link};
+use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError};
+use serde_json::{Value, json};
+use server::{Authority, Running};
+use surety_protocol::{EngineId, Policy, Time};
+
+use crate::config::ConsoleSettings;
+use crate::ctl::Target;
+use crate::directory::{self, Serving};
+use crate::exit::{Exit, Failure};
+use crate::policy_text::PolicyText;
+use crate::remote::{self, Role, Session};
+
+/// The console of this process.
+pub(crate) struct Served {
+    console: Console,
+    authority: Arc<Authority>,
+}
+
+impl Served {
+    /// Starts it, if the settings name an address.
+    pub(crate) fn start(
+        running: &Running,
+        data: &Path,
+        settings: &ConsoleSettings,
+    ) -> Result<Option<Self>, Failure> {
+        let Some(listen) = settings.listen else { return Ok(None) };
+        let authority = Authority::open(data).map_err(|error| Failure::new(Exit::Failure, error))?;
+        let authority = Arc::new(authority);
+        let config = ConsoleConfig { listen, assets: assets(settings)?, policy: POLICY_WORDS };
+        let console = Console::start(running.inside(), Arc::clone(&authority), config);
+        Ok(Some(Self { console: console.map_err(|error| failure(&error))?, authority }))
+    }
+
+    /// Where it listens.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.console.address()
+    }
+
+    /// Reads authority and revocations again: whoever is not let in any more is signed out.
+    pub(crate) fn reload(&self) {
+        if let Err(error) = self.authority.reload() {
+            tracing::error!(%error, "the console goes by the certificates as they were");
+        }
+    }
+}
+
+/// The assets of the settings, checked.
+pub(crate) fn assets(settings: &ConsoleSettings) -> Result<Vec<Asset>, Failure> {
+    let Some(texts) = &settings.assets else { return Ok(vec![Asset::amp()]) };
+    let read = |text: &String| {
+        Asset::read(text).map_err(|error| Failure::new(Exit::Usage, format!("console.assets: {error}")))
+    };
+    texts.iter().map(read).collect()
+}
+
+fn failure(error: &StartError) -> Failure {
+    let exit = match error {
+        StartError::NotLoopback(_) => Exit::Usage,
+        StartError::Listen { .. } => Exit::Address,
+        StartError::Thread(_) => Exit::Failure,
+    };
+    Failure::caused(exit, "no console", error)
+}
+
+/// Policies as `ctl policy` writes and reads them.
+const POLICY_WORDS: PolicyWords = PolicyWords { write: write_policy, read: read_policy };
+
+fn write_policy(policy: &Policy) -> Value {
+    PolicyText::from(policy).to_json()
+}
+
+fn read_policy(value: &Value) -> Result<Policy, String> {
+    let text = PolicyText::parse(&value.to_string());
+    text.and_then(|text| text.to_policy()).map_err(|error| error.to_string())
+}
+
+/// How to make a link.
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    /// Whose development identity signs, with --data: admin or reader, where --identity names no other
+    #[arg(long = "as", value_name = "NAME", default_value = "admin", value_parser = ["admin", "reader"])]
+    role: String,
+    /// Where a browser reaches the console, as through a tunnel: http://localhost:8080/ [default: where --data says it listens]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+/// `ctl console-link`.
+pub(crate) async fn link(target: &Target, args: &LinkArgs, json: bool) -> Result<(), Failure> {
+    let role = if args.role == "reader" { Role::Reader } else { Role::Admin };
+    let url = base_url(target, args.url.as_deref())?;
+    let (_, file) = target.resolve(role)?;
+    // Asked over the wire: so it is known before whether the engine takes this identity, and what time it has.
+    let session = Session::open(target, role).await?;
+    let client = session.client();
+    let link = make(&file, client.hello().engine, client.now())?;
+    let address = format!("{url}#{}", link.to_text());
+    if json {
+        println!("{}", json!({ "ok": true, "url": address, "seconds": LINK_LIFE.0 / 1_000_000_000 }));
+    } else {
+        println!("{address}");
+        eprintln!("opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000);
+    }
+    Ok(())
+}
+
+/// Signs a link with an identity file.
+pub(crate) fn make(file: &Path, engine: EngineId, now: Time) -> Result<Link, Failure> {
+    let identity = remote::identity(file)?;
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).map_err(|error| Failure::new(Exit::Failure, error))?;
+    let link = Link::sign(&identity, engine, now, u128::from_le_bytes(nonce));
+    link.map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", file.display())))
+}
+
+/// The address of a console.
+pub(crate) fn url(address: SocketAddr) -> String {
+    format!("http://{address}/console/")
+}
+
+fn base_url(target: &Target, wanted: Option<&str>) -> Result<String, Failure> {
+    if let Some(wanted) = wanted {
+        let is_web = wanted.starts_with("http://") || wanted.starts_with("https://");
+        if !is_web || wanted.contains(['#', '?', ' ']) {
+            let message = format!("--url `{wanted}` is no address of a console; write http://HOST:PORT/");
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        let base = wanted.trim_end_matches('/').trim_end_matches("/console");
+        return Ok(format!("{base}/console/"));
+    }
+    let Some(data) = &target.data else {
+        return Err(Failure::new(
+            Exit::Usage,
+            "where is the console? give --url http://HOST:PORT/ with --connect",
+        ));
+    };
+    let serving = Serving::find(data)?;
+    let address = serving.console.ok_or_else(|| {
+        let message =
+            format!("{} is served without a console: start `surety serve --console IP:PORT`", data.display());
+        Failure::new(Exit::Unreachable, message)
+    })?;
+    Ok(url(address))
+}
+
+/// A link for one of a data directory's own identities.
+pub(crate) fn own_link(
+    data: &Path,
+    name: &str,
+    running: &Running,
+    console: SocketAddr,
+) -> Result<String, Failure> {
+    let link = make(&directory::identity(data, name), running.engine(), remote::now())?;
+    Ok(format!("{}#{}", url(console), link.to_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_pass_through_their_words_unchanged() {
+        let policy = Policy { life_max: Time::from_secs(86_400), late_capture: 1, ..Policy::default() };
+        assert_eq!(read_policy(&write_policy(&policy)), Ok(policy));
+        let mut wrong = write_policy(&policy);
+        wrong["life_max"] = json!("soon");
+        assert!(read_policy(&wrong).unwrap_err().contains("soon"));
+    }
+
+    #[test]
+    fn the_address_of_a_console_is_given_or_found() {
+        let nowhere = Target { data: None, connect: None, identity: None };
+        for given in ["http://localhost:8080", "http://localhost:8080/", "http://localhost:8080/console/"] {
+            assert_eq!(base_url(&nowhere, Some(given)).unwrap(), "http://localhost:8080/console/");
+        }
+        for wrong in ["localhost:8080", "ftp://x/", "http://x/#y", "http://x/?y"] {
+            assert_eq!(base_url(&nowhere, Some(wrong)).unwrap_err().exit(), Exit::Usage, "{wrong}");
+        }
+        assert_eq!(base_url(&nowhere, None).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn assets_of_the_settings_are_checked() {
+        let settings = |texts: &[&str]| ConsoleSettings {
+            assets: Some(texts.iter().map(|text| (*text).to_owned()).collect()),
+            ..ConsoleSettings::default()
+        };
+        assert_eq!(assets(&ConsoleSettings::default()).unwrap(), [Asset::amp()]);
+        assert_eq!(assets(&settings(&["1=AMP/18", "2=USDC/6"])).unwrap().len(), 2);
+        assert_eq!(assets(&settings(&["AMP"])).unwrap_err().exit(), Exit::Usage);
+    }
+}
