@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
-use crate::{backup, cert, ctl, demo, doctor, dump, exit, front, init, load, restore, serve, settle, verify};
+use crate::{
+    backup, cert, ctl, demo, doctor, dump, exit, front, init, load, restore, serve, settle, top, verify,
+};
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
 ///
@@ -36,6 +38,7 @@ pub(crate) enum Command {
     Gateway(front::Args),
     Settle(settle::Args),
     Doctor(doctor::Args),
+    Top(top::Args),
     /// Prints completions for a shell
     ///
     /// Example: surety completions bash > /etc/bash_completion.d/surety
@@ -69,6 +72,7 @@ impl Command {
             Self::Gateway(args) => args.wants_json(),
             Self::Settle(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
+            Self::Top(args) => args.json,
             // They print a line of JSON for whatever happens, or none at all.
             Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } | Self::Man { .. } => {
                 false

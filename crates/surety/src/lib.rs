@@ -30,6 +30,7 @@ mod restore;
 mod serve;
 mod settle;
 pub mod texts;
+mod top;
 mod totals;
 mod traced;
 mod values;
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Gateway(args) => front::run(&args),
         Command::Settle(args) => settle::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Man { directory } => cli::man(&directory),
         Command::Completions { shell } => {
             cli::completions(shell);
