@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) answered: AtomicU64,
     /// Locks approved so far.
     pub(crate) locks: AtomicU64,
+    /// Between two payments of one worker.
+    pub(crate) pause: Duration,
     /// Replies whose amount is still to be altered, to prove that the check notices.
     pub(crate) to_tamper: AtomicBool,
 }
@@ -172,8 +174,18 @@ impl Worker {
             let story = self.pick();
             // A payment that is refused half-way stays as it is; the tally knows.
             let _ = self.tell(story).await;
+            self.rest().await;
         }
         self.outcome
+    }
+
+    /// A pause of half to one and a half times what it should be, so that payments come as they come in the world.
+    async fn rest(&mut self) {
+        let pause = self.shared.pause;
+        if !pause.is_zero() {
+            let per_mille = u32::try_from(500 + self.random.below(1000)).unwrap_or(1000);
+            tokio::time::sleep(pause * per_mille / 1000).await;
+        }
     }
 
     fn pick(&mut self) -> Story {

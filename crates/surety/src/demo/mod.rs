@@ -11,6 +11,7 @@ mod tally;
 mod world;
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,9 +28,16 @@ use self::check::MoneyCheck;
 use self::flow::{Outcome, Shared, Worker};
 use self::on_chain::{ENFORCED, OnChain};
 use self::tally::Elapsed;
+use crate::config::ConsoleSettings;
+use crate::console::{self, Served};
+use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
 use crate::{directory, init, remote, serve};
 
+/// How long a demo goes on that is watched.
+const WATCHED_SECONDS: u64 = 3600;
+/// Payments that it begins a second, about: every lock is kept for the check at the end.
+const WATCHED_PER_S: u32 = 250;
 /// How often progress is shown on a terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -42,13 +50,19 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// were received, a look-up of every lock, the log of the closed directory, replayed and verified, and the chain. Exit code 0 only
 /// if they agree.
 ///
+/// --console serves the console meanwhile, with payments at a pace that can be watched, until an interrupt or for --seconds, and prints a
+/// link that opens it once, within a minute; `surety ctl console-link` with the data directory makes another.
+///
 /// Example: surety demo --seconds 5 --json
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
-    /// How long to play payments
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
+    /// How long to play payments [default: 5; with --console 3600]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Serve the console at this address of the loopback; without one at a free port
+    #[arg(long, value_name = "IP:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:0")]
+    console: Option<SocketAddr>,
     /// Payments under way at a time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: u16,
@@ -77,6 +91,21 @@ enum Party {
     Log,
     /// A token, as the chain is read
     Chain,
+}
+
+impl Args {
+    fn lasting(&self) -> Duration {
+        let otherwise = if self.console.is_some() { WATCHED_SECONDS } else { 5 };
+        Duration::from_secs(self.seconds.unwrap_or(otherwise))
+    }
+
+    /// Between two payments of one worker: none, unless somebody watches.
+    fn pause(&self) -> Duration {
+        match self.console {
+            Some(_) => Duration::from_secs(1) * u32::from(self.in_flight) / WATCHED_PER_S,
+            None => Duration::ZERO,
+        }
+    }
 }
 
 /// What the demo has seen while its engine ran.
@@ -162,7 +191,7 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     let (admin, settler) = (connect("admin").await?, connect("settler").await?);
     let authorizer = connect("authorizer").await?;
     let mut outcome = Outcome::default();
-    let lasting = Duration::from_secs(args.seconds);
+    let lasting = args.lasting();
     let mut on_chain = OnChain::deploy(admin.hello().engine, on_chain::directory(data))?;
     world::build(&admin, &settler, lasting, &on_chain, &mut outcome.tally).await?;
     on_chain.supply()?;
@@ -173,7 +202,8 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
         "set up    1 tenant, 8 merchants, 3 partitions with policies, 1 price; 3 supplies, final on chain",
     )?;
 
-    let shared = Arc::new(Shared::default());
+    let shown = Shown::start(args, data, server, out)?;
+    let shared = Arc::new(Shared { pause: args.pause(), ..Shared::default() });
     shared.to_tamper.store(args.tamper == Some(Party::Replies), Ordering::Relaxed);
     let begun = Instant::now();
     let worker = |number| {
@@ -187,6 +217,7 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
         outcome.absorb(worker.await.map_err(|error| Failure::new(Exit::Failure, error))?);
     }
     let lasted = begun.elapsed();
+    drop(shown);
     if let Some(unknown) = &outcome.unknown {
         return Err(Failure::new(Exit::Failure, format!("the demo lost track of a request: {unknown}")));
     }
@@ -209,6 +240,33 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     let seen = Seen { outcome, elapsed, lasted, answered, locks: approved };
     let lookups = lookups.map(|(account, _)| account);
     Ok(Played { seen, locks, replies, lookups, on_chain })
+}
+
+/// The console of a demo that is watched, and where `ctl` finds it.
+struct Shown {
+    _console: Served,
+    data: PathBuf,
+}
+
+impl Shown {
+    fn start(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Option<Self>, Failure> {
+        let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
+        let Some(console) = Served::start(server, data, &settings)? else { return Ok(None) };
+        let (listen, address) = (serve::address(server)?, console.address());
+        let serving = Serving { listen, admin: None, console: Some(address), pid: std::process::id() };
+        serving.announce(data)?;
+        let link = console::own_link(data, "admin", server, address)?;
+        out.line(&format!("console   {link}"))?;
+        out.line("          opens once, within a minute; end with an interrupt. Another link:")?;
+        out.line(&format!("          surety ctl --data {} console-link", data.display()))?;
+        Ok(Some(Self { _console: console, data: data.to_owned() }))
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        Serving::retract(&self.data);
+    }
 }
 
 /// A lock whose merchant wants more than a promise.
