@@ -76,7 +76,13 @@ pub(crate) fn signed_in(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>
     desk.sessions.find(cookie, !headers.contains_key(POLL))
 }
 
-/// The same for a request that changes something.
+/// The session of a page that follows by itself: that is no sign of anybody being there.
+pub(crate) fn following(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
+    let cookie = cookie(desk, headers).ok_or(Refusal::SignedOut)?;
+    desk.sessions.find(cookie, false)
+}
+
+/// The session of whoever has something done.
 pub(crate) fn acting(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
     let session = signed_in(desk, headers)?;
     let shown = text(headers, TOKEN).unwrap_or_default();

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::guard::signed_in;
+use crate::guard::following;
 use crate::reading::Reading;
 use crate::reads::is_operator;
 use crate::refusal::Refusal;
@@ -71,7 +71,7 @@ struct Viewer {
 
 /// Opens a stream: a frame a second, until the session or the stream's own life ends.
 pub(crate) async fn live(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let session = signed_in(&desk, &headers)?;
+    let session = following(&desk, &headers)?;
     let place = |room: &Arc<tokio::sync::Semaphore>| {
         Arc::clone(room).try_acquire_owned().map_err(|_| Refusal::StreamsFull)
     };
@@ -118,7 +118,6 @@ impl Viewer {
             Event::default().data(&*self.frames.borrow_and_update())
         } else {
             // What is of all tenants together is the operator's; a page still has to learn that its session lives.
-            self.frames.mark_unchanged();
             Event::default().data("{}")
         }
     }

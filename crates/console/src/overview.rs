@@ -209,8 +209,8 @@ fn not_done(answers: &Answers<'_>) -> BTreeMap<String, u64> {
         .collect()
 }
 
-const fn per_second(count: u64, span_ms: u64) -> u64 {
-    if span_ms == 0 { 0 } else { count.saturating_mul(1000) / span_ms }
+fn per_second(count: u64, span_ms: u64) -> u64 {
+    count.saturating_mul(1000).checked_div(span_ms).unwrap_or(0)
 }
 
 impl Second {

@@ -54,18 +54,26 @@ pub(crate) struct Sessions {
     authority: Arc<Authority>,
     all: Mutex<HashMap<Key, Arc<Session>>>,
     nonces: Mutex<HashMap<u128, Instant>>,
-    tries: Mutex<(Instant, u32)>,
+    tries: Mutex<Tries>,
+}
+
+/// Tries to sign in, of all who try.
+struct Tries {
+    since: Instant,
+    count: u32,
 }
 
 impl Sessions {
     pub(crate) fn new(inside: Inside, authority: Arc<Authority>) -> Self {
-        let tries = Mutex::new((Instant::now(), 0));
+        let tries = Mutex::new(Tries { since: Instant::now(), count: 0 });
         Self { inside, authority, all: Mutex::default(), nonces: Mutex::default(), tries }
     }
 
     /// Opens a session by a link; comes back with what its cookie is to hold.
     pub(crate) async fn sign_in(&self, text: &str) -> Result<(String, Arc<Session>), Refusal> {
-        self.count_try(Instant::now())?;
+        if !self.tries.lock().may(Instant::now()) {
+            return Err(Refusal::Crowded);
+        }
         let link = Link::read(text, self.inside.engine(), server::readings().wall)?;
         let vouched =
             self.authority.vouch(link.chain()).map_err(|error| Refusal::NotVouched(error.to_string()))?;
@@ -146,15 +154,6 @@ impl Sessions {
         if all.len() < SESSIONS_MAX && own < SESSIONS_OWN_MAX { Ok(()) } else { Err(Refusal::SessionsFull) }
     }
 
-    fn count_try(&self, now: Instant) -> Result<(), Refusal> {
-        let mut tries = self.tries.lock();
-        if now.duration_since(tries.0) >= Duration::from_secs(1) {
-            *tries = (now, 0);
-        }
-        tries.1 += 1;
-        if tries.1 <= TRIES_PER_S { Ok(()) } else { Err(Refusal::Crowded) }
-    }
-
     /// Takes a link's number, once.
     fn spend(&self, nonce: u128, now: Instant) -> Result<(), Refusal> {
         let mut nonces = self.nonces.lock();
@@ -171,6 +170,16 @@ impl Sessions {
     }
 }
 
+impl Tries {
+    fn may(&mut self, now: Instant) -> bool {
+        if now.duration_since(self.since) >= Duration::from_secs(1) {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= TRIES_PER_S
+    }
+}
+
 const fn nanos(span: Time) -> Duration {
     Duration::from_nanos(span.0)
 }
@@ -184,4 +193,18 @@ fn random_text() -> Result<String, Refusal> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|_| Refusal::Full("the system has no randomness"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_to_sign_in_are_few_within_a_second() {
+        let begin = Instant::now();
+        let mut tries = Tries { since: begin, count: 0 };
+        assert!((0..TRIES_PER_S).all(|_| tries.may(begin)));
+        assert!(!tries.may(begin + Duration::from_millis(999)));
+        assert!(tries.may(begin + Duration::from_secs(1)));
+    }
 }

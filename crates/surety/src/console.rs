@@ -78,8 +78,8 @@ fn write_policy(policy: &Policy) -> Value {
 }
 
 fn read_policy(value: &Value) -> Result<Policy, String> {
-    let text = PolicyText::parse(&value.to_string());
-    text.and_then(|text| text.to_policy()).map_err(|error| error.to_string())
+    let text = serde_json::from_value::<PolicyText>(value.clone()).map_err(|error| error.to_string())?;
+    text.to_policy().map_err(|error| error.to_string())
 }
 
 /// How to make a link.

@@ -196,7 +196,7 @@ export class Refused extends Error {
     readonly name: string,
     words: string,
   ) {
-    super(words);
+    super(words.charAt(0).toUpperCase() + words.slice(1));
   }
 }
 

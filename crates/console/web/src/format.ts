@@ -38,7 +38,9 @@ export function exact(units: string, asset: Asset): string {
 /** A part of a whole in per cent, from base units. */
 export function share(part: string, whole: string): number {
   const all = BigInt(whole);
-  return all === 0n ? 0 : Number((BigInt(part) * 1_000_000n) / all) / 10_000;
+  if (all === 0n || part === "0") return 0;
+  // Never nothing where there is something.
+  return Math.max(Number((BigInt(part) * 1_000_000n) / all) / 10_000, 0.000_1);
 }
 
 export function sum(...amounts: string[]): string {
@@ -48,6 +50,7 @@ export function sum(...amounts: string[]): string {
 export function percent(value: number): string {
   if (value === 0) return "0 %";
   if (value < 0.01) return "<0.01 %";
+  if (value > 99.99 && value < 100) return ">99.99 %";
   return `${value < 10 ? value.toFixed(2) : value.toFixed(1)} %`;
 }
 

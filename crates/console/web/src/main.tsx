@@ -147,13 +147,13 @@ function Signed({ me }: { me: Me }) {
         ))}
       </nav>
       <main id="main" tabIndex={-1}>
-        <Page route={route} here={here} me={me} live={live} />
+        <Page route={route} here={page?.path} me={me} live={live} />
       </main>
     </div>
   );
 }
 
-function Page({ route, here, me, live }: { route: string[]; here: string; me: Me; live: ReturnType<typeof useLive> }) {
+function Page({ route, here, me, live }: { route: string[]; here: string | undefined; me: Me; live: ReturnType<typeof useLive> }) {
   switch (here) {
     case "":
       return <Overview live={live} me={me} />;

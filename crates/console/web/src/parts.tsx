@@ -157,7 +157,6 @@ export function Act({
     try {
       const outcome = await send(id);
       setOutcome(outcome);
-      if (outcome.done) done?.();
     } catch (error) {
       setError((error as Error).message);
     }
@@ -170,7 +169,8 @@ export function Act({
       <button type="button" class={danger ? "danger" : ""} disabled={disabled} onClick={() => void open()}>
         {name}
       </button>
-      <dialog ref={dialog} aria-labelledby={heading}>
+      {/* What was done is shown before the page changes under it. */}
+      <dialog ref={dialog} aria-labelledby={heading} onClose={() => outcome?.done && done?.()}>
         <form onSubmit={(event) => void submit(event)}>
           <h2 id={heading}>{title}</h2>
           {!isOver && children}
@@ -178,11 +178,10 @@ export function Act({
           {error !== null && <Notice kind="bad">{error}</Notice>}
           <div class="acts">
             <button type="button" onClick={() => dialog.current?.close()}>{isOver ? "Close" : "Cancel"}</button>
-            {!isOver && (
-              <button type="submit" class={danger ? "danger solid" : "solid"} disabled={id === null || isBusy}>
-                {outcome === null ? confirm : "Send it again"}
-              </button>
-            )}
+            {/* It stays where it is: a second click must not hit what would be there instead. */}
+            <button type="submit" class={danger ? "danger solid" : "solid"} disabled={id === null || isBusy || isOver}>
+              {outcome === null || isOver ? confirm : "Send it again"}
+            </button>
           </div>
         </form>
       </dialog>

@@ -22,7 +22,7 @@ function options(lines: Line[], label: (value: number) => string, isLog: boolean
   return {
     width,
     height: HEIGHT,
-    padding: [8, 8, 0, 0],
+    padding: [8, 24, 0, 0],
     legend: { show: false },
     cursor: { y: false, points: { size: 6 } },
     scales: {
@@ -32,11 +32,31 @@ function options(lines: Line[], label: (value: number) => string, isLog: boolean
         : { range: (_, __, high) => [0, Math.max(high ?? 0, 1) * 1.1] },
     },
     axes: [
-      { ...axis, size: 28, space: 80 },
-      { ...axis, size: 62, space: 32, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : label(tick))) },
+      { ...axis, size: 28, space: 80, values: (_, ticks) => ticks.map((tick) => clock(tick, (ticks.at(-1) ?? 0) - (ticks[0] ?? 0) < 240)) },
+      { ...axis, size: 62, space: 32, ...(isLog ? { splits: powers } : {}), values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : label(tick))) },
     ],
-    series: [{}, ...lines.map((line) => ({ label: line.name, stroke: color(line.color), width: 1.75, points: { show: false }, spanGaps: true }))],
+    series: [{}, ...lines.map((line) => ({ label: line.name, stroke: color(line.color), width: 1.75, points: { show: true, size: 4, filter: alone } }))],
   };
+}
+
+/** Hours and minutes, with seconds where ticks are close. */
+function clock(seconds: number, isClose: boolean): string {
+  const parts = isClose ? ({ second: "2-digit" } as const) : {};
+  return new Date(seconds * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...parts });
+}
+
+/** The powers of ten between two values. */
+function powers(_: uPlot, __: number, low: number, high: number): number[] {
+  const all = [];
+  for (let power = 1; power <= high; power *= 10) if (power >= low) all.push(power);
+  return all;
+}
+
+/** Values with nothing on either side: no line shows them. */
+function alone(plot: uPlot, series: number): number[] {
+  const values = plot.data[series] ?? [];
+  const isThere = (at: number) => values[at] != null;
+  return [...values.keys()].filter((at) => isThere(at) && !isThere(at - 1) && !isThere(at + 1));
 }
 
 export function Plot({ title, seconds, lines, label, isLog = false }: {

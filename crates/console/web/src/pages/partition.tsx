@@ -120,6 +120,8 @@ function Suppliers({ row, asset }: { row: PartitionWhole; asset: Asset }) {
 
 /** The rules that are amounts of collateral; the others are shown as they are written. */
 const AMOUNTS = new Set(["lock_max", "merchant_open_max", "velocity_value", "edge_unit"]);
+/** The most that an amount can be. */
+const AMOUNT_MAX = (1n << 104n) - 1n;
 /** Where 0 means that there is none. */
 const NONE = new Set(["merchant_open_max", "velocity_value", "velocity_count", "settle_by"]);
 
@@ -127,7 +129,7 @@ export function ruleText(name: string, value: Rule | undefined, asset: Asset): s
   if (value === undefined || value === null) return "none";
   if (Array.isArray(value)) return value.map((rule) => `${rule.category}: tolerance ${(rule.tolerance_bps ?? 0) / 100} %, headroom ${(rule.headroom_bps ?? 0) / 100} %`).join("; ");
   if (NONE.has(name) && String(value) === "0") return name === "settle_by" ? "for ever" : "no limit";
-  if (AMOUNTS.has(name)) return BigInt(String(value)) >= 10n ** 36n ? "no limit" : name === "edge_unit" ? `${grouped(String(value))} base unit${String(value) === "1" ? "" : "s"}` : `${amount(String(value), asset)} ${asset.name}`;
+  if (AMOUNTS.has(name)) return BigInt(String(value)) >= AMOUNT_MAX ? "no limit" : name === "edge_unit" ? `${grouped(String(value))} base unit${String(value) === "1" ? "" : "s"}` : `${amount(String(value), asset)} ${asset.name}`;
   if (name.endsWith("_bps")) return `${Number(value) / 100} %`;
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }

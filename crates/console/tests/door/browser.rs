@@ -1,0 +1,135 @@
+//! As much of a browser as a console needs: a cookie, a token, and one question after the other.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// No answer takes so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Somebody's browser.
+#[derive(Clone)]
+pub(crate) struct Browser {
+    address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) cookie: Option<String>,
+    pub(crate) token: String,
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+/// A live page.
+pub(crate) struct Live(BufReader<TcpStream>);
+
+impl Browser {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, host: address.to_string(), cookie: None, token: String::new() }
+    }
+
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.host)
+    }
+
+    pub(crate) fn sign_in(&mut self, link: &str) -> Answer {
+        let answer = self.post("/console/api/session", &json!({ "link": link }));
+        if let Some(cookie) = answer.header("set-cookie") {
+            let value = cookie.split(';').next().and_then(|pair| pair.split_once('='));
+            self.cookie = value.map(|(_, value)| value.to_owned());
+            self.token = answer.json()["token"].as_str().unwrap_or_default().to_owned();
+        }
+        answer
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
+        self.ask("GET", path, &[], None)
+    }
+
+    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Answer {
+        let (origin, token) = (self.origin(), self.token.clone());
+        let headers = [
+            ("origin", origin.as_str()),
+            ("sec-fetch-site", "same-origin"),
+            ("content-type", "application/json"),
+            ("x-surety-token", token.as_str()),
+        ];
+        self.ask("POST", path, &headers, Some(&body.to_string()))
+    }
+
+    pub(crate) fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&str>,
+    ) -> Answer {
+        let mut stream = self.send(method, path, headers, body);
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).unwrap();
+        Answer::parse(&String::from_utf8_lossy(&text))
+    }
+
+    pub(crate) fn live(&mut self) -> Live {
+        let mut reader = BufReader::new(self.send("GET", "/console/api/live", &[], None));
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert!(line.starts_with("HTTP/1.1 200"), "{line}");
+        Live(reader)
+    }
+
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> TcpStream {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
+        if let Some(cookie) = &self.cookie {
+            request
+                .push_str(&format!("cookie: other=1; surety-console-{}={cookie}\r\n", self.address.port()));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let body = body.unwrap_or_default();
+        request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    }
+}
+
+impl Live {
+    /// The next line that says something: what comes in chunks has their lengths between.
+    pub(crate) fn next(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).unwrap() > 0, "the live page has ended");
+            if line.starts_with("data:") || line.starts_with("event:") {
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+        let mut lines = head.lines();
+        let status =
+            lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        Self { status: status.unwrap_or(0), headers, body: body.to_owned() }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+}

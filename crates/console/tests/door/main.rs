@@ -1,0 +1,510 @@
+//! A console in front of a real engine, asked as a browser would: who gets in, who does not, what is seen and what is done.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod browser;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use server::pki::DevelopmentPki;
+use server::{Authority, Config, Embedded};
+use surety_client::{Client, Identity, LockRef, LockRequest, Options, request};
+use surety_protocol::{
+    ActorId, Address, Amount, AssetId, Caller, Id, MerchantBody, MerchantId, PartitionHandle, Policy, Reply,
+    Rights, Roles, ShardId, StateKind, TenantBody, TenantId, Time,
+};
+
+use browser::{Answer, Browser};
+use console::link::Link;
+use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError};
+
+const PARTITION: PartitionHandle = PartitionHandle(1);
+const OTHER: PartitionHandle = PartitionHandle(2);
+const TENANT: TenantId = TenantId(7);
+
+/// Two rules will do to see that rules are read, written and compared.
+const WORDS: PolicyWords = PolicyWords { write: write_policy, read: read_policy };
+
+fn write_policy(policy: &Policy) -> Value {
+    json!({ "lock_max": policy.lock_max.0.to_string(), "late_capture": policy.late_capture == 1 })
+}
+
+fn read_policy(value: &Value) -> Result<Policy, String> {
+    let lock_max =
+        value["lock_max"].as_str().and_then(|text| text.parse().ok()).ok_or("lock_max is no amount")?;
+    let late_capture = value["late_capture"].as_bool().ok_or("late_capture is yes or no")?;
+    Ok(Policy { lock_max: Amount(lock_max), late_capture: u8::from(late_capture), ..Policy::default() })
+}
+
+/// An engine with a console, and everybody who may want something of it.
+struct World {
+    console: Console,
+    authority: Arc<Authority>,
+    pki: DevelopmentPki,
+    operator: Client,
+    tenant: Client,
+    embedded: Embedded,
+    data: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        server::init(&data, 1, 1 << 20).unwrap();
+        let embedded = Embedded::start(Config { pin_threads: false, ..Config::new(&data) }).unwrap();
+        let authority = Arc::new(Authority::open(&data).unwrap());
+        let console = Console::start(embedded.running().inside(), Arc::clone(&authority), config()).unwrap();
+        let client = async |tenant, roles| {
+            let caller = Caller { tenant, roles, actor: ActorId(1) };
+            Client::over(Arc::new(embedded.connector(caller)), Options::default(), &[]).await.unwrap()
+        };
+        let operator = client(TenantId(0), Roles::ADMIN | Roles::SETTLER).await;
+        let tenant = client(TENANT, Roles::AUTHORIZER).await;
+        let pki = DevelopmentPki::open(&server::pki_path(&data)).unwrap();
+        let world = Self { console, authority, pki, operator, tenant, embedded, data: directory };
+        world.furnish().await;
+        world
+    }
+
+    async fn furnish(&self) {
+        let quotas = TenantBody {
+            tenant: TENANT,
+            locks_max: 1000,
+            ids_max: 1000,
+            tombstones_max: 1000,
+            advices_max: 1000,
+            enabled: 1,
+            ..TenantBody::default()
+        };
+        let merchant = MerchantBody {
+            merchant: MerchantId(1),
+            payee: Address([1; 20]),
+            enabled: 1,
+            ..MerchantBody::default()
+        };
+        let shard = PartitionHandle(0);
+        for draft in [
+            request::set_tenant(shard, &quotas),
+            request::set_merchant(shard, TENANT, &merchant),
+            request::create_partition(PARTITION, [1; 32], AssetId(1), false),
+            request::create_partition(OTHER, [2; 32], AssetId(1), false),
+            request::grant(PARTITION, TENANT, Rights::KNOWN),
+            request::deposit(PARTITION, Address([9; 20]), Amount(1_000_000), 1),
+        ] {
+            let reply = self.operator.send(draft).await.unwrap();
+            assert!(reply.code().is_success(), "{:?}", reply.code());
+        }
+    }
+
+    fn identity(&self, tenant: TenantId, roles: Roles) -> (Identity, String) {
+        let pem = self.pki.client(tenant, roles, "x").unwrap();
+        (Identity::from_pem(pem.as_bytes()).unwrap(), pem)
+    }
+
+    fn link(&self, identity: &Identity) -> String {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).unwrap();
+        let engine = self.embedded.running().engine();
+        Link::sign(identity, engine, server::readings().wall, u128::from_le_bytes(nonce)).unwrap().to_text()
+    }
+
+    fn browser(&self) -> Browser {
+        Browser::new(self.console.address())
+    }
+
+    fn signed_in(&self, tenant: TenantId, roles: Roles) -> Browser {
+        let mut browser = self.browser();
+        let answer = browser.sign_in(&self.link(&self.identity(tenant, roles).0));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        browser
+    }
+
+    async fn lock(&self, amount: u128) -> Id {
+        let lock = LockRequest {
+            life: std::time::Duration::from_secs(600),
+            ..LockRequest::new(PARTITION, Amount(amount), MerchantId(1))
+        };
+        let reply: Reply = self.tenant.send(lock).await.unwrap();
+        assert!(reply.code().is_success(), "{:?}", reply.code());
+        reply.id
+    }
+}
+
+fn config() -> ConsoleConfig {
+    ConsoleConfig { listen: "127.0.0.1:0".parse().unwrap(), assets: vec![Asset::amp()], policy: WORDS }
+}
+
+fn new_id(browser: &mut Browser) -> String {
+    browser.get("/console/api/id").json()["id"].as_str().unwrap().to_owned()
+}
+
+fn refused(answer: &Answer, status: u16, name: &str) {
+    assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some(name)), "{}", answer.body);
+    assert!(answer.json()["words"].as_str().is_some_and(|words| words.len() > 10), "{}", answer.body);
+}
+
+const OPERATOR: TenantId = TenantId(0);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_opens_the_console_once_and_nothing_else_does() {
+    let world = World::new().await;
+    let (identity, _) = world.identity(OPERATOR, Roles::ADMIN);
+    let link = world.link(&identity);
+    let mut browser = world.browser();
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
+    let answer = browser.sign_in(&link);
+    let me = answer.json();
+    assert_eq!((&me["tenant"], &me["operator"], &me["roles"]), (&json!(0), &json!(true), &json!(["admin"])));
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(
+        cookie.contains("HttpOnly")
+            && cookie.contains("SameSite=Strict")
+            && cookie.contains("Path=/console/"),
+        "{cookie}"
+    );
+    assert_eq!(browser.get("/console/api/session").json()["token"], me["token"]);
+
+    refused(&world.browser().sign_in(&link), 401, "LINK_USED");
+    refused(&world.browser().sign_in("v1.x"), 401, "LINK");
+    let engine = surety_protocol::EngineId(1);
+    let elsewhere = Link::sign(&identity, engine, server::readings().wall, 1).unwrap();
+    refused(&world.browser().sign_in(&elsewhere.to_text()), 401, "LINK");
+    let old = server::readings().wall.minus(Time::from_secs(62));
+    let old = Link::sign(&identity, world.embedded.running().engine(), old, 1).unwrap();
+    refused(&world.browser().sign_in(&old.to_text()), 401, "LINK");
+    let stranger = DevelopmentPki::generate().unwrap().client(OPERATOR, Roles::ADMIN, "x").unwrap();
+    let stranger = Identity::from_pem(stranger.as_bytes()).unwrap();
+    refused(&world.browser().sign_in(&world.link(&stranger)), 401, "NOT_VOUCHED");
+
+    let mut guess = world.browser();
+    guess.cookie = Some("0".repeat(64));
+    refused(&guess.get("/console/api/session"), 401, "SIGNED_OUT");
+    assert_eq!(browser.post("/console/api/session/end", &json!({})).status, 200);
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_told_or_done_without_a_session_or_for_another_site() {
+    let world = World::new().await;
+    let lock = "00000000-0000-7000-8000-000000000001";
+    let questions = [
+        "overview",
+        "live",
+        "id",
+        "partitions",
+        "partitions/0:1",
+        "partitions/0:1/suppliers",
+        "proposals",
+        "tenants",
+    ];
+    for question in questions {
+        refused(&world.browser().get(&format!("/console/api/{question}")), 401, "SIGNED_OUT");
+    }
+    refused(&world.browser().get(&format!("/console/api/partitions/0:1/locks/{lock}")), 401, "SIGNED_OUT");
+    let release = format!("partitions/0:1/locks/{lock}/release");
+    let acts = [
+        "session/end",
+        "partitions/0:1/freeze",
+        "partitions/0:1/unfreeze",
+        "partitions/0:1/policy/preview",
+        "partitions/0:1/policy/propose",
+        "proposals/1/approve",
+        "proposals/1/withdraw",
+        &release,
+    ];
+    for act in acts {
+        refused(&world.browser().post(&format!("/console/api/{act}"), &json!({})), 401, "SIGNED_OUT");
+    }
+
+    let mut browser = world.signed_in(OPERATOR, Roles::ADMIN);
+    for act in acts {
+        let path = format!("/console/api/{act}");
+        let with = |headers: &[(&str, &str)]| browser.clone().ask("POST", &path, headers, Some("{}"));
+        let origin = browser.origin();
+        let token = browser.token.clone();
+        refused(&with(&[("origin", &origin)]), 403, "TOKEN");
+        refused(&with(&[("origin", &origin), ("x-surety-token", "0000")]), 403, "TOKEN");
+        refused(&with(&[("x-surety-token", &token)]), 403, "FOREIGN");
+        refused(&with(&[("origin", "http://evil.example"), ("x-surety-token", &token)]), 403, "FOREIGN");
+        refused(&with(&[("origin", "null"), ("x-surety-token", &token)]), 403, "FOREIGN");
+        let site = ("sec-fetch-site", "cross-site");
+        refused(&with(&[("origin", &origin), site, ("x-surety-token", &token)]), 403, "FOREIGN");
+    }
+    browser.host = "evil.example".to_owned();
+    refused(&browser.get("/console/api/session"), 421, "HOST");
+    refused(&browser.get("/console/"), 421, "HOST");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_load_nothing_from_elsewhere_and_stay_in_no_cache() {
+    let world = World::new().await;
+    let mut browser = world.browser();
+    for path in [
+        "/console/",
+        "/console/app.js",
+        "/console/app.css",
+        "/console/icon.svg",
+        "/console/api/session",
+        "/console/nothing",
+    ] {
+        let answer = browser.get(path);
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.header("x-content-type-options").as_deref(), Some("nosniff"), "{path}");
+        assert!(answer.header("cache-control").is_some_and(|value| value.starts_with("no-")), "{path}");
+    }
+    assert_eq!(browser.get("/").header("location").as_deref(), Some("/console/"));
+    assert_eq!(browser.get("/console/nothing").status, 404);
+    let mut signed_in = world.signed_in(OPERATOR, Roles::ADMIN);
+    let long = json!({ "id": "x".repeat(20_000) });
+    assert_eq!(signed_in.post("/console/api/partitions/0:1/freeze", &long).status, 413);
+    refused(&signed_in.post("/console/api/partitions/0:1/freeze", &json!({ "id": 7 })), 400, "WRONG");
+    refused(&signed_in.post("/console/api/partitions/0:1/freeze", &json!({ "id": "x" })), 400, "WRONG");
+    refused(&signed_in.get("/console/api/partitions/x"), 400, "WRONG");
+    refused(&signed_in.get("/console/api/partitions/0:9"), 404, "NOT_FOUND");
+    refused(&signed_in.get("/console/api/partitions/9:9"), 404, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_ends_its_session_and_its_live_pages() {
+    let world = World::new().await;
+    let (identity, pem) = world.identity(OPERATOR, Roles::READER);
+    let mut browser = world.browser();
+    browser.sign_in(&world.link(&identity));
+    let mut other = world.signed_in(OPERATOR, Roles::READER);
+    let mut live = browser.live();
+    assert!(live.next().starts_with("data: {\"reasons\""), "the first frame");
+
+    let list = world.pki.revocations(&[pem]).unwrap();
+    std::fs::write(server::pki_path(&world.data.path().join("data")).join("revoked.pem"), list).unwrap();
+    world.authority.reload().unwrap();
+    refused(&browser.get("/console/api/partitions"), 401, "SIGNED_OUT");
+    let mut lines = std::iter::repeat_with(|| live.next()).take(100);
+    assert!(lines.any(|line| line == "event: end"), "the live page is told");
+    refused(&world.browser().sign_in(&world.link(&identity)), 401, "NOT_VOUCHED");
+    assert_eq!(other.get("/console/api/partitions").status, 200, "whoever is not on the list goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_sent_twice_is_one_request_of_the_one_who_is_signed_in() {
+    let world = World::new().await;
+    let mut admin = world.signed_in(OPERATOR, Roles::ADMIN);
+    let actor = admin.get("/console/api/session").json()["actor"].as_str().unwrap().to_owned();
+    let freeze = json!({ "id": new_id(&mut admin), "reason": 7 });
+    let first = admin.post("/console/api/partitions/0:1/freeze", &freeze).json();
+    assert_eq!(
+        (&first["done"], &first["code"], &first["replayed"]),
+        (&json!(true), &json!("APPROVED"), &json!(false))
+    );
+    let second = admin.post("/console/api/partitions/0:1/freeze", &freeze).json();
+    assert_eq!((&second["seq"], &second["replayed"]), (&first["seq"], &json!(true)));
+    assert_eq!(admin.get("/console/api/partitions/0:1").json()["frozen"], json!(true));
+    let conflict = admin.post("/console/api/partitions/0:1/unfreeze", &freeze).json();
+    assert_eq!((&conflict["done"], &conflict["code"]), (&json!(false), &json!("ID_CONFLICT")));
+
+    // The engine's log names the certificate, and the reason.
+    let seq = surety_protocol::Seq(first["seq"].as_str().unwrap().parse().unwrap());
+    let mut tail = world.operator.tail(ShardId(0), seq);
+    let batch = tail.next_batch().await.unwrap();
+    let body = batch.records[0].body::<surety_protocol::ControlBody>();
+    assert_eq!((body.actor.to_string(), body.user), (actor, 7));
+
+    let mut reader = world.signed_in(OPERATOR, Roles::READER);
+    let unfreeze = json!({ "id": new_id(&mut reader) });
+    let answer = reader.post("/console/api/partitions/0:1/unfreeze", &unfreeze).json();
+    assert_eq!((&answer["done"], &answer["code"]), (&json!(false), &json!("NO_RIGHT")));
+    assert_eq!(reader.get("/console/api/partitions/0:1").json()["frozen"], json!(true));
+    let unfreeze = json!({ "id": new_id(&mut admin) });
+    assert_eq!(admin.post("/console/api/partitions/0:1/unfreeze", &unfreeze).json()["done"], json!(true));
+    assert_eq!(admin.get("/console/api/partitions/0:1").json()["frozen"], json!(false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_is_released_by_whom_the_engine_allows_it() {
+    let world = World::new().await;
+    let lock = world.lock(1000).await;
+    let path = format!("/console/api/partitions/0:1/locks/{lock}");
+    let mut admin = world.signed_in(OPERATOR, Roles::ADMIN);
+    let found = admin.get(&format!("{path}?tenant=7")).json();
+    assert_eq!((&found["lock"]["end"], &found["lock"]["remaining"]), (&json!("live"), &json!("1000")));
+    assert_eq!(admin.get(&format!("{path}?tenant=8")).json()["code"], json!("NOT_FOUND"));
+    let release = |id: String| json!({ "id": id, "tenant": 7, "reason": 3 });
+    let body = release(new_id(&mut admin));
+    assert_eq!(admin.post(&format!("{path}/release"), &body).json()["code"], json!("NO_RIGHT"));
+
+    let mut both = world.signed_in(OPERATOR, Roles::ADMIN | Roles::AUTHORIZER);
+    let body = release(new_id(&mut both));
+    let first = both.post(&format!("{path}/release"), &body).json();
+    assert_eq!((&first["done"], &first["code"]), (&json!(true), &json!("APPROVED")), "{first}");
+    assert_eq!(both.post(&format!("{path}/release"), &body).json()["replayed"], json!(true));
+    assert_eq!(admin.get(&format!("{path}?tenant=7")).json()["lock"]["end"], json!("released"));
+    let held = world.tenant.send(LockRef::new(PARTITION, lock).capture(Amount(1))).await.unwrap();
+    assert!(!held.code().is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_takes_two_people_and_the_policy_that_they_looked_at() {
+    let world = World::new().await;
+    let mut one = world.signed_in(OPERATOR, Roles::ADMIN);
+    let mut two = world.signed_in(OPERATOR, Roles::ADMIN);
+    let propose = "/console/api/partitions/0:1/policy/propose";
+    let change = json!({ "rules": { "lock_max": "500" }, "reason": "a test" });
+    let preview = one.post("/console/api/partitions/0:1/policy/preview", &change).json();
+    assert_eq!(preview["changes"][0]["rule"], json!("lock_max"));
+    assert_eq!(preview["changes"][0]["new"], json!("500"));
+
+    let wrong = |rules: Value, reason: &str| json!({ "rules": rules, "reason": reason });
+    refused(&one.post(propose, &wrong(json!({ "lock_maxx": "5" }), "x")), 400, "WRONG");
+    refused(&one.post(propose, &wrong(json!({ "lock_max": "much" }), "x")), 400, "WRONG");
+    refused(&one.post(propose, &wrong(json!({}), "x")), 400, "WRONG");
+    refused(&one.post(propose, &wrong(json!({ "lock_max": "5" }), " ")), 400, "WRONG");
+    let mut reader = world.signed_in(OPERATOR, Roles::READER);
+    refused(&reader.post(propose, &change), 403, "NO_ROLE");
+    refused(&reader.post("/console/api/proposals/1/approve", &json!({})), 403, "NO_ROLE");
+
+    let number = one.post(propose, &change).json()["number"].as_u64().unwrap();
+    let approve = format!("/console/api/proposals/{number}/approve");
+    refused(&one.post(&approve, &json!({})), 409, "CONFLICT");
+    assert_eq!(world.policy().await.lock_max, Policy::default().lock_max, "nothing is done before");
+    let first = two.post(&approve, &json!({})).json();
+    assert_eq!((&first["done"], &first["code"]), (&json!(true), &json!("APPROVED")), "{first}");
+    assert_eq!(two.post(&approve, &json!({})).json(), first, "a second click is the same request");
+    assert_eq!(world.policy().await.lock_max, Amount(500));
+    let listed = reader.get("/console/api/proposals").json();
+    assert_eq!(listed["proposals"][0]["state"], json!("approved"));
+
+    // Whatever happened to the policy since it was looked at, the change was not made for it.
+    let stale = one.post(propose, &json!({ "rules": { "late_capture": true }, "reason": "x" }));
+    let stale = stale.json()["number"].as_u64().unwrap();
+    let records = request::set_policy(
+        world.operator.new_id(),
+        PARTITION,
+        &Policy { lock_max: Amount(9), ..Policy::default() },
+    );
+    assert!(world.operator.submit_long(&records).await.unwrap().code().is_success());
+    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &json!({})), 409, "CONFLICT");
+    assert_eq!(two.post(&format!("/console/api/proposals/{stale}/withdraw"), &json!({})).status, 200);
+    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &json!({})), 409, "CONFLICT");
+    refused(&two.post("/console/api/proposals/99/approve", &json!({})), 404, "NOT_FOUND");
+    assert_eq!(world.policy().await.lock_max, Amount(9));
+}
+
+impl World {
+    async fn policy(&self) -> Policy {
+        self.operator.partition(PARTITION).await.unwrap().unwrap().policy
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_sees_what_is_its_own() {
+    let world = World::new().await;
+    let mut tenant = world.signed_in(TENANT, Roles::READER);
+    let me = tenant.get("/console/api/session").json();
+    assert_eq!((&me["tenant"], &me["operator"]), (&json!(7), &json!(false)));
+    let partitions = tenant.get("/console/api/partitions").json();
+    let names: Vec<&Value> =
+        partitions["partitions"].as_array().unwrap().iter().map(|row| &row["partition"]).collect();
+    assert_eq!(names, [&json!("0:1")]);
+    refused(&tenant.get("/console/api/partitions/0:2"), 404, "NOT_FOUND");
+    refused(&tenant.get("/console/api/partitions/0:2/suppliers"), 404, "NOT_FOUND");
+    refused(&tenant.get("/console/api/overview"), 403, "NO_ROLE");
+    refused(&tenant.get("/console/api/proposals"), 403, "NO_ROLE");
+    assert_eq!(tenant.live().next(), "data: {}", "what is of all tenants is not told");
+    let tenants = tenant.get("/console/api/tenants").json();
+    assert!(tenants["tenants"].as_array().unwrap().iter().all(|row| row["tenant"] == json!(7)), "{tenants}");
+
+    let mut operator = world.signed_in(OPERATOR, Roles::READER);
+    let all = operator.get("/console/api/partitions").json();
+    assert_eq!(all["partitions"].as_array().unwrap().len(), 2);
+    assert_eq!(all["partitions"][0]["free"], json!("1000000"));
+    let whole = operator.get("/console/api/partitions/0:1").json();
+    assert_eq!(whole["suppliers"][0]["value"], json!("1000000"));
+    let rows = world.operator.state::<surety_protocol::TenantRow>(surety_protocol::StateQuery::new(
+        ShardId(0),
+        StateKind::Tenants,
+    ));
+    let rows = rows.await.unwrap().all().await.unwrap();
+    let shown = operator.get("/console/api/tenants").json()["tenants"].as_array().unwrap().len();
+    assert_eq!(shown, rows.iter().filter(|row| row.quotas.tenant != OPERATOR).count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_partitions_come_page_by_page_and_each_once() {
+    let world = World::new().await;
+    for number in 3..=230_u64 {
+        // No two may have one id on chain.
+        let mut onchain = [3; 32];
+        onchain[..8].copy_from_slice(&number.to_le_bytes());
+        let draft = request::create_partition(PartitionHandle(number), onchain, AssetId(1), false);
+        let reply = world.operator.send(draft).await.unwrap();
+        assert!(reply.code().is_success(), "{:?}", reply.code());
+    }
+    let mut browser = world.signed_in(OPERATOR, Roles::READER);
+    let (mut seen, mut next, mut pages) = (Vec::new(), None::<String>, 0);
+    loop {
+        let from = next.as_ref().map_or(String::new(), |next| format!("?from={next}"));
+        let page = browser.get(&format!("/console/api/partitions{from}")).json();
+        seen.extend(page["partitions"].as_array().unwrap().iter().map(|row| row["partition"].clone()));
+        pages += 1;
+        next = page["next"].as_str().map(str::to_owned);
+        if next.is_none() {
+            break;
+        }
+    }
+    let expected: Vec<Value> = (1..=230).map(|number| json!(format!("0:{number}"))).collect();
+    assert_eq!((seen, pages), (expected, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn live_pages_are_few_and_show_what_happens() {
+    let world = World::new().await;
+    let mut browser = world.signed_in(OPERATOR, Roles::READER);
+    let mut first = browser.live();
+    let done = (0..60).any(|_| {
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(world.lock(1)));
+        let frame: Value =
+            serde_json::from_str(first.next().strip_prefix("data: ").unwrap_or("{}")).unwrap_or_default();
+        frame["second"]["done"].as_u64().is_some_and(|done| done > 0)
+    });
+    assert!(done, "a second with locks in it");
+    let _more: Vec<_> = (0..3).map(|_| browser.live()).collect();
+    refused(&browser.get("/console/api/live"), 429, "STREAMS_FULL");
+    let past = browser.get("/console/api/overview").json();
+    assert!(!past["seconds"].as_array().unwrap().is_empty());
+    assert_eq!(past["standing"]["ready"], json!(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_has_so_many_sessions_and_no_more() {
+    let world = World::new().await;
+    let (identity, _) = world.identity(OPERATOR, Roles::READER);
+    for _ in 0..8 {
+        assert_eq!(world.browser().sign_in(&world.link(&identity)).status, 200);
+    }
+    refused(&world.browser().sign_in(&world.link(&identity)), 429, "SESSIONS_FULL");
+    world.signed_in(OPERATOR, Roles::READER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_listens_on_the_loopback_alone_and_ends_with_its_owner() {
+    let world = World::new().await;
+    let start = |listen: &str| {
+        let config = ConsoleConfig { listen: listen.parse().unwrap(), ..config() };
+        Console::start(world.embedded.running().inside(), Arc::clone(&world.authority), config)
+    };
+    assert!(matches!(start("0.0.0.0:0"), Err(StartError::NotLoopback(_))));
+    assert!(matches!(start("[::]:0"), Err(StartError::NotLoopback(_))));
+    let taken = world.console.address().to_string();
+    assert!(matches!(start(&taken), Err(StartError::Listen { .. })));
+    let mut browser = world.signed_in(OPERATOR, Roles::READER);
+    let _live = browser.live();
+    let address = world.console.address();
+    drop(world.console);
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+    assert!(!world.embedded.shutdown().is_empty(), "the engine goes on to its own end");
+}

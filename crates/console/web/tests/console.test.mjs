@@ -1,0 +1,310 @@
+// The console in a real browser, in front of a real engine: every page, every action, every refusal, a phone, the dark, and axe.
+//
+// SURETY names the program, CHROMIUM the browser; SCREENSHOTS a directory for pictures of every page. Without a browser it is said loudly that
+// nothing was tested.
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+import { Engine } from "./engine.mjs";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const SCREENSHOTS = process.env.SCREENSHOTS;
+const PHONE = { width: 390, height: 844 };
+const DESK = { width: 1360, height: 900 };
+/** The most that a first page may take on the wire, in bytes. */
+const FIRST_PAGE_BYTES_MAX = 300_000;
+const PAGES = ["", "partitions", "partitions/0:1", "locks", "shards", "tenants", "approvals"];
+
+if (!existsSync(CHROMIUM)) {
+  console.log(`SKIPPED: no browser at ${CHROMIUM}, so no page of the console was opened`);
+} else {
+  let engine;
+  let browser;
+  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core"), "utf8");
+
+  before(async () => {
+    engine = await Engine.start();
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+  });
+
+  after(async () => {
+    await browser?.close();
+    assert.equal(await engine?.stop(), 0, "the engine ends as it should");
+  });
+
+  /** A browser of its own. Pages that are not built into the program yet can be tried with ASSETS: a directory of them. */
+  async function stranger(options = {}) {
+    const context = await browser.newContext({ viewport: DESK, ...options });
+    if (process.env.ASSETS !== undefined) {
+      await context.route(/\/console\/app\.(js|css)$/, async (route) => {
+        const name = new URL(route.request().url()).pathname.split("/").at(-1);
+        await route.fulfill({ response: await route.fetch(), path: `${process.env.ASSETS}/${name}` });
+      });
+    }
+    return context;
+  }
+
+  /** A person with a browser of their own, signed in. Whatever the page complains about fails the test. */
+  async function person(who = "admin", options = {}) {
+    const context = await stranger(options);
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    page.complaints = [];
+    page.on("pageerror", (error) => page.complaints.push(String(error)));
+    // A refusal is shown on the page; a browser tells of it beside that.
+    const isRefusal = (text) => /^Failed to load resource: the server responded with a status of 4/.test(text);
+    page.on("console", (message) => message.type() === "error" && !isRefusal(message.text()) && page.complaints.push(message.text()));
+    await page.goto(await engine.link(who));
+    await page.getByRole("navigation", { name: "Pages" }).waitFor();
+    return page;
+  }
+
+  /** Signs out, so that the next ones find room, and closes the browser. */
+  async function leave(page) {
+    await page.evaluate(() => document.querySelector("dialog[open]")?.close());
+    await page.locator("header summary").click();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
+    await page.context().close();
+  }
+
+  /** Goes to a page, and waits until it has something to show. */
+  async function go(page, path) {
+    await page.evaluate((path) => (location.hash = `#/${path}`), path);
+    await page.locator("main h1").waitFor();
+    if (path === "") await page.locator(".states").first().waitFor();
+    if (path === "partitions") await page.locator("main tbody tr").first().waitFor();
+    if (path.startsWith("partitions/")) await page.getByRole("heading", { name: "Policy" }).waitFor();
+    if (path === "shards") await page.locator("#shard-1").waitFor();
+    if (path === "tenants") await page.locator("main tbody tr").first().waitFor();
+  }
+
+  async function shot(page, name) {
+    if (SCREENSHOTS !== undefined) await page.screenshot({ path: `${SCREENSHOTS}/${name}.png`, fullPage: true });
+  }
+
+  async function sound(page, where) {
+    // Not as a tag in the page: its own rules forbid that.
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" | ")}`);
+    assert.deepEqual(found, [], `axe on ${where}`);
+  }
+
+  function uncomplaining(page) {
+    assert.deepEqual(page.complaints, []);
+  }
+
+  test("every page, by day and by night, on a desk and on a phone, can be used by everybody", async () => {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const [size, viewport] of [["desk", DESK], ["phone", PHONE]]) {
+        const page = await person("admin", { viewport, colorScheme });
+        for (const path of PAGES) {
+          await go(page, path);
+          await sound(page, `#/${path}, ${size}, ${colorScheme}`);
+          const width = await page.evaluate(() => document.documentElement.scrollWidth);
+          assert.ok(width <= viewport.width, `#/${path} is ${width} wide on a ${size}`);
+          await shot(page, `${path.replace(/[/:]/g, "-") || "overview"}-${size}-${colorScheme}`);
+        }
+        uncomplaining(page);
+        await leave(page);
+      }
+    }
+  });
+
+  test("a first page is small and soon there, from this server alone", async () => {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const network = await context.newCDPSession(page);
+    await network.send("Network.enable");
+    let bytes = 0;
+    const hosts = new Set();
+    network.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
+    network.on("Network.requestWillBeSent", ({ request }) => request.url.startsWith("data:") || hosts.add(new URL(request.url).host));
+    await page.goto(await engine.link());
+    await page.locator(".states").first().waitFor();
+    const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
+    console.log(`first paint after ${Math.round(paint)} ms, ${bytes} bytes on the wire`);
+    assert.ok(bytes <= FIRST_PAGE_BYTES_MAX, `${bytes} bytes`);
+    assert.equal(hosts.size, 1);
+    await leave(page);
+  });
+
+  test("a link opens the console once, and leaves nothing in the address", async () => {
+    const link = await engine.link();
+    const context = await stranger();
+    const page = await context.newPage();
+    await page.goto(link);
+    await page.getByRole("heading", { name: "Overview" }).waitFor();
+    assert.ok(!page.url().includes("v1."), page.url());
+    const cookies = await context.cookies();
+    assert.ok(cookies.every((cookie) => cookie.httpOnly && cookie.sameSite === "Strict"));
+    assert.equal(await page.evaluate(() => document.cookie), "", "no script reads it");
+    await page.reload();
+    await page.getByRole("heading", { name: "Overview" }).waitFor();
+
+    const thief = await (await stranger()).newPage();
+    await thief.goto(link);
+    await thief.getByRole("alert").getByText("used before").waitFor();
+    await sound(thief, "the sign-in page, refused");
+    await shot(thief, "sign-in-refused");
+    await thief.getByLabel("Sign-in link").fill(await engine.link("reader"));
+    await thief.getByRole("button", { name: "Sign in" }).click();
+    await thief.getByRole("heading", { name: "Overview" }).waitFor();
+    await leave(thief);
+
+    await page.locator("summary").click();
+    await shot(page, "who");
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
+    await sound(page, "the sign-in page");
+    await shot(page, "sign-in");
+    await page.reload();
+    await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
+    await context.close();
+  });
+
+  test("a partition is frozen and unfrozen, by keyboard, with its reason", async () => {
+    const page = await person();
+    await go(page, "partitions/0:1");
+    await page.getByRole("button", { name: "Freeze" }).focus();
+    await page.keyboard.press("Enter");
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("Reason").fill("7");
+    await sound(page, "the dialog");
+    await shot(page, "freeze");
+    await page.keyboard.press("Enter");
+    await dialog.getByText("APPROVED").waitFor();
+    await shot(page, "frozen");
+    await dialog.getByRole("button", { name: "Close" }).click();
+    await page.getByText("Frozen: new locks are declined.").waitFor();
+    await go(page, "partitions");
+    await page.locator("tr.trouble").getByText("frozen").waitFor();
+    await go(page, "partitions/0:1");
+    const log = await engine.surety("ctl", "--data", engine.data, "--json", "query", "--kind", "freeze");
+    assert.match(log, /"reason":7\b/);
+    await page.getByRole("button", { name: "Unfreeze" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Unfreeze" }).click();
+    await page.getByRole("dialog").getByText("APPROVED").waitFor();
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a lock is found, and released by whom the engine allows it", async () => {
+    const { partition, id } = await engine.openLock();
+    const admin = await person();
+    await go(admin, "locks");
+    await admin.getByLabel("Partition").fill(partition);
+    await admin.getByLabel("Id of its lock request").fill(id);
+    await admin.getByRole("button", { name: "Look up" }).click();
+    await admin.getByText("holds collateral").waitFor();
+    await shot(admin, "lock");
+    await admin.getByRole("button", { name: "Release" }).click();
+    await admin.getByRole("dialog").getByLabel("Reason").fill("3");
+    await admin.getByRole("dialog").getByRole("button", { name: "Release" }).click();
+    await admin.getByRole("dialog").getByText("NO_RIGHT").waitFor();
+    await shot(admin, "release-refused");
+    await leave(admin);
+
+    const desk = await person("desk");
+    await go(desk, `locks/${partition}/${id}/1`);
+    await desk.getByRole("button", { name: "Release" }).click();
+    await desk.getByRole("dialog").getByLabel("Reason").fill("3");
+    await desk.getByRole("dialog").getByRole("button", { name: "Release" }).dblclick();
+    await desk.getByRole("dialog").getByText("APPROVED").waitFor();
+    await desk.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await desk.getByText("given back by its tenant").waitFor();
+    const released = await engine.surety("ctl", "--data", engine.data, "--json", "query", "--kind", "release", "--lock", id);
+    assert.equal(released.split("\n").filter((line) => line.includes('"seq"')).length, 1, "a double click is one request");
+    await go(desk, `locks/${partition}/${id}/9`);
+    await desk.getByText("NOT_FOUND").waitFor();
+    uncomplaining(desk);
+    await leave(desk);
+  });
+
+  test("a policy takes two people", async () => {
+    const one = await person();
+    await go(one, "partitions/1:1");
+    await one.getByRole("button", { name: "Propose a change" }).click();
+    const dialog = one.getByRole("dialog");
+    await dialog.getByLabel("life_default").fill("soon");
+    await dialog.getByLabel("Why").fill("Shorter lives for taps");
+    await dialog.getByRole("button", { name: "Show the change" }).click();
+    await dialog.getByRole("alert").waitFor();
+    await dialog.getByLabel("life_default").fill("45s");
+    await sound(one, "the editor");
+    await shot(one, "propose");
+    await dialog.getByRole("button", { name: "Show the change" }).click();
+    await dialog.locator("ins", { hasText: "45s" }).waitFor();
+    await shot(one, "propose-diff");
+    await dialog.getByRole("button", { name: "Propose" }).click();
+    await dialog.getByText("waits for a second person").waitFor();
+    await dialog.getByRole("link", { name: "Approvals" }).click();
+    await one.getByText("It takes a second person").waitFor();
+    assert.equal(await one.getByRole("button", { name: "Approve" }).count(), 0);
+    await shot(one, "approvals-own");
+
+    const two = await person("second");
+    await go(two, "approvals");
+    await two.getByRole("button", { name: "Approve" }).click();
+    await sound(two, "the approval");
+    await shot(two, "approve");
+    await two.getByRole("dialog").getByRole("button", { name: "Approve" }).click();
+    await two.getByRole("dialog").getByText("APPROVED").waitFor();
+    await two.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await shot(two, "approved");
+    const policy = await engine.surety("ctl", "--data", engine.data, "policy", "get", "1:1");
+    assert.match(policy, /life_default = "45s"/);
+
+    await go(one, "partitions/1:1");
+    await one.getByRole("button", { name: "Propose a change" }).click();
+    await one.getByRole("dialog").getByLabel("late_capture").selectOption("true");
+    await one.getByRole("dialog").getByLabel("Why").fill("A second thought");
+    await one.getByRole("dialog").getByRole("button", { name: "Show the change" }).click();
+    await one.getByRole("dialog").getByRole("button", { name: "Propose" }).click();
+    await one.getByRole("dialog").getByText("waits for a second person").waitFor();
+    await engine.surety("ctl", "--data", engine.data, "policy", "set", "1:1", "life_default=50s");
+    await go(two, "approvals");
+    await two.reload();
+    await two.getByRole("button", { name: "Approve" }).first().click();
+    await two.getByRole("dialog").getByRole("button", { name: "Approve" }).click();
+    await two.getByRole("dialog").getByText("has changed since it was proposed").waitFor();
+    await shot(two, "approve-stale");
+    await two.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+    await two.getByRole("button", { name: "Withdraw" }).click();
+    await two.getByText("withdrawn").waitFor();
+    uncomplaining(one);
+    await leave(one);
+    await leave(two);
+  });
+
+  test("who may only read is offered nothing to do, and a tenant nothing of others", async () => {
+    const reader = await person("reader");
+    await go(reader, "partitions/0:1");
+    assert.equal(await reader.locator("main").getByRole("button", { name: /Freeze|Propose/ }).count(), 0);
+    await leave(reader);
+    const tenant = await person("tenant");
+    const pages = await tenant.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
+    assert.deepEqual(pages, ["Partitions", "Locks", "Tenants"]);
+    await tenant.getByRole("link", { name: "Tenants" }).click();
+    await tenant.locator("main tbody tr").first().waitFor();
+    await tenant.evaluate(() => (location.hash = "#/shards"));
+    await tenant.getByText("There is no such page.").waitFor();
+    await shot(tenant, "tenant");
+    await leave(tenant);
+  });
+
+  test("what happens is seen while it happens", async () => {
+    const page = await person();
+    await go(page, "");
+    const load = engine.surety("load", "--data", engine.data, "--scenario", "tap", "--rate", "200", "--duration", "4s", "--no-view");
+    await page.waitForFunction(() => Number(document.querySelector(".tile .value")?.textContent?.replace(/[^0-9]/g, "")) > 100);
+    await shot(page, "overview-live");
+    await load;
+    uncomplaining(page);
+    await leave(page);
+  });
+}
