@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use iso8583::payment::{Day, Figures, Intent, Outcome, Refusal, Statement, answer, reconciled, refuse};
 use iso8583::{Dialect, Draft, EncodeError, FrameError, Message};
+use telemetry::Sparing;
 use tokio::time::Instant;
 
 use crate::config::LinkConfig;
@@ -71,6 +72,9 @@ impl Job {
     }
 }
 
+/// While an engine is away every message is one of these.
+static UNANSWERED: Sparing = Sparing::new(20);
+
 impl Served {
     /// Drafts its reply. False if there is none.
     pub(crate) fn reply(&self, config: &LinkConfig, peer: SocketAddr, draft: &mut Draft) -> bool {
@@ -78,7 +82,10 @@ impl Served {
         let (mti, id) = (self.intent.mti, self.intent.id);
         let refusal = match &self.result {
             Came::Payment(None) => {
-                tracing::warn!(link = config.name, %peer, %mti, request = %id, "not answered: its outcome is unknown");
+                if let Some(withheld) = UNANSWERED.turn() {
+                    let what = "not answered: its outcome is unknown";
+                    tracing::warn!(link = config.name, %peer, %mti, request = %id, withheld, "{what}");
+                }
                 return false;
             }
             Came::Payment(Some(outcome)) => {

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::{Mutex, RwLock};
 use surety_client::protocol::{Code, Id, Kind, TenantId, Time};
+use telemetry::Sparing;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -263,11 +264,16 @@ fn unauthenticated() -> Box<Problem> {
     Problem::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail)
 }
 
+/// While an engine is away every request is one of these.
+static UNANSWERED: Sparing = Sparing::new(20);
+
 /// The reply as it is sent: every error is a problem.
 fn told(mut reply: Response, request_id: &str) -> Response {
     if let Some(Untold(problem)) = reply.extensions_mut().remove::<Untold>() {
-        if problem.status >= 500 {
-            tracing::warn!(request_id, code = problem.code, "not answered");
+        if problem.status >= 500
+            && let Some(withheld) = UNANSWERED.turn()
+        {
+            tracing::warn!(request_id, code = problem.code, withheld, "not answered");
         }
         return problem.into_reply(request_id);
     }

@@ -10,7 +10,9 @@ mod numbers;
 pub mod otlp;
 mod page;
 mod process;
+mod sparing;
 
 pub use listener::{Listener, Source};
 pub use numbers::{Counter, Gauge, Held, Histogram, Tally};
 pub use page::{Page, Sort};
+pub use sparing::Sparing;

@@ -4,10 +4,10 @@
 //! The few messages of the protocol that are needed are written by hand: a span has a dozen fields, and their numbers never change.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
@@ -17,6 +17,8 @@ use crate::numbers::Gauge;
 const EVERY: Duration = Duration::from_millis(500);
 /// How long a collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a process waits for what is left to be taken.
+const END: Duration = Duration::from_secs(5);
 /// Spans of one request.
 const SPANS_MAX: usize = 2048;
 /// The path of the protocol, where the address has none.
@@ -115,10 +117,12 @@ impl std::fmt::Display for Collector {
     }
 }
 
-/// Takes spans to a collector until it is dropped, and then what is left.
+/// Takes spans to a collector until it is dropped, and then what is left, for as long as 5 s.
 #[derive(Debug)]
 pub struct Exporter {
     stop: Option<Sender<()>>,
+    /// Closed when the thread has ended. Only the end asks it; whoever holds this may share it.
+    ended: Mutex<Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -141,15 +145,24 @@ impl Exporter {
             .new_agent();
         let (stop, stopped) = channel();
         let mut carrier = Carrier { collector, service, source, exported, agent, is_down: false };
-        let run = move || carrier.run(&stopped);
+        let (ends, ended): (Sender<()>, _) = channel();
+        let run = move || {
+            let _ends = ends;
+            carrier.run(&stopped);
+        };
         let thread = thread::Builder::new().name("otlp".to_owned()).spawn(run)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), ended: Mutex::new(ended), thread: Some(thread) })
     }
 }
 
 impl Drop for Exporter {
     fn drop(&mut self) {
         drop(self.stop.take());
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(END) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the collector does not answer and is left behind: the last spans are lost");
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // A panic there was told, and nothing is left to be done about it.
             let _ = thread.join();
@@ -170,26 +183,23 @@ struct Carrier<S> {
 impl<S: SpanSource> Carrier<S> {
     fn run(&mut self, stopped: &Receiver<()>) {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            self.carry();
+            while self.carry() && stopped.try_recv() == Err(TryRecvError::Empty) {}
         }
-        self.carry();
+        let until = Instant::now() + END;
+        while self.carry() && Instant::now() < until {}
     }
 
-    /// Takes all that there is; where the collector does not answer, a later turn goes on.
-    fn carry(&mut self) {
-        loop {
-            let mut spans = Vec::new();
-            self.source.drain(&mut spans, SPANS_MAX);
-            if spans.is_empty() {
-                return;
-            }
-            let is_taken = self.post(&encode(self.service, &spans));
-            let number = if is_taken { &self.exported.sent } else { &self.exported.lost };
-            spans.iter().for_each(|_| number.raise());
-            if !is_taken {
-                return;
-            }
+    /// Takes some of what there is; true if there may be more that the collector takes. Where it does not answer, a later turn goes on.
+    fn carry(&mut self) -> bool {
+        let mut spans = Vec::new();
+        self.source.drain(&mut spans, SPANS_MAX);
+        if spans.is_empty() {
+            return false;
         }
+        let is_taken = self.post(&encode(self.service, &spans));
+        let number = if is_taken { &self.exported.sent } else { &self.exported.lost };
+        spans.iter().for_each(|_| number.raise());
+        is_taken
     }
 
     fn post(&mut self, body: &[u8]) -> bool {
@@ -301,7 +311,6 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::sync::Mutex;
 
     use super::*;
 
@@ -415,5 +424,36 @@ mod tests {
         take(&listener, "200 OK");
         ending.join().unwrap();
         assert_eq!((exported.sent.get(), exported.lost.get()), (2, 2));
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_collector_that_is_never_done() {
+        /// Spans of which there are always more.
+        struct Endless;
+        impl SpanSource for Endless {
+            fn drain(&mut self, into: &mut Vec<Span>, _: usize) {
+                into.append(&mut spans());
+            }
+        }
+        for is_answered in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let collector = Collector::read(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+            let exporter = Exporter::start(collector, "surety", Endless, Arc::default()).unwrap();
+            let (over, is_over) = channel::<()>();
+            let answering = std::thread::spawn(move || {
+                if is_answered {
+                    while is_over.try_recv() == Err(TryRecvError::Empty) {
+                        take(&listener, "200 OK");
+                    }
+                } else {
+                    let _held = listener.accept().unwrap();
+                    // Never answered while the exporter ends.
+                    let _ = is_over.recv();
+                }
+            });
+            drop(exporter);
+            // It ends with its listener, or waits for one more that never comes: the process does not wait for it.
+            drop((over, answering));
+        }
     }
 }
