@@ -52,6 +52,14 @@ impl Served {
     }
 }
 
+/// Refuses what no console could be started with, before anything else is.
+pub(crate) fn check(settings: &ConsoleSettings) -> Result<(), Failure> {
+    match settings.listen {
+        Some(listen) if !listen.ip().is_loopback() => Err(failure(&StartError::NotLoopback(listen))),
+        _ => assets(settings).map(|_| ()),
+    }
+}
+
 /// The assets of the settings, checked.
 pub(crate) fn assets(settings: &ConsoleSettings) -> Result<Vec<Asset>, Failure> {
     let Some(texts) = &settings.assets else { return Ok(vec![Asset::amp()]) };

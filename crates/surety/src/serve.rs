@@ -226,7 +226,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     let mut config = Config::new(data);
     let Settings { server, console, log, clock, chain, trace, limits } = settings;
     // What is wrong with it is found before anything is started, and by --print-config.
-    console::assets(console)?;
+    console::check(console)?;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }

@@ -5,6 +5,7 @@ mod answerer;
 mod backup;
 mod certify;
 mod clients;
+mod console;
 mod contract;
 mod ctl;
 mod demo;

@@ -1,0 +1,101 @@
+//! The console and `top` of a real engine: started, found, signed in to, refused, and told that a certificate is revoked.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use server::pki::DevelopmentPki;
+
+use crate::process::{Data, Engine, surety, surety_with};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Status and body of an answer, and the cookie that it sets.
+fn ask(base: &str, method: &str, path: &str, cookie: &str, body: &str) -> (u16, String, Option<String>) {
+    let host = base.strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "{method} /console/api/{path} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\
+         cookie: {cookie}\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: "));
+    let cookie = cookie.map(|line| line.split(';').next().unwrap().to_owned());
+    (status, body.to_owned(), cookie)
+}
+
+#[test]
+fn a_link_of_ctl_opens_the_console_until_its_certificate_is_revoked() {
+    let data = Data::init(1);
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--console", "127.0.0.1:0"]);
+    let base = engine.ready["console"].as_str().unwrap().to_owned();
+    let link =
+        surety(&["ctl", "--data", data.path(), "--json", "console-link", "--as", "reader"]).exits(0).json();
+    let (address, fragment) = link["url"].as_str().unwrap().split_once('#').unwrap();
+    assert_eq!(address, base);
+    let (status, body, cookie) = ask(&base, "POST", "session", "", &json!({ "link": fragment }).to_string());
+    assert_eq!(status, 200, "{body}");
+    let cookie = cookie.unwrap();
+    let me: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&me["tenant"], &me["roles"]), (&json!(0), &json!(["reader"])));
+    assert_eq!(ask(&base, "GET", "overview", &cookie, "").0, 200);
+
+    let pki = DevelopmentPki::open(&data.file("pki")).unwrap();
+    let identity = std::fs::read_to_string(data.file("pki").join("reader.pem")).unwrap();
+    std::fs::write(data.file("pki").join("revoked.pem"), pki.revocations(&[identity]).unwrap()).unwrap();
+    engine.signal(Signal::HUP);
+    let begun = Instant::now();
+    while ask(&base, "GET", "overview", &cookie, "").0 != 401 {
+        assert!(begun.elapsed() < PATIENCE, "a revoked certificate is still signed in");
+    }
+    surety(&["ctl", "--data", data.path(), "console-link", "--as", "reader"]).fails(9, "reach");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn a_console_is_refused_before_anything_is_touched() {
+    let data = Data::init(1);
+    let before = data.fingerprint();
+    let serve = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0"];
+    for open in ["0.0.0.0:0", "[::]:0"] {
+        surety(&[&serve[..], &["--console", open]].concat()).fails(2, "loopback");
+    }
+    let assets = ("SURETY__CONSOLE__ASSETS", "[\"AMP\"]");
+    surety_with(&serve, &[assets]).fails(2, "console.assets");
+    assert_eq!(data.fingerprint(), before);
+    let assets = ("SURETY__CONSOLE__ASSETS", "[\"2=USDC/6\"]");
+    let printed =
+        surety_with(&[&serve[..], &["--console", "127.0.0.1:7", "--print-config"]].concat(), &[assets]);
+    let printed = printed.exits(0).stdout;
+    assert!(printed.contains("listen = \"127.0.0.1:7\"") && printed.contains("2=USDC/6"), "{printed}");
+
+    let engine = Engine::start(&data, "fsync");
+    surety(&["ctl", "--data", data.path(), "console-link"]).fails(9, "--console");
+    surety(&["top", "--data", data.path(), "--once"]).fails(9, "--admin");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["top", "--data", data.path(), "--once"]).fails(9, "nobody serves");
+}
+
+#[test]
+fn top_tells_a_second_to_scripts_and_wants_a_terminal_for_more() {
+    let data = Data::init(2);
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--admin", "127.0.0.1:0"]);
+    let told = surety(&["top", "--data", data.path(), "--once", "--json"]).exits(0).json();
+    assert_eq!((&told["ok"], &told["standing"]["ready"]), (&json!(true), &json!(true)));
+    assert_eq!(told["standing"]["shards"].as_array().unwrap().len(), 2);
+    let admin = engine.ready["admin"].as_str().unwrap();
+    let lines = surety(&["top", "--admin", admin, "--once"]).exits(0).stdout;
+    assert!(lines.starts_with("serving\n") && lines.contains("healthy"), "{lines}");
+    surety(&["top", "--admin", admin]).fails(2, "--once");
+    surety(&["top"]).fails(2, "required");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
