@@ -409,7 +409,7 @@ impl Run {
         Ok(())
     }
 
-    /// A long open loop at 70 % of the knee, beside what the machine does to a thread that does nothing.
+    /// A long open loop at 70 % of the knee, beside what the machine does to threads that do nothing.
     fn steady(&mut self) -> anyhow::Result<()> {
         let brief = self.bench(Setting::new(Durability::Os))?;
         let knee = knee(&brief, self.figure("lock_os_batched_per_s")?, self.scale.lasting)?;
@@ -417,7 +417,7 @@ impl Run {
         // Every lock of the run stays open: memory for all of them is there before it begins.
         let locks = (knee * self.scale.steady.as_secs_f64()) as usize;
         let setting = Setting { reserve_locks: locks, ..Setting::new(Durability::Os) };
-        let idle = machine::jitter(self.scale.steady.min(Duration::from_secs(10)));
+        let idle = machine::jitter(self.scale.steady.min(Duration::from_secs(20)));
         let (rate, Steady { latency, refused }) =
             below(0.7 * knee, |rate| self.bench(setting)?.at_rate(CLIENT_CORE, rate, self.scale.steady))?;
         self.report.put_figure("seventy_per_s", rate);
@@ -433,7 +433,8 @@ impl Run {
     fn many_locks(&mut self) -> anyhow::Result<()> {
         let locks = self.scale.many_locks;
         let before = machine::resident_bytes();
-        let os = self.bench(Setting { reserve_locks: locks * 11 / 10, ..Setting::new(Durability::Os) })?;
+        // Without memory taken beforehand: what is resident is what the locks take.
+        let os = self.bench(Setting { reserve_locks: 0, ..Setting::new(Durability::Os) })?;
         let lasting = Until::Elapsed(self.scale.lasting);
         let pairs = Packed { releases: true, ..Packed::new(CLIENT_CORE, 16, 64, lasting) };
         let fill = |locks| Packed::new(CLIENT_CORE, 16, 64, Until::Sent(locks));

@@ -39,6 +39,8 @@ struct Options {
 const SHAPES: [(&str, usize, usize); 3] = [("1", 1, 1), ("64", 64, 1), ("4096", 64, 64)];
 /// The open loop is driven with this part of what the slowest does with 64 in flight.
 const OPEN_SHARE: f64 = 0.5;
+/// How long a shard that polls looks for the next request: longer than a synced write takes.
+const BUSY_POLL: Duration = Duration::from_millis(1);
 
 /// A system under one setting, however it is driven.
 struct System {
@@ -68,7 +70,7 @@ fn main() -> anyhow::Result<()> {
     let busy = loadtest::machine::busy_by_others();
     let (mut systems, absent) = start(&options.directory);
     for system in &systems {
-        println!("{:<14} {}", system.name, system.settings);
+        println!("{:<19} {}", system.name, system.settings);
     }
     for (shape, connections, depth) in SHAPES {
         measure(&mut systems, shape, repeat, Drive::Closed { connections, depth, lasting })?;
@@ -108,11 +110,14 @@ fn main() -> anyhow::Result<()> {
 
 /// Starts whoever is there.
 fn start(directory: &Path) -> (Vec<System>, Vec<&'static str>) {
+    let surety = |durability, busy_poll| Surety::start(directory, durability, busy_poll);
     let started = [
-        System::new("surety-fsync", true, Surety::start(directory, Durability::Fsync)),
+        System::new("surety-fsync", true, surety(Durability::Fsync, Duration::ZERO)),
+        System::new("surety-fsync-polled", true, surety(Durability::Fsync, BUSY_POLL)),
         System::new("redis-always", true, Redis::start(directory, Fsync::Always)),
         System::new("postgres", true, Postgres::start(directory)),
-        System::new("surety-os", false, Surety::start(directory, Durability::Os)),
+        System::new("surety-os", false, surety(Durability::Os, Duration::ZERO)),
+        System::new("surety-os-polled", false, surety(Durability::Os, BUSY_POLL)),
         System::new("redis-everysec", false, Redis::start(directory, Fsync::EverySecond)),
     ];
     let (mut systems, mut absent) = (Vec::new(), Vec::new());
@@ -141,6 +146,10 @@ impl System {
             Drive::Open { payments_per_s, lasting } => open_loop(&peer, 64, payments_per_s, lasting),
         };
         Ok(Self { name, durable, settings, drive: Box::new(drive), figures: Map::new() })
+    }
+
+    fn is_own(&self) -> bool {
+        self.name.starts_with("surety")
     }
 
     fn figure(&self, shape: &str, what: &str) -> Option<f64> {
@@ -172,19 +181,21 @@ fn measure(systems: &mut [System], shape: &str, repeat: usize, drive: Drive) -> 
     Ok(())
 }
 
-/// How many times as much Surety does as each peer that promises the same.
+/// How many times as much Surety does as each peer that promises the same; the name of a ratio ends as that of the setting does.
 fn ratios(systems: &[System]) -> Map<String, Value> {
     let mut ratios = Map::new();
-    for durable in [true, false] {
-        let mut group = systems.iter().filter(|system| system.durable == durable);
-        let Some(own) = group.next().filter(|system| system.name.starts_with("surety")) else { continue };
-        for peer in group {
-            for (shape, ..) in SHAPES {
-                let pair = own.figure(shape, "per_s").zip(peer.figure(shape, "per_s"));
-                if let Some((own, peers)) = pair {
-                    let ratio = (own / peers * 100.0).round() / 100.0;
-                    ratios.insert(format!("{}_{shape}", peer.name), json!(ratio));
-                }
+    let pairs = systems.iter().filter(|system| system.is_own()).flat_map(|own| {
+        systems
+            .iter()
+            .filter(|peer| !peer.is_own() && peer.durable == own.durable)
+            .map(move |peer| (own, peer))
+    });
+    for (own, peer) in pairs {
+        let ending = if own.name.ends_with("-polled") { "_polled" } else { "" };
+        for (shape, ..) in SHAPES {
+            if let Some((own, peers)) = own.figure(shape, "per_s").zip(peer.figure(shape, "per_s")) {
+                let ratio = (own / peers * 100.0).round() / 100.0;
+                ratios.insert(format!("{}_{shape}{ending}", peer.name), json!(ratio));
             }
         }
     }
@@ -193,11 +204,11 @@ fn ratios(systems: &[System]) -> Map<String, Value> {
 
 fn print_table(systems: &[System], payments_per_s: f64) {
     let columns = ["1", "64", "4096", "open"];
-    print!("\n{:<14}", "in flight");
+    print!("\n{:<19}", "in flight");
     columns.iter().for_each(|column| print!(" {column:>30}"));
-    println!("\n{:<14} {:>30}", "", "requests/s, p50 us, p99 us");
+    println!("\n{:<19} {:>30}", "", "requests/s, p50 us, p99 us");
     for system in systems {
-        print!("{:<14}", system.name);
+        print!("{:<19}", system.name);
         for shape in columns {
             let of = |what| system.figure(shape, what).unwrap_or(f64::NAN);
             print!(" {:>10.0} {:>9.0} {:>9.0}", of("per_s"), of("p50_us"), of("p99_us"));
@@ -224,11 +235,11 @@ fn picture(systems: &[System]) -> String {
         for system in systems {
             y += 22.0;
             let (width, per_s) = (rate(system) / most * BAR, rate(system));
-            let color = if system.name.starts_with("surety") { "#2a7" } else { "#999" };
-            let (top, right) = (y - 12.0, width + 148.0);
+            let color = if system.is_own() { "#2a7" } else { "#999" };
+            let (top, right) = (y - 12.0, width + 168.0);
             let _ = write!(
                 svg,
-                "<text x='8' y='{y}'>{}</text><rect x='140' y='{top}' width='{width:.1}' height='14' fill='{color}'/>\
+                "<text x='8' y='{y}'>{}</text><rect x='160' y='{top}' width='{width:.1}' height='14' fill='{color}'/>\
                  <text x='{right:.1}' y='{y}'>{per_s:.0}/s</text>",
                 system.name
             );
@@ -236,7 +247,7 @@ fn picture(systems: &[System]) -> String {
         y += 34.0;
     }
     format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' width='720' height='{y}' font-family='sans-serif' font-size='13'>\
+        "<svg xmlns='http://www.w3.org/2000/svg' width='740' height='{y}' font-family='sans-serif' font-size='13'>\
          <rect width='100%' height='100%' fill='#fff'/>{svg}</svg>\n"
     )
 }

@@ -1,6 +1,7 @@
 //! Surety itself, over QUIC, as its own process would be: server thread and client thread on a core each.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::ensure;
 use server::Durability;
@@ -16,6 +17,7 @@ pub struct Surety {
     bench: Bench,
     identity: surety_client::Identity,
     durability: Durability,
+    busy_poll: Duration,
 }
 
 /// A connection.
@@ -27,14 +29,15 @@ pub struct SuretyLink {
 }
 
 impl Surety {
-    /// Starts a server on a fresh directory and furnishes it.
+    /// Starts a server on a fresh directory and furnishes it. It looks for the next request for so long before it goes to sleep.
     ///
     /// # Errors
     /// If it does not start.
-    pub fn start(parent: &Path, durability: Durability) -> anyhow::Result<Self> {
-        let bench = Bench::start(parent, Setting { partitions: PARTITIONS, ..Setting::new(durability) })?;
+    pub fn start(parent: &Path, durability: Durability, busy_poll: Duration) -> anyhow::Result<Self> {
+        let setting = Setting { partitions: PARTITIONS, busy_poll, ..Setting::new(durability) };
+        let bench = Bench::start(parent, setting)?;
         let identity = bench.identity(TENANT, Roles::AUTHORIZER)?;
-        Ok(Self { bench, identity, durability })
+        Ok(Self { bench, identity, durability, busy_poll })
     }
 }
 
@@ -52,8 +55,12 @@ impl Peer for Surety {
             Durability::Fsync => "fsync",
             Durability::Os => "os",
         };
+        let polling = match self.busy_poll {
+            Duration::ZERO => String::new(),
+            span => format!(" --busy-poll {span:?}"),
+        };
         format!(
-            "surety --durability {durability} --io direct, one shard, QUIC with TLS 1.3, requests of one connection in one frame"
+            "surety --durability {durability}{polling} --io direct, one shard, QUIC with TLS 1.3, requests of one connection in one frame"
         )
     }
 }
