@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use surety_client::{LockRef, NotExecuted, SubmitError, request};
 use surety_protocol::{ChangeBody, Code, Id, Kind, Record, Reply, TenantId};
 
-use crate::guard::{acting, cookie, set_cookie};
+use crate::guard::{acting, cookies, set_cookie};
 use crate::reads::{lock_id, session_json};
 use crate::refusal::Refusal;
 use crate::rows::partition;
-use crate::sessions::Session;
+use crate::sessions::{Member, Session};
 use crate::start::{Desk, json_answer};
 
 type Answer = Result<Response, Refusal>;
@@ -26,6 +26,9 @@ type Answer = Result<Response, Refusal>;
 #[serde(deny_unknown_fields)]
 struct SignIn {
     link: String,
+    /// True where somebody else's session in this browser is to end by it.
+    #[serde(default)]
+    over: bool,
 }
 
 #[derive(Deserialize)]
@@ -47,24 +50,51 @@ struct Release {
     reason: u64,
 }
 
-/// Signs in by a link.
-pub(crate) async fn sign_in(State(desk): State<Arc<Desk>>, body: Bytes) -> Answer {
-    let SignIn { link } = read(&body)?;
-    let signed_in = desk.sessions.sign_in(&link).await;
-    if let Err(refusal) = &signed_in {
-        tracing::warn!(why = refusal.name(), "somebody could not sign in at the console");
+/// Says whom a link would sign in, so that nobody is signed in as somebody else without having been asked. Nothing is changed.
+pub(crate) async fn look(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Answer {
+    let SignIn { link, .. } = read(&body)?;
+    let member = desk.sessions.look(&link).inspect_err(|refusal| desk.refused.note(refusal.name()))?;
+    let is_over =
+        desk.sessions.of(cookies(&desk, &headers)).iter().any(|(_, there)| is_other(&member, there));
+    let caller = member.caller;
+    Ok(json_answer(&json!({
+        "tenant": caller.tenant.0,
+        "operator": caller.tenant == TenantId(0),
+        "roles": server::identity::role_names(caller.roles),
+        "actor": caller.actor.to_string(),
+        "name": member.person.name(),
+        "over": is_over,
+    })))
+}
+
+/// Signs in by a link. What sessions this browser has had end by it: its page could not reach them any more.
+pub(crate) async fn sign_in(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Answer {
+    let SignIn { link, over } = read(&body)?;
+    let before = desk.sessions.of(cookies(&desk, &headers));
+    let may = |member: &Member| {
+        let is_over = before.iter().any(|(_, there)| is_other(member, there));
+        if over || !is_over { Ok(()) } else { Err(Refusal::SignedIn) }
+    };
+    let signed_in = desk.sessions.sign_in(&link, may).await;
+    let (cookie, session) = signed_in.inspect_err(|refusal| desk.refused.note(refusal.name()))?;
+    for (_, before) in &before {
+        desk.sessions.end(before);
     }
-    let (cookie, session) = signed_in?;
     let set = [(header::SET_COOKIE, set_cookie(&desk, Some(&cookie)))];
-    Ok((set, json_answer(&session_json(&desk, &session))).into_response())
+    let mut told = session_json(&desk, &session);
+    // Here and never again.
+    told["token"] = json!(session.token);
+    Ok((set, json_answer(&told)).into_response())
+}
+
+fn is_other(member: &Member, there: &Session) -> bool {
+    member.caller.actor != there.caller.actor
 }
 
 /// Signs out.
 pub(crate) async fn sign_out(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Answer {
-    acting(&desk, &headers)?;
-    if let Some(cookie) = cookie(&desk, &headers) {
-        desk.sessions.end(cookie);
-    }
+    let session = acting(&desk, &headers)?;
+    desk.sessions.end(&session);
     let set = [(header::SET_COOKIE, set_cookie(&desk, None))];
     Ok((set, json_answer(&json!({ "signed_out": true }))).into_response())
 }

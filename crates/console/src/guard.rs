@@ -1,15 +1,16 @@
-//! What every request has to pass: the right address, the right site, and for whatever changes something the page's own token.
+//! What every request has to pass: the right address, the right site, and beside the cookie the page's own token. A cookie alone is nothing:
+//! browsers send one to every port of a host, whoever listens there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::refusal::Refusal;
-use crate::sessions::{IDLE, LIFE, Session};
+use crate::sessions::Session;
 use crate::start::Desk;
 
 /// The header of a page's own token.
@@ -23,8 +24,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Checks where a request comes from, and marks the answer for browsers.
 pub(crate) async fn watch(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let mut response = match check_origin(&desk, request.method(), request.headers()) {
-        Ok(()) => next.run(request).await,
+    let is_api = request.uri().path().starts_with("/console/api");
+    let mut response = match check_origin(&desk, request.method(), is_api, request.headers()) {
+        Ok(()) => in_words(next.run(request).await),
         Err(refusal) => refusal.into_response(),
     };
     let headers = response.headers_mut();
@@ -42,18 +44,29 @@ pub(crate) async fn watch(State(desk): State<Arc<Desk>>, request: Request, next:
     response
 }
 
-fn check_origin(desk: &Desk, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+/// What the router and the bounds on bodies and time refuse, in the form of every other refusal.
+fn in_words(response: Response) -> Response {
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    match response.status() {
+        status if is_json || !(status.is_client_error() || status.is_server_error()) => response,
+        StatusCode::NOT_FOUND => Refusal::NotFound("the page").into_response(),
+        status => Refusal::Http(status).into_response(),
+    }
+}
+
+fn check_origin(desk: &Desk, method: &Method, is_api: bool, headers: &HeaderMap) -> Result<(), Refusal> {
     let host = text(headers, header::HOST.as_str()).ok_or(Refusal::Host)?;
     // A name of a stranger's that leads to the loopback would be another site in the browser's eyes, and this one in ours.
     if !is_own_host(host, desk.port) {
         return Err(Refusal::Host);
     }
+    let is_own_site = text(headers, "sec-fetch-site").is_none_or(|site| site == "same-origin");
     if method == Method::GET || method == Method::HEAD {
-        return Ok(());
+        // A page at another port is of the same site, and its requests come with the cookie.
+        return if is_own_site || !is_api { Ok(()) } else { Err(Refusal::Foreign) };
     }
     let from_here = text(headers, header::ORIGIN.as_str()) == Some(format!("http://{host}").as_str());
-    let site = text(headers, "sec-fetch-site");
-    if from_here && site.is_none_or(|site| site == "same-origin") { Ok(()) } else { Err(Refusal::Foreign) }
+    if from_here && is_own_site { Ok(()) } else { Err(Refusal::Foreign) }
 }
 
 /// True for the loopback by number or as `localhost`, at our port.
@@ -72,39 +85,37 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The session of whoever asks.
 pub(crate) fn signed_in(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
-    let cookie = cookie(desk, headers).ok_or(Refusal::SignedOut)?;
-    desk.sessions.find(cookie, !headers.contains_key(POLL))
+    find(desk, headers, !headers.contains_key(POLL))
 }
 
 /// The session of a page that follows by itself: that is no sign of anybody being there.
 pub(crate) fn following(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
-    let cookie = cookie(desk, headers).ok_or(Refusal::SignedOut)?;
-    desk.sessions.find(cookie, false)
+    find(desk, headers, false)
 }
 
 /// The session of whoever has something done.
 pub(crate) fn acting(desk: &Desk, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
-    let session = signed_in(desk, headers)?;
-    let shown = text(headers, TOKEN).unwrap_or_default();
-    // Hashes, so that the time of the comparison tells nothing of the token.
-    let is_own = blake3::hash(shown.as_bytes()) == blake3::hash(session.token.as_bytes());
-    if is_own { Ok(session) } else { Err(Refusal::Token) }
+    find(desk, headers, true)
 }
 
-/// What the session's cookie holds.
-pub(crate) fn cookie<'a>(desk: &Desk, headers: &'a HeaderMap) -> Option<&'a str> {
+fn find(desk: &Desk, headers: &HeaderMap, is_use: bool) -> Result<Arc<Session>, Refusal> {
+    let token = text(headers, TOKEN).unwrap_or_default();
+    desk.sessions.find(cookies(desk, headers), token, is_use)
+}
+
+/// What the cookies of our name hold: a browser may have several, for several paths.
+pub(crate) fn cookies<'a>(desk: &Desk, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let name = cookie_name(desk);
-    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+    pairs.filter(move |(found, _)| *found == name).map(|(_, value)| value)
 }
 
-/// The header that sets the cookie; without a value it takes it away.
+/// The header that sets the cookie, until the browser ends; without a value it takes it away.
 pub(crate) fn set_cookie(desk: &Desk, value: Option<&str>) -> String {
-    let age = if value.is_some() { LIFE.as_secs() } else { 0 };
-    debug_assert!(IDLE < LIFE, "idle sessions end first");
+    let age = if value.is_some() { "" } else { " Max-Age=0;" };
     let (name, value) = (cookie_name(desk), value.unwrap_or_default());
-    format!("{name}={value}; Path=/console/; Max-Age={age}; HttpOnly; SameSite=Strict")
+    format!("{name}={value}; Path=/console/;{age} HttpOnly; SameSite=Strict")
 }
 
 /// Browsers keep one set of cookies for all ports of a host.

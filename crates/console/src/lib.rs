@@ -17,6 +17,7 @@ mod proposals;
 pub mod reading;
 mod reads;
 mod refusal;
+mod refused;
 mod rows;
 mod sessions;
 mod start;

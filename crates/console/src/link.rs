@@ -56,6 +56,11 @@ pub enum LinkError {
     /// From the future.
     #[error("the link's time lies ahead: the clock of the machine that made it is fast")]
     Ahead,
+    /// Older than the console, or than what it remembers.
+    #[error(
+        "the link is older than the console's memory of used links; make another with `surety ctl console-link`"
+    )]
+    Past,
     /// Signed by another key, or changed since.
     #[error("the link was not signed by its certificate's key")]
     Signature,
@@ -113,8 +118,8 @@ impl Link {
         format!("{VERSION}{}", text(&json))
     }
 
-    /// Reads the text of a link for an engine, and sees to it that it is of now and whole. Whether anybody vouches for its certificate, and
-    /// whether it was used before, is for others to say.
+    /// Reads the text of a link for an engine, and sees to it that it is of now: all that costs nothing. Whether its own key has signed it says
+    /// [`Link::check_signature`]; whether anybody vouches for its certificate, and whether it was used before, is for others to say.
     ///
     /// # Errors
     /// [`LinkError`].
@@ -129,7 +134,21 @@ impl Link {
         if now > link.time.plus(LINK_LIFE) {
             return Err(LinkError::Old);
         }
-        if link.is_signed() { Ok(link) } else { Err(LinkError::Signature) }
+        Ok(link)
+    }
+
+    /// Sees to it that the key of the own certificate has signed what the link says.
+    ///
+    /// # Errors
+    /// [`LinkError::Signature`].
+    pub fn check_signature(&self) -> Result<(), LinkError> {
+        if self.is_signed() { Ok(()) } else { Err(LinkError::Signature) }
+    }
+
+    /// When it was made, by the clock of who made it.
+    #[must_use]
+    pub const fn time(&self) -> Time {
+        self.time
     }
 
     /// The certificates, the own one first.
@@ -229,7 +248,10 @@ mod tests {
         let pki = DevelopmentPki::generate().unwrap();
         let (one, other) = (identity(&pki), identity(&pki));
         let link = Link::sign(&one, ENGINE, NOW, 42).unwrap();
-        let read = |link: &Link| Link::read(&link.to_text(), ENGINE, NOW).map(|link| link.nonce());
+        let read = |link: &Link| {
+            let link = Link::read(&link.to_text(), ENGINE, NOW)?;
+            link.check_signature().map(|()| link.nonce())
+        };
         assert_eq!(read(&link), Ok(42));
         let refused = |changed: &Link| assert_eq!(read(changed), Err(LinkError::Signature));
         refused(&Link { nonce: 43, ..link.clone() });

@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
+use crate::refused::Refused;
+
 /// Connections at a time: a browser opens up to six for a page.
 const CONNECTIONS_MAX: usize = 128;
 /// After a failed `accept` (no descriptors left) the next one waits.
@@ -31,7 +33,12 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 64;
 
 /// Takes connections until the console ends.
-pub(crate) async fn accept(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    router: Router,
+    refused: &Refused,
+    mut stopping: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -49,7 +56,7 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, mut stopping: 
             }
         };
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!("the console has too many connections: one is closed");
+            refused.note("CONNECTIONS_FULL");
             continue;
         };
         let (router, stopping) = (router.clone(), stopping.clone());

@@ -34,6 +34,8 @@ pub(crate) async fn beat(desk: Arc<Desk>, frames: watch::Sender<Frame>) {
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         beats.tick().await;
+        desk.sessions.sweep(std::time::Instant::now());
+        desk.refused.tell();
         let reading = Reading::parse(&desk.inside.metrics());
         let frame = {
             let mut overview = desk.overview.lock();

@@ -56,9 +56,9 @@ pub(crate) fn session_json(desk: &Desk, session: &Session) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "tenant": caller.tenant.0,
         "actor": caller.actor.to_string(),
+        "name": session.member.person.name(),
         "roles": server::identity::role_names(caller.roles),
         "operator": is_operator(session),
-        "token": session.token,
         "shards": session.client.hello().shards,
         "assets": assets.collect::<Vec<_>>(),
     })

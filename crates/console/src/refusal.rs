@@ -40,9 +40,14 @@ pub(crate) enum Refusal {
     /// The name in the address is not the console's.
     #[error("the console is reached by an address of the loopback or `localhost` alone")]
     Host,
-    /// The page's own token is missing.
-    #[error("the page is out of date; load it again")]
-    Token,
+    /// The browser holds somebody else's session.
+    #[error(
+        "this browser is signed in as somebody else; say that their session is to end, or sign out first"
+    )]
+    SignedIn,
+    /// Refused before anybody has read it: too long, too slow, or by a method that the address does not take.
+    #[error("{}", http_words(*.0))]
+    Http(StatusCode),
     /// The roles do not suffice.
     #[error("{0}")]
     NoRole(&'static str),
@@ -77,7 +82,10 @@ impl Refusal {
             Self::StreamsFull => "STREAMS_FULL",
             Self::Foreign => "FOREIGN",
             Self::Host => "HOST",
-            Self::Token => "TOKEN",
+            Self::SignedIn => "SIGNED_IN",
+            Self::Http(StatusCode::PAYLOAD_TOO_LARGE) => "TOO_LARGE",
+            Self::Http(StatusCode::REQUEST_TIMEOUT) => "TOO_SLOW",
+            Self::Http(_) => "HTTP",
             Self::NoRole(_) => "NO_ROLE",
             Self::NotFound(_) => "NOT_FOUND",
             Self::Wrong(_) => "WRONG",
@@ -92,16 +100,28 @@ impl Refusal {
             Self::SignedOut | Self::Link(_) | Self::LinkUsed | Self::NotVouched(_) => {
                 StatusCode::UNAUTHORIZED
             }
-            Self::NotLetIn(_) | Self::Foreign | Self::Token | Self::NoRole(_) => StatusCode::FORBIDDEN,
+            Self::NotLetIn(_) | Self::Foreign | Self::NoRole(_) => StatusCode::FORBIDDEN,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Crowded | Self::SessionsFull | Self::StreamsFull | Self::Full(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
-            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::SignedIn => StatusCode::CONFLICT,
+            Self::Http(status) => *status,
             Self::Unread(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+fn http_words(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "the request is too long",
+        StatusCode::REQUEST_TIMEOUT => {
+            "the request took too long; what it asked for may have been done: look before you send it again"
+        }
+        StatusCode::METHOD_NOT_ALLOWED => "the address takes no request of this method",
+        _ => "the request makes no sense here",
     }
 }
 

@@ -21,6 +21,7 @@ use crate::guard::watch as watched;
 use crate::live::{self, Frame};
 use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
+use crate::refused::Refused;
 use crate::sessions::Sessions;
 use crate::{actions, assets, listener, reads};
 
@@ -66,6 +67,8 @@ pub(crate) struct Desk {
     pub(crate) approvals: tokio::sync::Mutex<()>,
     pub(crate) assets: Vec<Asset>,
     pub(crate) policy: PolicyWords,
+    /// Who was turned away since it was told last.
+    pub(crate) refused: Arc<Refused>,
     pub(crate) port: u16,
 }
 
@@ -108,12 +111,16 @@ impl Console {
             approvals: tokio::sync::Mutex::default(),
             assets: config.assets,
             policy: config.policy,
+            refused: Arc::default(),
             port: address.port(),
         });
         let serve = async move {
             let beat = tokio::spawn(live::beat(Arc::clone(&desk), frames));
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => listener::accept(listener, router(desk), stopping).await,
+                Ok(listener) => {
+                    let refused = Arc::clone(&desk.refused);
+                    listener::accept(listener, router(desk), &refused, stopping).await;
+                }
                 Err(error) => tracing::error!("the console cannot serve: {error}"),
             }
             beat.abort();
@@ -149,6 +156,7 @@ impl Drop for Console {
 fn router(desk: Arc<Desk>) -> Router {
     let api = Router::new()
         .route("/session", get(reads::session).post(actions::sign_in))
+        .route("/session/look", post(actions::look))
         .route("/session/end", post(actions::sign_out))
         .route("/overview", get(reads::overview))
         .route("/live", get(live::live))

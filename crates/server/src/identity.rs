@@ -32,6 +32,45 @@ pub enum IdentityError {
     Role,
 }
 
+/// What tells two people apart whose certificates the same authority has signed: renewing one changes neither, and having several, for a
+/// laptop and a desk, makes nobody two people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Common names of the subject, in small letters, without spaces around them.
+    names: Vec<String>,
+    /// Hash of the public key.
+    key: [u8; 32],
+}
+
+impl Person {
+    /// Whom a certificate names.
+    ///
+    /// # Errors
+    /// [`IdentityError::Unreadable`].
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
+        let (_, parsed) = parse_x509_certificate(certificate).map_err(|_| IdentityError::Unreadable)?;
+        let names = parsed.subject().iter_common_name();
+        let names = names.map(|name| name.as_str().map(|name| name.trim().to_lowercase()));
+        let names = names.collect::<Result<_, _>>().map_err(|_| IdentityError::Unreadable)?;
+        // The key itself: what stands around it may be written in more than one way.
+        let key = *blake3::hash(&parsed.public_key().subject_public_key.data).as_bytes();
+        Ok(Self { names, key })
+    }
+
+    /// True unless name and key both tell them apart. Who has no name is nobody's second.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        let is_nameless = self.names.is_empty() || other.names.is_empty();
+        is_nameless || self.key == other.key || self.names.iter().any(|name| other.names.contains(name))
+    }
+
+    /// The first name; empty if there is none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+}
+
 /// Reads tenant and roles out of a client certificate.
 ///
 /// # Errors
@@ -118,6 +157,31 @@ mod tests {
         let server = CertificateDer::from_pem_slice(server.as_bytes()).unwrap();
         assert_eq!(caller_of(&server), Err(IdentityError::Uri));
         assert_eq!(caller_of(&CertificateDer::from(vec![1, 2, 3])), Err(IdentityError::Unreadable));
+    }
+
+    #[test]
+    fn people_differ_in_name_and_key_or_are_one() {
+        let person = |names: &[&str], key: &rcgen::KeyPair| {
+            let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for name in names {
+                params.distinguished_name.push(rcgen::DnType::CommonName, *name);
+            }
+            Person::of(params.self_signed(key).unwrap().der()).unwrap()
+        };
+        let (one, two) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+        let alice = person(&["Alice"], &one);
+        let check = |other: &Person, expect, why: &str| {
+            assert_eq!((alice.may_be(other), other.may_be(&alice)), (expect, expect), "{why}");
+        };
+        check(&person(&["Alice"], &one), true, "renewed");
+        check(&person(&["Alice"], &two), true, "a second certificate with a key of its own");
+        check(&person(&[" alice "], &two), true, "written otherwise");
+        check(&person(&["Bob"], &one), true, "the same key under another name");
+        check(&person(&[], &two), true, "nobody in particular");
+        check(&person(&["Bob"], &two), false, "somebody else");
+        assert_eq!(alice.name(), "alice");
+        assert_eq!(Person::of(&CertificateDer::from(vec![1, 2, 3])), Err(IdentityError::Unreadable));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) struct Browser {
     address: SocketAddr,
     pub(crate) host: String,
     pub(crate) cookie: Option<String>,
+    pub(crate) tossed: Option<String>,
     pub(crate) token: String,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Live(BufReader<TcpStream>);
 
 impl Browser {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, host: address.to_string(), cookie: None, token: String::new() }
+        Self { address, host: address.to_string(), cookie: None, tossed: None, token: String::new() }
     }
 
     pub(crate) fn origin(&self) -> String {
@@ -38,7 +39,11 @@ impl Browser {
     }
 
     pub(crate) fn sign_in(&mut self, link: &str) -> Answer {
-        let answer = self.post("/console/api/session", &json!({ "link": link }));
+        self.sign_in_with(&json!({ "link": link }))
+    }
+
+    pub(crate) fn sign_in_with(&mut self, body: &Value) -> Answer {
+        let answer = self.post("/console/api/session", body);
         if let Some(cookie) = answer.header("set-cookie") {
             let value = cookie.split(';').next().and_then(|pair| pair.split_once('='));
             self.cookie = value.map(|(_, value)| value.to_owned());
@@ -48,7 +53,8 @@ impl Browser {
     }
 
     pub(crate) fn get(&mut self, path: &str) -> Answer {
-        self.ask("GET", path, &[], None)
+        let token = self.token.clone();
+        self.ask("GET", path, &[("x-surety-token", token.as_str())], None)
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> Answer {
@@ -76,7 +82,8 @@ impl Browser {
     }
 
     pub(crate) fn live(&mut self) -> Live {
-        let mut reader = BufReader::new(self.send("GET", "/console/api/live", &[], None));
+        let token = [("x-surety-token", self.token.as_str())];
+        let mut reader = BufReader::new(self.send("GET", "/console/api/live", &token, None));
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
         assert!(line.starts_with("HTTP/1.1 200"), "{line}");
@@ -86,8 +93,10 @@ impl Browser {
     fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> TcpStream {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
         if let Some(cookie) = &self.cookie {
-            request
-                .push_str(&format!("cookie: other=1; surety-console-{}={cookie}\r\n", self.address.port()));
+            let name = format!("surety-console-{}", self.address.port());
+            // Whoever serves another port of this host may have put one of the same name before it.
+            let tossed = self.tossed.as_ref().map_or(String::new(), |tossed| format!("{name}={tossed}; "));
+            request.push_str(&format!("cookie: other=1; {tossed}{name}={cookie}\r\n"));
         }
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));

@@ -44,6 +44,8 @@ struct World {
     operator: Client,
     tenant: Client,
     embedded: Embedded,
+    /// Before the console was started.
+    begun: Time,
     data: tempfile::TempDir,
 }
 
@@ -54,6 +56,7 @@ impl World {
         server::init(&data, 1, 1 << 20).unwrap();
         let embedded = Embedded::start(Config { pin_threads: false, ..Config::new(&data) }).unwrap();
         let authority = Arc::new(Authority::open(&data).unwrap());
+        let begun = server::readings().wall;
         let console = Console::start(embedded.running().inside(), Arc::clone(&authority), config()).unwrap();
         let client = async |tenant, roles| {
             let caller = Caller { tenant, roles, actor: ActorId(1) };
@@ -62,7 +65,7 @@ impl World {
         let operator = client(TenantId(0), Roles::ADMIN | Roles::SETTLER).await;
         let tenant = client(TENANT, Roles::AUTHORIZER).await;
         let pki = DevelopmentPki::open(&server::pki_path(&data)).unwrap();
-        let world = Self { console, authority, pki, operator, tenant, embedded, data: directory };
+        let world = Self { console, authority, pki, operator, tenant, embedded, begun, data: directory };
         world.furnish().await;
         world
     }
@@ -98,7 +101,11 @@ impl World {
     }
 
     fn identity(&self, tenant: TenantId, roles: Roles) -> (Identity, String) {
-        let pem = self.pki.client(tenant, roles, "x").unwrap();
+        self.identity_of(tenant, roles, "x")
+    }
+
+    fn identity_of(&self, tenant: TenantId, roles: Roles, name: &str) -> (Identity, String) {
+        let pem = self.pki.client(tenant, roles, name).unwrap();
         (Identity::from_pem(pem.as_bytes()).unwrap(), pem)
     }
 
@@ -114,8 +121,16 @@ impl World {
     }
 
     fn signed_in(&self, tenant: TenantId, roles: Roles) -> Browser {
+        self.signed_in_as(tenant, roles, "x")
+    }
+
+    fn signed_in_as(&self, tenant: TenantId, roles: Roles, name: &str) -> Browser {
+        self.signed_in_by(&self.identity_of(tenant, roles, name).0)
+    }
+
+    fn signed_in_by(&self, identity: &Identity) -> Browser {
         let mut browser = self.browser();
-        let answer = browser.sign_in(&self.link(&self.identity(tenant, roles).0));
+        let answer = browser.sign_in(&self.link(identity));
         assert_eq!(answer.status, 200, "{}", answer.body);
         browser
     }
@@ -160,10 +175,12 @@ async fn a_link_opens_the_console_once_and_nothing_else_does() {
     assert!(
         cookie.contains("HttpOnly")
             && cookie.contains("SameSite=Strict")
-            && cookie.contains("Path=/console/"),
+            && cookie.contains("Path=/console/")
+            && !cookie.contains("Max-Age"),
         "{cookie}"
     );
-    assert_eq!(browser.get("/console/api/session").json()["token"], me["token"]);
+    assert_eq!(me["token"].as_str().map(str::len), Some(64));
+    assert!(!browser.get("/console/api/session").body.contains("token"), "it is told once");
 
     refused(&world.browser().sign_in(&link), 401, "LINK_USED");
     refused(&world.browser().sign_in("v1.x"), 401, "LINK");
@@ -180,6 +197,8 @@ async fn a_link_opens_the_console_once_and_nothing_else_does() {
     let mut guess = world.browser();
     guess.cookie = Some("0".repeat(64));
     refused(&guess.get("/console/api/session"), 401, "SIGNED_OUT");
+    let before = Link::sign(&identity, world.embedded.running().engine(), world.begun, 1).unwrap();
+    refused(&world.browser().sign_in(&before.to_text()), 401, "LINK");
     assert_eq!(browser.post("/console/api/session/end", &json!({})).status, 200);
     refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
 }
@@ -223,14 +242,28 @@ async fn nothing_is_told_or_done_without_a_session_or_for_another_site() {
         let with = |headers: &[(&str, &str)]| browser.clone().ask("POST", &path, headers, Some("{}"));
         let origin = browser.origin();
         let token = browser.token.clone();
-        refused(&with(&[("origin", &origin)]), 403, "TOKEN");
-        refused(&with(&[("origin", &origin), ("x-surety-token", "0000")]), 403, "TOKEN");
+        refused(&with(&[("origin", &origin)]), 401, "SIGNED_OUT");
+        refused(&with(&[("origin", &origin), ("x-surety-token", "0000")]), 401, "SIGNED_OUT");
         refused(&with(&[("x-surety-token", &token)]), 403, "FOREIGN");
         refused(&with(&[("origin", "http://evil.example"), ("x-surety-token", &token)]), 403, "FOREIGN");
         refused(&with(&[("origin", "null"), ("x-surety-token", &token)]), 403, "FOREIGN");
         let site = ("sec-fetch-site", "cross-site");
         refused(&with(&[("origin", &origin), site, ("x-surety-token", &token)]), 403, "FOREIGN");
     }
+    // Whoever listens at another port of this host is sent the cookie by the browser, and has nothing by it.
+    for question in questions.iter().chain(&["session"]) {
+        let path = format!("/console/api/{question}");
+        let with = |headers: &[(&str, &str)]| browser.clone().ask("GET", &path, headers, None);
+        refused(&with(&[]), 401, "SIGNED_OUT");
+        refused(&with(&[("x-surety-token", "0000")]), 401, "SIGNED_OUT");
+        let token = ("x-surety-token", browser.token.as_str());
+        refused(&with(&[token, ("sec-fetch-site", "same-site")]), 403, "FOREIGN");
+        refused(&with(&[token, ("sec-fetch-site", "cross-site")]), 403, "FOREIGN");
+    }
+    let token = browser.token.clone();
+    browser.cookie = None;
+    browser.token = token;
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
     browser.host = "evil.example".to_owned();
     refused(&browser.get("/console/api/session"), 421, "HOST");
     refused(&browser.get("/console/"), 421, "HOST");
@@ -259,10 +292,11 @@ async fn pages_load_nothing_from_elsewhere_and_stay_in_no_cache() {
         assert!(answer.header("cache-control").is_some_and(|value| value.starts_with("no-")), "{path}");
     }
     assert_eq!(browser.get("/").header("location").as_deref(), Some("/console/"));
-    assert_eq!(browser.get("/console/nothing").status, 404);
+    refused(&browser.get("/console/nothing"), 404, "NOT_FOUND");
+    refused(&browser.post("/console/api/overview", &json!({})), 405, "HTTP");
     let mut signed_in = world.signed_in(OPERATOR, Roles::ADMIN);
     let long = json!({ "id": "x".repeat(20_000) });
-    assert_eq!(signed_in.post("/console/api/partitions/0:1/freeze", &long).status, 413);
+    refused(&signed_in.post("/console/api/partitions/0:1/freeze", &long), 413, "TOO_LARGE");
     refused(&signed_in.post("/console/api/partitions/0:1/freeze", &json!({ "id": 7 })), 400, "WRONG");
     refused(&signed_in.post("/console/api/partitions/0:1/freeze", &json!({ "id": "x" })), 400, "WRONG");
     refused(&signed_in.get("/console/api/partitions/x"), 400, "WRONG");
@@ -351,7 +385,7 @@ async fn a_lock_is_released_by_whom_the_engine_allows_it() {
 async fn a_policy_takes_two_people_and_the_policy_that_they_looked_at() {
     let world = World::new().await;
     let mut one = world.signed_in(OPERATOR, Roles::ADMIN);
-    let mut two = world.signed_in(OPERATOR, Roles::ADMIN);
+    let mut two = world.signed_in_as(OPERATOR, Roles::ADMIN, "y");
     let propose = "/console/api/partitions/0:1/policy/propose";
     let change = json!({ "rules": { "lock_max": "500" }, "reason": "a test" });
     let preview = one.post("/console/api/partitions/0:1/policy/preview", &change).json();
@@ -416,7 +450,8 @@ async fn a_tenant_sees_what_is_its_own() {
     refused(&tenant.get("/console/api/proposals"), 403, "NO_ROLE");
     assert_eq!(tenant.live().next(), "data: {}", "what is of all tenants is not told");
     let tenants = tenant.get("/console/api/tenants").json();
-    assert!(tenants["tenants"].as_array().unwrap().iter().all(|row| row["tenant"] == json!(7)), "{tenants}");
+    let tenants = tenants["tenants"].as_array().unwrap();
+    assert!(!tenants.is_empty() && tenants.iter().all(|row| row["tenant"] == json!(7)), "{tenants:?}");
 
     let mut operator = world.signed_in(OPERATOR, Roles::READER);
     let all = operator.get("/console/api/partitions").json();
@@ -483,11 +518,52 @@ async fn live_pages_are_few_and_show_what_happens() {
 async fn a_certificate_has_so_many_sessions_and_no_more() {
     let world = World::new().await;
     let (identity, _) = world.identity(OPERATOR, Roles::READER);
-    for _ in 0..8 {
-        assert_eq!(world.browser().sign_in(&world.link(&identity)).status, 200);
+    let mut first = world.signed_in_by(&identity);
+    let mut others: Vec<_> = (0..7).map(|_| world.signed_in_by(&identity)).collect();
+    assert_eq!(first.get("/console/api/session").status, 200);
+    others.push(world.signed_in_by(&identity));
+    refused(&first.get("/console/api/session"), 401, "SIGNED_OUT");
+    for other in &mut others {
+        assert_eq!(other.get("/console/api/session").status, 200, "the oldest alone makes room");
     }
-    refused(&world.browser().sign_in(&world.link(&identity)), 429, "SESSIONS_FULL");
-    world.signed_in(OPERATOR, Roles::READER);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_signed_in_over_somebody_else_unasked() {
+    let world = World::new().await;
+    let (operator, _) = world.identity_of(OPERATOR, Roles::ADMIN, "olga");
+    let (stranger, _) = world.identity_of(TENANT, Roles::READER, "stranger");
+    let mut browser = world.signed_in_by(&operator);
+    let link = world.link(&stranger);
+    let asked = browser.post("/console/api/session/look", &json!({ "link": link })).json();
+    assert_eq!(
+        (&asked["tenant"], &asked["name"], &asked["roles"], &asked["over"]),
+        (&json!(7), &json!("stranger"), &json!(["reader"]), &json!(true))
+    );
+    refused(&browser.sign_in(&link), 409, "SIGNED_IN");
+    assert_eq!(browser.get("/console/api/session").json()["name"], json!("olga"), "nothing has changed");
+    refused(&browser.post("/console/api/session/look", &json!({ "link": "v1.x" })), 401, "LINK");
+
+    // The same person comes back: the session that this browser cannot reach any more has ended.
+    let mut left = browser.clone();
+    let asked = browser.post("/console/api/session/look", &json!({ "link": world.link(&operator) })).json();
+    assert_eq!((&asked["name"], &asked["over"]), (&json!("olga"), &json!(false)));
+    assert_eq!(browser.sign_in(&world.link(&operator)).status, 200);
+    refused(&left.get("/console/api/session"), 401, "SIGNED_OUT");
+
+    let mut before = browser.clone();
+    assert_eq!(
+        browser.sign_in_with(&json!({ "link": link, "over": true })).status,
+        200,
+        "looking spends nothing"
+    );
+    assert_eq!(browser.get("/console/api/session").json()["name"], json!("stranger"));
+    refused(&before.get("/console/api/session"), 401, "SIGNED_OUT");
+
+    // A cookie that somebody else has put before the own one takes nothing over.
+    let mut operator = world.signed_in_by(&operator);
+    operator.tossed = browser.cookie.clone();
+    assert_eq!(operator.get("/console/api/session").json()["name"], json!("olga"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,11 +11,22 @@ export interface Me {
   version: string;
   tenant: number;
   actor: string;
+  name: string;
   roles: string[];
   operator: boolean;
-  token: string;
   shards: number;
   assets: Asset[];
+}
+
+/** Whom a link would sign in. */
+export interface Who {
+  tenant: number;
+  operator: boolean;
+  roles: string[];
+  actor: string;
+  name: string;
+  /** Somebody else is signed in in this browser. */
+  over: boolean;
 }
 
 export interface Second {
@@ -160,10 +171,12 @@ export interface Proposal {
   changes: Change[];
   reason: string;
   by: string;
+  by_name: string;
   own: boolean;
+  digest: string;
   made: number;
   ends: number;
-  state: "open" | "withdrawn" | "approved";
+  state: "open" | "sent" | "withdrawn" | "approved" | "unclear";
   approved_by: string | null;
 }
 
@@ -200,7 +213,8 @@ export class Refused extends Error {
   }
 }
 
-let token = "";
+/** The page's own token, kept for this tab at this address and port: unlike a cookie no other port of the host can have it. */
+const TOKEN = "surety-token";
 let onSignedOut = () => {};
 
 /** Who hears when nobody is signed in any more. */
@@ -208,27 +222,62 @@ export function whenSignedOut(hear: () => void) {
   onSignedOut = hear;
 }
 
-/** Whose page this is from now on. */
-export function keepToken(me: Me) {
-  token = me.token;
+/** True if this tab was signed in, and may still be. */
+export function hasToken(): boolean {
+  return sessionStorage.getItem(TOKEN) !== null;
 }
 
-async function ask<T>(path: string, init: RequestInit): Promise<T> {
+/** Signs in. `over` says that somebody else's session in this browser is to end by it. */
+export async function signIn(link: string, over: boolean): Promise<Me> {
+  const { token, ...me } = await post<Me & { token: string }>("session", { link, over });
+  sessionStorage.setItem(TOKEN, token);
+  return me;
+}
+
+async function send(path: string, init: RequestInit): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(`api/${path}`, { credentials: "same-origin", ...init });
+    const headers = { "x-surety-token": sessionStorage.getItem(TOKEN) ?? "", ...init.headers };
+    response = await fetch(`api/${path}`, { credentials: "same-origin", ...init, headers });
   } catch {
     throw new Refused("UNREACHABLE", "the console does not answer: the engine may have ended, or the way to it is cut");
   }
-  const body = (await response.json().catch(() => null)) as (T & { error?: string; words?: string }) | null;
-  if (response.ok && body !== null) {
-    return body;
-  }
+  if (response.ok) return response;
+  const body = (await response.json().catch(() => null)) as { error?: string; words?: string } | null;
   const name = body?.error ?? String(response.status);
   if (name === "SIGNED_OUT") {
-    onSignedOut();
+    signedOut();
   }
   throw new Refused(name, body?.words ?? `the console answered ${response.status}`);
+}
+
+async function ask<T>(path: string, init: RequestInit): Promise<T> {
+  const response = await send(path, init);
+  return (await response.json().catch(() => {
+    throw new Refused("CUT", "the console's answer was cut off; look before you send it again");
+  })) as T;
+}
+
+function signedOut() {
+  sessionStorage.removeItem(TOKEN);
+  onSignedOut();
+}
+
+/** Events as they come, their names and what they say, until the stream ends. */
+export async function* events(path: string, signal: AbortSignal): AsyncGenerator<[string, string]> {
+  const response = await send(path, { signal });
+  const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const whole = (rest + value).split("\n\n");
+    rest = whole.pop()!;
+    for (const event of whole) {
+      const field = (name: string) => event.split("\n").find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
+      yield [field("event") ?? "message", field("data") ?? ""];
+    }
+  }
 }
 
 /** Asks. A page that only keeps itself up to date says so: nobody is there by that. */
@@ -238,12 +287,12 @@ export function get<T>(path: string, isPoll = false): Promise<T> {
 
 /** Has something done. */
 export function post<T>(path: string, body: object = {}): Promise<T> {
-  const headers = { "content-type": "application/json", "x-surety-token": token };
+  const headers = { "content-type": "application/json" };
   return ask<T>(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 /** Signs out, and says so to the rest of the page. */
 export async function signOut() {
   await post("session/end");
-  onSignedOut();
+  signedOut();
 }

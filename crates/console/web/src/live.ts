@@ -1,11 +1,13 @@
 // The live stream: the last fifteen minutes when a page opens, then a frame a second.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Frame, type Me, type Overview, type Second, type Standing, get } from "./api";
+import { type Frame, type Me, type Overview, type Second, type Standing, Refused, events, get } from "./api";
 
 const SECONDS_MAX = 15 * 60;
 /** Without a frame for so long the way to the engine is cut. */
 const SILENCE_MS = 5000;
+/** A stream that has ended is opened again after this. */
+const AGAIN_MS = 2000;
 
 export interface Live {
   seconds: Second[];
@@ -39,28 +41,36 @@ export function useLive(me: Me): Live {
       const past = await get<Overview>("overview", true).catch(() => null);
       if (past !== null && !isOver) setLive({ ...past, lost: false });
     };
-    void fill();
-    const source = new EventSource("api/live");
-    source.onmessage = (event) => add(JSON.parse(event.data as string) as Frame);
-    // Also after an interruption: what happened meanwhile is in the past.
-    source.onopen = () => void fill();
-    source.addEventListener("end", () => {
-      source.close();
-      // Any question is answered with what has happened to the session.
-      void get("session", true).catch(() => {});
-    });
-    source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) void get("session", true).catch(() => {});
+    const cut = new AbortController();
+    const follow = async () => {
+      // Also after an interruption: what happened meanwhile is in the past.
+      await fill();
+      for await (const [name, data] of events("live", cut.signal)) {
+        if (name === "end") {
+          // Any question is answered with what has happened to the session.
+          await get("session", true);
+        } else {
+          add(JSON.parse(data) as Frame);
+        }
+      }
     };
+    const keepOn = async () => {
+      while (!isOver) {
+        const error = await follow().catch((error: unknown) => error);
+        if (error instanceof Refused && error.name === "SIGNED_OUT") return;
+        await new Promise((again) => setTimeout(again, AGAIN_MS));
+      }
+    };
+    void keepOn();
     const watch = setInterval(() => {
       if (Date.now() - heard.current > SILENCE_MS) setLive((live) => (live.lost ? live : { ...live, lost: true }));
     }, 1000);
     return () => {
       isOver = true;
-      source.close();
+      cut.abort();
       clearInterval(watch);
     };
-  }, [me.token]);
+  }, [me]);
 
   return live;
 }

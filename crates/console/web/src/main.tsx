@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { type Me, Refused, get, keepToken, post, signOut, whenSignedOut } from "./api";
+import { type Me, Refused, type Who, get, hasToken, post, signIn, signOut, whenSignedOut } from "./api";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
 import { short } from "./format";
@@ -13,7 +13,7 @@ import { Overview } from "./pages/overview";
 import { PartitionPage } from "./pages/partition";
 import { Partitions } from "./pages/partitions";
 import { Shards } from "./pages/shards";
-import { SignIn } from "./pages/sign-in";
+import { AskFirst, SignIn } from "./pages/sign-in";
 import { Tenants } from "./pages/tenants";
 import { Icon, Notice } from "./parts";
 
@@ -28,7 +28,7 @@ const PAGES = [
 
 /** The way within the page: what stands behind "#/". */
 function useRoute(): string[] {
-  const read = () => location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decodeURIComponent);
+  const read = () => location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decoded);
   const [route, setRoute] = useState(read);
   useEffect(() => {
     const changed = () => setRoute(read());
@@ -36,6 +36,15 @@ function useRoute(): string[] {
     return () => removeEventListener("hashchange", changed);
   }, []);
   return route;
+}
+
+/** As it was written, where it is no encoding. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 /** A sign-in link in the address. It is taken out at once, so that it stays in no history. */
@@ -49,49 +58,57 @@ function takeLink(): string | null {
 function App() {
   const [me, setMe] = useState<Me | null | undefined>(undefined);
   const [refused, setRefused] = useState<string | null>(null);
+  const [asked, setAsked] = useState<{ link: string; who: Who } | null>(null);
 
-  async function signIn(link: string) {
+  /** Somebody may have been given a link of another's: nobody is signed in before they were asked. */
+  async function look(link: string) {
     setRefused(null);
     try {
-      const signedIn = await post<Me>("session", { link });
-      keepToken(signedIn);
-      setMe(signedIn);
+      setAsked({ link, who: await post<Who>("session/look", { link }) });
     } catch (error) {
       setRefused((error as Error).message);
-      setMe(null);
     }
+  }
+
+  async function answered(isYes: boolean) {
+    setRefused(null);
+    try {
+      if (isYes && asked !== null) setMe(await signIn(asked.link, asked.who.over));
+    } catch (error) {
+      setRefused((error as Error).message);
+    }
+    setAsked(null);
+  }
+
+  async function open(link: string | null) {
+    try {
+      setMe(hasToken() ? await get<Me>("session") : null);
+    } catch (error) {
+      setMe(null);
+      if (error instanceof Refused && error.name !== "SIGNED_OUT") setRefused(error.message);
+    }
+    if (link !== null) await look(link);
   }
 
   useEffect(() => {
     whenSignedOut(() => setMe(null));
-    const open = async () => {
-      const link = takeLink();
-      if (link !== null) return signIn(link);
-      try {
-        const signedIn = await get<Me>("session");
-        keepToken(signedIn);
-        setMe(signedIn);
-      } catch (error) {
-        setMe(null);
-        if (error instanceof Refused && error.name !== "SIGNED_OUT") setRefused(error.message);
-      }
-    };
-    void open();
+    void open(takeLink());
     // A link that is opened while the page is there changes the fragment alone.
     const opened = () => {
       const link = takeLink();
-      if (link !== null) void signIn(link);
+      if (link !== null) void look(link);
     };
     addEventListener("hashchange", opened);
     return () => removeEventListener("hashchange", opened);
   }, []);
 
   if (me === undefined) return <main class="blank" aria-busy="true" />;
-  if (me === null) return <SignIn refused={refused} signIn={signIn} />;
-  return <Signed key={me.token} me={me} />;
+  if (asked !== null) return <AskFirst who={asked.who} answered={answered} />;
+  if (me === null) return <SignIn refused={refused} look={look} />;
+  return <Signed me={me} refused={refused} />;
 }
 
-function Signed({ me }: { me: Me }) {
+function Signed({ me, refused }: { me: Me; refused: string | null }) {
   const route = useRoute();
   const live = useLive(me);
   const pages = PAGES.filter((page) => me.operator || !page.operator);
@@ -127,6 +144,8 @@ function Signed({ me }: { me: Me }) {
               <dd>{me.operator ? "0, the operator" : me.tenant}</dd>
               <dt>Roles</dt>
               <dd>{me.roles.join(", ")}</dd>
+              <dt>Name</dt>
+              <dd>{me.name}</dd>
               <dt>Principal</dt>
               <dd class="mono">{me.actor}</dd>
               <dt>Engine</dt>
@@ -147,6 +166,7 @@ function Signed({ me }: { me: Me }) {
         ))}
       </nav>
       <main id="main" tabIndex={-1}>
+        {refused !== null && <Notice kind="bad">{refused}</Notice>}
         <Page route={route} here={page?.path} me={me} live={live} />
       </main>
     </div>

@@ -180,7 +180,7 @@ export function Act({
             <button type="button" onClick={() => dialog.current?.close()}>{isOver ? "Close" : "Cancel"}</button>
             {/* It stays where it is: a second click must not hit what would be there instead. */}
             <button type="submit" class={danger ? "danger solid" : "solid"} disabled={id === null || isBusy || isOver}>
-              {outcome === null || isOver ? confirm : "Send it again"}
+              {(outcome === null && error === null) || isOver ? confirm : "Send it again"}
             </button>
           </div>
         </form>

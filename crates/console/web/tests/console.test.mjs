@@ -58,8 +58,15 @@ if (!existsSync(CHROMIUM)) {
     const isRefusal = (text) => /^Failed to load resource: the server responded with a status of 4/.test(text);
     page.on("console", (message) => message.type() === "error" && !isRefusal(message.text()) && page.complaints.push(message.text()));
     await page.goto(await engine.link(who));
+    await confirm(page);
     await page.getByRole("navigation", { name: "Pages" }).waitFor();
     return page;
+  }
+
+  /** Says yes to being who the link says. */
+  async function confirm(page) {
+    await page.getByRole("heading", { name: "Is this you?" }).waitFor();
+    await page.getByRole("button", { name: "Sign in" }).click();
   }
 
   /** Signs out, so that the next ones find room, and closes the browser. */
@@ -125,6 +132,7 @@ if (!existsSync(CHROMIUM)) {
     network.on("Network.loadingFinished", ({ encodedDataLength }) => (bytes += encodedDataLength));
     network.on("Network.requestWillBeSent", ({ request }) => request.url.startsWith("data:") || hosts.add(new URL(request.url).host));
     await page.goto(await engine.link());
+    await confirm(page);
     await page.locator(".states").first().waitFor();
     const paint = await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime);
     console.log(`first paint after ${Math.round(paint)} ms, ${bytes} bytes on the wire`);
@@ -138,6 +146,11 @@ if (!existsSync(CHROMIUM)) {
     const context = await stranger();
     const page = await context.newPage();
     await page.goto(link);
+    await page.getByRole("heading", { name: "Is this you?" }).waitFor();
+    assert.deepEqual(await context.cookies(), [], "nobody is signed in unasked");
+    await sound(page, "the question who it is");
+    await shot(page, "sign-in-asked");
+    await confirm(page);
     await page.getByRole("heading", { name: "Overview" }).waitFor();
     assert.ok(!page.url().includes("v1."), page.url());
     const cookies = await context.cookies();
@@ -145,6 +158,11 @@ if (!existsSync(CHROMIUM)) {
     assert.equal(await page.evaluate(() => document.cookie), "", "no script reads it");
     await page.reload();
     await page.getByRole("heading", { name: "Overview" }).waitFor();
+    // What the browser sends to every port of the host opens nothing.
+    const cookie = cookies.map(({ name, value }) => `${name}=${value}`).join("; ");
+    for (const path of ["session", "overview", "live", "proposals"]) {
+      assert.equal((await fetch(new URL(`api/${path}`, engine.ready.console), { headers: { cookie } })).status, 401, path);
+    }
 
     const thief = await (await stranger()).newPage();
     await thief.goto(link);
@@ -153,6 +171,7 @@ if (!existsSync(CHROMIUM)) {
     await shot(thief, "sign-in-refused");
     await thief.getByLabel("Sign-in link").fill(await engine.link("reader"));
     await thief.getByRole("button", { name: "Sign in" }).click();
+    await confirm(thief);
     await thief.getByRole("heading", { name: "Overview" }).waitFor();
     await leave(thief);
 
@@ -165,6 +184,58 @@ if (!existsSync(CHROMIUM)) {
     await page.reload();
     await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
     await context.close();
+  });
+
+  test("somebody else's link takes nobody's place unasked", async () => {
+    const page = await person("admin");
+    const link = await engine.link("tenant");
+    await page.goto(link);
+    await page.getByText("Somebody else is signed in").waitFor();
+    await sound(page, "the question whose session ends");
+    await shot(page, "sign-in-over");
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.getByRole("heading", { name: "Overview" }).waitFor();
+    await page.locator("header summary").click();
+    await page.locator("header").getByText("0, the operator").waitFor();
+    await page.locator("header summary").click();
+    await page.evaluate(() => (location.hash = "#v1.nothing"));
+    await page.getByRole("alert").getByText("no sign-in link").waitFor();
+    await page.evaluate(() => (location.hash = "#/%"));
+    await page.getByText("There is no such page.").waitFor();
+    await page.goto(link);
+    await page.getByRole("button", { name: "End their session and sign in" }).click();
+    await page.getByText("Tenant 1", { exact: true }).waitFor();
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("the last base unit of a change is seen", async () => {
+    await engine.surety("ctl", "--data", engine.data, "policy", "set", "0:1", "lock_max=1000000000000000001");
+    const page = await person();
+    await go(page, "partitions/0:1");
+    await page.getByRole("button", { name: "Propose a change" }).click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByLabel("lock_max").fill("1000000000000000002");
+    await dialog.getByLabel("Why").fill("One more");
+    await dialog.getByRole("button", { name: "Show the change" }).click();
+    const [old, then] = [await dialog.locator("del").textContent(), await dialog.locator("ins").textContent()];
+    assert.match(old, /^1\.000000000000000001 AMP \(.*001 base units\)$/);
+    assert.match(then, /^1\.000000000000000002 AMP \(.*002 base units\)$/);
+    await dialog.getByRole("button", { name: "Back" }).click();
+    await dialog.getByRole("button", { name: "Cancel" }).click();
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a lock of an asset that cannot be read is shown in base units", async () => {
+    const { partition, id } = await engine.openLock();
+    const page = await person();
+    await page.route(/\/partitions\/[^/]+$/, (route) => route.fulfill({ status: 503, json: { error: "UNREAD", words: "nothing" } }));
+    await page.evaluate((path) => (location.hash = `#/${path}`), `locks/${partition}/${id}/1`);
+    await page.getByText("holds collateral").waitFor();
+    assert.match(await page.locator(".facts .money").first().textContent(), /base units$/);
+    await page.unroute(/\/partitions\/[^/]+$/);
+    await page.context().close();
   });
 
   test("a partition is frozen and unfrozen, by keyboard, with its reason", async () => {

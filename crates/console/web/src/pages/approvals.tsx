@@ -23,7 +23,7 @@ function One({ proposal, me, again }: { proposal: Proposal; me: Me; again: () =>
   const now = useNow();
   const [error, setError] = useState<string | null>(null);
   const isAdmin = me.roles.includes("admin");
-  const isOpen = proposal.state === "open";
+  const isOpen = proposal.state === "open" || proposal.state === "sent";
 
   async function withdraw() {
     try {
@@ -46,7 +46,7 @@ function One({ proposal, me, again }: { proposal: Proposal; me: Me; again: () =>
           <div class="acts">
             <button type="button" onClick={() => void withdraw()}>Withdraw</button>
             {!proposal.own && (
-              <Act name="Approve" title={`Set the policy of ${proposal.partition}?`} confirm="Approve" send={() => post<Outcome>(`proposals/${proposal.number}/approve`)} done={again}>
+              <Act name="Approve" title={`Set the policy of ${proposal.partition}?`} confirm="Approve" send={() => post<Outcome>(`proposals/${proposal.number}/approve`, { digest: proposal.digest })} done={again}>
                 <Diff changes={proposal.changes} asset={assetOf(me.assets, proposal.asset)} />
                 <p>The engine logs this change under your name.</p>
               </Act>
@@ -55,10 +55,12 @@ function One({ proposal, me, again }: { proposal: Proposal; me: Me; again: () =>
         )}
       </div>
       <p>
-        “{proposal.reason}” <span class="about">— {proposal.own ? "you" : <span class="mono">{proposal.by}</span>}, {distance(proposal.made, now)}</span>
+        “{proposal.reason}” <span class="about">— {proposal.own ? "you" : <>{proposal.by_name} <span class="mono">{proposal.by}</span></>}, {distance(proposal.made, now)}</span>
       </p>
       <Diff changes={proposal.changes} asset={assetOf(me.assets, proposal.asset)} />
       {isOpen && proposal.own && <p class="about">It takes a second person to approve this: you have proposed it yourself. It is forgotten {distance(proposal.ends, now)}.</p>}
+      {proposal.state === "sent" && <Notice kind="plain">It was approved, and its answer is not known: whoever approves or withdraws it now has the engine asked first what became of it.</Notice>}
+      {proposal.state === "unclear" && <Notice kind="bad">It was approved, but neither the engine nor the policy tells any more whether it was ever in force: look into the log.</Notice>}
       {proposal.approved_by !== null && <p class="about">Approved by <span class="mono">{proposal.approved_by}</span>.</p>}
       {error !== null && <Notice kind="bad">{error}</Notice>}
     </section>

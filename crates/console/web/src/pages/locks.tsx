@@ -1,8 +1,8 @@
 // A lock: how it stands now, and giving it back.
 
 import { useEffect, useState } from "preact/hooks";
-import { type LockFound, type Me, type Outcome, get, post } from "../api";
-import { assetOf, distance, moment } from "../format";
+import { type Asset, type LockFound, type Me, type Outcome, get, post } from "../api";
+import { assetOf, distance, grouped, moment } from "../format";
 import { usePolled } from "../live";
 import { Act, Head, Money, Notice, ReasonField, useNow } from "../parts";
 import { endWords } from "../words";
@@ -67,7 +67,8 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
     return <Notice kind="plain">This is the id of a change. <a href={`#/locks/${partition}/${found.lock_of_change}/${tenant}`}>Show its lock.</a></Notice>;
   }
   if (found.lock === undefined) return <Notice kind="bad">{found.code !== null && <strong>{found.code}</strong>} {found.words}</Notice>;
-  const asset = assetOf(me.assets, holder.value?.asset ?? 1);
+  // Of which asset it is says the partition: until it is known, and where it cannot be, no other's decimal places stand in.
+  const asset = holder.value === null ? null : assetOf(me.assets, holder.value.asset);
   const state = found.lock;
   const send = (id: string) => post<Outcome>(`${path}/release`, { id, tenant: Number(tenant), reason: Number(reason) });
   return (
@@ -87,12 +88,16 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
       <dl class="facts">
         <dt>State</dt><dd><span class={`tag ${state.end === "live" ? "good" : "plain"}`}>{state.end}</span> {endWords(state.end)}</dd>
         <dt>Answered</dt><dd>{state.code}</dd>
-        <dt>Total</dt><dd><Money units={state.total} asset={asset} places={6} /></dd>
-        <dt>Still held</dt><dd><Money units={state.remaining} asset={asset} places={6} /></dd>
+        <dt>Total</dt><dd><Held units={state.total} asset={asset} /></dd>
+        <dt>Still held</dt><dd><Held units={state.remaining} asset={asset} /></dd>
         <dt>Deadline</dt><dd>{moment(state.deadline)}{state.deadline !== null && ` (${distance(state.deadline, now)})`}</dd>
         <dt>Version</dt><dd>{state.version}</dd>
         <dt>As of</dt><dd>{moment(state.as_of)}</dd>
       </dl>
     </section>
   );
+}
+
+function Held({ units, asset }: { units: string; asset: Asset | null }) {
+  return asset === null ? <span class="money">{grouped(units)} <span class="unit">base units</span></span> : <Money units={units} asset={asset} places={6} />;
 }

@@ -2,7 +2,7 @@
 
 import { useId, useRef, useState } from "preact/hooks";
 import { type Asset, type Change, type Me, type Outcome, type PartitionWhole, type Rule, type Supplier, get, post } from "../api";
-import { amount, assetOf, distance, grouped, moment, percent, share, short } from "../format";
+import { amount, assetOf, distance, exact, grouped, moment, percent, share, short } from "../format";
 import { usePolled } from "../live";
 import { Act, Head, Money, MoneyBar, MoneyTable, Notice, ReasonField, useNow } from "../parts";
 
@@ -72,10 +72,16 @@ function Suppliers({ row, asset }: { row: PartitionWhole; asset: Asset }) {
   const [more, setMore] = useState<{ suppliers: Supplier[]; next: string | null } | null>(null);
   const all = [...row.suppliers, ...(more?.suppliers ?? [])];
   const next = more === null ? row.suppliers_next : more.next;
+  const [error, setError] = useState<string | null>(null);
 
   async function showMore() {
-    const page = await get<{ suppliers: Supplier[]; next: string | null }>(`partitions/${encodeURIComponent(row.partition)}/suppliers?from=${next}`).catch(() => null);
-    if (page !== null) setMore((before) => ({ suppliers: [...(before?.suppliers ?? []), ...page.suppliers], next: page.next }));
+    try {
+      const page = await get<{ suppliers: Supplier[]; next: string | null }>(`partitions/${encodeURIComponent(row.partition)}/suppliers?from=${next}`);
+      setMore((before) => ({ suppliers: [...(before?.suppliers ?? []), ...page.suppliers], next: page.next }));
+      setError(null);
+    } catch (error) {
+      setError((error as Error).message);
+    }
   }
 
   return (
@@ -99,6 +105,7 @@ function Suppliers({ row, asset }: { row: PartitionWhole; asset: Asset }) {
         </table>
       )}
       {next !== null && <p class="pad"><button type="button" onClick={() => void showMore()}>Show more</button></p>}
+      {error !== null && <Notice kind="bad">{error}</Notice>}
       {row.withdrawals.length > 0 && (
         <table class="list">
           <caption>Withdrawals that wait{row.withdrawals_cut && " (the first hundred)"}</caption>
@@ -132,6 +139,15 @@ export function ruleText(name: string, value: Rule | undefined, asset: Asset): s
   if (AMOUNTS.has(name)) return BigInt(String(value)) >= AMOUNT_MAX ? "no limit" : name === "edge_unit" ? `${grouped(String(value))} base unit${String(value) === "1" ? "" : "s"}` : `${amount(String(value), asset)} ${asset.name}`;
   if (name.endsWith("_bps")) return `${Number(value) / 100} %`;
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+}
+
+/** The same to the last base unit: whoever approves a change sees all of it. */
+function ruleInFull(name: string, value: Rule | undefined, asset: Asset): string {
+  const text = ruleText(name, value, asset);
+  if (!AMOUNTS.has(name) || value === undefined || value === null || !/^[0-9]+$/.test(String(value))) return text;
+  const units = `${grouped(String(value))} base unit${String(value) === "1" ? "" : "s"}`;
+  if (text === units) return text;
+  return /^no/.test(text) ? `${text} (${units})` : `${exact(String(value), asset)} ${asset.name} (${units})`;
 }
 
 export function ruleName(name: string): string {
@@ -268,8 +284,8 @@ export function Diff({ changes, asset }: { changes: Change[]; asset: Asset }) {
         {changes.map(({ rule, old, new: then }) => (
           <tr key={rule}>
             <th scope="row">{ruleName(rule)}</th>
-            <td><del>{ruleText(rule, old, asset)}</del></td>
-            <td><ins>{ruleText(rule, then, asset)}</ins></td>
+            <td><del>{ruleInFull(rule, old, asset)}</del></td>
+            <td><ins>{ruleInFull(rule, then, asset)}</ins></td>
           </tr>
         ))}
       </tbody>

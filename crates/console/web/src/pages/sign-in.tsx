@@ -1,6 +1,7 @@
-// Nobody is signed in: how to, and why it did not work.
+// Nobody is signed in: how to, and why it did not work; and who it would be, before it is so.
 
 import { useState } from "preact/hooks";
+import type { Who } from "../api";
 import { Notice } from "../parts";
 
 /** The link's own part of whatever was pasted. */
@@ -10,14 +11,14 @@ function linkIn(text: string): string {
   return at < 0 ? trimmed : trimmed.slice(at + 1);
 }
 
-export function SignIn({ refused, signIn }: { refused: string | null; signIn: (link: string) => Promise<void> }) {
+export function SignIn({ refused, look }: { refused: string | null; look: (link: string) => Promise<void> }) {
   const [link, setLink] = useState("");
   const [isBusy, setBusy] = useState(false);
 
   async function submit(event: Event) {
     event.preventDefault();
     setBusy(true);
-    await signIn(linkIn(link));
+    await look(linkIn(link));
     setBusy(false);
   }
 
@@ -34,6 +35,44 @@ export function SignIn({ refused, signIn }: { refused: string | null; signIn: (l
           <input id="link" value={link} onInput={(event) => setLink(event.currentTarget.value)} required autocomplete="off" spellcheck={false} placeholder="http://…/console/#v1.…" />
         </div>
         <button type="submit" class="solid" disabled={isBusy || link.trim() === ""}>Sign in</button>
+      </form>
+    </main>
+  );
+}
+
+/** Who it would be. Whoever was given another's link sees so here, before anything is done in that name. */
+export function AskFirst({ who, answered }: { who: Who; answered: (isYes: boolean) => Promise<void> }) {
+  const [isBusy, setBusy] = useState(false);
+
+  async function submit(event: Event) {
+    event.preventDefault();
+    setBusy(true);
+    await answered(true);
+  }
+
+  return (
+    <main class="sign-in">
+      <form class="card" onSubmit={(event) => void submit(event)}>
+        <img src="icon.svg" alt="" width="44" height="44" />
+        <h1>Is this you?</h1>
+        <dl class="facts">
+          <dt>Name</dt>
+          <dd>{who.name}</dd>
+          <dt>Tenant</dt>
+          <dd>{who.operator ? "0, the operator" : who.tenant}</dd>
+          <dt>Roles</dt>
+          <dd>{who.roles.join(", ")}</dd>
+          <dt>Principal</dt>
+          <dd class="mono">{who.actor}</dd>
+        </dl>
+        {who.over && <Notice kind="bad">Somebody else is signed in in this browser. Their session ends if you go on.</Notice>}
+        <p>What you do is logged under this name. Go on only if you made the link yourself.</p>
+        <div class="acts">
+          <button type="button" onClick={() => void answered(false)}>Cancel</button>
+          <button type="submit" class={who.over ? "danger solid" : "solid"} disabled={isBusy}>
+            {who.over ? "End their session and sign in" : "Sign in"}
+          </button>
+        </div>
       </form>
     </main>
   );
