@@ -136,9 +136,11 @@ pub(crate) fn url(address: SocketAddr) -> String {
 
 fn base_url(target: &Target, wanted: Option<&str>) -> Result<String, Failure> {
     if let Some(wanted) = wanted {
-        let is_web = wanted.starts_with("http://") || wanted.starts_with("https://");
-        if !is_web || wanted.contains(['#', '?', ' ']) {
-            let message = format!("--url `{wanted}` is no address of a console; write http://HOST:PORT/");
+        if !is_console(wanted) {
+            let message = format!(
+                "--url `{wanted}` is no address of a console: it speaks plain HTTP on the loopback, elsewhere through a tunnel, and whoever has the \
+                 link may sign in; write http://localhost:PORT/"
+            );
             return Err(Failure::new(Exit::Usage, message));
         }
         let base = wanted.trim_end_matches('/').trim_end_matches("/console");
@@ -157,6 +159,19 @@ fn base_url(target: &Target, wanted: Option<&str>) -> Result<String, Failure> {
         Failure::new(Exit::Unreachable, message)
     })?;
     Ok(url(address))
+}
+
+/// True for the loopback, by number or as `localhost`: nobody else is to be given a link.
+fn is_console(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let host = rest.strip_suffix("/console").unwrap_or(rest);
+    if let Some(port) = host.strip_prefix("localhost") {
+        return port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
+    }
+    let address = host.parse::<SocketAddr>().map(|address| address.ip());
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    address.ok().or_else(|| name.parse().ok()).is_some_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 /// A link for one of a data directory's own identities.
@@ -189,7 +204,27 @@ mod tests {
         for given in ["http://localhost:8080", "http://localhost:8080/", "http://localhost:8080/console/"] {
             assert_eq!(base_url(&nowhere, Some(given)).unwrap(), "http://localhost:8080/console/");
         }
-        for wrong in ["localhost:8080", "ftp://x/", "http://x/#y", "http://x/?y"] {
+        for given in [
+            "http://127.0.0.1:1",
+            "http://[::1]:1/",
+            "http://localhost",
+            "http://[::1]",
+            "http://127.0.0.1/console",
+        ] {
+            assert!(is_console(given), "{given}");
+        }
+        for wrong in [
+            "localhost:8080",
+            "ftp://localhost/",
+            "https://localhost:1/",
+            "http://x:8080/",
+            "http://10.0.0.1:1/",
+            "http://localhost.evil.example/",
+            "http://localhost:1@evil.example/",
+            "http://localhost:1/#y",
+            "http://localhost:1/?y",
+            "http://",
+        ] {
             assert_eq!(base_url(&nowhere, Some(wrong)).unwrap_err().exit(), Exit::Usage, "{wrong}");
         }
         assert_eq!(base_url(&nowhere, None).unwrap_err().exit(), Exit::Usage);

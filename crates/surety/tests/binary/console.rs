@@ -13,14 +13,20 @@ use crate::process::{Data, Engine, surety, surety_with};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Status and body of an answer, and the cookie that it sets.
-fn ask(base: &str, method: &str, path: &str, cookie: &str, body: &str) -> (u16, String, Option<String>) {
+fn ask(
+    base: &str,
+    method: &str,
+    path: &str,
+    (cookie, token): (&str, &str),
+    body: &str,
+) -> (u16, String, Option<String>) {
     let host = base.strip_prefix("http://").unwrap().split('/').next().unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(
         stream,
         "{method} /console/api/{path} HTTP/1.1\r\nhost: {host}\r\norigin: http://{host}\r\nconnection: close\r\n\
-         cookie: {cookie}\r\ncontent-length: {}\r\n\r\n{body}",
+         cookie: {cookie}\r\nx-surety-token: {token}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();
@@ -42,19 +48,22 @@ fn a_link_of_ctl_opens_the_console_until_its_certificate_is_revoked() {
         surety(&["ctl", "--data", data.path(), "--json", "console-link", "--as", "reader"]).exits(0).json();
     let (address, fragment) = link["url"].as_str().unwrap().split_once('#').unwrap();
     assert_eq!(address, base);
-    let (status, body, cookie) = ask(&base, "POST", "session", "", &json!({ "link": fragment }).to_string());
+    let (status, body, cookie) =
+        ask(&base, "POST", "session", ("", ""), &json!({ "link": fragment }).to_string());
     assert_eq!(status, 200, "{body}");
     let cookie = cookie.unwrap();
     let me: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&me["tenant"], &me["roles"]), (&json!(0), &json!(["reader"])));
-    assert_eq!(ask(&base, "GET", "overview", &cookie, "").0, 200);
+    let token = me["token"].as_str().unwrap();
+    assert_eq!(ask(&base, "GET", "overview", (&cookie, token), "").0, 200);
+    assert_eq!(ask(&base, "GET", "overview", (&cookie, ""), "").0, 401, "a cookie alone opens nothing");
 
     let pki = DevelopmentPki::open(&data.file("pki")).unwrap();
     let identity = std::fs::read_to_string(data.file("pki").join("reader.pem")).unwrap();
     std::fs::write(data.file("pki").join("revoked.pem"), pki.revocations(&[identity]).unwrap()).unwrap();
     engine.signal(Signal::HUP);
     let begun = Instant::now();
-    while ask(&base, "GET", "overview", &cookie, "").0 != 401 {
+    while ask(&base, "GET", "overview", (&cookie, token), "").0 != 401 {
         assert!(begun.elapsed() < PATIENCE, "a revoked certificate is still signed in");
     }
     surety(&["ctl", "--data", data.path(), "console-link", "--as", "reader"]).fails(9, "reach");
