@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod actions;
+mod approvals;
 mod assets;
 mod config;
 mod guard;

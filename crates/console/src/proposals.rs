@@ -1,9 +1,9 @@
 //! A policy is changed by two people: one proposes it, another one approves it. Proposals live in memory: whoever restarts the engine has to ask
-//! again.
+//! again. How an approval is sent and what becomes of it is in `approvals`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -11,15 +11,17 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use surety_client::request;
-use surety_protocol::{ActorId, AssetId, Id, Kind, PartitionHandle, PartitionRow, Policy, TenantId};
+use server::identity::Person;
+use surety_protocol::{ActorId, AssetId, Id, Kind, PartitionHandle, PartitionRow, Policy, Seq, TenantId};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::actions::{note, outcome_json, read};
+use crate::actions::read;
 use crate::guard::{acting, signed_in};
+use crate::live::now_ms;
 use crate::reads::{find, is_operator};
 use crate::refusal::Refusal;
 use crate::rows::partition;
-use crate::sessions::Session;
+use crate::sessions::{Member, Session};
 use crate::start::{Desk, json_answer};
 
 /// A proposal that nobody approves within this is forgotten.
@@ -32,36 +34,59 @@ const REASON_MAX: usize = 200;
 type Answer = Result<Response, Refusal>;
 
 /// The proposals that there are.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Proposals {
     all: BTreeMap<u64, Proposal>,
     last: u64,
+    /// Whose turn it is to have a partition's policy changed.
+    turns: BTreeMap<PartitionHandle, Arc<tokio::sync::Mutex<()>>>,
 }
 
-#[derive(Clone, Debug)]
-struct Proposal {
-    partition: PartitionHandle,
+#[derive(Clone)]
+pub(crate) struct Proposal {
+    pub(crate) partition: PartitionHandle,
     /// What its amounts are of.
     asset: AssetId,
     /// What it was made against: approved is what was looked at, or nothing.
-    base: [u8; 32],
-    policy: Policy,
+    pub(crate) base: Base,
+    pub(crate) policy: Policy,
     /// Name, old and new value of each rule that changes.
     changes: Value,
-    reason: String,
-    by: ActorId,
+    pub(crate) reason: String,
+    /// Who has proposed it, and is to be vouched for still when it is approved.
+    pub(crate) by: Arc<Member>,
     made: Instant,
     made_ms: u64,
-    /// The request that an approval has sent: whatever is sent again is the same one.
-    sent: Option<Id>,
-    outcome: Outcome,
+    /// What whoever approves has looked at: numbers begin anew with the process.
+    pub(crate) digest: String,
+    pub(crate) stage: Stage,
 }
 
+/// A policy at a moment: the record that has set it, and its rules.
 #[derive(Clone, Debug, PartialEq)]
-enum Outcome {
+pub(crate) struct Base {
+    pub(crate) seq: Seq,
+    pub(crate) policy: Policy,
+}
+
+/// How far a proposal is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stage {
     Open,
     Withdrawn,
-    Approved { by: ActorId, answer: Value },
+    /// Approved and sent under this id; what the engine has made of it is not known.
+    Sent {
+        id: Id,
+        by: ActorId,
+    },
+    Approved {
+        by: ActorId,
+        answer: Value,
+    },
+    /// Approved and sent, and too long ago for anybody to tell whether it was ever in force.
+    Unclear {
+        by: ActorId,
+    },
 }
 
 #[derive(Deserialize)]
@@ -73,8 +98,13 @@ struct Propose {
 }
 
 impl Proposals {
+    /// What was sent is kept until it is known what became of it.
     fn forget(&mut self, now: Instant) {
-        self.all.retain(|_, proposal| now.duration_since(proposal.made) < LIFE);
+        self.all.retain(|_, proposal| {
+            now.duration_since(proposal.made) < LIFE || matches!(proposal.stage, Stage::Sent { .. })
+        });
+        let is_there = |of| self.all.values().any(|proposal| proposal.partition == of);
+        self.turns.retain(|of, turn| is_there(*of) || Arc::strong_count(turn) > 1);
     }
 
     fn add(&mut self, proposal: Proposal) -> Result<u64, Refusal> {
@@ -91,14 +121,38 @@ impl Proposals {
         self.forget(now);
         self.all.get_mut(&number).ok_or(Refusal::NotFound("the proposal"))
     }
+
+    /// A proposal as it is, for as long as nobody else decides about its partition.
+    pub(crate) fn take(
+        &mut self,
+        number: u64,
+        now: Instant,
+    ) -> Result<(Proposal, OwnedMutexGuard<()>), Refusal> {
+        let of = self.find(number, now)?.partition;
+        let turn = Arc::clone(self.turns.entry(of).or_default()).try_lock_owned();
+        let turn = turn.map_err(|_| {
+            Refusal::Conflict(
+                "somebody else's approval for this partition is on its way; look again in a moment",
+            )
+        })?;
+        Ok((self.find(number, now)?.clone(), turn))
+    }
+
+    /// Says how far a proposal is now.
+    pub(crate) fn set(&mut self, number: u64, stage: Stage) -> Result<(), Refusal> {
+        self.find(number, Instant::now())?.stage = stage;
+        Ok(())
+    }
 }
 
 impl Proposal {
-    fn to_json(&self, number: u64, reader: ActorId) -> Value {
-        let (state, approved_by) = match &self.outcome {
-            Outcome::Open => ("open", None),
-            Outcome::Withdrawn => ("withdrawn", None),
-            Outcome::Approved { by, .. } => ("approved", Some(by.to_string())),
+    fn to_json(&self, number: u64, reader: &Person) -> Value {
+        let (state, approved_by) = match &self.stage {
+            Stage::Open => ("open", None),
+            Stage::Withdrawn => ("withdrawn", None),
+            Stage::Sent { by, .. } => ("sent", Some(by.to_string())),
+            Stage::Approved { by, .. } => ("approved", Some(by.to_string())),
+            Stage::Unclear { by } => ("unclear", Some(by.to_string())),
         };
         json!({
             "number": number,
@@ -106,24 +160,26 @@ impl Proposal {
             "asset": self.asset.0,
             "changes": self.changes,
             "reason": self.reason,
-            "by": self.by.to_string(),
-            "own": self.by == reader,
+            "by": self.by.caller.actor.to_string(),
+            "by_name": self.by.person.name(),
+            "own": self.by.person.may_be(reader),
             "made": self.made_ms,
             "ends": self.made_ms + u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX),
+            "digest": self.digest,
             "state": state,
             "approved_by": approved_by,
         })
     }
 }
 
-/// What a policy is at a moment: its rules, and the record that has set them.
-fn base_of(row: &PartitionRow) -> [u8; 32] {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&row.policy_seq.0.to_le_bytes()).update(&row.policy.to_bytes());
-    *hash.finalize().as_bytes()
+impl Base {
+    pub(crate) fn of(row: &PartitionRow) -> Self {
+        Self { seq: row.policy_seq, policy: row.policy }
+    }
 }
 
-fn may_set(session: &Session) -> Result<(), Refusal> {
+/// Refuses whoever may set no policy.
+pub(crate) fn may_set(session: &Session) -> Result<(), Refusal> {
     // The engine would say so too, but only to the second of the two.
     if session.caller.may_send(Kind::Policy, TenantId(0)) {
         Ok(())
@@ -141,7 +197,8 @@ pub(crate) async fn list(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> A
     let mut proposals = desk.proposals.lock();
     proposals.forget(Instant::now());
     let all = proposals.all.iter().rev();
-    let all: Vec<_> = all.map(|(number, proposal)| proposal.to_json(*number, session.caller.actor)).collect();
+    let all: Vec<_> =
+        all.map(|(number, proposal)| proposal.to_json(*number, &session.member.person)).collect();
     Ok(json_answer(&json!({ "proposals": all })))
 }
 
@@ -169,100 +226,60 @@ pub(crate) async fn propose(
     let session = acting(&desk, &headers)?;
     may_set(&session)?;
     let Propose { rules, reason } = read(&body)?;
-    let reason = reason.trim().to_owned();
-    if reason.is_empty() || reason.chars().count() > REASON_MAX || reason.chars().any(char::is_control) {
-        return Err(Refusal::Wrong(format!("say why, in at most {REASON_MAX} characters")));
-    }
+    let reason = reason_of(&reason)?;
     let row = find(&session, partition(&handle)?).await?;
     let (policy, changes) = changed(&desk, &row, &rules)?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let by = Arc::clone(&session.member);
+    let (base, made_ms) = (Base::of(&row), now_ms());
+    let digest = digest_of(row.partition, &base, &policy, &reason, by.caller.actor, made_ms);
+    tracing::info!(
+        actor = %by.caller.actor, name = by.person.name(), partition = %row.partition, reason, digest, "a policy is proposed"
+    );
     let proposal = Proposal {
         partition: row.partition,
         asset: row.asset,
-        base: base_of(&row),
+        base,
         policy,
         changes,
         reason,
-        by: session.caller.actor,
+        by,
         made: Instant::now(),
-        made_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        sent: None,
-        outcome: Outcome::Open,
+        made_ms,
+        digest,
+        stage: Stage::Open,
     };
     let number = desk.proposals.lock().add(proposal)?;
-    tracing::info!(actor = %session.caller.actor, partition = %row.partition, number, "a policy was proposed");
     Ok(json_answer(&json!({ "number": number })))
 }
 
-/// Takes a proposal back: its author, or whoever could have approved it.
-pub(crate) async fn withdraw(
-    State(desk): State<Arc<Desk>>,
-    Path(number): Path<u64>,
-    headers: HeaderMap,
-) -> Answer {
-    let session = acting(&desk, &headers)?;
-    may_set(&session)?;
-    let _turn = desk.approvals.lock().await;
-    let mut proposals = desk.proposals.lock();
-    let proposal = proposals.find(number, Instant::now())?;
-    match proposal.outcome {
-        Outcome::Approved { .. } => return Err(Refusal::Conflict("the proposal was approved before")),
-        Outcome::Open if proposal.sent.is_some() => {
-            return Err(Refusal::Conflict(
-                "it was approved, and nobody knows yet whether the engine has done it",
-            ));
-        }
-        Outcome::Open | Outcome::Withdrawn => proposal.outcome = Outcome::Withdrawn,
+/// A reason that reads as it is written: nothing in it turns its direction or cannot be seen.
+fn reason_of(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    let is_unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    if text.is_empty() || text.chars().count() > REASON_MAX || text.chars().any(is_unseen) {
+        let words = format!("say why, in at most {REASON_MAX} characters that can all be seen");
+        return Err(Refusal::Wrong(words));
     }
-    tracing::info!(actor = %session.caller.actor, number, "a proposed policy was withdrawn");
-    Ok(json_answer(&json!({ "withdrawn": true })))
+    Ok(text.to_owned())
 }
 
-/// Approves a proposal, and has the engine set the policy, as the one who approves.
-pub(crate) async fn approve(
-    State(desk): State<Arc<Desk>>,
-    Path(number): Path<u64>,
-    headers: HeaderMap,
-) -> Answer {
-    let session = acting(&desk, &headers)?;
-    may_set(&session)?;
-    // One at a time: what is looked at before is what is changed.
-    let _turn = desk.approvals.lock().await;
-    let proposal = desk.proposals.lock().find(number, Instant::now())?.clone();
-    if proposal.by == session.caller.actor {
-        return Err(Refusal::Conflict("it takes a second person: you have proposed it yourself"));
-    }
-    match &proposal.outcome {
-        // The same person's second click.
-        Outcome::Approved { by, answer } if *by == session.caller.actor => return Ok(json_answer(answer)),
-        Outcome::Approved { .. } => return Err(Refusal::Conflict("somebody else has approved it before")),
-        Outcome::Withdrawn => return Err(Refusal::Conflict("the proposal was withdrawn")),
-        Outcome::Open => {}
-    }
-    let row = find(&session, proposal.partition).await?;
-    // Done by an earlier sending whose answer was lost: the engine gives that answer again.
-    let may_be_done = proposal.sent.is_some() && row.policy == proposal.policy;
-    if base_of(&row) != proposal.base && !may_be_done {
-        return Err(Refusal::Conflict("the policy has changed since it was proposed; propose it anew"));
-    }
-    let id = proposal.sent.unwrap_or_else(|| session.client.new_id());
-    desk.proposals.lock().find(number, Instant::now())?.sent = Some(id);
-    let records = request::set_policy(id, proposal.partition, &proposal.policy);
-    let outcome = session.client.submit_long(&records).await;
-    note(&session, Kind::Policy.name(), id, &outcome);
-    let answer = outcome_json(&outcome);
-    let mut proposals = desk.proposals.lock();
-    let proposal = proposals.find(number, Instant::now())?;
-    match &outcome {
-        Ok(reply) if reply.code().is_success() => {
-            proposal.outcome = Outcome::Approved { by: session.caller.actor, answer: answer.clone() };
-        }
-        // It was not done under this id, and never will be.
-        Ok(_) => proposal.sent = None,
-        Err(error) if error.is_definite() && !may_be_done => proposal.sent = None,
-        Err(_) => {}
-    }
-    Ok(json_answer(&answer))
+fn digest_of(
+    partition: PartitionHandle,
+    base: &Base,
+    policy: &Policy,
+    reason: &str,
+    by: ActorId,
+    made_ms: u64,
+) -> String {
+    let mut hash = blake3::Hasher::new();
+    hash.update(partition.to_string().as_bytes()).update(&[0]);
+    hash.update(&base.seq.0.to_le_bytes()).update(&base.policy.to_bytes()).update(&policy.to_bytes());
+    hash.update(&by.0.to_le_bytes()).update(&made_ms.to_le_bytes()).update(reason.as_bytes());
+    hash.finalize().to_hex().to_string()
 }
 
 /// The policy with some rules changed, and which.
@@ -290,39 +307,92 @@ fn changed(desk: &Desk, row: &PartitionRow, rules: &Map<String, Value>) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use server::pki::DevelopmentPki;
+    use surety_protocol::Roles;
+
     use super::*;
 
-    fn proposal(made: Instant) -> Proposal {
+    pub(crate) fn member() -> Arc<Member> {
+        let pem = DevelopmentPki::generate().unwrap().client(TenantId(0), Roles::ADMIN, "x").unwrap();
+        Arc::new(Member::unjudged(&pem))
+    }
+
+    pub(crate) fn proposal(by: &Arc<Member>, made: Instant) -> Proposal {
         Proposal {
             partition: PartitionHandle(1),
             asset: AssetId(1),
-            base: [0; 32],
-            policy: Policy::default(),
+            base: Base { seq: Seq(5), policy: Policy::default() },
+            policy: Policy { late_capture: 1, ..Policy::default() },
             changes: Value::Null,
             reason: "x".to_owned(),
-            by: ActorId(1),
+            by: Arc::clone(by),
             made,
             made_ms: 0,
-            sent: None,
-            outcome: Outcome::Open,
+            digest: String::new(),
+            stage: Stage::Open,
         }
     }
 
     #[test]
-    fn proposals_are_few_and_end() {
-        let begin = Instant::now();
+    fn proposals_are_few_and_end_but_not_while_one_is_sent() {
+        let (begin, by) = (Instant::now(), member());
         let mut proposals = Proposals::default();
         for _ in 0..PROPOSALS_MAX {
-            proposals.add(proposal(begin)).unwrap();
+            proposals.add(proposal(&by, begin)).unwrap();
         }
-        assert!(matches!(proposals.add(proposal(begin)), Err(Refusal::Full(_))));
+        assert!(matches!(proposals.add(proposal(&by, begin)), Err(Refusal::Full(_))));
         assert!(proposals.find(1, begin).is_ok());
+        proposals.set(2, Stage::Sent { id: Id(1), by: ActorId(1) }).unwrap();
         assert!(matches!(proposals.find(1, begin + LIFE), Err(Refusal::NotFound(_))));
-        assert_eq!(
-            proposals.add(proposal(begin + LIFE)),
-            Ok(PROPOSALS_MAX as u64 + 1),
-            "no number comes twice"
-        );
+        assert!(proposals.find(2, begin + LIFE).is_ok(), "nobody knows yet what became of it");
+        let next = proposals.add(proposal(&by, begin + LIFE));
+        assert_eq!(next, Ok(PROPOSALS_MAX as u64 + 1), "no number comes twice");
+    }
+
+    #[test]
+    fn one_at_a_time_decides_about_a_partition() {
+        let (begin, by) = (Instant::now(), member());
+        let mut proposals = Proposals::default();
+        let one = proposals.add(proposal(&by, begin)).unwrap();
+        let same = proposals.add(proposal(&by, begin)).unwrap();
+        let other = Proposal { partition: PartitionHandle(2), ..proposal(&by, begin) };
+        let other = proposals.add(other).unwrap();
+        let turn = proposals.take(one, begin).unwrap().1;
+        assert!(matches!(proposals.take(same, begin), Err(Refusal::Conflict(_))));
+        assert!(proposals.take(other, begin).is_ok(), "another partition is nobody's business");
+        drop(turn);
+        assert!(proposals.take(same, begin).is_ok());
+        proposals.forget(begin + LIFE);
+        assert!(proposals.turns.is_empty());
+    }
+
+    #[test]
+    fn a_reason_reads_as_it_is_written() {
+        assert_eq!(reason_of(" Späte Einzüge "), Ok("Späte Einzüge".to_owned()));
+        let long = "x".repeat(REASON_MAX + 1);
+        for wrong in ["", " ", "a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{2066}b", "a\u{feff}b", &long] {
+            assert!(matches!(reason_of(wrong), Err(Refusal::Wrong(_))), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_digest_tells_proposals_apart() {
+        let base = Base { seq: Seq(1), policy: Policy::default() };
+        let policy = Policy { late_capture: 1, ..Policy::default() };
+        let digest = |base: &Base, policy: &Policy, reason: &str, by, made_ms| {
+            digest_of(PartitionHandle(1), base, policy, reason, ActorId(by), made_ms)
+        };
+        let one = digest(&base, &policy, "x", 1, 1);
+        assert_eq!(one, digest(&base, &policy, "x", 1, 1));
+        for other in [
+            digest(&Base { seq: Seq(2), ..base.clone() }, &policy, "x", 1, 1),
+            digest(&base, &Policy::default(), "x", 1, 1),
+            digest(&base, &policy, "y", 1, 1),
+            digest(&base, &policy, "x", 2, 1),
+            digest(&base, &policy, "x", 1, 2),
+        ] {
+            assert_ne!(one, other);
+        }
     }
 }

@@ -48,6 +48,18 @@ pub(crate) struct Member {
     vouched: Mutex<Vouched>,
 }
 
+#[cfg(test)]
+impl Member {
+    /// Of a certificate that nobody has judged.
+    pub(crate) fn unjudged(pem: &str) -> Self {
+        let identity = surety_client::Identity::from_pem(pem.as_bytes()).unwrap();
+        let chain: Vec<_> = identity.chain().map(|der| CertificateDer::from(der.to_vec())).collect();
+        let caller = server::identity::caller_of(&chain[0]).unwrap();
+        let vouched = Vouched { caller, valid_until: Time::ZERO, generation: 0 };
+        Self { person: Person::of(&chain[0]).unwrap(), caller, chain, vouched: Mutex::new(vouched) }
+    }
+}
+
 /// Somebody who is signed in.
 pub(crate) struct Session {
     /// What their requests are sent through, as them.

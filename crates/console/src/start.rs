@@ -23,7 +23,7 @@ use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
 use crate::refused::Refused;
 use crate::sessions::Sessions;
-use crate::{actions, assets, listener, reads};
+use crate::{actions, approvals, assets, listener, reads};
 
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -63,8 +63,6 @@ pub(crate) struct Desk {
     /// Live streams that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) proposals: Mutex<Proposals>,
-    /// Whose turn it is to approve.
-    pub(crate) approvals: tokio::sync::Mutex<()>,
     pub(crate) assets: Vec<Asset>,
     pub(crate) policy: PolicyWords,
     /// Who was turned away since it was told last.
@@ -108,7 +106,6 @@ impl Console {
             frames: frames.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             proposals: Mutex::default(),
-            approvals: tokio::sync::Mutex::default(),
             assets: config.assets,
             policy: config.policy,
             refused: Arc::default(),
@@ -171,8 +168,8 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/partitions/{partition}/locks/{lock}", get(reads::lock))
         .route("/partitions/{partition}/locks/{lock}/release", post(actions::release))
         .route("/proposals", get(proposals::list))
-        .route("/proposals/{number}/approve", post(proposals::approve))
-        .route("/proposals/{number}/withdraw", post(proposals::withdraw))
+        .route("/proposals/{number}/approve", post(approvals::approve))
+        .route("/proposals/{number}/withdraw", post(approvals::withdraw))
         .route("/tenants", get(reads::tenants));
     assets::add(Router::new().nest("/console/api", api))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

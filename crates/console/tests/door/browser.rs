@@ -58,14 +58,23 @@ impl Browser {
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &Value) -> Answer {
-        let (origin, token) = (self.origin(), self.token.clone());
+        Answer::of(self.send_post(path, body))
+    }
+
+    /// Asks for something, and is gone before it is answered.
+    pub(crate) fn post_and_leave(&mut self, path: &str, body: &Value) {
+        drop(self.send_post(path, body));
+    }
+
+    fn send_post(&self, path: &str, body: &Value) -> TcpStream {
+        let origin = self.origin();
         let headers = [
             ("origin", origin.as_str()),
             ("sec-fetch-site", "same-origin"),
             ("content-type", "application/json"),
-            ("x-surety-token", token.as_str()),
+            ("x-surety-token", self.token.as_str()),
         ];
-        self.ask("POST", path, &headers, Some(&body.to_string()))
+        self.send("POST", path, &headers, Some(&body.to_string()))
     }
 
     pub(crate) fn ask(
@@ -75,10 +84,7 @@ impl Browser {
         headers: &[(&str, &str)],
         body: Option<&str>,
     ) -> Answer {
-        let mut stream = self.send(method, path, headers, body);
-        let mut text = Vec::new();
-        stream.read_to_end(&mut text).unwrap();
-        Answer::parse(&String::from_utf8_lossy(&text))
+        Answer::of(self.send(method, path, headers, body))
     }
 
     pub(crate) fn live(&mut self) -> Live {
@@ -124,6 +130,12 @@ impl Live {
 }
 
 impl Answer {
+    fn of(mut stream: TcpStream) -> Self {
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).unwrap();
+        Self::parse(&String::from_utf8_lossy(&text))
+    }
+
     fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
         let mut lines = head.lines();

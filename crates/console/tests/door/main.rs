@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use server::pki::DevelopmentPki;
 use server::{Authority, Config, Embedded};
-use surety_client::{Client, Identity, LockRef, LockRequest, Options, request};
+use surety_client::{Client, Identity, LockRef, LockRequest, Options, Outcome, request};
 use surety_protocol::{
     ActorId, Address, Amount, AssetId, Caller, Id, MerchantBody, MerchantId, PartitionHandle, Policy, Reply,
     Rights, Roles, ShardId, StateKind, TenantBody, TenantId, Time,
@@ -314,9 +314,7 @@ async fn a_revoked_certificate_ends_its_session_and_its_live_pages() {
     let mut live = browser.live();
     assert!(live.next().starts_with("data: {\"reasons\""), "the first frame");
 
-    let list = world.pki.revocations(&[pem]).unwrap();
-    std::fs::write(server::pki_path(&world.data.path().join("data")).join("revoked.pem"), list).unwrap();
-    world.authority.reload().unwrap();
+    world.revoke(pem);
     refused(&browser.get("/console/api/partitions"), 401, "SIGNED_OUT");
     let mut lines = std::iter::repeat_with(|| live.next()).take(100);
     assert!(lines.any(|line| line == "event: end"), "the live page is told");
@@ -399,15 +397,19 @@ async fn a_policy_takes_two_people_and_the_policy_that_they_looked_at() {
     refused(&one.post(propose, &wrong(json!({ "lock_max": "5" }), " ")), 400, "WRONG");
     let mut reader = world.signed_in(OPERATOR, Roles::READER);
     refused(&reader.post(propose, &change), 403, "NO_ROLE");
-    refused(&reader.post("/console/api/proposals/1/approve", &json!({})), 403, "NO_ROLE");
+    refused(&reader.post("/console/api/proposals/1/approve", &json!({ "digest": "" })), 403, "NO_ROLE");
+    refused(&one.post(propose, &wrong(json!({ "lock_max": "5" }), "a\u{202e}b")), 400, "WRONG");
 
     let number = one.post(propose, &change).json()["number"].as_u64().unwrap();
     let approve = format!("/console/api/proposals/{number}/approve");
-    refused(&one.post(&approve, &json!({})), 409, "CONFLICT");
+    let looked_at = looked_at(&mut two, number);
+    refused(&one.post(&approve, &looked_at), 409, "CONFLICT");
+    refused(&two.post(&approve, &json!({})), 400, "WRONG");
+    refused(&two.post(&approve, &json!({ "digest": "0".repeat(64) })), 409, "CONFLICT");
     assert_eq!(world.policy().await.lock_max, Policy::default().lock_max, "nothing is done before");
-    let first = two.post(&approve, &json!({})).json();
+    let first = two.post(&approve, &looked_at).json();
     assert_eq!((&first["done"], &first["code"]), (&json!(true), &json!("APPROVED")), "{first}");
-    assert_eq!(two.post(&approve, &json!({})).json(), first, "a second click is the same request");
+    assert_eq!(two.post(&approve, &looked_at).json(), first, "a second click is the same request");
     assert_eq!(world.policy().await.lock_max, Amount(500));
     let listed = reader.get("/console/api/proposals").json();
     assert_eq!(listed["proposals"][0]["state"], json!("approved"));
@@ -421,14 +423,115 @@ async fn a_policy_takes_two_people_and_the_policy_that_they_looked_at() {
         &Policy { lock_max: Amount(9), ..Policy::default() },
     );
     assert!(world.operator.submit_long(&records).await.unwrap().code().is_success());
-    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &json!({})), 409, "CONFLICT");
+    let looked_at = self::looked_at(&mut two, stale);
+    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &looked_at), 409, "CONFLICT");
     assert_eq!(two.post(&format!("/console/api/proposals/{stale}/withdraw"), &json!({})).status, 200);
-    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &json!({})), 409, "CONFLICT");
-    refused(&two.post("/console/api/proposals/99/approve", &json!({})), 404, "NOT_FOUND");
+    let looked_at = self::looked_at(&mut two, stale);
+    refused(&two.post(&format!("/console/api/proposals/{stale}/approve"), &looked_at), 409, "CONFLICT");
+    refused(&two.post("/console/api/proposals/99/approve", &looked_at), 404, "NOT_FOUND");
+    assert_eq!(world.policy().await.lock_max, Amount(9));
+}
+
+/// What a page posts with an approval.
+fn looked_at(browser: &mut Browser, number: u64) -> Value {
+    let listed = browser.get("/console/api/proposals").json();
+    let mut all = listed["proposals"].as_array().unwrap().iter();
+    let proposal = all.find(|proposal| proposal["number"] == json!(number)).unwrap();
+    json!({ "digest": proposal["digest"] })
+}
+
+/// Proposes something; the number.
+fn proposed(browser: &mut Browser, lock_max: &str) -> u64 {
+    let change = json!({ "rules": { "lock_max": lock_max }, "reason": "a test" });
+    let answer = browser.post("/console/api/partitions/0:1/policy/propose", &change);
+    answer.json()["number"].as_u64().unwrap_or_else(|| panic!("{}", answer.body))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_person_is_not_two_by_another_certificate_or_session() {
+    let world = World::new().await;
+    let (laptop, _) = world.identity_of(OPERATOR, Roles::ADMIN, "alice");
+    let mut one = world.signed_in_by(&laptop);
+    let number = proposed(&mut one, "500");
+    let approve = format!("/console/api/proposals/{number}/approve");
+    let looked_at = looked_at(&mut one, number);
+    let seconds = [
+        ("the same certificate in another session", world.signed_in_by(&laptop)),
+        ("another certificate of the same name", world.signed_in_as(OPERATOR, Roles::ADMIN, "alice")),
+        ("the name written otherwise", world.signed_in_as(OPERATOR, Roles::ADMIN | Roles::READER, " Alice")),
+    ];
+    for (why, mut second) in seconds {
+        let answer = second.post(&approve, &looked_at);
+        assert_eq!((answer.status, answer.json()["error"].as_str()), (409, Some("CONFLICT")), "{why}");
+        let own = second.get("/console/api/proposals").json()["proposals"][0]["own"].clone();
+        assert_eq!(own, json!(true), "{why}");
+    }
+    assert_eq!(world.policy().await.lock_max, Policy::default().lock_max);
+    let mut bob = world.signed_in_as(OPERATOR, Roles::ADMIN, "bob");
+    assert_eq!(bob.post(&approve, &looked_at).json()["done"], json!(true));
+    assert_eq!(world.policy().await.lock_max, Amount(500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proposal_ends_with_the_certificate_of_its_author() {
+    let world = World::new().await;
+    let (identity, pem) = world.identity_of(OPERATOR, Roles::ADMIN, "alice");
+    let mut alice = world.signed_in_by(&identity);
+    let mut bob = world.signed_in_as(OPERATOR, Roles::ADMIN, "bob");
+    let number = proposed(&mut alice, "500");
+    let looked_at = looked_at(&mut bob, number);
+    world.revoke(pem);
+    let approve = format!("/console/api/proposals/{number}/approve");
+    refused(&bob.post(&approve, &looked_at), 409, "CONFLICT");
+    assert_eq!(bob.get("/console/api/proposals").json()["proposals"][0]["state"], json!("withdrawn"));
+    assert_eq!(world.policy().await.lock_max, Policy::default().lock_max);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_whose_page_is_closed_is_told_as_it_went() {
+    let world = World::new().await;
+    let mut alice = world.signed_in_as(OPERATOR, Roles::ADMIN, "alice");
+    let mut bob = world.signed_in_as(OPERATOR, Roles::ADMIN, "bob");
+    for round in 1..=10_u32 {
+        let number = proposed(&mut alice, &round.to_string());
+        let looked_at = looked_at(&mut bob, number);
+        bob.post_and_leave(&format!("/console/api/proposals/{number}/approve"), &looked_at);
+        // Whether it was heard or not: asked again it is done once, and whoever looks sees what is in force.
+        let approve = format!("/console/api/proposals/{number}/approve");
+        let mut tries = std::iter::repeat_with(|| bob.post(&approve, &looked_at)).take(1000);
+        assert!(tries.any(|answer| answer.json()["done"] == json!(true)), "round {round}");
+        assert_eq!(world.policy().await.lock_max, Amount(round.into()));
+        let shown = &bob.get("/console/api/proposals").json()["proposals"][0];
+        assert_eq!((&shown["number"], &shown["state"]), (&json!(number), &json!("approved")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_tells_what_became_of_a_policy_and_spends_an_id_that_did_nothing() {
+    let world = World::new().await;
+    let policy = Policy { lock_max: Amount(9), ..Policy::default() };
+    let done = world.operator.new_id();
+    let reply = world.operator.submit_long(&request::set_policy(done, PARTITION, &policy)).await.unwrap();
+    assert!(reply.code().is_success());
+    let admin = Caller { tenant: OPERATOR, roles: Roles::ADMIN, actor: ActorId(2) };
+    let admin =
+        Client::over(Arc::new(world.embedded.connector(admin)), Options::default(), &[]).await.unwrap();
+    assert!(matches!(admin.resolve(PARTITION, done).await, Ok(Outcome::Executed(_))), "another admin asks");
+    let lost = world.operator.new_id();
+    assert!(matches!(admin.resolve(PARTITION, lost).await, Ok(Outcome::Burned(_))));
+    let other = Policy { lock_max: Amount(10), ..Policy::default() };
+    let late = world.operator.submit_long(&request::set_policy(lost, PARTITION, &other)).await;
+    assert!(!late.is_ok_and(|reply| reply.code().is_success()), "it comes too late");
     assert_eq!(world.policy().await.lock_max, Amount(9));
 }
 
 impl World {
+    fn revoke(&self, pem: String) {
+        let list = self.pki.revocations(&[pem]).unwrap();
+        std::fs::write(server::pki_path(&self.data.path().join("data")).join("revoked.pem"), list).unwrap();
+        self.authority.reload().unwrap();
+    }
+
     async fn policy(&self) -> Policy {
         self.operator.partition(PARTITION).await.unwrap().unwrap().policy
     }
