@@ -109,7 +109,7 @@ pub(crate) async fn freeze(
     let session = acting(&desk, &headers)?;
     let Control { id, reason } = read(&body)?;
     let draft = request::freeze(partition(&handle)?, reason).id(request_id(&id)?);
-    Ok(submit(&session, draft.into_record(|| Id(0))).await)
+    submit(session, draft.into_record(|| Id(0))).await
 }
 
 /// Allows them again.
@@ -122,7 +122,7 @@ pub(crate) async fn unfreeze(
     let session = acting(&desk, &headers)?;
     let Control { id, .. } = read(&body)?;
     let draft = request::unfreeze(partition(&handle)?).id(request_id(&id)?);
-    Ok(submit(&session, draft.into_record(|| Id(0))).await)
+    submit(session, draft.into_record(|| Id(0))).await
 }
 
 /// Gives a lock's rest back. The reason goes into the log as the request's own number.
@@ -138,14 +138,26 @@ pub(crate) async fn release(
     let draft = lock.release().id(request_id(&id)?).tenant(TenantId(tenant));
     let mut record = draft.into_record(|| Id(0));
     record.set_body(&ChangeBody { user: reason, ..record.body::<ChangeBody>() });
-    Ok(submit(&session, record).await)
+    submit(session, record).await
 }
 
-async fn submit(session: &Session, record: Record) -> Response {
-    let outcome = session.client.submit(record).await;
-    let kind = record.kind().map_or("?", Kind::name);
-    note(session, kind, record.id, &outcome);
-    json_answer(&outcome_json(&outcome))
+async fn submit(session: Arc<Session>, record: Record) -> Answer {
+    on_its_own(async move {
+        let outcome = session.client.submit(record).await;
+        let kind = record.kind().map_or("?", Kind::name);
+        note(&session, kind, record.id, &outcome);
+        Ok(outcome_json(&outcome))
+    })
+    .await
+}
+
+/// A page that is closed, or an answer that takes too long, cuts nothing off in the middle.
+pub(crate) async fn on_its_own(
+    work: impl Future<Output = Result<Value, Refusal>> + Send + 'static,
+) -> Answer {
+    let done = tokio::spawn(work).await;
+    let done = done.unwrap_or(Err(Refusal::Conflict("the console has ended; look what became of it")));
+    done.map(|answer| json_answer(&answer))
 }
 
 /// Says in the process' own log what was asked for and answered; the engine's log has it for good.

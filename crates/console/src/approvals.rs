@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use surety_client::{Outcome, ResolveError, SubmitError, request};
 use surety_protocol::{ActorId, Id, Kind, Reply, TenantId};
 
-use crate::actions::{note, outcome_json, read};
+use crate::actions::{note, on_its_own, outcome_json, read};
 use crate::guard::acting;
 use crate::proposals::{Base, Proposal, Stage, may_set};
 use crate::reads::find;
 use crate::refusal::Refusal;
 use crate::sessions::Session;
-use crate::start::{Desk, json_answer};
+use crate::start::Desk;
 
 type Answer = Result<Response, Refusal>;
 
@@ -62,13 +62,6 @@ pub(crate) async fn withdraw(
     may_set(&session)?;
     let decision = Decision { desk, session, number };
     on_its_own(async move { decision.withdraw().await }).await
-}
-
-/// A page that is closed, or an answer that takes too long, cuts nothing off in the middle.
-async fn on_its_own(work: impl Future<Output = Result<Value, Refusal>> + Send + 'static) -> Answer {
-    let done = tokio::spawn(work).await;
-    let done = done.unwrap_or(Err(Refusal::Conflict("the console has ended; look what became of it")));
-    done.map(|answer| json_answer(&answer))
 }
 
 impl Decision {
