@@ -95,6 +95,9 @@ fn doubts(a: &Report, b: &Report) -> Vec<String> {
         if report.noisy {
             doubts.push(format!("the machine was not quiet in the {which} run"));
         }
+        if report.stopped_early {
+            doubts.push(format!("the {which} run was ended before its time"));
+        }
         if !report.ok {
             doubts.push(format!("the {which} run was not sound"));
         }

@@ -47,7 +47,9 @@ pub struct Knee {
     pub p99_max_us: f64,
     /// True if a rate held, and what was answered was answered soundly all the way.
     pub ok: bool,
-    /// Every rate that was tried, in order.
+    /// True if somebody ended the search before it had found the knee.
+    pub stopped_early: bool,
+    /// Every rate that was tried, in order; the one that was cut short is left out.
     pub steps: Vec<Step>,
 }
 
@@ -63,12 +65,16 @@ pub async fn find_knee(
     mut tell: impl FnMut(&Step),
 ) -> Result<Knee, LoadError> {
     let p99_max_us = search.p99_max.as_secs_f64() * 1e6;
-    let mut knee = Knee { knee_per_s: 0.0, p99_max_us, ok: true, steps: Vec::new() };
+    let mut knee = Knee { knee_per_s: 0.0, p99_max_us, ok: true, stopped_early: false, steps: Vec::new() };
     let mut broken: Option<f64> = None;
     let mut rate = search.from;
     loop {
         let pace = Pace::Poisson { rate: Rate::Steady(rate) };
         let report = run(clients, Options { pace, ..options.clone() }).await?;
+        if report.stopped_early {
+            knee.stopped_early = true;
+            return Ok(knee);
+        }
         let step = judge(&report, rate, search.p99_max, options.duration);
         tell(&step);
         knee.ok &= report.unknown == 0 && report.contradictions == 0;
@@ -78,10 +84,9 @@ pub async fn find_knee(
             broken = Some(rate);
         }
         knee.steps.push(step);
-        let is_stopped = options.stop.as_ref().is_some_and(|stop| *stop.borrow());
         match next_rate(knee.knee_per_s, broken, search) {
-            Some(next) if !is_stopped => rate = next,
-            _ => {
+            Some(next) => rate = next,
+            None => {
                 knee.ok &= knee.knee_per_s > 0.0;
                 return Ok(knee);
             }
@@ -112,7 +117,9 @@ fn next_rate(held: f64, broken: Option<f64>, search: &Search) -> Option<f64> {
     match broken {
         None => Some(held * 2.0).filter(|rate| *rate <= RATE_MAX),
         // Not even the first rate holds: halve, but not for ever.
-        Some(broken) if held <= 0.0 => Some(broken / 2.0).filter(|rate| *rate >= search.from / 1024.0),
+        Some(broken) if held <= 0.0 => {
+            Some(broken / 2.0).filter(|rate| *rate >= (search.from / 1024.0).max(1.0))
+        }
         Some(broken) if broken - held <= held * search.precision => None,
         Some(broken) => Some(f64::midpoint(held, broken)),
     }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod acks;
+mod alarm;
 mod check;
 mod comparison;
 mod distribution;

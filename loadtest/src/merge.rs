@@ -218,6 +218,7 @@ impl Report {
         self.dropped += other.dropped;
         self.contradictions += other.contradictions;
         self.troubles.extend(other.troubles.iter().cloned());
+        self.stopped_early |= other.stopped_early;
         self.processes += other.processes.max(1);
         self.offered_per_s += other.offered_per_s;
         if let Some(more) = other.injected {

@@ -45,6 +45,9 @@ impl Report {
                 short(self.late_p99_us)
             );
         }
+        if self.stopped_early {
+            out.push_str("<p class=\"warn\">The run was ended before its time.</p>");
+        }
         for trouble in &self.troubles {
             let _ = write!(out, "<p class=\"warn\">{}</p>", escape(trouble));
         }
@@ -111,7 +114,10 @@ impl Report {
     }
 
     fn over_time(&self, says: &str, y_label: &str, y_scale: Scale, lines: &[Line<'_>]) -> String {
-        let points = |of: fn(&Interval) -> f64| self.intervals.iter().map(|s| (s.at_s, of(s))).collect();
+        // A run seldom ends with a second: what is left over is too short to be a rate, and would be drawn as a leap.
+        let long = self.intervals.iter().map(|second| second.seconds).fold(0.0, f64::max);
+        let drawn = || self.intervals.iter().filter(move |second| second.seconds >= long / 2.0);
+        let points = |of: fn(&Interval) -> f64| drawn().map(|s| (s.at_s, of(s))).collect();
         let series = lines.iter().map(|(name, of)| Series { name, points: points(*of) }).collect();
         Plot { says, x_label: "seconds since the start", y_label, x_scale: Scale::Linear, y_scale, series }
             .draw()

@@ -18,7 +18,7 @@ pub struct Report {
     /// How requests travelled: `quic`, `rest` or `iso8583`.
     #[serde(default = "quic")]
     pub transport: String,
-    /// How payments arrived: `max`, `constant` or `poisson`.
+    /// How payments arrived: `max`, `constant` or `poisson`; with a rate that changes, how: `ramp 1000..20000`, `poisson, steps 100,500`.
     pub pace: String,
     /// The engine's durability: `fsync` or `os`.
     pub durability: String,
@@ -59,6 +59,9 @@ pub struct Report {
     /// What went wrong with the generator itself, such as one of its processes that died: none of it may be trusted then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
+    /// True if somebody ended it before its time.
+    #[serde(default)]
+    pub stopped_early: bool,
     /// Processes that made the run.
     #[serde(default)]
     pub processes: u32,

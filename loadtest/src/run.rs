@@ -1,5 +1,6 @@
 //! A run: payments begun by a schedule, or as fast as they end, until the time is over.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use surety_client::transport::OpenError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::alarm::Alarm;
 use crate::door_check::{self, Marks, Measure};
 use crate::front::{Front, Unsaid};
 use crate::inject::Faulty;
@@ -26,8 +28,6 @@ use crate::schedule::{Pace, Schedule};
 use crate::setup::{SetupError, prepare};
 use crate::share::Share;
 
-/// Below this the generator waits by giving way rather than by a timer, whose grain is a millisecond.
-const TIMER_GRAIN: Duration = Duration::from_millis(2);
 /// A machine of whose cores others take more was not quiet.
 const BUSY_MAX: f64 = 0.05;
 /// A generator that is later than this is part of what it measures.
@@ -126,6 +126,9 @@ pub enum LoadError {
     /// A closed loop without payments.
     #[error("a closed loop needs at least one payment in flight")]
     InFlight,
+    /// The system gives no timer for the moments of an open loop.
+    #[error("cannot wait for the moments of payments: {0}")]
+    Timer(#[source] io::Error),
 }
 
 /// Prepares the engine and runs a scenario.
@@ -176,11 +179,15 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
         duration: options.duration,
         stop: options.stop,
     });
-    wait_until(started).await;
+    let alarm = Alarm::new().map_err(LoadError::Timer)?;
+    alarm.wait_until(started).await.map_err(LoadError::Timer)?;
     let started_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let spent = Spent::begin(options.engine_process);
     match (schedule, &options.pace) {
-        (Some(schedule), _) => open_loop(&course, schedule, share.part(options.in_flight_max)).await,
+        (Some(schedule), _) => {
+            let in_flight_max = share.part(options.in_flight_max);
+            open_loop(&course, schedule, in_flight_max, &alarm).await.map_err(LoadError::Timer)?;
+        }
         (None, Pace::Max { in_flight }) => closed_loop(&course, share.part(*in_flight)).await,
         (None, Pace::Constant { .. } | Pace::Poisson { .. }) => return Err(LoadError::Rate),
     }
@@ -211,7 +218,8 @@ pub async fn run(clients: &Clients, options: Options) -> Result<Report, LoadErro
     }
     report.scenario = scenario.name.clone();
     report.transport = options.door.as_ref().map_or("quic", Front::name).to_owned();
-    report.pace = options.pace.name().to_owned();
+    report.pace = options.pace.to_string();
+    report.stopped_early = course.stop.as_ref().is_some_and(|stop| *stop.borrow());
     report.offered_per_s = match &options.pace {
         Pace::Max { .. } => 0.0,
         Pace::Constant { rate } | Pace::Poisson { rate } => rate.mean() / f64::from(share.of.max(1)),
@@ -328,7 +336,12 @@ async fn closed_loop(course: &Arc<Course>, in_flight: usize) {
 }
 
 /// Payments begin when they are meant to, however the engine fares.
-async fn open_loop(course: &Arc<Course>, schedule: Schedule, in_flight_max: usize) {
+async fn open_loop(
+    course: &Arc<Course>,
+    schedule: Schedule,
+    in_flight_max: usize,
+    alarm: &Alarm,
+) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(in_flight_max.clamp(1, Semaphore::MAX_PERMITS)));
     let mut random = Random::new(course.seed);
     let mut payments = JoinSet::new();
@@ -337,7 +350,7 @@ async fn open_loop(course: &Arc<Course>, schedule: Schedule, in_flight_max: usiz
         if course.is_over(intended) {
             break;
         }
-        wait_until(intended).await;
+        alarm.wait_until(intended).await?;
         // What has ended needs no place in the set.
         while payments.try_join_next().is_some() {}
         let seed = random.next();
@@ -353,19 +366,7 @@ async fn open_loop(course: &Arc<Course>, schedule: Schedule, in_flight_max: usiz
         });
     }
     while payments.join_next().await.is_some() {}
-}
-
-async fn wait_until(moment: Instant) {
-    loop {
-        let left = moment.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        match left.checked_sub(TIMER_GRAIN) {
-            Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
-            _ => tokio::task::yield_now().await,
-        }
-    }
+    Ok(())
 }
 
 /// The word for a hello's durability byte.

@@ -217,6 +217,20 @@ mod tests {
     }
 
     #[test]
+    fn the_page_s_example_is_a_scenario() {
+        let page = include_str!("../SCENARIOS.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let scenario = Scenario::parse("dinner", text).unwrap();
+        assert_eq!(scenario.steps.len(), 4);
+        for name in
+            ["lock", "sale", "advise", "increase", "capture", "reverse", "refund", "release", "settle"]
+        {
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+
+    #[test]
     fn unsound_scenarios_are_refused() {
         let tap = BUILT_IN[0].1;
         let check = |from: &str, to: &str, expect: &str| {

@@ -28,14 +28,19 @@ pub enum Pace {
     },
 }
 
-impl Pace {
-    /// The word for it in reports.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Max { .. } => "max",
-            Self::Constant { .. } => "constant",
-            Self::Poisson { .. } => "poisson",
+/// The words for it in reports.
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (arrivals, rate) = match self {
+            Self::Max { .. } => return f.write_str("max"),
+            Self::Constant { rate } => ("", rate),
+            Self::Poisson { rate } => ("poisson, ", rate),
+        };
+        match rate {
+            Rate::Steady(_) if arrivals.is_empty() => f.write_str("constant"),
+            Rate::Steady(_) => f.write_str("poisson"),
+            Rate::Ramp(..) => write!(f, "{arrivals}ramp {rate}"),
+            Rate::Steps(_) => write!(f, "{arrivals}steps {rate}"),
         }
     }
 }

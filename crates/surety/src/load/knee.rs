@@ -67,6 +67,10 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
             knee.knee_per_s, knee.p99_max_us
         )?;
     }
+    if knee.stopped_early {
+        let text = "ended before the knee was found: what is told is the highest rate that held so far";
+        return Err(Failure::new(Exit::Failure, text).told());
+    }
     if knee.knee_per_s <= 0.0 {
         return Err(Failure::new(Exit::Failure, "no rate held").told());
     }

@@ -361,7 +361,7 @@ fn is_in_foreground() -> bool {
 fn load_failure(error: &LoadError) -> Failure {
     let exit = match error {
         LoadError::Setup(_) => Exit::Declined,
-        LoadError::Record(_) => Exit::Failure,
+        LoadError::Record(_) | LoadError::Timer(_) => Exit::Failure,
         LoadError::Stream(_) => Exit::Unreachable,
         LoadError::Rate | LoadError::InFlight | LoadError::Unsaid(_) | LoadError::Acks => Exit::Usage,
     };

@@ -52,6 +52,9 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
                 report.jitter_p99_us
             )?;
         }
+        if report.stopped_early {
+            writeln!(out, "  ended before its time")?;
+        }
         for trouble in &report.troubles {
             writeln!(out, "  {trouble}")?;
         }
@@ -98,6 +101,9 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
     let Report { replied, unknown, contradictions, .. } = report;
     let mut what =
         format!("{replied} replies, {unknown} unknown outcomes, {contradictions} contradictions{money}");
+    if let (0, Some((code, _))) = (*replied, report.refused.iter().max_by_key(|(_, count)| **count)) {
+        what = format!("{what}: every request was refused, most with {code}");
+    }
     if let Some(trouble) = report.troubles.first() {
         what = format!("{what}; {trouble}");
     }
