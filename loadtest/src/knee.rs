@@ -45,7 +45,7 @@ pub struct Knee {
     pub knee_per_s: f64,
     /// The promise, in microseconds.
     pub p99_max_us: f64,
-    /// True if a rate held, and what was answered was answered soundly all the way.
+    /// True if a rate held, what was answered was answered soundly all the way, and nobody ended the search.
     pub ok: bool,
     /// True if somebody ended the search before it had found the knee.
     pub stopped_early: bool,
@@ -72,7 +72,7 @@ pub async fn find_knee(
         let pace = Pace::Poisson { rate: Rate::Steady(rate) };
         let report = run(clients, Options { pace, ..options.clone() }).await?;
         if report.stopped_early {
-            knee.stopped_early = true;
+            (knee.stopped_early, knee.ok) = (true, false);
             return Ok(knee);
         }
         let step = judge(&report, rate, search.p99_max, options.duration);
