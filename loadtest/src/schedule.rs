@@ -294,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn paces_say_what_changes() {
+        let rate = |text: &str| text.parse::<Rate>().unwrap();
+        let check = |pace: Pace, expect: &str| assert_eq!(pace.to_string(), expect);
+        check(Pace::Max { in_flight: 1 }, "max");
+        check(Pace::Constant { rate: rate("5") }, "constant");
+        check(Pace::Constant { rate: rate("100..1500") }, "ramp 100..1500");
+        check(Pace::Constant { rate: rate("1,5") }, "steps 1,5");
+        check(Pace::Poisson { rate: rate("5") }, "poisson");
+        check(Pace::Poisson { rate: rate("5..9") }, "poisson, ramp 5..9");
+    }
+
+    #[test]
     fn rates_are_read_and_written() {
         for text in ["5000", "0.5", "1000..20000", "1000,5000,2000"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);

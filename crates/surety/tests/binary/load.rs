@@ -30,6 +30,7 @@ fn a_load_reports_and_its_replies_are_in_the_log() {
     };
     let closed = run(&["--in-flight", "16"]);
     assert_eq!((closed["scenario"].as_str(), closed["pace"].as_str()), (Some("tap"), Some("max")));
+    assert_eq!(closed["stopped_early"], false);
     let open = run(&["--scenario", "lock-release", "--rate", "200"]);
     assert_eq!(open["pace"], "constant");
     surety(&["load", "check", "--acks", acks, "--data", data.path()]).fails(5, "in use");
@@ -93,8 +94,9 @@ fn an_interrupted_load_ends_with_its_report() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     send(&child, Signal::INT);
-    let ended = Ended::from(child.wait_with_output().unwrap()).exits(0);
-    assert!(ended.json()["replied"].as_u64().unwrap() >= 100);
+    let report = Ended::from(child.wait_with_output().unwrap()).exits(0).json();
+    assert!(report["replied"].as_u64().unwrap() >= 100);
+    assert_eq!(report["stopped_early"], true);
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
@@ -172,6 +174,7 @@ fn a_generator_that_dies_is_named_and_an_interrupt_stops_all() {
     send(&interrupted, Signal::INT);
     let value = Ended::from(interrupted.wait_with_output().unwrap()).exits(0).json();
     assert_eq!((value["ok"].as_bool(), value["processes"].as_u64()), (Some(true), Some(2)), "{value}");
+    assert_eq!(value["stopped_early"], true, "{value}");
 
     let held_up = begin(&data.file("held.bin"), &["--patience", "20s"]);
     let both = generators(held_up.id());
