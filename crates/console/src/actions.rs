@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -14,10 +15,11 @@ use surety_client::{LockRef, NotExecuted, SubmitError, request};
 use surety_protocol::{ChangeBody, Code, Id, Kind, Record, Reply, TenantId};
 
 use crate::guard::{acting, cookies, set_cookie};
+use crate::listener::Shown;
 use crate::reads::{lock_id, session_json};
 use crate::refusal::Refusal;
 use crate::rows::partition;
-use crate::sessions::{Member, Session};
+use crate::sessions::{Member, Proof, Session};
 use crate::start::{Desk, json_answer};
 
 type Answer = Result<Response, Refusal>;
@@ -25,7 +27,8 @@ type Answer = Result<Response, Refusal>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SignIn {
-    link: String,
+    /// A sign-in link; without one the certificate that the browser has shown counts.
+    link: Option<String>,
     /// True where somebody else's session in this browser is to end by it.
     #[serde(default)]
     over: bool,
@@ -50,10 +53,16 @@ struct Release {
     reason: u64,
 }
 
-/// Says whom a link would sign in, so that nobody is signed in as somebody else without having been asked. Nothing is changed.
-pub(crate) async fn look(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Answer {
+/// Says whom a link or the shown certificate would sign in, so that nobody is signed in as somebody else without having been asked. Nothing is changed.
+pub(crate) async fn look(
+    State(desk): State<Arc<Desk>>,
+    Extension(shown): Extension<Shown>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let SignIn { link, .. } = read(&body)?;
-    let member = desk.sessions.look(&link).inspect_err(|refusal| desk.refused.note(refusal.name()))?;
+    let proof = Proof::of(link.as_deref(), &shown);
+    let member = desk.sessions.look(proof).inspect_err(|refusal| desk.refused.note(refusal.name()))?;
     let is_over =
         desk.sessions.of(cookies(&desk, &headers)).iter().any(|(_, there)| is_other(&member, there));
     let caller = member.caller;
@@ -67,15 +76,20 @@ pub(crate) async fn look(State(desk): State<Arc<Desk>>, headers: HeaderMap, body
     })))
 }
 
-/// Signs in by a link. What sessions this browser has had end by it: its page could not reach them any more.
-pub(crate) async fn sign_in(State(desk): State<Arc<Desk>>, headers: HeaderMap, body: Bytes) -> Answer {
+/// Signs in by a link, or by the shown certificate. What sessions this browser has had end by it: its page could not reach them any more.
+pub(crate) async fn sign_in(
+    State(desk): State<Arc<Desk>>,
+    Extension(shown): Extension<Shown>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
     let SignIn { link, over } = read(&body)?;
     let before = desk.sessions.of(cookies(&desk, &headers));
     let may = |member: &Member| {
         let is_over = before.iter().any(|(_, there)| is_other(member, there));
         if over || !is_over { Ok(()) } else { Err(Refusal::SignedIn) }
     };
-    let signed_in = desk.sessions.sign_in(&link, may).await;
+    let signed_in = desk.sessions.sign_in(Proof::of(link.as_deref(), &shown), may).await;
     let (cookie, session) = signed_in.inspect_err(|refusal| desk.refused.note(refusal.name()))?;
     for (_, before) in &before {
         desk.sessions.end(before);

@@ -4,11 +4,15 @@ use std::net::SocketAddr;
 
 use surety_protocol::{AssetId, Policy};
 
+use crate::site::TlsFiles;
+
 /// Settings of a console.
 #[derive(Clone, Debug)]
 pub struct ConsoleConfig {
-    /// Where it listens: an address of the loopback, since it speaks plain HTTP.
+    /// Where it listens: without TLS, an address of the loopback.
     pub listen: SocketAddr,
+    /// What it speaks TLS with; none for plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// How the collateral is called and written; what is not here is shown in base units.
     pub assets: Vec<Asset>,
     /// How policies are written.

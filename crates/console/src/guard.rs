@@ -1,11 +1,10 @@
 //! What every request has to pass: the right address, the right site, and beside the cookie the page's own token. A cookie alone is nothing:
 //! browsers send one to every port of a host, whoever listens there.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -57,7 +56,7 @@ fn in_words(response: Response) -> Response {
 fn check_origin(desk: &Desk, method: &Method, is_api: bool, headers: &HeaderMap) -> Result<(), Refusal> {
     let host = text(headers, header::HOST.as_str()).ok_or(Refusal::Host)?;
     // A name of a stranger's that leads to the loopback would be another site in the browser's eyes, and this one in ours.
-    if !is_own_host(host, desk.port) {
+    if !desk.site.is_own_host(host) {
         return Err(Refusal::Host);
     }
     let is_own_site = text(headers, "sec-fetch-site").is_none_or(|site| site == "same-origin");
@@ -65,18 +64,9 @@ fn check_origin(desk: &Desk, method: &Method, is_api: bool, headers: &HeaderMap)
         // A page at another port is of the same site, and its requests come with the cookie.
         return if is_own_site || !is_api { Ok(()) } else { Err(Refusal::Foreign) };
     }
-    let from_here = text(headers, header::ORIGIN.as_str()) == Some(format!("http://{host}").as_str());
+    let here = format!("{}://{host}", desk.site.scheme());
+    let from_here = text(headers, header::ORIGIN.as_str()) == Some(here.as_str());
     if from_here && is_own_site { Ok(()) } else { Err(Refusal::Foreign) }
-}
-
-/// True for the loopback by number or as `localhost`, at our port.
-fn is_own_host(host: &str, port: u16) -> bool {
-    let Some(authority) = host.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned()) else {
-        return false;
-    };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = name.parse::<IpAddr>().map_or(name == "localhost", |address| address.is_loopback());
-    is_loopback && authority.port_u16().unwrap_or(80) == port
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -107,44 +97,13 @@ fn find(desk: &Desk, headers: &HeaderMap, is_use: bool) -> Result<Arc<Session>, 
 pub(crate) fn cookies<'a>(desk: &Desk, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    let name = cookie_name(desk);
+    let name = desk.site.cookie_name();
     pairs.filter(move |(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// The header that sets the cookie, until the browser ends; without a value it takes it away.
 pub(crate) fn set_cookie(desk: &Desk, value: Option<&str>) -> String {
     let age = if value.is_some() { "" } else { " Max-Age=0;" };
-    let (name, value) = (cookie_name(desk), value.unwrap_or_default());
-    format!("{name}={value}; Path=/console/;{age} HttpOnly; SameSite=Strict")
-}
-
-/// Browsers keep one set of cookies for all ports of a host.
-fn cookie_name(desk: &Desk) -> String {
-    format!("surety-console-{}", desk.port)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_loopback_at_the_own_port_is_ours() {
-        for own in ["127.0.0.1:8080", "localhost:8080", "[::1]:8080", "127.9.9.9:8080"] {
-            assert!(is_own_host(own, 8080), "{own}");
-        }
-        for other in [
-            "127.0.0.1",
-            "127.0.0.1:8081",
-            "evil.example:8080",
-            "localhost.evil.example:8080",
-            "127.0.0.1.evil.example:8080",
-            "10.0.0.1:8080",
-            "",
-            "a b",
-            "localhost:8080/x",
-        ] {
-            assert!(!is_own_host(other, 8080), "{other}");
-        }
-        assert!(is_own_host("localhost", 80));
-    }
+    let (name, value) = (desk.site.cookie_name(), value.unwrap_or_default());
+    format!("{name}={value};{age} {}", desk.site.cookie_terms())
 }

@@ -21,7 +21,9 @@ mod refusal;
 mod refused;
 mod rows;
 mod sessions;
+mod site;
 mod start;
 
 pub use config::{Asset, ConsoleConfig, PolicyWords};
+pub use site::TlsFiles;
 pub use start::{Console, StartError};

@@ -11,11 +11,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
+use trust::{Standing, Tls, lost};
 
 use crate::refused::Refused;
 
@@ -32,10 +35,15 @@ const END_WITHIN: Duration = Duration::from_secs(1);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 64;
 
+/// The certificates that a browser has shown, its own first; none without TLS, or if it has none to show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown(pub(crate) Arc<[CertificateDer<'static>]>);
+
 /// Takes connections until the console ends.
 pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
+    tls: Option<Arc<Tls>>,
     refused: &Refused,
     mut stopping: watch::Receiver<bool>,
 ) {
@@ -59,9 +67,9 @@ pub(crate) async fn accept(
             refused.note("CONNECTIONS_FULL");
             continue;
         };
-        let (router, stopping) = (router.clone(), stopping.clone());
+        let (router, tls, stopping) = (router.clone(), tls.clone(), stopping.clone());
         connections.spawn(async move {
-            talk(stream, router, stopping).await;
+            meet(stream, tls, router, stopping).await;
             drop(place);
         });
     }
@@ -69,9 +77,33 @@ pub(crate) async fn accept(
     while connections.join_next().await.is_some() {}
 }
 
-async fn talk(stream: TcpStream, router: Router, mut stopping: watch::Receiver<bool>) {
+/// Shakes hands where TLS is spoken, and talks.
+async fn meet(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, mut stopping: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let Some(tls) = tls else {
+        return talk(stream, None, router, stopping).await;
+    };
+    let shaken = tokio::select! {
+        shaken = timeout(HEAD_WITHIN, tls.accept(stream)) => shaken,
+        // It has asked for nothing yet.
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    match shaken {
+        Ok(Ok((stream, standing))) => talk(stream, Some(standing), router, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS at the console"),
+        Err(_) => tracing::debug!("TLS took too long at the console"),
+    }
+}
+
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    standing: Option<Standing>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let shown = Shown(standing.as_ref().map_or(&[][..], Standing::chain).into());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(shown.clone());
         let mut router = router.clone();
         async move { Ok::<_, Infallible>(router.call(request).await.unwrap_or_else(|never| match never {})) }
     });
@@ -87,6 +119,7 @@ async fn talk(stream: TcpStream, router: Router, mut stopping: watch::Receiver<b
         _ = connection.as_mut() => return,
         _ = stopping.wait_for(|stopping| *stopping) => {}
         () = sleep(CONNECTION_LIFE) => {}
+        () = lost(standing) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(END_WITHIN, connection).await;

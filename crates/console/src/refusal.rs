@@ -13,6 +13,11 @@ pub(crate) enum Refusal {
     /// Nobody is signed in, or not any more.
     #[error("you are not signed in; make a link with `surety ctl console-link` and open it")]
     SignedOut,
+    /// The browser has no certificate, or was not asked for one.
+    #[error(
+        "this browser has shown no certificate of the engine's authority; import yours, or sign in by a link"
+    )]
+    NoCertificate,
     /// The link opens nothing.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -38,7 +43,9 @@ pub(crate) enum Refusal {
     #[error("the request came from another site, or does not say where from")]
     Foreign,
     /// The name in the address is not the console's.
-    #[error("the console is reached by an address of the loopback or `localhost` alone")]
+    #[error(
+        "the console is reached by an address of the loopback or `localhost` alone, or with TLS by the names in its certificate"
+    )]
     Host,
     /// The browser holds somebody else's session.
     #[error(
@@ -73,6 +80,7 @@ impl Refusal {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::SignedOut => "SIGNED_OUT",
+            Self::NoCertificate => "NO_CERTIFICATE",
             Self::Link(_) => "LINK",
             Self::LinkUsed => "LINK_USED",
             Self::NotVouched(_) => "NOT_VOUCHED",
@@ -97,7 +105,7 @@ impl Refusal {
 
     const fn status(&self) -> StatusCode {
         match self {
-            Self::SignedOut | Self::Link(_) | Self::LinkUsed | Self::NotVouched(_) => {
+            Self::SignedOut | Self::NoCertificate | Self::Link(_) | Self::LinkUsed | Self::NotVouched(_) => {
                 StatusCode::UNAUTHORIZED
             }
             Self::NotLetIn(_) | Self::Foreign | Self::NoRole(_) => StatusCode::FORBIDDEN,

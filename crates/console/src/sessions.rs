@@ -13,6 +13,7 @@ use surety_protocol::{Caller, TenantId, Time};
 use tokio::sync::Semaphore;
 
 use crate::link::{Link, LinkError};
+use crate::listener::Shown;
 use crate::refusal::Refusal;
 
 /// A session that nobody uses for so long ends.
@@ -57,6 +58,22 @@ impl Member {
         let caller = server::identity::caller_of(&chain[0]).unwrap();
         let vouched = Vouched { caller, valid_until: Time::ZERO, generation: 0 };
         Self { person: Person::of(&chain[0]).unwrap(), caller, chain, vouched: Mutex::new(vouched) }
+    }
+}
+
+/// By what somebody signs in.
+#[derive(Clone, Copy)]
+pub(crate) enum Proof<'a> {
+    /// The text of a sign-in link.
+    Link(&'a str),
+    /// The certificates that their browser has shown in the handshake, maybe none.
+    Certificate(&'a [CertificateDer<'static>]),
+}
+
+impl<'a> Proof<'a> {
+    /// A link where there is one, else what the browser has shown.
+    pub(crate) fn of(link: Option<&'a str>, shown: &'a Shown) -> Self {
+        link.map_or(Self::Certificate(&shown.0), Self::Link)
     }
 }
 
@@ -109,42 +126,61 @@ impl Sessions {
         Self { inside, authority, all: Mutex::default(), used_links: Mutex::new(used_links), tries }
     }
 
-    /// Whom a link would sign in. It is good for that afterwards as it was before.
-    pub(crate) fn look(&self, text: &str) -> Result<Arc<Member>, Refusal> {
-        self.read(text).map(|(_, member)| member)
+    /// Whom it would sign in. It is good for that afterwards as it was before.
+    pub(crate) fn look(&self, proof: Proof<'_>) -> Result<Arc<Member>, Refusal> {
+        self.read(proof).map(|(_, member)| member)
     }
 
-    /// Opens a session by a link, if `may` has nothing against whom it signs in; comes back with what its cookie is to hold.
+    /// Opens a session, if `may` has nothing against who it is for; comes back with what its cookie is to hold.
     pub(crate) async fn sign_in(
         &self,
-        text: &str,
+        proof: Proof<'_>,
         may: impl FnOnce(&Member) -> Result<(), Refusal>,
     ) -> Result<(String, Arc<Session>), Refusal> {
-        let (link, member) = self.read(text)?;
+        let (link, member) = self.read(proof)?;
         may(&member)?;
         // Before the link is spent: it would be good for nothing else.
         check_room(&mut self.all.lock(), member.caller)?;
         // Nobody fills this memory whom the authority does not know.
-        self.used_links.lock().spend(&link)?;
+        if let Some(link) = &link {
+            self.used_links.lock().spend(link)?;
+        }
         self.open(member).await
     }
 
-    fn read(&self, text: &str) -> Result<(Link, Arc<Member>), Refusal> {
-        let link = Link::read(text, self.inside.engine(), server::readings().wall)?;
-        self.used_links.lock().check(&link)?;
-        let own = link.chain().first().map_or([0; 32], |own| *blake3::hash(own).as_bytes());
-        // What costs nothing was checked; signatures cost.
-        if !self.tries.lock().may(own, Instant::now()) {
-            return Err(Refusal::Crowded);
+    fn read(&self, proof: Proof<'_>) -> Result<(Option<Link>, Arc<Member>), Refusal> {
+        match proof {
+            Proof::Link(text) => {
+                let link = Link::read(text, self.inside.engine(), server::readings().wall)?;
+                self.used_links.lock().check(&link)?;
+                self.check_tries(link.chain())?;
+                link.check_signature()?;
+                let member = self.member(link.chain())?;
+                Ok((Some(link), member))
+            }
+            Proof::Certificate([]) => Err(Refusal::NoCertificate),
+            // That its holder has the key, the handshake has shown.
+            Proof::Certificate(chain) => {
+                self.check_tries(chain)?;
+                Ok((None, self.member(chain)?))
+            }
         }
-        link.check_signature()?;
+    }
+
+    /// What costs nothing is checked before; signatures cost.
+    fn check_tries(&self, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+        let own = chain.first().map_or([0; 32], |own| *blake3::hash(own).as_bytes());
+        if self.tries.lock().may(own, Instant::now()) { Ok(()) } else { Err(Refusal::Crowded) }
+    }
+
+    /// Whom a chain speaks for, if the authority vouches for it.
+    fn member(&self, chain: &[CertificateDer<'static>]) -> Result<Arc<Member>, Refusal> {
         let refused = |error: String| Refusal::NotVouched(error);
-        let vouched = self.authority.vouch(link.chain()).map_err(|error| refused(error.to_string()))?;
-        let own = link.chain().first().ok_or(LinkError::Unreadable)?;
+        let vouched = self.authority.vouch(chain).map_err(|error| refused(error.to_string()))?;
+        let own = chain.first().ok_or(Refusal::NoCertificate)?;
         let person = Person::of(own).map_err(|error| refused(error.to_string()))?;
-        let caller = vouched.caller;
-        let chain = link.chain().to_vec();
-        Ok((link, Arc::new(Member { person, caller, chain, vouched: Mutex::new(vouched) })))
+        let (caller, chain) = (vouched.caller, chain.to_vec());
+        Ok(Arc::new(Member { person, caller, chain, vouched: Mutex::new(vouched) }))
     }
 
     async fn open(&self, member: Arc<Member>) -> Result<(String, Arc<Session>), Refusal> {

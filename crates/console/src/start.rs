@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use server::{Authority, Inside};
 use tokio::sync::{Semaphore, watch};
+use trust::TlsError;
 
 use crate::config::{Asset, ConsoleConfig, PolicyWords};
 use crate::guard::watch as watched;
@@ -23,6 +24,7 @@ use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
 use crate::refused::Refused;
 use crate::sessions::Sessions;
+use crate::site::Site;
 use crate::{actions, approvals, assets, listener, reads};
 
 /// Bytes of a request's body.
@@ -37,10 +39,13 @@ const STREAMS_MAX: usize = 64;
 pub enum StartError {
     /// Its address is not the loopback's.
     #[error(
-        "the console speaks plain HTTP, so {0} is refused: give an address of the loopback (127.0.0.1 or [::1]), and reach it from \
-         elsewhere through a tunnel (ssh -L)"
+        "without TLS the console is for the loopback alone, so {0} is refused: give it a certificate and a key, or an address of the \
+         loopback (127.0.0.1 or [::1]), which is reached from elsewhere through a tunnel (ssh -L)"
     )]
     NotLoopback(SocketAddr),
+    /// Its TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address is taken, or not ours.
     #[error("cannot listen on {address}: {source}; choose another address or stop what uses it")]
     Listen {
@@ -67,13 +72,14 @@ pub(crate) struct Desk {
     pub(crate) policy: PolicyWords,
     /// Who was turned away since it was told last.
     pub(crate) refused: Arc<Refused>,
-    pub(crate) port: u16,
+    pub(crate) site: Arc<Site>,
 }
 
 /// A running console. Dropping it closes every page's connection.
 #[derive(Debug)]
 pub struct Console {
     address: SocketAddr,
+    site: Arc<Site>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -88,13 +94,18 @@ impl Console {
         authority: Arc<Authority>,
         config: ConsoleConfig,
     ) -> Result<Self, StartError> {
-        if !config.listen.ip().is_loopback() {
+        if config.tls.is_none() && !config.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(config.listen));
         }
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let site = match &config.tls {
+            Some(files) => Site::secured(address.port(), files)?,
+            None => Site::plain(address.port()),
+        };
+        let site = Arc::new(site);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
         let (stop, stopping) = watch::channel(false);
@@ -109,14 +120,14 @@ impl Console {
             assets: config.assets,
             policy: config.policy,
             refused: Arc::default(),
-            port: address.port(),
+            site: Arc::clone(&site),
         });
         let serve = async move {
             let beat = tokio::spawn(live::beat(Arc::clone(&desk), frames));
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let refused = Arc::clone(&desk.refused);
-                    listener::accept(listener, router(desk), &refused, stopping).await;
+                    let (refused, tls) = (Arc::clone(&desk.refused), desk.site.tls());
+                    listener::accept(listener, router(desk), tls, &refused, stopping).await;
                 }
                 Err(error) => tracing::error!("the console cannot serve: {error}"),
             }
@@ -124,7 +135,7 @@ impl Console {
         };
         let thread = thread::Builder::new().name("console".to_owned());
         let thread = thread.spawn(move || runtime.block_on(serve)).map_err(StartError::Thread)?;
-        Ok(Self { address, stop, thread: Some(thread) })
+        Ok(Self { address, site, stop, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -136,7 +147,15 @@ impl Console {
     /// The address for a browser.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/console/", self.address)
+        format!("{}://{}/console/", self.site.scheme(), self.address)
+    }
+
+    /// Reads the files of its TLS again, if it has any.
+    ///
+    /// # Errors
+    /// [`TlsError`]; then everything stays as it was.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.site.reload()
     }
 }
 

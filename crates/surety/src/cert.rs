@@ -7,7 +7,7 @@ use server::identity::parse_roles;
 use server::pki::{self, DevelopmentPki, PkiError};
 use surety_protocol::{Roles, TenantId};
 
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 use crate::{cert_verify, directory};
 
 /// Makes development certificates: an authority, servers, clients with tenant and roles
@@ -111,19 +111,19 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             std::fs::create_dir_all(out)
                 .map_err(|error| Failure::caused(Exit::Failure, out.display(), &error))?;
             DevelopmentPki::create(out).map_err(|error| failure(&error))?;
-            println!("{}", out.display());
+            say(out.display())?;
         }
         Command::Server { authority, hosts, out } => {
             let (certificate, key) = authority.open()?.server(hosts).map_err(|error| failure(&error))?;
             pki::write_secret(&out.with_extension("key"), &key).map_err(|error| failure(&error))?;
             pki::write_secret(&out.with_extension("pem"), &certificate).map_err(|error| failure(&error))?;
-            println!("{}", out.with_extension("pem").display());
+            say(out.with_extension("pem").display())?;
         }
         Command::Client { authority, tenant, role, name, out } => {
             let pem =
                 authority.open()?.client(TenantId(*tenant), *role, name).map_err(|error| failure(&error))?;
             pki::write_secret(out, &pem).map_err(|error| failure(&error))?;
-            println!("{}", out.display());
+            say(out.display())?;
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use settler::{CertificateFile, Place, Standing};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::remote;
 use crate::settle::place;
 
@@ -56,8 +56,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         )),
         None => judge(&file, signer, args.signer, standing.as_ref()),
     };
-    tell(args, &file, signer, standing.as_ref(), &verdict);
-    verdict.map_err(Failure::told)
+    let told = tell(args, &file, signer, standing.as_ref(), &verdict);
+    // Whether anybody reads it or not, the exit code is the verdict.
+    verdict.map_err(Failure::told)?;
+    Ok(told?)
 }
 
 /// True if a certificate is for the contract of a network.
@@ -125,7 +127,7 @@ fn tell(
     signer: Option<Address>,
     standing: Option<&Standing>,
     verdict: &Result<(), Failure>,
-) {
+) -> std::io::Result<()> {
     let lock = &file.certificate.lock;
     let (payee, signer) = (Address::from(lock.payee.0).to_string(), signer.map(|signer| signer.to_string()));
     let on_chain = standing.map(|standing| match standing {
@@ -138,33 +140,34 @@ fn tell(
     });
     if args.json {
         let error = verdict.as_ref().err().map(ToString::to_string);
-        println!(
-            "{}",
-            json!({
-                "ok": verdict.is_ok(), "error": error, "signer": signer, "on_chain": on_chain,
-                "lock": file.lock_id().to_string(), "version": lock.version, "payee": payee,
-                "amount": lock.amount.to_string(), "deadline": lock.deadline_secs,
-                "chain_id": file.domain.chain_id,
-                "contract": Address::from(file.domain.contract.0).to_string(),
-                "engine": file.domain.engine.to_string(),
-                "trusted": is_trusted(args),
-            })
-        );
+        say(json!({
+            "ok": verdict.is_ok(), "error": error, "signer": signer, "on_chain": on_chain,
+            "lock": file.lock_id().to_string(), "version": lock.version, "payee": payee,
+            "amount": lock.amount.to_string(), "deadline": lock.deadline_secs,
+            "chain_id": file.domain.chain_id,
+            "contract": Address::from(file.domain.contract.0).to_string(),
+            "engine": file.domain.engine.to_string(),
+            "trusted": is_trusted(args),
+        }))?;
     } else if verdict.is_ok() {
         let signer = signer.unwrap_or_default();
-        println!("{} base units for {payee}, until {}, signed by {signer}", lock.amount, lock.deadline_secs);
+        say(format_args!(
+            "{} base units for {payee}, until {}, signed by {signer}",
+            lock.amount, lock.deadline_secs
+        ))?;
         let (contract, chain) = (Address::from(file.domain.contract.0), file.domain.chain_id);
         match on_chain {
-            Some(_) => println!("the contract {contract} on chain {chain} takes it"),
-            None => println!(
+            Some(_) => say(format_args!("the contract {contract} on chain {chain} takes it"))?,
+            None => say(format_args!(
                 "whether the contract {contract} on chain {chain} takes it only a node can tell: --rpc URL"
-            ),
+            ))?,
         }
         if !is_trusted(args) {
-            println!(
+            say(format_args!(
                 "NOT CHECKED: that signer and contract are your network's; anybody can sign a file for a contract of \
                  his own. Compare them, or give --contract FILE or --signer ADDRESS as the network has published it"
-            );
+            ))?;
         }
     }
+    Ok(())
 }

@@ -64,9 +64,15 @@ pub(crate) struct ServerSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ConsoleSettings {
-    /// TCP address, of the loopback; without it there is no console.
+    /// TCP address, of the loopback where there is no certificate; without it there is no console.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<std::net::SocketAddr>,
+    /// Its certificate in PEM, for TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The certificate's key in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<PathBuf>,
     /// How assets are called and written: `NUMBER=NAME/DECIMALS` each; `1=AMP/18` without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) assets: Option<Vec<String>>,

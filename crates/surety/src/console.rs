@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use console::link::{LINK_LIFE, Link};
-use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError};
+use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError, TlsFiles};
 use serde_json::{Value, json};
 use server::{Authority, Running};
 use surety_protocol::{EngineId, Policy, Time};
@@ -14,7 +14,7 @@ use surety_protocol::{EngineId, Policy, Time};
 use crate::config::ConsoleSettings;
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::policy_text::PolicyText;
 use crate::remote::{self, Role, Session};
 
@@ -22,6 +22,7 @@ use crate::remote::{self, Role, Session};
 pub(crate) struct Served {
     console: Console,
     authority: Arc<Authority>,
+    is_tls: bool,
 }
 
 impl Served {
@@ -34,9 +35,11 @@ impl Served {
         let Some(listen) = settings.listen else { return Ok(None) };
         let authority = Authority::open(data).map_err(|error| Failure::new(Exit::Failure, error))?;
         let authority = Arc::new(authority);
-        let config = ConsoleConfig { listen, assets: assets(settings)?, policy: POLICY_WORDS };
+        let tls = tls_files(settings, data)?;
+        let config = ConsoleConfig { listen, tls, assets: assets(settings)?, policy: POLICY_WORDS };
         let console = Console::start(running.inside(), Arc::clone(&authority), config);
-        Ok(Some(Self { console: console.map_err(|error| failure(&error))?, authority }))
+        let is_tls = settings.certificate.is_some();
+        Ok(Some(Self { console: console.map_err(|error| failure(&error))?, authority, is_tls }))
     }
 
     /// Where it listens.
@@ -44,8 +47,16 @@ impl Served {
         self.console.address()
     }
 
-    /// Reads authority and revocations again: whoever is not let in any more is signed out.
+    /// True if it speaks TLS.
+    pub(crate) const fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// Reads authority, revocations and its own certificate again: whoever is not let in any more is signed out.
     pub(crate) fn reload(&self) {
+        if let Err(error) = self.console.reload() {
+            tracing::error!(%error, "the console keeps its certificate as it was");
+        }
         if let Err(error) = self.authority.reload() {
             tracing::error!(%error, "the console goes by the certificates as they were");
         }
@@ -55,8 +66,29 @@ impl Served {
 /// Refuses what no console could be started with, before anything else is.
 pub(crate) fn check(settings: &ConsoleSettings) -> Result<(), Failure> {
     match settings.listen {
-        Some(listen) if !listen.ip().is_loopback() => Err(failure(&StartError::NotLoopback(listen))),
-        _ => assets(settings).map(|_| ()),
+        Some(listen) if settings.certificate.is_none() && !listen.ip().is_loopback() => {
+            Err(failure(&StartError::NotLoopback(listen)))
+        }
+        _ => {
+            tls_files(settings, Path::new(""))?;
+            assets(settings).map(|_| ())
+        }
+    }
+}
+
+/// The files of its TLS, if it is to speak it: both, or neither.
+fn tls_files(settings: &ConsoleSettings, data: &Path) -> Result<Option<TlsFiles>, Failure> {
+    match (&settings.certificate, &settings.key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => Ok(Some(TlsFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            authorities: server::pki_path(data).join("ca.pem"),
+        })),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "console: a certificate and its key go together: set console.certificate and console.key, or neither",
+        )),
     }
 }
 
@@ -73,7 +105,7 @@ fn failure(error: &StartError) -> Failure {
     let exit = match error {
         StartError::NotLoopback(_) => Exit::Usage,
         StartError::Listen { .. } => Exit::Address,
-        StartError::Thread(_) => Exit::Failure,
+        StartError::Tls(_) | StartError::Thread(_) => Exit::Failure,
     };
     Failure::caused(exit, "no console", error)
 }
@@ -112,9 +144,9 @@ pub(crate) async fn link(target: &Target, args: &LinkArgs, json: bool) -> Result
     let link = make(&file, client.hello().engine, client.now())?;
     let address = format!("{url}#{}", link.to_text());
     if json {
-        println!("{}", json!({ "ok": true, "url": address, "seconds": LINK_LIFE.0 / 1_000_000_000 }));
+        say(json!({ "ok": true, "url": address, "seconds": LINK_LIFE.0 / 1_000_000_000 }))?;
     } else {
-        println!("{address}");
+        say(address)?;
         eprintln!("opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000);
     }
     Ok(())
@@ -130,16 +162,17 @@ pub(crate) fn make(file: &Path, engine: EngineId, now: Time) -> Result<Link, Fai
 }
 
 /// The address of a console.
-pub(crate) fn url(address: SocketAddr) -> String {
-    format!("http://{address}/console/")
+pub(crate) fn url(address: SocketAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{address}/console/")
 }
 
 fn base_url(target: &Target, wanted: Option<&str>) -> Result<String, Failure> {
     if let Some(wanted) = wanted {
         if !is_console(wanted) {
             let message = format!(
-                "--url `{wanted}` is no address of a console: it speaks plain HTTP on the loopback, elsewhere through a tunnel, and whoever has the \
-                 link may sign in; write http://localhost:PORT/"
+                "--url `{wanted}` is no address of a console: without TLS it is on the loopback alone, elsewhere through a tunnel, and whoever has \
+                 the link may sign in; write http://localhost:PORT/ or https://HOST:PORT/"
             );
             return Err(Failure::new(Exit::Usage, message));
         }
@@ -158,14 +191,29 @@ fn base_url(target: &Target, wanted: Option<&str>) -> Result<String, Failure> {
             format!("{} is served without a console: start `surety serve --console IP:PORT`", data.display());
         Failure::new(Exit::Unreachable, message)
     })?;
-    Ok(url(address))
+    if serving.console_tls && address.ip().is_unspecified() {
+        let message = format!(
+            "the console listens on every address of its machine ({address}): give --url https://HOST:{port}/ by a name that is in its certificate",
+            port = address.port()
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    Ok(url(address, serving.console_tls))
 }
 
-/// True for the loopback, by number or as `localhost`: nobody else is to be given a link.
+/// True for the loopback, by number or as `localhost`, and with TLS for any host that can be one: nobody else is to be given a link.
 fn is_console(url: &str) -> bool {
+    let host = |rest: &str| {
+        let rest = rest.strip_suffix('/').unwrap_or(rest).to_owned();
+        rest.strip_suffix("/console").map_or(rest.clone(), str::to_owned)
+    };
+    if let Some(rest) = url.strip_prefix("https://") {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        let host = host(rest);
+        return !host.is_empty() && host.bytes().all(is_plain);
+    }
     let Some(rest) = url.strip_prefix("http://") else { return false };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let host = rest.strip_suffix("/console").unwrap_or(rest);
+    let host = host(rest);
     if let Some(port) = host.strip_prefix("localhost") {
         return port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     }
@@ -182,7 +230,7 @@ pub(crate) fn own_link(
     console: SocketAddr,
 ) -> Result<String, Failure> {
     let link = make(&directory::identity(data, name), running.engine(), remote::now())?;
-    Ok(format!("{}#{}", url(console), link.to_text()))
+    Ok(format!("{}#{}", url(console, false), link.to_text()))
 }
 
 #[cfg(test)]
@@ -210,13 +258,20 @@ mod tests {
             "http://localhost",
             "http://[::1]",
             "http://127.0.0.1/console",
+            "https://console.example:8443/",
+            "https://10.0.0.1/console/",
+            "https://[2001:db8::1]:1",
         ] {
             assert!(is_console(given), "{given}");
         }
         for wrong in [
             "localhost:8080",
             "ftp://localhost/",
-            "https://localhost:1/",
+            "https://",
+            "https:///console",
+            "https://a@b/",
+            "https://a/b",
+            "https://a#b",
             "http://x:8080/",
             "http://10.0.0.1:1/",
             "http://localhost.evil.example/",

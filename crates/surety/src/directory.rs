@@ -34,6 +34,9 @@ pub(crate) struct Serving {
     /// TCP address of the console.
     #[serde(default)]
     pub(crate) console: Option<SocketAddr>,
+    /// The console speaks TLS.
+    #[serde(default)]
+    pub(crate) console_tls: bool,
     /// The process.
     pub(crate) pid: u32,
 }

@@ -127,6 +127,14 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// Prints a line. `println!` would panic where nobody reads any more.
+///
+/// # Errors
+/// The system's own; as a [`Failure`] a closed pipe ends the program without a word. What goes on by itself, such as a server, goes on.
+pub(crate) fn say(line: impl fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}
+
 fn one_line(message: &str) -> String {
     message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -8,7 +8,7 @@ use storage::{CreateDirectoryError, LockError};
 use surety_protocol::Time;
 use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
 
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 
 /// Makes a data directory: engine id, logs, keys, development certificates
 ///
@@ -44,8 +44,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let options = InitOptions { shards, segment_bytes, id_window };
     check_space(&args.data, u64::from(shards).saturating_mul(segment_bytes))?;
     let metadata = server::init_with(&args.data, &options).map_err(|error| failure(&error))?;
-    println!("engine {} with {} shard(s) in {data}", metadata.engine, metadata.shards);
-    println!("next: surety serve --data {data}");
+    say(format_args!("engine {} with {} shard(s) in {data}", metadata.engine, metadata.shards))?;
+    say(format_args!("next: surety serve --data {data}"))?;
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 //! A library of its own so that what reads files of people ([`texts`]) can be shown arbitrary bytes by tests. Nobody else
 //! builds on it.
 #![forbid(unsafe_code)]
+// It panics where nobody reads any more: see `exit::say`.
+#![warn(clippy::print_stdout)]
 
 mod backup;
 mod cert;

@@ -20,7 +20,7 @@ use crate::config::{
 };
 use crate::console::{self, Served};
 use crate::directory::Serving;
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 use crate::links::{Links, Wanted};
 use crate::traced::{SAMPLE_DEFAULT, TraceArgs};
 use crate::values::{self, AddressText, CollectorText, SpanText};
@@ -53,9 +53,16 @@ pub(crate) struct Args {
     /// TCP address of the admin listener: /livez /readyz /metrics /version [default: none]
     #[arg(long, value_name = "IP:PORT")]
     admin: Option<SocketAddr>,
-    /// TCP address of the console, for people with a browser: one of the loopback [default: none]
+    /// TCP address of the console, for people with a browser: one of the loopback where it has no certificate [default: none]
     #[arg(long, value_name = "IP:PORT")]
     console: Option<SocketAddr>,
+    /// Certificate of the console, in PEM: with it the console speaks TLS, on any address, and people may sign in by a certificate of
+    /// the engine's authority
+    #[arg(long, value_name = "FILE", requires = "console_key")]
+    console_certificate: Option<PathBuf>,
+    /// Key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "console_certificate")]
+    console_key: Option<PathBuf>,
     /// What stands behind a reply [default: fsync]
     #[arg(long)]
     durability: Option<DurabilityName>,
@@ -92,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let config = server_config(data.clone().unwrap_or_default(), &settings)?;
     if args.print_config {
         let effective = Settings { console: settings.console, ..effective(&config, data, settings.trace) };
-        print!("{}", effective.to_toml());
+        say(effective.to_toml().trim_end())?;
         return Ok(());
     }
     if data.is_none() {
@@ -141,10 +148,11 @@ async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Res
         listen: address(&running)?,
         admin: running.admin(),
         console: console.as_ref().map(Served::address),
+        console_tls: console.as_ref().is_some_and(Served::is_tls),
         pid: std::process::id(),
     };
     serving.announce(&data)?;
-    println!("{}", ready(&running, &serving, durability, &links));
+    let _ = say(ready(&running, &serving, durability, &links));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: draining"),
@@ -185,7 +193,7 @@ fn ready(running: &Running, serving: &Serving, durability: Durability, links: &L
         "engine": running.engine().to_string(),
         "listen": serving.listen.to_string(),
         "admin": serving.admin.map(|address| address.to_string()),
-        "console": serving.console.map(console::url),
+        "console": serving.console.map(|address| console::url(address, serving.console_tls)),
         "shards": shards,
         "iso": links.to_json(),
         "durability": durability_name(durability).name(),
@@ -210,7 +218,12 @@ impl Args {
                 pin: None,
                 busy_poll: self.busy_poll.map(SpanText),
             },
-            console: ConsoleSettings { listen: self.console, assets: None },
+            console: ConsoleSettings {
+                listen: self.console,
+                certificate: self.console_certificate.clone(),
+                key: self.console_key.clone(),
+                assets: None,
+            },
             trace: TraceSettings { otlp: self.trace.otlp.clone(), sample: self.trace.trace_sample },
             log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
             ..Settings::default()

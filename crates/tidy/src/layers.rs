@@ -203,7 +203,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/console",
         is_pure: false,
         // The engine is in the same process: its numbers, and whom its authority vouches for.
-        members: &["surety-protocol", "surety-client", "server"],
+        members: &["surety-protocol", "surety-client", "server", "trust"],
         foreign: &[],
         members_in_tests: &[],
     },

@@ -61,6 +61,12 @@ impl Standing {
         self.chain.first()
     }
 
+    /// What the peer has shown: its own certificate, then those that lead to its authority; nothing from a peer that has shown none.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     /// Waits until there are terms under which the peer would not be let in: its certificate was revoked, its authority is none any more.
     async fn lost(mut self) {
         while self.terms.changed().await.is_ok() {

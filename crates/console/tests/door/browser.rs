@@ -1,9 +1,12 @@
-//! As much of a browser as a console needs: a cookie, a token, and one question after the other.
+//! As much of a browser as a console needs: a cookie, a token, and one question after the other; over TLS with a certificate or without.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 
 /// No answer takes so long.
@@ -17,7 +20,13 @@ pub(crate) struct Browser {
     pub(crate) cookie: Option<String>,
     pub(crate) tossed: Option<String>,
     pub(crate) token: String,
+    /// None for plain HTTP.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
+
+/// What requests go over.
+trait Line: Read + Write {}
+impl<T: Read + Write> Line for T {}
 
 /// What came back.
 pub(crate) struct Answer {
@@ -27,15 +36,23 @@ pub(crate) struct Answer {
 }
 
 /// A live page.
-pub(crate) struct Live(BufReader<TcpStream>);
+pub(crate) struct Live(BufReader<Box<dyn Line>>);
 
 impl Browser {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, host: address.to_string(), cookie: None, tossed: None, token: String::new() }
+        Self {
+            address,
+            host: address.to_string(),
+            cookie: None,
+            tossed: None,
+            token: String::new(),
+            tls: None,
+        }
     }
 
     pub(crate) fn origin(&self) -> String {
-        format!("http://{}", self.host)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.host)
     }
 
     pub(crate) fn sign_in(&mut self, link: &str) -> Answer {
@@ -66,7 +83,7 @@ impl Browser {
         drop(self.send_post(path, body));
     }
 
-    fn send_post(&self, path: &str, body: &Value) -> TcpStream {
+    fn send_post(&self, path: &str, body: &Value) -> Box<dyn Line> {
         let origin = self.origin();
         let headers = [
             ("origin", origin.as_str()),
@@ -96,10 +113,11 @@ impl Browser {
         Live(reader)
     }
 
-    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> TcpStream {
+    fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Box<dyn Line> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host);
         if let Some(cookie) = &self.cookie {
-            let name = format!("surety-console-{}", self.address.port());
+            let kept_apart = if self.tls.is_some() { "__Host-" } else { "" };
+            let name = format!("{kept_apart}surety-console-{}", self.address.port());
             // Whoever serves another port of this host may have put one of the same name before it.
             let tossed = self.tossed.as_ref().map_or(String::new(), |tossed| format!("{name}={tossed}; "));
             request.push_str(&format!("cookie: other=1; {tossed}{name}={cookie}\r\n"));
@@ -109,10 +127,18 @@ impl Browser {
         }
         let body = body.unwrap_or_default();
         request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
+        let mut line: Box<dyn Line> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                Box::new(StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), stream))
+            }
+        };
+        line.write_all(request.as_bytes()).unwrap();
+        line.flush().unwrap();
+        line
     }
 }
 
@@ -130,9 +156,10 @@ impl Live {
 }
 
 impl Answer {
-    fn of(mut stream: TcpStream) -> Self {
+    fn of(mut line: Box<dyn Line>) -> Self {
         let mut text = Vec::new();
-        stream.read_to_end(&mut text).unwrap();
+        // Whoever shuts the door on a handshake says so in TLS' own way, and that is an answer without a status.
+        let _ = line.read_to_end(&mut text);
         Self::parse(&String::from_utf8_lossy(&text))
     }
 

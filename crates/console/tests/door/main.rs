@@ -3,8 +3,11 @@
 
 mod browser;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use server::pki::DevelopmentPki;
 use server::{Authority, Config, Embedded};
@@ -16,7 +19,7 @@ use surety_protocol::{
 
 use browser::{Answer, Browser};
 use console::link::Link;
-use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError};
+use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError, TlsFiles};
 
 const PARTITION: PartitionHandle = PartitionHandle(1);
 const OTHER: PartitionHandle = PartitionHandle(2);
@@ -51,13 +54,19 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(|_| None).await
+    }
+
+    /// With a console that speaks TLS, by the files that `tls` names in the directory of the certificates.
+    async fn with(tls: impl FnOnce(&Path) -> Option<TlsFiles>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         server::init(&data, 1, 1 << 20).unwrap();
         let embedded = Embedded::start(Config { pin_threads: false, ..Config::new(&data) }).unwrap();
         let authority = Arc::new(Authority::open(&data).unwrap());
         let begun = server::readings().wall;
-        let console = Console::start(embedded.running().inside(), Arc::clone(&authority), config()).unwrap();
+        let config = ConsoleConfig { tls: tls(&server::pki_path(&data)), ..config() };
+        let console = Console::start(embedded.running().inside(), Arc::clone(&authority), config).unwrap();
         let client = async |tenant, roles| {
             let caller = Caller { tenant, roles, actor: ActorId(1) };
             Client::over(Arc::new(embedded.connector(caller)), Options::default(), &[]).await.unwrap()
@@ -147,7 +156,12 @@ impl World {
 }
 
 fn config() -> ConsoleConfig {
-    ConsoleConfig { listen: "127.0.0.1:0".parse().unwrap(), assets: vec![Asset::amp()], policy: WORDS }
+    ConsoleConfig {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        assets: vec![Asset::amp()],
+        policy: WORDS,
+    }
 }
 
 fn new_id(browser: &mut Browser) -> String {
@@ -686,4 +700,120 @@ async fn it_listens_on_the_loopback_alone_and_ends_with_its_owner() {
     drop(world.console);
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
     assert!(!world.embedded.shutdown().is_empty(), "the engine goes on to its own end");
+}
+
+/// The engine's own certificate, which is for localhost.
+fn own_tls(pki: &Path) -> Option<TlsFiles> {
+    let at = |name: &str| pki.join(name);
+    Some(TlsFiles { certificate: at("server.pem"), key: at("server.key"), authorities: at("ca.pem") })
+}
+
+impl World {
+    fn pki_path(&self) -> PathBuf {
+        server::pki_path(&self.data.path().join("data"))
+    }
+
+    /// A browser that goes by the engine's authority, and has this certificate to show.
+    fn secured(&self, identity: Option<&str>) -> Browser {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(self.pki_path().join("ca.pem")).unwrap()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+        let config = match identity {
+            None => config.with_no_client_auth(),
+            Some(pem) => {
+                let chain = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap();
+                let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        let mut browser = self.browser();
+        browser.host = format!("localhost:{}", self.console.address().port());
+        browser.tls = Some(Arc::new(config));
+        browser
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_certificate_signs_in_once_it_was_asked() {
+    let world = World::with(own_tls).await;
+    assert!(world.console.url().starts_with("https://"));
+    let pem = world.pki.client(OPERATOR, Roles::ADMIN, "olga").unwrap();
+    let mut browser = world.secured(Some(&pem));
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
+    let who = browser.post("/console/api/session/look", &json!({}));
+    assert_eq!(
+        (&who.json()["name"], &who.json()["operator"]),
+        (&json!("olga"), &json!(true)),
+        "{}",
+        who.body
+    );
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
+    let answer = browser.sign_in_with(&json!({}));
+    assert_eq!((answer.status, &answer.json()["roles"]), (200, &json!(["admin"])), "{}", answer.body);
+    let cookie = answer.header("set-cookie").unwrap();
+    assert!(
+        cookie.starts_with("__Host-") && cookie.contains("Path=/; Secure; HttpOnly; SameSite=Strict"),
+        "{cookie}"
+    );
+    assert_eq!(browser.get("/console/api/session").json()["name"], json!("olga"));
+    assert_eq!(browser.get("/console/api/overview").status, 200);
+    // Somebody else at the same browser is asked, as with a link.
+    let mut other = world.secured(Some(&world.pki.client(OPERATOR, Roles::READER, "otto").unwrap()));
+    (other.cookie, other.token) = (browser.cookie.clone(), browser.token.clone());
+    refused(&other.post("/console/api/session", &json!({})), 409, "SIGNED_IN");
+
+    // Without a certificate a link does as it does elsewhere, and nothing else does.
+    let mut bare = world.secured(None);
+    refused(&bare.post("/console/api/session", &json!({})), 401, "NO_CERTIFICATE");
+    refused(&bare.post("/console/api/session/look", &json!({})), 401, "NO_CERTIFICATE");
+    let (identity, _) = world.identity(TENANT, Roles::READER);
+    assert_eq!(bare.sign_in(&world.link(&identity)).status, 200);
+    assert_eq!(bare.get("/console/api/session").json()["tenant"], json!(7));
+
+    // Nobody is let in whom the authority does not vouch for, and nobody over plain HTTP.
+    let stranger = DevelopmentPki::generate().unwrap().client(OPERATOR, Roles::ADMIN, "x").unwrap();
+    assert_eq!(world.secured(Some(&stranger)).get("/console/").status, 0);
+    let mut plain = world.browser();
+    assert_eq!(plain.get("/console/").status, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_revoked_certificate_is_signed_out_and_strange_names_are_refused() {
+    let world = World::with(own_tls).await;
+    let pem = world.pki.client(OPERATOR, Roles::ADMIN, "olga").unwrap();
+    let mut browser = world.secured(Some(&pem));
+    assert_eq!(browser.sign_in_with(&json!({})).status, 200);
+    let host = std::mem::replace(&mut browser.host, "evil.example:1".to_owned());
+    refused(&browser.get("/console/api/session"), 421, "HOST");
+    browser.host = host;
+    let (origin, foreign) = (browser.origin(), browser.origin().replace("https", "http"));
+    let mut ask = |origin: &str| {
+        let headers = [("origin", origin), ("content-type", "application/json")];
+        browser.ask("POST", "/console/api/session/look", &headers, Some("{}"))
+    };
+    refused(&ask(&foreign), 403, "FOREIGN");
+    assert_eq!(ask(&origin).status, 200);
+
+    world.revoke(pem);
+    world.console.reload().unwrap();
+    refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
+    refused(&browser.post("/console/api/session", &json!({})), 401, "NOT_VOUCHED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_used_open_no_console() {
+    let world = World::new().await;
+    let start = |certificate: &str, key: &str| {
+        let at = |name: &str| world.pki_path().join(name);
+        let tls = TlsFiles { certificate: at(certificate), key: at(key), authorities: at("ca.pem") };
+        // With TLS any address will do.
+        let config = ConsoleConfig { listen: "0.0.0.0:0".parse().unwrap(), tls: Some(tls), ..config() };
+        Console::start(world.embedded.running().inside(), Arc::clone(&world.authority), config)
+    };
+    assert!(start("server.pem", "server.key").is_ok());
+    let missing = start("nothing.pem", "server.key").unwrap_err();
+    assert!(missing.to_string().contains("nothing.pem"), "{missing}");
+    assert!(matches!(start("ca.pem", "server.key"), Err(StartError::Tls(_))), "a key of another certificate");
 }

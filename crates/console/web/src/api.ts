@@ -227,11 +227,20 @@ export function hasToken(): boolean {
   return sessionStorage.getItem(TOKEN) !== null;
 }
 
-/** Signs in. `over` says that somebody else's session in this browser is to end by it. */
-export async function signIn(link: string, over: boolean): Promise<Me> {
-  const { token, ...me } = await post<Me & { token: string }>("session", { link, over });
+/** Signs in by a link, or without one by the certificate that this browser has shown. `over` says that somebody else's session in this browser is to end by it. */
+export async function signIn(link: string | null, over: boolean): Promise<Me> {
+  const { token, ...me } = await post<Me & { token: string }>("session", { ...proof(link), over });
   sessionStorage.setItem(TOKEN, token);
   return me;
+}
+
+/** Whom a link would sign in, or this browser's certificate. */
+export function look(link: string | null): Promise<Who> {
+  return post<Who>("session/look", proof(link));
+}
+
+function proof(link: string | null): object {
+  return link === null ? {} : { link };
 }
 
 async function send(path: string, init: RequestInit): Promise<Response> {

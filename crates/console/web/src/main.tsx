@@ -2,7 +2,7 @@
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { type Me, Refused, type Who, get, hasToken, post, signIn, signOut, whenSignedOut } from "./api";
+import { type Me, Refused, type Who, get, hasToken, look as lookAt, signIn, signOut, whenSignedOut } from "./api";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
 import { short } from "./format";
@@ -58,13 +58,13 @@ function takeLink(): string | null {
 function App() {
   const [me, setMe] = useState<Me | null | undefined>(undefined);
   const [refused, setRefused] = useState<string | null>(null);
-  const [asked, setAsked] = useState<{ link: string; who: Who } | null>(null);
+  const [asked, setAsked] = useState<{ link: string | null; who: Who } | null>(null);
 
   /** Somebody may have been given a link of another's: nobody is signed in before they were asked. */
-  async function look(link: string) {
+  async function look(link: string | null) {
     setRefused(null);
     try {
-      setAsked({ link, who: await post<Who>("session/look", { link }) });
+      setAsked({ link, who: await lookAt(link) });
     } catch (error) {
       setRefused((error as Error).message);
     }

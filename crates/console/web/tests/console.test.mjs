@@ -378,4 +378,37 @@ if (!existsSync(CHROMIUM)) {
     uncomplaining(page);
     await leave(page);
   });
+
+  test("over TLS somebody signs in by the certificate in their browser", async () => {
+    const secured = await Engine.startSecured();
+    try {
+      const origin = new URL(secured.ready.console).origin;
+      assert.match(origin, /^https:/);
+      // The file holds the certificate and its key.
+      const own = { origin, certPath: secured.file("olga"), keyPath: secured.file("olga") };
+      for (const [clientCertificates, isKnown] of [[[own], true], [[], false]]) {
+        // The engine's own authority is none that browsers know.
+        const context = await stranger({ ignoreHTTPSErrors: true, clientCertificates });
+        const page = await context.newPage();
+        page.setDefaultTimeout(30_000);
+        await page.goto(secured.ready.console);
+        await page.getByRole("button", { name: "Sign in with my certificate" }).click();
+        if (isKnown) {
+          await page.getByRole("heading", { name: "Is this you?" }).waitFor();
+          await page.getByText("olga").waitFor();
+          await page.getByRole("button", { name: "Sign in" }).click();
+          await page.getByRole("navigation", { name: "Pages" }).waitFor();
+          const cookies = await context.cookies();
+          assert.ok(cookies.every(({ secure, httpOnly, name }) => secure && httpOnly && name.startsWith("__Host-")), JSON.stringify(cookies));
+        } else {
+          await page.getByText("has shown no certificate").waitFor();
+          await sound(page, "sign-in over TLS");
+          await shot(page, "sign-in-tls");
+        }
+        await context.close();
+      }
+    } finally {
+      assert.equal(await secured.stop(), 0, "the engine ends as it should");
+    }
+  });
 }

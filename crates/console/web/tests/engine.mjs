@@ -22,17 +22,25 @@ do = "lock"
 `;
 
 export class Engine {
+  /** Starts one without anything in it, whose console speaks TLS by the engine's own development certificate. */
+  static async startSecured() {
+    const engine = new Engine();
+    engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
+    engine.data = join(engine.directory, "data");
+    await engine.surety("init", "--data", engine.data, "--shards", "1");
+    const tls = ["--console-certificate", join(engine.data, "pki", "server.pem"), "--console-key", join(engine.data, "pki", "server.key")];
+    await engine.serve(...tls);
+    await engine.surety("cert", "client", "--data", engine.data, "--tenant", "0", "--role", "admin", "--name", "olga", "--out", engine.file("olga"));
+    return engine;
+  }
+
   /** Starts one with some locks. */
   static async start() {
     const engine = new Engine();
     engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
     engine.data = join(engine.directory, "data");
     await engine.surety("init", "--data", engine.data, "--shards", "2");
-    engine.process = spawn(SURETY, ["serve", "--data", engine.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--console", "127.0.0.1:0"], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    engine.process.stderr.resume();
-    engine.ready = JSON.parse(await firstLine(engine.process));
+    await engine.serve();
     for (const [partition, supplier, units] of [["0:1", "aa", "5e24"], ["0:1", "bb", "3e24"], ["1:1", "aa", "2.5e24"]]) {
       if (supplier === "aa") await engine.ctl("partition", "create", partition);
       await engine.ctl("deposit", partition, units, "--supplier", `0x${supplier.repeat(20)}`, "--nonce", supplier === "aa" ? "1" : "2");
@@ -44,6 +52,13 @@ export class Engine {
     await engine.surety("cert", "client", "--data", engine.data, "--tenant", "0", "--role", "admin,authorizer", "--name", "desk", "--out", engine.file("desk"));
     await engine.surety("cert", "client", "--data", engine.data, "--tenant", "1", "--role", "reader", "--name", "tenant", "--out", engine.file("tenant"));
     return engine;
+  }
+
+  async serve(...more) {
+    const args = ["serve", "--data", this.data, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--console", "127.0.0.1:0", ...more];
+    this.process = spawn(SURETY, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.process.stderr.resume();
+    this.ready = JSON.parse(await firstLine(this.process));
   }
 
   file(name) {

@@ -253,7 +253,13 @@ impl Shown {
         let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
         let Some(console) = Served::start(server, data, &settings)? else { return Ok(None) };
         let (listen, address) = (serve::address(server)?, console.address());
-        let serving = Serving { listen, admin: None, console: Some(address), pid: std::process::id() };
+        let serving = Serving {
+            listen,
+            admin: None,
+            console: Some(address),
+            console_tls: false,
+            pid: std::process::id(),
+        };
         serving.announce(data)?;
         let link = console::own_link(data, "admin", server, address)?;
         out.line(&format!("console   {link}"))?;
@@ -361,12 +367,15 @@ impl Told {
                 let locks = shared.locks.load(Ordering::Relaxed);
                 let rate = report::per_second(answered, begun.elapsed());
                 let seconds = begun.elapsed().as_secs_f32();
-                print!("\rplaying   {seconds:4.1} s  {locks} locks  {answered} replies  {rate}/s ");
+                let _ = write!(
+                    std::io::stdout(),
+                    "\rplaying   {seconds:4.1} s  {locks} locks  {answered} replies  {rate}/s "
+                );
                 let _ = std::io::stdout().flush();
             }
         }
         if self.is_terminal {
-            print!("\r\x1b[K");
+            let _ = write!(std::io::stdout(), "\r\x1b[K");
         }
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Subcommand};
 use rest::{TokenHash, new_token};
 use serde_json::json;
 
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 
 pub(crate) use doors::link_failure;
 pub(crate) use run::Settings;
@@ -98,6 +98,6 @@ fn token() -> Result<(), Failure> {
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| Failure::new(Exit::Failure, error))?;
     let token = new_token(random);
-    println!("{}", json!({"token": token, "hash": TokenHash::of(&token).to_string()}));
+    say(json!({"token": token, "hash": TokenHash::of(&token).to_string()}))?;
     Ok(())
 }

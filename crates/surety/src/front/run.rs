@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::doors::Doors;
 use crate::ctl::Target;
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::remote::{self, Role};
 use crate::traced::{ClientTraces, TraceArgs};
 use crate::watched::{Life, MetricsArgs, Watched};
@@ -106,7 +106,7 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
     if let Some(address) = watched.address() {
         ready.insert("metrics".to_owned(), json!(address.to_string()));
     }
-    println!("{}", Value::Object(ready));
+    let _ = say(Value::Object(ready));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),

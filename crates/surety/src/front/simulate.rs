@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use gateway::simulate::{Scenario, ScenarioError, SimulateError, simulate};
 use serde_json::json;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 use crate::remote;
 
 /// A simulated acquirer.
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Simulate) -> Result<(), Failure> {
         let text = Scenario::built_in(&args.scenario);
         let text =
             text.ok_or_else(|| Failure::new(Exit::Usage, format!("no built-in scenario {}", args.scenario)))?;
-        println!("{}", text.trim_end());
+        say(text.trim_end())?;
         return Ok(());
     }
     let usage = |error: ScenarioError| Failure::new(Exit::Usage, error);
@@ -57,9 +57,9 @@ pub(super) fn run(args: &Simulate) -> Result<(), Failure> {
     if args.json {
         let mut value = serde_json::to_value(&report).map_err(|error| Failure::new(Exit::Failure, error))?;
         value["ok"] = json!(report.is_certified());
-        println!("{value}");
+        say(value)?;
     } else {
-        println!("{report}");
+        say(&report)?;
     }
     if report.is_certified() {
         return Ok(());

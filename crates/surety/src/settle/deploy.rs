@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use settler::Token;
 
 use super::{DEPLOYER_KEY, key, node, place};
-use crate::exit::{Exit, Failure};
+use crate::exit::{Exit, Failure, say};
 
 /// Between two looks for a block.
 const BLOCK_WAIT: Duration = Duration::from_millis(500);
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let deployed = deployed.map_err(|error| Failure::caused(Exit::Unreachable, "not deployed", &error))?;
     let text = place::text(&deployed);
     std::fs::write(&args.out, format!("{text:#}\n"))?;
-    println!("{text}");
+    say(text)?;
     Ok(())
 }
 

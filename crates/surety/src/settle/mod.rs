@@ -17,7 +17,7 @@ use chain::{LocalKey, RpcChain};
 use clap::{Args as ClapArgs, Subcommand};
 use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError, ShelfError};
 
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 
 /// Where the poster's key is read from.
 const POSTER_KEY: &str = "SURETY_POSTER_KEY";
@@ -164,7 +164,7 @@ fn proofs(dir: &std::path::Path, batch: Option<u64>, out: &std::path::Path) -> R
     std::fs::create_dir_all(out)?;
     let file = out.join(format!("batch-{}.json", published.batch.seq));
     std::fs::write(&file, format!("{:#}\n", published.to_json()))?;
-    println!("{}", file.display());
+    say(file.display())?;
     Ok(())
 }
 
@@ -178,7 +178,7 @@ fn resume(dir: &std::path::Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failure, "it has not halted"));
     };
     journal.append(&Note::Resumed).map_err(|error| failure(&error.into()))?;
-    println!("goes on after: {halt}");
+    say(format_args!("goes on after: {halt}"))?;
     Ok(())
 }
 

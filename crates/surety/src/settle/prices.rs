@@ -14,7 +14,7 @@ use watcher::price::{Aggregator, Fed, Feed, Feeder, Places, PriceFile, PriceSour
 
 use super::nodes::{self, NODE_TIMEOUT, Node};
 use crate::ctl::Target;
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 use crate::remote::{self, Role, Session};
 use crate::values::SpanText;
 
@@ -120,7 +120,7 @@ async fn feed(args: &Args) -> Result<(), Failure> {
     if args.once {
         return once(feeds).await;
     }
-    println!("{}", json!({ "ready": true, "feeds": feeds.len() }));
+    let _ = say(json!({ "ready": true, "feeds": feeds.len() }));
     for (mut feeder, every) in feeds {
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(every);
@@ -171,7 +171,8 @@ async fn once(feeds: Vec<(Feeder, Duration)>) -> Result<(), Failure> {
         let told = json!({
             "asset": asset.0, "quote": quote.0, "price": price.price.to_string(), "shards": fed.shards
         });
-        println!("{told}");
+        // The other prices are fed whoever reads.
+        let _ = say(told);
     }
     Ok(())
 }

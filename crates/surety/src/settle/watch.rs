@@ -18,7 +18,7 @@ use watcher::{Account, Config, Turn, Watch, WatchKey, Watcher, WatcherError, spo
 
 use super::nodes::{self, Node};
 use crate::ctl::Target;
-use crate::exit::{self, Exit, Failure};
+use crate::exit::{self, Exit, Failure, say};
 use crate::remote::{self, Role, Session};
 use crate::values;
 
@@ -160,7 +160,7 @@ async fn follow(run: &Run) -> Result<(), Failure> {
         let config = Config { directory: directory(&run.state, id), asset: id, from_block };
         start(asset, config, session.client().clone(), run.once, &mut watchers)?;
     }
-    println!("{}", json!({ "ready": true, "assets": ids }));
+    let _ = say(json!({ "ready": true, "assets": ids }));
     // One chain that cannot be followed is no reason to leave what is paid on the others undecided.
     let mut first_failure = Ok(());
     loop {
@@ -298,9 +298,9 @@ async fn leave(add: &Add) -> Result<(), Failure> {
     let confirmations = watch.confirmations;
     if add.json {
         let asset = watch.asset.0;
-        println!("{}", json!({ "ok": true, "asset": asset, "confirmations": confirmations }));
+        say(json!({ "ok": true, "asset": asset, "confirmations": confirmations }))?;
     } else {
-        println!("{key} is watched: asset {}, {confirmations} confirmations", watch.asset);
+        say(format_args!("{key} is watched: asset {}, {confirmations} confirmations", watch.asset))?;
     }
     Ok(())
 }

@@ -77,6 +77,8 @@ fn a_console_is_refused_before_anything_is_touched() {
     let serve = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0"];
     for open in ["0.0.0.0:0", "[::]:0"] {
         surety(&[&serve[..], &["--console", open]].concat()).fails(2, "loopback");
+        let alone = surety(&[&serve[..], &["--console", open, "--console-key", "k.pem"]].concat()).exits(2);
+        assert!(alone.stderr.contains("--console-certificate"), "{}", alone.stderr);
     }
     let assets = ("SURETY__CONSOLE__ASSETS", "[\"AMP\"]");
     surety_with(&serve, &[assets]).fails(2, "console.assets");

@@ -35,6 +35,15 @@ pub(crate) fn surety_with(args: &[&str], environment: &[(&str, &str)]) -> Ended 
     Ended::from(output)
 }
 
+/// The same with nobody who reads its standard output.
+pub(crate) fn unread(args: &[&str]) -> Ended {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child =
+        command(args, &[]).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    Ended::from(child.wait_with_output().unwrap())
+}
+
 /// The same, left to run.
 pub(crate) fn spawn(args: &[&str]) -> Child {
     command(args, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()

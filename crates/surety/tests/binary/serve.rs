@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use rustix::process::Signal;
 
-use crate::process::{Data, Engine, ctl, surety, surety_with};
+use crate::process::{Data, Engine, ctl, surety, surety_with, unread};
 
 fn serve<'a>(data: &'a Data, more: &[&'a str]) -> Vec<&'a str> {
     let own = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0"];
@@ -17,6 +17,22 @@ fn refuses(data: &Data, args: &[&str], environment: &[(&str, &str)], exit: i32, 
     let before = data.fingerprint();
     surety_with(args, environment).fails(exit, what);
     assert_eq!(data.fingerprint(), before, "nothing is changed");
+}
+
+#[test]
+fn whoever_does_not_read_what_is_told_hears_no_complaint() {
+    let data = Data::init(1);
+    let engine = Engine::start_at(&data, "os", "127.0.0.1:0", &["--console", "127.0.0.1:0"]);
+    for args in [
+        &["gateway", "token"][..],
+        &["serve", "--data", data.path(), "--print-config"],
+        &["ctl", "--data", data.path(), "status"],
+        &["ctl", "--data", data.path(), "console-link"],
+    ] {
+        let ended = unread(args).exits(0);
+        assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("error:"), "{}", ended.stderr);
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]

@@ -11,30 +11,42 @@ function linkIn(text: string): string {
   return at < 0 ? trimmed : trimmed.slice(at + 1);
 }
 
-export function SignIn({ refused, look }: { refused: string | null; look: (link: string) => Promise<void> }) {
+export function SignIn({ refused, look }: { refused: string | null; look: (link: string | null) => Promise<void> }) {
   const [link, setLink] = useState("");
   const [isBusy, setBusy] = useState(false);
 
-  async function submit(event: Event) {
-    event.preventDefault();
+  async function go(link: string | null) {
     setBusy(true);
-    await look(linkIn(link));
+    await look(link);
     setBusy(false);
+  }
+
+  function submit(event: Event) {
+    event.preventDefault();
+    void go(linkIn(link));
   }
 
   return (
     <main class="sign-in">
-      <form class="card" onSubmit={(event) => void submit(event)}>
+      <form class="card" onSubmit={submit}>
         <img src="icon.svg" alt="" width="44" height="44" />
         <h1>Sign in to Surety</h1>
         {refused !== null && <Notice kind="bad">{refused}</Notice>}
+        {/* Only over TLS can a browser show one. */}
+        {location.protocol === "https:" && (
+          <>
+            <p>With the certificate of the engine's authority that is in this browser:</p>
+            <button type="button" class="solid" disabled={isBusy} onClick={() => void go(null)}>Sign in with my certificate</button>
+            <hr />
+          </>
+        )}
         <p>Make a link where your identity file is. It opens this console once, within a minute.</p>
         <pre><code>surety ctl --data DIR console-link</code></pre>
         <div class="field">
           <label for="link">Sign-in link</label>
-          <input id="link" value={link} onInput={(event) => setLink(event.currentTarget.value)} required autocomplete="off" spellcheck={false} placeholder="http://…/console/#v1.…" />
+          <input id="link" value={link} onInput={(event) => setLink(event.currentTarget.value)} required autocomplete="off" spellcheck={false} placeholder={`${location.protocol}//…/console/#v1.…`} />
         </div>
-        <button type="submit" class="solid" disabled={isBusy || link.trim() === ""}>Sign in</button>
+        <button type="submit" class={location.protocol === "https:" ? "" : "solid"} disabled={isBusy || link.trim() === ""}>Sign in</button>
       </form>
     </main>
   );
