@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use server::pki::DevelopmentPki;
-use surety_client::{Client, Identity};
-use surety_protocol::{Reply, Roles, ShardId};
+use surety_client::transport::Closed;
+use surety_client::{Client, Identity, PackedReceiver, PackedSender};
+use surety_protocol::{CloseCode, Reply, Roles, ShardId};
 
 use crate::doors::Program;
 use crate::echo::on_client;
@@ -151,30 +152,68 @@ impl Engine {
         })
     }
 
-    /// Seconds from the signal behind a new revocation list until an open connection of a certificate that it names is gone.
+    /// Seconds from the signal behind a new revocation list until an open connection of a certificate that it names is gone: one that was served
+    /// until then, cut off by the engine for its certificate, while that of another goes on.
     ///
     /// # Errors
-    /// If it is not gone in time.
+    /// If it was not served, is not gone in time or for another reason, or if the other one is gone too.
     pub fn revocation_s(&self) -> anyhow::Result<f64> {
         let directory = self.data.join("pki");
         let pki = DevelopmentPki::open(&directory)?;
         let pem = pki.client(TENANT, Roles::AUTHORIZER, "revoked")?;
         let (address, identity) = (self.program.address("listen")?, Identity::from_pem(pem.as_bytes())?);
+        let other = self.identity("authorizer")?;
         let pid = self.program.ready["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
         let pid = pid.and_then(Pid::from_raw).context("it says no pid")?;
         on_client(CLIENT_CORE, move || async move {
-            let client = Client::connect(address, identity).await?;
-            let (_sender, mut receiver) = client.packed(ShardId(0)).await?.split();
+            let mut revoked = Live::open(address, identity, 1).await?;
+            let mut other = Live::open(address, other, 2).await?;
+            revoked.ask().await?;
+            other.ask().await?;
             std::fs::write(directory.join("revoked.pem"), pki.revocations(&[pem])?)?;
             let begun = Instant::now();
             kill_process(pid, Signal::HUP)?;
-            let gone = tokio::time::timeout(REVOKED_WITHIN, receiver.receive(&mut Vec::new())).await;
+            let gone = tokio::time::timeout(REVOKED_WITHIN, revoked.receiver.receive(&mut Vec::new())).await;
+            let took = begun.elapsed().as_secs_f64();
+            let gone = gone.context("a revoked certificate is not cut off")?;
             ensure!(
-                gone.context("a revoked certificate is not cut off")?.is_err(),
-                "it was answered instead"
+                gone == Err(Closed::ByServer(CloseCode::BadCertificate)),
+                "it ended otherwise than by its certificate: {gone:?}"
             );
-            Ok(begun.elapsed().as_secs_f64())
+            other.ask().await.context("another certificate was cut off too")?;
+            Ok(took)
         })
+    }
+}
+
+/// A link that is served.
+struct Live {
+    client: Client,
+    sender: PackedSender,
+    receiver: PackedReceiver,
+    mix: Mix,
+    numbers: Numbers,
+}
+
+impl Live {
+    async fn open(address: SocketAddr, identity: Identity, seed: u64) -> anyhow::Result<Self> {
+        let client = Client::connect(address, identity).await?;
+        let (sender, receiver) = client.packed(ShardId(0)).await?.split();
+        let numbers = Numbers::new(seed ^ u64::from(std::process::id()) << 32 ^ client.now().0);
+        Ok(Self { client, sender, receiver, mix: Mix::new(seed, PARTITIONS), numbers })
+    }
+
+    /// Makes a payment, and waits for its answer.
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        let now = self.client.now();
+        let mut lock = self.mix.lock(now);
+        lock.id = self.numbers.id(now);
+        self.sender.push_record(&lock);
+        self.sender.flush().await?;
+        let mut replies = Vec::new();
+        self.receiver.receive(&mut replies).await?;
+        ensure!(replies.iter().any(|reply| reply.code().is_success()), "it is not served: {replies:?}");
+        Ok(())
     }
 }
 
