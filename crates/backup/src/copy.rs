@@ -91,14 +91,42 @@ pub enum CopyError {
     /// The place that it goes to.
     #[error(transparent)]
     Depot(#[from] DepotError),
-    /// What was written is not what is read.
-    #[error("{name} in {place} is not what was written: its hash differs; the medium is not to be trusted")]
-    Differs {
-        /// Where.
-        place: String,
-        /// Which file.
-        name: String,
+    /// A block of a format that this program does not know.
+    #[error(
+        "shard {shard}: {file} has a block of format {version} at offset {offset}, this program reads up to {}; run the newer program",
+        wal::format::VERSION
+    )]
+    Newer {
+        /// Which shard.
+        shard: ShardId,
+        /// The segment.
+        file: FileName,
+        /// Where the block begins.
+        offset: u64,
+        /// Its format.
+        version: u16,
     },
+    /// The disk of the log runs full of what retention has removed and the copy still holds.
+    #[error(
+        "shard {shard}: {free_bytes} bytes are free where the log is, and removed files that are still to be copied hold more; the copy has let go of them: make room, or take the backup while less is written"
+    )]
+    LowSpace {
+        /// Which shard.
+        shard: ShardId,
+        /// What is left.
+        free_bytes: u64,
+    },
+}
+
+/// What is copied of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How far.
+    pub mark: Mark,
+    /// From where on.
+    pub extent: Extent,
+    /// Bytes that are to stay free where the log is: with fewer, a copy that holds removed files lets go of them and fails.
+    pub free_bytes_min: u64,
 }
 
 /// The end of the copy.
@@ -119,12 +147,12 @@ struct End {
 pub fn copy_shard(
     path: &Path,
     identity: Identity,
-    mark: Mark,
-    extent: Extent,
+    wanted: Wanted,
     depot: &dyn Depot,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
     let shard = identity.shard;
+    let Wanted { mark, extent, free_bytes_min } = wanted;
     let (mut pinned, base) = pin_with_base(path, identity, mark, extent)?;
     let end = match mark {
         Mark::Closed(at) => recovered_end(&mut pinned, identity, base, at)?,
@@ -136,6 +164,7 @@ pub fn copy_shard(
     pinned.let_go(|name| !names.contains(&name));
     let mut files = Vec::new();
     for name in names {
+        check_room(&pinned, shard, free_bytes_min)?;
         let bytes = match name {
             name if name == end.file => end.bytes,
             FileName::Segment { .. } => used_bytes(&pinned, name)?,
@@ -167,7 +196,7 @@ pub fn copy_shard(
 /// Copies one file beside the shards, and reads it back.
 ///
 /// # Errors
-/// [`CopyError::Depot`] or [`CopyError::Differs`].
+/// [`CopyError::Depot`].
 pub fn copy_file(name: &str, contents: &[u8], depot: &dyn Depot) -> Result<FilePart, CopyError> {
     put(depot, name, contents)
 }
@@ -176,18 +205,16 @@ pub(crate) fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<Fi
     let mut hashed = Hashed::new(source);
     depot.put(name, &mut hashed)?;
     let (bytes, written) = hashed.finish();
-    let mut back = Hashed::new(depot.get(name)?);
-    let copied = io::copy(&mut back, &mut io::sink());
-    copied.map_err(|source| DepotError::Io {
-        doing: "reading back",
-        place: depot.place(),
-        name: name.to_owned(),
-        source,
-    })?;
-    if back.finish() != (bytes, written) {
-        return Err(CopyError::Differs { place: depot.place(), name: name.to_owned() });
-    }
     Ok(FilePart { name: name.to_owned(), bytes, blake3: written.to_hex().to_string() })
+}
+
+/// Refuses to go on where the engine would soon decline for want of what the copy holds.
+fn check_room(pinned: &Pinned, shard: ShardId, free_bytes_min: u64) -> Result<(), CopyError> {
+    if !pinned.holds_removed()? {
+        return Ok(());
+    }
+    let free_bytes = pinned.free_bytes()?;
+    if free_bytes < free_bytes_min { Err(CopyError::LowSpace { shard, free_bytes }) } else { Ok(()) }
 }
 
 /// Holds what a copy needs, and says what it begins with. In a closed directory what an engine has left in memory is written first: a
@@ -285,14 +312,15 @@ fn recovered_end(pinned: &mut Pinned, identity: Identity, base: Anchor, at: Time
 fn synced_end(pinned: &Pinned, identity: Identity, base: Anchor, synced: Seq) -> Result<End, CopyError> {
     let mut reader = TailReader::new(identity, base.seq);
     let mut end = None;
-    while let Some(block) = reader.next_block(pinned, synced)? {
+    let newer = |error| newer_or(error, pinned, identity.shard);
+    while let Some(block) = reader.next_block(pinned, synced).map_err(newer)? {
         let last = block.records().last().map_or(Time::ZERO, |record| Record::from_bytes(record).time);
         // The next record may be of the same moment.
         end = Some(End { complete_until: before(last), ..end_of(block.file, &block.header) });
     }
     let end = match end {
         Some(end) => end,
-        None => only_a_start(pinned)?,
+        None => only_a_start(pinned).map_err(newer)?,
     };
     if end.last_seq == synced {
         return Ok(end);
@@ -301,12 +329,22 @@ fn synced_end(pinned: &Pinned, identity: Identity, base: Anchor, synced: Seq) ->
 }
 
 /// A log without a record is its first block.
-fn only_a_start(pinned: &Pinned) -> Result<End, CopyError> {
+fn only_a_start(pinned: &Pinned) -> Result<End, TailError<StorageError>> {
     let file = FileName::Segment { first_seq: Seq(1) };
     let mut page = vec![0; BLOCK_ALIGN];
     pinned.read_at(file, 0, &mut page)?;
     let damaged = |_: HeaderFault| TailError::Rot { file, offset: 0, seq: Seq(1) };
     Ok(end_of(file, &Header::decode(&page).map_err(damaged)?))
+}
+
+/// What a reader takes for rot may be a block of a program that came later.
+fn newer_or(error: TailError<StorageError>, pinned: &Pinned, shard: ShardId) -> CopyError {
+    let TailError::Rot { file, offset, .. } = error else { return error.into() };
+    let mut page = vec![0; BLOCK_ALIGN];
+    match pinned.read_at(file, offset, &mut page).map(|()| Header::decode(&page)) {
+        Ok(Err(HeaderFault::Newer(version))) => CopyError::Newer { shard, file, offset, version },
+        _ => error.into(),
+    }
 }
 
 const fn before(time: Time) -> Time {

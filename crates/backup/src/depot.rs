@@ -1,20 +1,25 @@
-//! Where backups are kept: named files that are there whole or not at all. Nobody but their owner reads those of a directory: a log
-//! tells of everybody's payments, and one of the files is a key.
+//! Where backups are kept: named files that are there whole or not at all, and never written twice. Nobody but their owner reads those of
+//! a directory: a log tells of everybody's payments, and one of the files is a key.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
+use surety_protocol::sabotage;
+
+use crate::copy::Hashed;
 
 /// A place for files.
 pub trait Depot: fmt::Debug + Send + Sync {
-    /// Keeps a file under a name, durably and whole when this returns; over the one that is there.
+    /// Keeps a file under a name, durably, whole and read back when this returns. Of several that put one name at once, one does.
     ///
     /// # Errors
-    /// [`DepotError::Io`].
+    /// [`DepotError::Exists`] if the name is taken: what has it stays as it is. Otherwise why it could not be kept; an object store that
+    /// has not answered may have it all the same.
     fn put(&self, name: &str, from: &mut dyn Read) -> Result<(), DepotError>;
 
     /// The contents of a file, from the medium rather than from memory.
@@ -49,6 +54,50 @@ pub enum DepotError {
         /// Which.
         name: String,
     },
+    /// The name is taken.
+    #[error("{place} has {name} already, and nothing is written twice")]
+    Exists {
+        /// Where.
+        place: String,
+        /// Which.
+        name: String,
+    },
+    /// There is no bucket of this name.
+    #[error("{place}: there is no such bucket; create it, or check its name and AWS_ENDPOINT_URL")]
+    NoBucket {
+        /// Where.
+        place: String,
+    },
+    /// The object store knows the caller not at all, or as one who may not do this.
+    #[error(
+        "{doing} {name} in {place} is refused: {reason}; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN and what they may do there"
+    )]
+    Denied {
+        /// What was tried.
+        doing: &'static str,
+        /// Where.
+        place: String,
+        /// On which file; empty for the place itself.
+        name: String,
+        /// What the store says.
+        reason: String,
+    },
+    /// What was written is not what is read.
+    #[error("{name} in {place} is not what was written: its hash differs; the medium is not to be trusted")]
+    Differs {
+        /// Where.
+        place: String,
+        /// Which.
+        name: String,
+    },
+    /// There is no room.
+    #[error("{place} is full: {name} was not kept; make room there, or give another place")]
+    Full {
+        /// Where.
+        place: String,
+        /// Which.
+        name: String,
+    },
     /// The file system or the network.
     #[error("{doing} {name} in {place} failed: {source}")]
     Io {
@@ -77,25 +126,77 @@ impl DirectoryDepot {
     }
 
     fn error(&self, doing: &'static str, name: &str, source: io::Error) -> DepotError {
-        if source.kind() == io::ErrorKind::NotFound && doing == "reading" {
-            return DepotError::Missing { place: self.place(), name: name.to_owned() };
+        let (place, name) = (self.place(), name.to_owned());
+        match source.kind() {
+            io::ErrorKind::NotFound if doing == "reading" => DepotError::Missing { place, name },
+            io::ErrorKind::AlreadyExists if doing == "writing" => DepotError::Exists { place, name },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded if doing == "writing" => {
+                DepotError::Full { place, name }
+            }
+            _ => DepotError::Io { doing, place, name, source },
         }
-        DepotError::Io { doing, place: self.place(), name: name.to_owned(), source }
     }
 
-    fn write(&self, name: &str, from: &mut dyn Read) -> io::Result<()> {
+    /// False if what came onto the disk is something else; it has no name then.
+    fn write(&self, name: &str, from: &mut dyn Read) -> io::Result<bool> {
         let path = self.path.join(name);
         let directory = path.parent().unwrap_or(&self.path);
         make_directory(directory)?;
-        let mut temp = path.clone().into_os_string();
-        temp.push(".tmp");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
-        io::copy(from, &mut file)?;
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let temp = Temporary::beside(&path);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temp.0)?;
+        let mut hashed = Hashed::new(from);
+        io::copy(&mut hashed, &mut file)?;
         file.sync_all()?;
         // What is read back is then what is on the disk. Advice: where it is not taken, nothing is lost but that.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
-        fs::rename(&temp, &path)?;
-        File::open(directory)?.sync_all()
+        let mut back = Hashed::new(File::open(&temp.0)?);
+        io::copy(&mut back, &mut io::sink())?;
+        if back.finish() != hashed.finish() && !sabotage!("copy-not-read-back") {
+            return Ok(false);
+        }
+        name_once(&temp.0, &path)?;
+        drop(temp);
+        File::open(directory)?.sync_all()?;
+        Ok(true)
+    }
+}
+
+/// A file that goes with this: its second name, or what was begun and came to nothing.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A name that no other writer has, in this process or another.
+    fn beside(path: &Path) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let mut temp = path.to_owned().into_os_string();
+        temp.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+        Self(temp.into())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Renamed, it is not there any more.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Gives a file its name, unless another has it. A plain rename would take that away.
+fn name_once(temp: &Path, path: &Path) -> io::Result<()> {
+    if sabotage!("copy-over-another") {
+        return fs::rename(temp, path);
+    }
+    match fs::hard_link(temp, path) {
+        // File systems without hard links (FAT, some of FUSE) can do this at least.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+        {
+            Ok(renameat_with(CWD, temp, CWD, path, RenameFlags::NOREPLACE)?)
+        }
+        linked => linked,
     }
 }
 
@@ -117,7 +218,11 @@ fn make_directory(path: &Path) -> io::Result<()> {
 
 impl Depot for DirectoryDepot {
     fn put(&self, name: &str, from: &mut dyn Read) -> Result<(), DepotError> {
-        self.write(name, from).map_err(|source| self.error("writing", name, source))
+        match self.write(name, from) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(DepotError::Differs { place: self.place(), name: name.to_owned() }),
+            Err(source) => Err(self.error("writing", name, source)),
+        }
     }
 
     fn get(&self, name: &str) -> Result<Box<dyn Read>, DepotError> {
@@ -159,6 +264,8 @@ fn list(path: &Path, before: &str, names: &mut Vec<String>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Barrier;
+    use std::thread;
 
     #[test]
     fn what_is_put_is_there_and_nothing_else() {
@@ -168,13 +275,77 @@ mod tests {
         assert!(matches!(depot.get("x"), Err(DepotError::Missing { .. })));
         depot.put("x", &mut &b"one"[..]).unwrap();
         depot.put("d/y", &mut &b"two"[..]).unwrap();
-        depot.put("x", &mut &b"three"[..]).unwrap();
+        assert!(matches!(depot.put("x", &mut &b"three"[..]), Err(DepotError::Exists { .. })));
         let mut names = depot.names().unwrap();
         names.sort();
         assert_eq!(names, ["d/y", "x"]);
         let mut text = String::new();
         depot.get("x").unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "three");
+        assert_eq!(text, "one", "nothing is written twice");
+    }
+
+    #[test]
+    fn of_several_that_put_one_name_at_once_one_does() {
+        /// Ends when all have begun.
+        struct Together<'a>(&'a Barrier, &'a [u8]);
+        impl Read for Together<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.1.is_empty() {
+                    self.0.wait();
+                }
+                self.1.read(buffer)
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let depot = DirectoryDepot::new(directory.path());
+        let begun = Barrier::new(4);
+        let put = |number: u8| depot.put("x", &mut Together(&begun, &[number; 10]));
+        let kept: Vec<u8> = thread::scope(|scope| {
+            let puts = [1, 2, 3, 4].map(|number| (number, scope.spawn(move || put(number))));
+            puts.into_iter()
+                .filter_map(|(number, done)| match done.join().unwrap() {
+                    Ok(()) => Some(number),
+                    Err(DepotError::Exists { .. }) => None,
+                    Err(error) => panic!("{error}"),
+                })
+                .collect()
+        });
+        let &[kept] = &kept[..] else { panic!("{kept:?}") };
+        assert_eq!(fs::read(directory.path().join("x")).unwrap(), [kept; 10]);
+        assert_eq!(depot.names().unwrap(), ["x"], "nothing of the others is left");
+    }
+
+    #[test]
+    fn what_is_read_back_otherwise_gets_no_name() {
+        /// A disk that changes what it was given: at the end of what is copied all of it is written.
+        struct Lying<'a>(&'a Path, &'a [u8]);
+        impl Read for Lying<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if self.1.is_empty() {
+                    let file = fs::read_dir(self.0).unwrap().next().unwrap().unwrap().path();
+                    fs::write(file, b"twp").unwrap();
+                }
+                self.1.read(buffer)
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let depot = DirectoryDepot::new(directory.path());
+        let put = depot.put("x", &mut Lying(directory.path(), b"two"));
+        assert!(matches!(put, Err(DepotError::Differs { .. })), "{put:?}");
+        assert!(depot.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_full_place_says_so() {
+        // Writes to it fail as those to a full disk do.
+        let full = Path::new("/dev/full");
+        if !full.exists() {
+            eprintln!("SKIPPED: no /dev/full here");
+            return;
+        }
+        let depot = DirectoryDepot::new(full);
+        let error = depot.error("writing", "x", fs::write(full, b"x").unwrap_err());
+        assert!(matches!(error, DepotError::Full { .. }), "{error}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Putting files back: each as the manifest says, or none counts.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use surety_protocol::{Seq, ShardId};
+use surety_protocol::{Seq, ShardId, sabotage};
 use wal::FileName;
 
 use crate::copy::Hashed;
@@ -45,6 +45,16 @@ pub enum FetchError {
         /// Which file.
         name: String,
     },
+    /// An archive's segment does not go on where the backup's ends.
+    #[error(
+        "{name} in {place} is not what the backup has of it: one of the two is damaged, or of another life of the engine; restore without the archive, or give the right one"
+    )]
+    Diverges {
+        /// The archive.
+        place: String,
+        /// Which file.
+        name: String,
+    },
     /// The file system that it goes to.
     #[error("writing {} failed: {source}; see to the disk, remove the directory and try again", path.display())]
     Io {
@@ -78,7 +88,7 @@ pub fn fetch(depot: &dyn Depot, part: &FilePart, to: &Path) -> Result<(), FetchE
     let path = to.join(&part.name);
     let failed = |source| FetchError::Io { path: path.clone(), source };
     let directory = path.parent().unwrap_or(to);
-    fs::create_dir_all(directory).map_err(failed)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
     let mut from = Hashed::new(depot.get(&part.name)?);
     let mut piece = vec![0; 1 << 20];
@@ -87,7 +97,7 @@ pub fn fetch(depot: &dyn Depot, part: &FilePart, to: &Path) -> Result<(), FetchE
         if read == 0 {
             break;
         }
-        io::Write::write_all(&mut file, &piece[..read]).map_err(failed)?;
+        file.write_all(&piece[..read]).map_err(failed)?;
     }
     file.sync_all().map_err(failed)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
@@ -95,10 +105,10 @@ pub fn fetch(depot: &dyn Depot, part: &FilePart, to: &Path) -> Result<(), FetchE
 }
 
 /// Brings the copy of a shard's log below a directory up to where an archive goes: its last segment, which may have been cut, and those
-/// that follow. What they hold is for whoever reads the log to check.
+/// that follow. The last one must begin with what is there of it; what they hold beyond is for whoever reads the log to check.
 ///
 /// # Errors
-/// [`FetchError`]; what is there then is not to be used.
+/// [`FetchError`], [`FetchError::Diverges`] among them; what is there then is not to be used.
 pub fn extend(archive: &dyn Depot, shard: ShardId, to: &Path) -> Result<(), FetchError> {
     let failed = |source| FetchError::Io { path: to.to_owned(), source };
     let segment = |name: &str| match FileName::parse(name) {
@@ -114,19 +124,42 @@ pub fn extend(archive: &dyn Depot, shard: ShardId, to: &Path) -> Result<(), Fetc
     let prefix = format!("shard-{shard}/");
     for name in archive.names()? {
         if name.strip_prefix(&prefix).and_then(segment).is_some_and(|first| first >= last) {
-            replace(archive, &name, to)?;
+            go_on_with(archive, &name, to)?;
         }
     }
     Ok(())
 }
 
-fn replace(archive: &dyn Depot, name: &str, to: &Path) -> Result<(), FetchError> {
+/// Writes a segment of an archive, behind what is there of it, which must be its beginning.
+fn go_on_with(archive: &dyn Depot, name: &str, to: &Path) -> Result<(), FetchError> {
     let path = to.join(name);
     let failed = |source| FetchError::Io { path: path.clone(), source };
+    let read = |source| reading(archive, name, source);
+    let options = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+    let mut file = options.open(&path).map_err(failed)?;
     let mut from = archive.get(name)?;
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(failed)?;
-    io::copy(&mut from, &mut file).map_err(failed)?;
+    let (mut ours, mut theirs) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let length = file.read(&mut ours).map_err(failed)?;
+        if length == 0 {
+            break;
+        }
+        let is_same = match from.read_exact(&mut theirs[..length]) {
+            Ok(()) => ours[..length] == theirs[..length],
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => false,
+            Err(error) => return Err(read(error)),
+        };
+        if !is_same && !sabotage!("archive-not-compared") {
+            return Err(FetchError::Diverges { place: archive.place(), name: name.to_owned() });
+        }
+    }
+    loop {
+        let length = from.read(&mut theirs).map_err(read)?;
+        if length == 0 {
+            break;
+        }
+        file.write_all(&theirs[..length]).map_err(failed)?;
+    }
     file.sync_all().map_err(failed)
 }
 
@@ -154,7 +187,7 @@ pub fn check(depot: &dyn Depot, part: &FilePart) -> Result<(), FetchError> {
 
 fn compare<R: Read>(depot: &dyn Depot, part: &FilePart, read: Hashed<R>) -> Result<(), FetchError> {
     let (bytes, hash) = read.finish();
-    if bytes == part.bytes && hash.to_hex().as_str() == part.blake3 {
+    if bytes == part.bytes && hash.to_hex().as_str() == part.blake3 || sabotage!("damaged-copy-taken") {
         return Ok(());
     }
     Err(FetchError::Damaged { place: depot.place(), name: part.name.clone() })

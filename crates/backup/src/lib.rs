@@ -10,11 +10,13 @@ mod cut;
 mod depot;
 mod fetch;
 mod manifest;
+mod object;
 mod pinned;
 
 pub use archive::{ArchiveError, archive_segment, claim_archive};
-pub use copy::{CopyError, Extent, Mark, copy_file, copy_shard};
+pub use copy::{CopyError, Extent, Mark, Wanted, copy_file, copy_shard};
 pub use cut::{Cut, CutError, Moment, Reach, cut};
 pub use depot::{Depot, DepotError, DirectoryDepot};
 pub use fetch::{FetchError, check, contents, extend, fetch, read_manifest};
 pub use manifest::{FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, ManifestError, ShardPart};
+pub use object::{CaError, ObjectDepot, OpenObjectError, Patience};

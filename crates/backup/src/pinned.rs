@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, fadvise};
-use storage::{Operation, StorageError};
+use storage::{FileStorage, Operation, StorageError};
 use wal::{FileName, Storage};
 
 /// Held files, to read. It refuses to write: what is held belongs to an engine.
@@ -49,6 +49,22 @@ impl Pinned {
             let _ = fadvise(file, 0, None, Advice::DontNeed);
         }
         Ok(())
+    }
+
+    /// True if one of the files has no name any more: it takes up its space for as long as it is held.
+    pub(crate) fn holds_removed(&self) -> Result<bool, StorageError> {
+        for (&name, file) in &self.files {
+            let metadata = file.metadata().map_err(|source| self.error(Operation::Stat, name, 0, source))?;
+            if metadata.nlink() == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Bytes that are free where the files are.
+    pub(crate) fn free_bytes(&self) -> Result<u64, StorageError> {
+        FileStorage::open_read_only(&self.path)?.free_bytes()
     }
 
     /// A held file.

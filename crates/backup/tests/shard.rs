@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use backup::{CopyError, FilePart, ShardPart};
-use backup::{Cut, CutError, Depot, DirectoryDepot, Extent, Mark, Moment, Reach, copy_shard, cut};
+use backup::{ArchiveError, CopyError, FetchError, FilePart, ShardPart, archive_segment};
+use backup::{Cut, CutError, Depot, DirectoryDepot, Extent, Mark, Moment, Reach, Wanted, copy_shard, cut};
 use storage::{FileStorage, IoMode};
 use surety_protocol::limits::BLOCK_BYTES_MAX;
 use surety_protocol::{Amount, ControlBody, EngineId, Id, Kind, PartitionHandle, Record, Seq, ShardId, Time};
@@ -65,7 +65,7 @@ impl World {
 
     fn copy_of(&self, to: &str, mark: Mark, extent: Extent) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
         let depot = DirectoryDepot::new(&self.directory.path().join(to));
-        copy_shard(&self.shard(), IDENTITY, mark, extent, &depot, &mut |_| {})
+        copy_shard(&self.shard(), IDENTITY, wanted(mark, extent), &depot, &mut |_| {})
     }
 
     /// A snapshot of the state after a record. Its chain is that after the record's block.
@@ -97,6 +97,11 @@ impl World {
     fn copied(&self, to: &str) -> PathBuf {
         self.directory.path().join(to).join("shard-0")
     }
+}
+
+/// However little room there is.
+fn wanted(mark: Mark, extent: Extent) -> Wanted {
+    Wanted { mark, extent, free_bytes_min: 0 }
 }
 
 fn open(storage: &mut FileStorage) -> Log {
@@ -223,7 +228,9 @@ fn a_log_of_somebody_else_is_not_copied() {
     let depot = DirectoryDepot::new(&world.directory.path().join("backup"));
     let foreign = Identity { engine: EngineId(8), ..IDENTITY };
     for mark in [CLOSED, Mark::Synced(Seq(6))] {
-        assert!(copy_shard(&world.shard(), foreign, mark, Extent::Newest, &depot, &mut |_| {}).is_err());
+        assert!(
+            copy_shard(&world.shard(), foreign, wanted(mark, Extent::Newest), &depot, &mut |_| {}).is_err()
+        );
     }
 }
 
@@ -261,7 +268,8 @@ fn what_retention_removes_during_a_copy_is_in_it() {
             }
         };
         let (part, _) =
-            copy_shard(&world.shard(), IDENTITY, mark, Extent::Whole, &depot, &mut remove_all).unwrap();
+            copy_shard(&world.shard(), IDENTITY, wanted(mark, Extent::Whole), &depot, &mut remove_all)
+                .unwrap();
         assert!(removed > 2, "{removed} segments went while the first was copied");
         assert_eq!(part.last_seq, 450);
         assert_eq!(read(&world.copied(to)), (1..=450).collect::<Vec<u64>>());
@@ -373,4 +381,142 @@ fn a_time_of_which_the_copy_need_not_hold_everything_is_refused() {
     assert!(matches!(of(450, 299), Err(CutError::Incomplete { complete_until: Time(449), .. })));
     assert_eq!(of(999, 999).unwrap(), Cut { last_seq: Seq(450) });
     assert_eq!(of(449, 299).unwrap(), Cut { last_seq: Seq(449) });
+}
+
+#[test]
+fn a_copy_that_fills_the_disk_with_removed_files_lets_go_of_them() {
+    let world = World::with_blocks(150);
+    let wanted = Wanted { free_bytes_min: u64::MAX, ..wanted(CLOSED, Extent::Whole) };
+    // Nothing was removed: what the disk has left is the engine's own business.
+    let depot = DirectoryDepot::new(&world.directory.path().join("kept"));
+    copy_shard(&world.shard(), IDENTITY, wanted, &depot, &mut |_| {}).unwrap();
+    let depot = DirectoryDepot::new(&world.directory.path().join("removed"));
+    let mut forget = |_| world.forget_before(400);
+    let refused = copy_shard(&world.shard(), IDENTITY, wanted, &depot, &mut forget).unwrap_err();
+    assert!(matches!(refused, CopyError::LowSpace { .. }), "{refused}");
+}
+
+#[test]
+fn a_block_of_a_newer_program_is_told_from_damage() {
+    let world = World::with_blocks(10);
+    let first = world.shard().join("00000000000000000001.wal");
+    let mut bytes = fs::read(&first).unwrap();
+    // Behind the empty block that the log begins with.
+    let header = &mut bytes[4096..];
+    let at = header_crc_at(header);
+    header[8] += 1;
+    let crc = crc32c::crc32c(&header[..at]);
+    header[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+    fs::write(&first, &bytes).unwrap();
+    let refused = world.copy("to", Mark::Synced(Seq(30))).unwrap_err();
+    let newer = wal::format::VERSION + 1;
+    assert!(
+        matches!(refused, CopyError::Newer { offset: 4096, version, .. } if version == newer),
+        "{refused}"
+    );
+    assert!(matches!(world.copy("to", CLOSED), Err(CopyError::Log(wal::RecoverError::Newer { .. }))));
+}
+
+/// Where a header's checksum is: over all that is before it.
+fn header_crc_at(header: &[u8]) -> usize {
+    let is_crc = |at: &usize| header[*at..at + 4] == crc32c::crc32c(&header[..*at]).to_le_bytes();
+    (16..256).find(is_crc).unwrap()
+}
+
+/// The segments of a log that are complete, each with its last record.
+fn complete(world: &World) -> Vec<(FileName, Seq)> {
+    let spans = wal::list_segments(&world.storage()).unwrap();
+    spans.into_iter().filter_map(|span| Some((span.file(), span.last_seq?))).collect()
+}
+
+#[test]
+fn a_segment_is_archived_once_and_never_over_another() {
+    let world = World::with_blocks(150);
+    let depot = DirectoryDepot::new(&world.directory.path().join("archive"));
+    let (segment, last_seq) = complete(&world)[0];
+    let archive = || archive_segment(&depot, IDENTITY, &world.shard(), segment, last_seq);
+    archive().unwrap();
+    archive().unwrap();
+    let kept = world.copied("archive").join(segment.to_text());
+    let (ours, theirs) = (fs::read(world.shard().join(segment.to_text())).unwrap(), fs::read(&kept).unwrap());
+    assert!(ours.starts_with(&theirs) && ours[theirs.len()..].iter().all(|byte| *byte == 0));
+    flip(&kept, 100);
+    let other = fs::read(&kept).unwrap();
+    assert!(matches!(archive(), Err(ArchiveError::Differs { .. })));
+    assert_eq!(fs::read(&kept).unwrap(), other, "what is kept stays");
+    fs::remove_file(world.shard().join(segment.to_text())).unwrap();
+    assert!(matches!(archive(), Err(ArchiveError::Copy(_) | ArchiveError::Storage(_))));
+}
+
+#[test]
+fn a_segment_that_has_rotted_is_not_archived() {
+    let world = World::with_blocks(150);
+    let segments = complete(&world);
+    assert!(segments.len() > 1, "{segments:?}");
+    let depot = DirectoryDepot::new(&world.directory.path().join("archive"));
+    for &(segment, last_seq) in &segments {
+        let path = world.shard().join(segment.to_text());
+        let used = fs::read(&path).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+        let archive = || archive_segment(&depot, IDENTITY, &world.shard(), segment, last_seq);
+        // In its first block, in a record, and in the last block that it has.
+        for offset in [40, 4096 + 300, used as u64 / 4096 * 4096 + 20] {
+            flip(&path, offset);
+            let refused = archive().unwrap_err();
+            assert!(matches!(refused, ArchiveError::Rot { .. }), "{segment} {offset}: {refused}");
+            flip(&path, offset);
+        }
+        let foreign = Identity { engine: EngineId(8), ..IDENTITY };
+        assert!(archive_segment(&depot, foreign, &world.shard(), segment, last_seq).is_err());
+        assert!(depot.names().unwrap().iter().all(|name| !name.contains(&segment.to_text())));
+        archive().unwrap();
+    }
+}
+
+#[test]
+fn an_archive_must_have_what_the_backup_has() {
+    let world = World::with_blocks(150);
+    let archive = DirectoryDepot::new(&world.directory.path().join("archive"));
+    for (segment, last_seq) in complete(&world) {
+        archive_segment(&archive, IDENTITY, &world.shard(), segment, last_seq).unwrap();
+    }
+    let (part, _) = world.copy("sound", Mark::Synced(Seq(60))).unwrap();
+    assert_eq!(part.last_seq, 60);
+    let extend = |to: &str| backup::extend(&archive, ShardId(0), &world.directory.path().join(to));
+    extend("sound").unwrap();
+    let archived = complete(&world).last().unwrap().1;
+    assert_eq!(read(&world.copied("sound")), (1..=archived.0).collect::<Vec<u64>>());
+    // A sound log of another life of the engine, which a replay of the archive alone would take.
+    let first = world.copied("archive").join("00000000000000000001.wal");
+    let sound = fs::read(&first).unwrap();
+    for (name, change) in [
+        ("flipped", Box::new(|bytes: &mut Vec<u8>| bytes[4096 + 300] ^= 1) as Box<dyn Fn(&mut Vec<u8>)>),
+        ("short", Box::new(|bytes: &mut Vec<u8>| bytes.truncate(8192))),
+    ] {
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        fs::write(&first, bytes).unwrap();
+        world.copy(name, Mark::Synced(Seq(60))).unwrap();
+        let refused = extend(name).unwrap_err();
+        assert!(matches!(refused, FetchError::Diverges { .. }), "{name}: {refused}");
+    }
+}
+
+#[test]
+fn a_file_that_was_changed_is_not_put_back() {
+    let world = World::with_blocks(10);
+    let (_, files) = world.copy("to", CLOSED).unwrap();
+    let depot = DirectoryDepot::new(&world.directory.path().join("to"));
+    let path = world.directory.path().join("to").join(&files[0].name);
+    let sound = fs::read(&path).unwrap();
+    let fetch = |to: &str| backup::fetch(&depot, &files[0], &world.directory.path().join(to));
+    fetch("back").unwrap();
+    let changes: [fn(&mut Vec<u8>); 3] =
+        [|bytes| bytes[4096 + 300] ^= 1, |bytes| _ = bytes.pop(), |bytes| bytes.push(0)];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut bytes = sound.clone();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let refused = fetch(&format!("back-{number}"));
+        assert!(matches!(refused, Err(FetchError::Damaged { .. })), "{number}: {refused:?}");
+    }
 }

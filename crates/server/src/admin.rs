@@ -45,7 +45,7 @@ type Series = (&'static str, Sort, &'static str, fn(&ShardMetrics) -> &Counter);
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 25] = [
+const SERIES: [Series; 26] = [
     ("surety_frames_total", Sort::Counter, "request frames executed", |m| &m.frames),
     ("surety_blocks_total", Sort::Counter, "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", Sort::Counter, "records written to the log", |m| &m.records),
@@ -87,6 +87,12 @@ const SERIES: [Series; 25] = [
     ("surety_archive_failures_total", Sort::Counter, "times that a segment could not be archived", |m| {
         &m.archive_failures
     }),
+    (
+        "surety_archive_waiting_seconds",
+        Sort::Gauge,
+        "how long the segment that is archived next has waited, however often it was tried",
+        |m| &m.archive_waiting_s,
+    ),
     ("surety_open_locks", Sort::Gauge, "locks that are live", |m| &m.open_locks),
     (
         "surety_kept_locks",

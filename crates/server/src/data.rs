@@ -115,8 +115,14 @@ fn furnish(data: &Path) -> Result<(), InitError> {
 /// neither certificates nor their private keys.
 #[must_use]
 pub fn backup_files(shards: u16) -> Vec<String> {
-    let notes = (0..shards).map(|shard| format!("{EPOCHS}/{shard}"));
+    let notes = (0..shards).map(|shard| epochs_file(ShardId(shard)));
     [format!("{KEYS}/{TOKEN_KEY}")].into_iter().chain(notes).collect()
+}
+
+/// Where a shard's notes of its epochs are, below the data directory.
+#[must_use]
+pub fn epochs_file(shard: ShardId) -> String {
+    format!("{EPOCHS}/{shard}")
 }
 
 /// Where the certificates of a data directory are.

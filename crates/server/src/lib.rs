@@ -27,7 +27,9 @@ mod traces;
 pub use authority::{Authority, NotVouched, Vouched};
 pub use clock::readings;
 pub use config::{Config, Limits, TraceConfig};
-pub use data::{FilesError, InitError, InitOptions, accept_clock, backup_files, init, init_with, pki_path};
+pub use data::{
+    FilesError, InitError, InitOptions, accept_clock, backup_files, epochs_file, init, init_with, pki_path,
+};
 pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};

@@ -263,3 +263,48 @@ async fn nothing_is_removed_that_is_not_archived() {
     assert_eq!(archived[0], 1);
     assert!(rig.metric("surety_archived_seq", 0).await >= oldest(&rig).0 - 1);
 }
+
+/// A place that takes everything and answers nothing, until it is let go.
+#[derive(Debug, Default)]
+struct Silent {
+    is_asked: std::sync::atomic::AtomicBool,
+    is_over: (std::sync::Mutex<bool>, std::sync::Condvar),
+}
+
+impl backup::Depot for Silent {
+    fn put(&self, _: &str, _: &mut dyn std::io::Read) -> Result<(), backup::DepotError> {
+        unreachable!("the place is asked first what it has")
+    }
+
+    fn get(&self, name: &str) -> Result<Box<dyn std::io::Read>, backup::DepotError> {
+        self.is_asked.store(true, std::sync::atomic::Ordering::Relaxed);
+        let mut is_over = self.is_over.0.lock().unwrap();
+        while !*is_over {
+            is_over = self.is_over.1.wait(is_over).unwrap();
+        }
+        let source = std::io::ErrorKind::TimedOut.into();
+        Err(backup::DepotError::Io { doing: "reading", place: self.place(), name: name.to_owned(), source })
+    }
+
+    fn names(&self) -> Result<Vec<String>, backup::DepotError> {
+        Ok(Vec::new())
+    }
+
+    fn place(&self) -> String {
+        "nowhere".to_owned()
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_hangs_is_told_and_does_not_hold_up_the_end() {
+    let silent = std::sync::Arc::new(Silent::default());
+    let depot = std::sync::Arc::clone(&silent);
+    let mut rig = Rig::start_with(1, |config| config.archive = Some(depot));
+    fill_until(&rig, async || silent.is_asked.load(std::sync::atomic::Ordering::Relaxed)).await;
+    fill_until(&rig, async || rig.metric("surety_archive_waiting_seconds", 0).await > 0).await;
+    // It ends while the archive still hangs: nobody has let it go.
+    rig.shutdown();
+    assert!(!*silent.is_over.0.lock().unwrap());
+    *silent.is_over.0.lock().unwrap() = true;
+    silent.is_over.1.notify_all();
+}

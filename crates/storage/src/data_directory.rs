@@ -7,8 +7,9 @@
 //! <data>/shard-<i>/      the files of shard i
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use surety_protocol::limits::{ID_WINDOW_MAX, SHARDS_MAX};
@@ -27,6 +28,9 @@ pub const COPIED_METADATA_FILE: &str = "directory.toml";
 pub const RESTORING_FILE: &str = "RESTORING";
 /// The layout that this program writes, and the highest that it reads.
 pub const FORMAT_VERSION: u32 = 2;
+
+/// The mode of a directory that only its owner may enter.
+const PRIVATE: u32 = 0o700;
 
 /// The bounds of a window of ids.
 const ID_WINDOW_MIN: Time = Time::from_secs(10);
@@ -59,6 +63,19 @@ pub enum CreateDirectoryError {
         .0.display()
     )]
     HalfMade(PathBuf),
+    /// What is put back is everybody's payments: the directory must be its owner's alone.
+    #[error(
+        "{} belongs to user {owner}, and this is user {user}: whoever owns it could change what is put back; give a directory that is not there, or one of your own",
+        path.display()
+    )]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        user: u32,
+    },
     /// No engine has that many shards, or none.
     #[error("an engine has 1 to {SHARDS_MAX} shards, not {0}")]
     Shards(u16),
@@ -295,13 +312,17 @@ pub struct RestoringDirectory {
 }
 
 impl RestoringDirectory {
-    /// Claims a directory that is empty or not there, and marks it.
+    /// Claims a directory that is empty or not there, for its owner alone, and marks it.
     ///
     /// # Errors
-    /// As [`DataDirectory::create`].
+    /// As [`DataDirectory::create`]; [`CreateDirectoryError::Owner`] for one that belongs to another user.
     pub fn begin(path: &Path) -> Result<Self, CreateDirectoryError> {
         let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
+        make_private(path).map_err(io)?;
+        check_owner(path, rustix::process::geteuid().as_raw())?;
         let lock = claim(path)?;
+        // One that was there may have been open to others; what comes into it is not.
+        fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(io)?;
         let write = || {
             let mut file = File::create(path.join(RESTORING_FILE))?;
             writeln!(
@@ -380,6 +401,27 @@ fn begin(
         create_shard(path, metadata, ShardId(shard), options)?;
     }
     Ok(lock)
+}
+
+/// Makes a directory that only its owner may enter; those above it as the system does.
+fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(PRIVATE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn check_owner(path: &Path, user: u32) -> Result<(), CreateDirectoryError> {
+    let metadata = fs::metadata(path);
+    let owner = metadata.map_err(|source| CreateDirectoryError::Io { path: path.to_owned(), source })?.uid();
+    if owner == user {
+        Ok(())
+    } else {
+        Err(CreateDirectoryError::Owner { path: path.to_owned(), owner, user })
+    }
 }
 
 /// Makes an empty directory ours, or refuses one that is not empty.

@@ -1,13 +1,15 @@
 //! What a directory that is not as it should be comes to, and a file system that says no.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use storage::{
     CreateDirectoryError, DataDirectory, DirectoryLock, FileStorage, IoMode, LOCK_FILE, LockError,
-    METADATA_FILE, Metadata, MetadataFault, OpenDirectoryError, Operation, StorageError, Syncer,
+    METADATA_FILE, Metadata, MetadataFault, OpenDirectoryError, Operation, RestoringDirectory, StorageError,
+    Syncer,
 };
 use surety_protocol::{EngineId, Seq, Time};
 use tempfile::TempDir;
@@ -190,4 +192,27 @@ fn the_syncer_tells_of_an_error_once_and_ends() {
     syncer.written(segment(1), mark);
     assert!(marks.recv().is_err(), "no second completion");
     drop(syncer);
+}
+
+#[test]
+fn what_a_backup_is_put_into_is_its_owners_alone() {
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let parent = directory();
+    let (new, open) = (parent.path().join("above/new"), parent.path().join("open"));
+    drop(RestoringDirectory::begin(&new).unwrap());
+    assert_eq!(mode(&new), 0o700);
+    // One that was there, for everybody to write to.
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+    drop(RestoringDirectory::begin(&open).unwrap());
+    assert_eq!(mode(&open), 0o700);
+    let other = parent.path().join("other");
+    fs::create_dir(&other).unwrap();
+    if chown(&other, Some(12_345), None).is_err() {
+        eprintln!("SKIPPED: only root can give a directory to another user");
+        return;
+    }
+    let error = RestoringDirectory::begin(&other).unwrap_err();
+    assert!(matches!(error, CreateDirectoryError::Owner { owner: 12_345, .. }), "{error}");
+    assert_eq!(fs::read_dir(&other).unwrap().count(), 0, "nothing is changed");
 }

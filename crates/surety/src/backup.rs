@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backup::{
-    CopyError, Depot, Extent, FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, Mark, ShardPart,
+    CopyError, Depot, DepotError, Extent, FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, Mark,
+    ShardPart, Wanted,
 };
 use clap::Args as ClapArgs;
-use engine::Begin;
+use engine::{Begin, Epochs};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use storage::{COPIED_METADATA_FILE, DataDirectory, METADATA_FILE, Metadata};
@@ -32,6 +33,10 @@ const MARK_ATTEMPTS: usize = 8;
 /// disk (asked for as `reader`), or to the log's end if nobody serves the directory, which is locked while it is copied. Every file is read back, and the copy is
 /// replayed; its state hash is printed. manifest.json comes last: what has none is no backup.
 ///
+/// PLACE is a directory, or s3://BUCKET/PREFIX. The store, and who asks it, are said by the variables that every tool for S3 reads:
+/// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. Without TLS only a store on this
+/// machine is asked. The store must keep an object from being written over (If-None-Match).
+///
 /// The copy holds everybody's payments and the key that signs rollback tokens: guard it as you guard the data directory.
 /// Certificates and their private keys are not in it; keep them by other means.
 ///
@@ -42,7 +47,7 @@ pub(crate) struct Args {
     /// The data directory
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where the backup goes: a directory that is empty or not there
+    /// Where the backup goes: a directory or a prefix that is empty or not there
     #[arg(long, value_name = "PLACE")]
     to: String,
     /// Copy the whole log that is there, so that any earlier moment can be restored
@@ -51,6 +56,9 @@ pub(crate) struct Args {
     /// Do not replay the copy; its state hash is then not known
     #[arg(long)]
     no_verify: bool,
+    /// Where a copy in an object store is fetched to, shard by shard, for its replay [default: the system's directory for such files]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
     /// Identity to ask a running engine with: a PEM file [default: DIR/pki/reader.pem]
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
@@ -78,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 /// Refuses to mix a backup with anything else.
 fn check_empty(depot: &dyn Depot) -> Result<(), Failure> {
-    let names = depot.names().map_err(|error| Failure::new(Exit::Failure, error))?;
+    let names = depot.names().map_err(|error| depots::failure(&error))?;
     if names.is_empty() {
         return Ok(());
     }
@@ -151,7 +159,7 @@ fn copy(args: &Args, metadata: Metadata, source: Source, depot: &dyn Depot) -> R
     drop(source);
     if !args.no_verify {
         for part in &mut shards {
-            part.state_hash = Some(replay(depot, metadata, part)?);
+            part.state_hash = Some(replay(args, depot, metadata, part, &files)?);
         }
     }
     let manifest = Manifest {
@@ -175,7 +183,8 @@ fn copy_files(
     source: &Source,
     depot: &dyn Depot,
 ) -> Result<(Vec<ShardPart>, Vec<FilePart>), Failure> {
-    let (mut shards, mut files) = (Vec::new(), beside(args, metadata, depot)?);
+    let mut files = vec![claim(args, depot)?];
+    let mut shards = Vec::new();
     let mut progress = Progress::new();
     for shard in (0..metadata.shards).map(ShardId) {
         let (part, parts) = copy_shard(args, metadata, source, shard, depot, &mut progress)?;
@@ -183,7 +192,22 @@ fn copy_files(
         files.extend(parts);
     }
     progress.clear();
+    files.extend(beside(args, metadata, &shards, depot)?);
     Ok((shards, files))
+}
+
+/// The first file: it makes the place none of a data directory, and ours. Of several backups to one place at once, one gets here.
+fn claim(args: &Args, depot: &dyn Depot) -> Result<FilePart, Failure> {
+    let path = args.data.join(METADATA_FILE);
+    let contents = fs::read(&path).map_err(|error| Failure::caused(Exit::Failure, path.display(), &error))?;
+    match backup::copy_file(COPIED_METADATA_FILE, &contents, depot) {
+        Err(CopyError::Depot(DepotError::Exists { place, .. })) => {
+            let message =
+                format!("another backup is being taken to {place}; give each backup a place of its own");
+            Err(Failure::new(Exit::InUse, message))
+        }
+        copied => copied.map_err(|error| depots::copy_failure(&path, &error)),
+    }
 }
 
 fn copy_shard(
@@ -197,11 +221,13 @@ fn copy_shard(
     let path = args.data.join(format!("shard-{shard}"));
     let identity = Identity { engine: metadata.engine, shard };
     let extent = if args.whole { Extent::Whole } else { Extent::Newest };
+    let free_bytes_min = server::Config::new(&args.data).free_bytes_min;
     let mut attempts = MARK_ATTEMPTS;
     loop {
         attempts -= 1;
         let mark = source.mark(metadata, shard)?;
-        match backup::copy_shard(&path, identity, mark, extent, depot, &mut |bytes| progress.add(bytes)) {
+        let wanted = Wanted { mark, extent, free_bytes_min };
+        match backup::copy_shard(&path, identity, wanted, depot, &mut |bytes| progress.add(bytes)) {
             // Nothing is copied yet, and the next mark is a newer one.
             Err(CopyError::Behind { .. }) if attempts > 0 => {}
             copied => return copied.map_err(|error| depots::copy_failure(&path, &error)),
@@ -209,17 +235,21 @@ fn copy_shard(
     }
 }
 
-/// The files beside the shards. The first is the one that makes their place none of a data directory.
-fn beside(args: &Args, metadata: Metadata, depot: &dyn Depot) -> Result<Vec<FilePart>, Failure> {
-    let own = [(METADATA_FILE.to_owned(), COPIED_METADATA_FILE.to_owned())];
-    let others = server::backup_files(metadata.shards).into_iter().map(|name| (name.clone(), name));
+/// The other files beside the shards, each as of the logs that were copied.
+fn beside(
+    args: &Args,
+    metadata: Metadata,
+    shards: &[ShardPart],
+    depot: &dyn Depot,
+) -> Result<Vec<FilePart>, Failure> {
     let mut files = Vec::new();
-    for (name, copy) in own.into_iter().chain(others) {
+    for name in server::backup_files(metadata.shards) {
         let path = args.data.join(&name);
+        let part = shards.iter().find(|part| name == server::epochs_file(ShardId(part.shard)));
         let contents = match fs::read(&path) {
             Ok(contents) => contents,
             // The notes of a shard that was never served.
-            Err(error) if error.kind() == ErrorKind::NotFound && name.starts_with("epochs/") => continue,
+            Err(error) if error.kind() == ErrorKind::NotFound && part.is_some() => continue,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let message =
                     format!("{} is missing: without it nothing is served from a backup", path.display());
@@ -227,18 +257,58 @@ fn beside(args: &Args, metadata: Metadata, depot: &dyn Depot) -> Result<Vec<File
             }
             Err(error) => return Err(Failure::caused(Exit::Failure, path.display(), &error)),
         };
-        let copied = backup::copy_file(&copy, &contents, depot);
+        let contents = match part {
+            Some(part) => notes_of(&contents, part).ok_or_else(|| {
+                let path = path.display();
+                Failure::new(
+                    Exit::Corrupt,
+                    format!("{path} holds no notes of epochs; restore it from a backup"),
+                )
+            })?,
+            None => contents,
+        };
+        let copied = backup::copy_file(&name, &contents, depot);
         files.push(copied.map_err(|error: CopyError| depots::copy_failure(&path, &error))?);
     }
     Ok(files)
 }
 
-/// Replays the copy of a shard; returns its state hash.
-fn replay(depot: &dyn Depot, metadata: Metadata, part: &ShardPart) -> Result<String, Failure> {
-    let Some(place) = depot.directory() else {
-        let message = format!("{} cannot be replayed where it is; give --no-verify", depot.place());
-        return Err(Failure::new(Exit::Usage, message));
-    };
+/// Notes of the epochs that the copied log knows of: a start may have noted its epoch and not have logged anything yet, or have begun after
+/// the log was copied. With its note a copy would look older than itself.
+fn notes_of(notes: &[u8], part: &ShardPart) -> Option<Vec<u8>> {
+    let mut epochs = Epochs::parse(std::str::from_utf8(notes).ok()?)?;
+    epochs.starts.retain(|(epoch, _)| epoch.0 <= part.epoch);
+    Some(epochs.to_text().into_bytes())
+}
+
+/// Replays the copy of a shard; returns its state hash. What is not in a directory is fetched into one.
+fn replay(
+    args: &Args,
+    depot: &dyn Depot,
+    metadata: Metadata,
+    part: &ShardPart,
+    files: &[FilePart],
+) -> Result<String, Failure> {
+    if let Some(place) = depot.directory() {
+        return replay_in(place, metadata, part);
+    }
+    let scratch = args.scratch.clone().unwrap_or_else(std::env::temp_dir);
+    let scratch =
+        tempfile::Builder::new().prefix("surety-backup-").tempdir_in(&scratch).map_err(|error| {
+            let scratch = scratch.display();
+            Failure::new(
+                Exit::Failure,
+                format!("{scratch}: {error}; give --scratch a directory with room for a shard"),
+            )
+        })?;
+    let prefix = format!("shard-{}/", part.shard);
+    for file in files.iter().filter(|file| file.name.starts_with(&prefix)) {
+        backup::fetch(depot, file, scratch.path()).map_err(|error| depots::fetch_failure(&error))?;
+    }
+    replay_in(scratch.path(), metadata, part)
+}
+
+fn replay_in(place: &Path, metadata: Metadata, part: &ShardPart) -> Result<String, Failure> {
     let shard = ShardId(part.shard);
     let path = place.join(format!("shard-{shard}"));
     let recovered =
@@ -311,7 +381,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backup::{DepotError, DirectoryDepot};
+    use backup::DirectoryDepot;
     use std::io::Read;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -360,6 +430,7 @@ mod tests {
             to: String::new(),
             whole: false,
             no_verify: false,
+            scratch: None,
             identity: None,
             json: false,
         };
@@ -372,5 +443,23 @@ mod tests {
         let source = Source::open(&args, metadata).unwrap();
         copy(&args, metadata, source, &depot).unwrap();
         assert!(depot.replays.into_inner() > 0);
+    }
+
+    #[test]
+    fn notes_are_of_the_copied_log() {
+        let part = |epoch| ShardPart {
+            shard: 0,
+            epoch,
+            first_seq: 1,
+            last_seq: 20,
+            time: 0,
+            complete_until: 0,
+            snapshot: None,
+            state_hash: None,
+        };
+        let notes = b"1 1\n2 10\n3 21\n";
+        assert_eq!(notes_of(notes, &part(3)).unwrap(), notes);
+        assert_eq!(notes_of(notes, &part(2)).unwrap(), b"1 1\n2 10\n");
+        assert_eq!(notes_of(b"nonsense", &part(2)), None);
     }
 }

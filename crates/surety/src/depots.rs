@@ -2,26 +2,70 @@
 
 use std::path::Path;
 
-use backup::{CopyError, Depot, DirectoryDepot, FetchError, ManifestError};
+use backup::{
+    CopyError, Depot, DepotError, DirectoryDepot, FetchError, ManifestError, ObjectDepot, OpenObjectError,
+    Patience,
+};
 
 use crate::directory;
 use crate::exit::{Exit, Failure};
 
-/// Opens a place: a directory, or `file://` and one.
+/// Opens a place: a directory, `file://` and one, or `s3://BUCKET/PREFIX` in the store that the environment says.
 pub(crate) fn open(place: &str) -> Result<Box<dyn Depot>, Failure> {
+    if ObjectDepot::is_named(place) {
+        // What is no text is no setting of ours.
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let variables = std::env::vars_os().filter_map(text);
+        let depot = ObjectDepot::open(place, variables, Patience::default());
+        return depot.map(|depot| Box::new(depot) as Box<dyn Depot>).map_err(|error| open_failure(&error));
+    }
     let path = match place.split_once("://") {
         None => place,
         Some(("file", path)) => path,
         Some((scheme, _)) => {
-            let message =
-                format!("{place}: no backups are kept by `{scheme}`; give a directory, or file:// and one");
+            let message = format!(
+                "{place}: no backups are kept by `{scheme}`; give a directory, or s3://BUCKET/PREFIX"
+            );
             return Err(Failure::new(Exit::Usage, message));
         }
     };
     if path.is_empty() {
-        return Err(Failure::new(Exit::Usage, "which place for backups? give a directory"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "which place for backups? give a directory, or s3://BUCKET/PREFIX",
+        ));
     }
     Ok(Box::new(DirectoryDepot::new(Path::new(path))))
+}
+
+fn open_failure(error: &OpenObjectError) -> Failure {
+    let exit = match error {
+        OpenObjectError::Thread(_) => Exit::Failure,
+        OpenObjectError::Name(_)
+        | OpenObjectError::Setting { .. }
+        | OpenObjectError::Plain(_)
+        | OpenObjectError::Ca(_) => Exit::Usage,
+    };
+    Failure::new(exit, error)
+}
+
+/// Why a place does not do what is asked, with its exit code.
+pub(crate) fn failure(error: &DepotError) -> Failure {
+    Failure::new(depot_exit(error), error)
+}
+
+const fn depot_exit(error: &DepotError) -> Exit {
+    match error {
+        // Somebody else is writing there.
+        DepotError::Exists { .. } => Exit::InUse,
+        DepotError::NoBucket { .. } | DepotError::Denied { .. } => Exit::Usage,
+        DepotError::Missing { .. }
+        | DepotError::Differs { .. }
+        | DepotError::Full { .. }
+        | DepotError::Io { .. } => Exit::Failure,
+    }
 }
 
 /// Why a shard was not copied, with its exit code. `path` is the shard's directory.
@@ -33,13 +77,13 @@ pub(crate) fn copy_failure(path: &Path, error: &CopyError) -> Failure {
             Exit::Corrupt
         }
         CopyError::Snapshot(wal::SnapshotError::Foreign { .. }) => Exit::Foreign,
-        CopyError::Snapshot(wal::SnapshotError::Newer { .. }) => Exit::Newer,
+        CopyError::Snapshot(wal::SnapshotError::Newer { .. }) | CopyError::Newer { .. } => Exit::Newer,
+        CopyError::Depot(error) => depot_exit(error),
         CopyError::Snapshot(_)
         | CopyError::Tail(_)
         | CopyError::Retention(_)
         | CopyError::Behind { .. }
-        | CopyError::Depot(_)
-        | CopyError::Differs { .. } => Exit::Failure,
+        | CopyError::LowSpace { .. } => Exit::Failure,
     };
     Failure::caused(exit, path.display(), error)
 }
@@ -49,8 +93,11 @@ pub(crate) fn fetch_failure(error: &FetchError) -> Failure {
     let exit = match error {
         FetchError::NoBackup(_) => Exit::Foreign,
         FetchError::Manifest { source: ManifestError::Newer(_), .. } => Exit::Newer,
-        FetchError::Manifest { .. } | FetchError::Damaged { .. } => Exit::Corrupt,
-        FetchError::Depot(_) | FetchError::Io { .. } => Exit::Failure,
+        FetchError::Manifest { .. } | FetchError::Damaged { .. } | FetchError::Diverges { .. } => {
+            Exit::Corrupt
+        }
+        FetchError::Depot(error) => depot_exit(error),
+        FetchError::Io { .. } => Exit::Failure,
     };
     Failure::new(exit, error)
 }

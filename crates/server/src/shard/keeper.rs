@@ -5,16 +5,17 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use backup::Depot;
 use engine::BuildError;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{Seq, ShardId, Time};
 use wal::{
-    FileName, Removal, SnapshotError, Storage, TailError, create_reserve, list_segments, list_snapshots,
-    removable, sound_snapshots,
+    FileName, Identity, Removal, SnapshotError, Storage, TailError, create_reserve, list_segments,
+    list_snapshots, removable, sound_snapshots,
 };
 
 use crate::clock::boot_now;
@@ -27,6 +28,9 @@ const JOBS_MAX: usize = 4;
 
 /// How far the thread of the snapshots steps back: a tenth of what a thread of the shard gets where all cores are busy.
 const SNAPSHOT_NICE: i32 = 10;
+
+/// How long the end of an engine waits for its archive. What was not archived is, after the next start.
+const ARCHIVE_END: Duration = Duration::from_secs(5);
 
 /// Something to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +136,10 @@ impl Keeper {
 struct Worker {
     jobs: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
+    /// How long its end is waited for; without a bound for what works on the engine's own files.
+    end_within: Option<Duration>,
 }
 
 impl Worker {
@@ -144,14 +152,17 @@ impl Worker {
         archive: Option<Archive>,
     ) -> Result<Self, KeeperError> {
         let (jobs, queue) = sync_channel(JOBS_MAX);
+        let (ends, ended): (Sender<()>, _) = channel();
+        let end_within = archive.is_some().then_some(ARCHIVE_END);
         let shared = Arc::clone(shared);
         let work = move || {
+            let _ends = ends;
             let _guard = AbortOnPanic;
             threads::step_back(nice);
             run(&shared, &config, &mut storage, archive.as_ref(), &queue);
         };
         let thread = thread::Builder::new().name(format!("{name}-{}", config.shard)).spawn(work)?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), ended, end_within })
     }
 
     fn give(&self, job: Job) -> bool {
@@ -162,10 +173,16 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has aborted the process already.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if let Some(within) = self.end_within
+            && self.ended.recv_timeout(within) == Err(RecvTimeoutError::Timeout)
+        {
+            // It only reads what is complete, and writes elsewhere: whoever uses the log next is not in its way.
+            tracing::warn!("the archive does not answer and is left behind; the next start goes on with it");
+            return;
         }
+        // A panic there has aborted the process already.
+        let _ = thread.join();
     }
 }
 
@@ -195,7 +212,8 @@ fn run(
             Job::Snapshot { synced, floor } => make_snapshot(config, storage, synced, floor),
             Job::Archive { segment, last_seq } => {
                 let archived = archive.is_some_and(|archive| {
-                    archive_one(shared, config.shard, storage.path(), archive, &mut patience, segment)
+                    let identity = config.identity();
+                    archive_one(shared, identity, storage.path(), archive, &mut patience, (segment, last_seq))
                 });
                 Kept::Archived(archived.then_some(last_seq))
             }
@@ -275,18 +293,19 @@ fn make_reserve(
 /// not archived.
 fn archive_one(
     shared: &Shared,
-    shard: ShardId,
+    identity: Identity,
     path: &Path,
     archive: &Archive,
     patience: &mut Patience,
-    segment: FileName,
+    (segment, last_seq): (FileName, Seq),
 ) -> bool {
+    let shard = identity.shard;
     if !patience.is_due(boot_now()) {
         return false;
     }
     let depot = &*archive.depot;
     let archived = backup::claim_archive(depot, &archive.metadata)
-        .and_then(|()| backup::archive_segment(depot, shard, path, segment));
+        .and_then(|()| backup::archive_segment(depot, identity, path, segment, last_seq));
     match archived {
         Ok(()) => {
             if patience.succeed() {

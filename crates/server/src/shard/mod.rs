@@ -289,6 +289,8 @@ struct Shard {
     is_reserving: Cell<bool>,
     is_snapshotting: Cell<bool>,
     is_archiving: Cell<bool>,
+    /// Since when the segment that is archived next has waited, by the boot clock.
+    archive_since: Cell<Option<Time>>,
     has_archive: bool,
     /// The archive has everything up to here.
     archived: Cell<Seq>,
@@ -355,6 +357,7 @@ impl Shard {
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
             is_archiving: Cell::new(false),
+            archive_since: Cell::new(None),
             has_archive,
             archived: Cell::new(Seq(0)),
             snapshot_at: Cell::new(newest_snapshot),
@@ -541,6 +544,8 @@ impl Shard {
         if self.has_archive && !self.is_archiving.get() {
             self.order_archive(core.engine.segments(), synced);
         }
+        let waited = self.archive_since.get().map_or(Time::ZERO, |since| boot_now().minus(since));
+        core.metrics().archive_waiting_s.set(waited.0 / 1_000_000_000);
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
             let floor = self.floor(synced);
@@ -559,6 +564,8 @@ impl Shard {
             complete.filter(|(_, last_seq)| *last_seq > self.archived.get() && *last_seq < synced);
         if let Some((segment, last_seq)) = wanted.next() {
             self.is_archiving.set(self.keeper.give(Job::Archive { segment, last_seq }));
+            // One that has failed or hangs goes on to wait.
+            self.archive_since.set(self.archive_since.get().or_else(|| Some(boot_now())));
         }
     }
 
@@ -601,6 +608,7 @@ impl Shard {
             Kept::Archived(archived) => {
                 self.is_archiving.set(false);
                 if let Some(seq) = archived {
+                    self.archive_since.set(None);
                     self.archived.set(seq);
                     core.metrics().archived_seq.set(seq.0);
                 }

@@ -442,3 +442,40 @@ fn an_archive_leads_a_restore_beyond_its_backup() {
     std::fs::remove_file(&identity).unwrap();
     restore("1", &beside.path("foreign")).fails(4, "no archive");
 }
+
+#[test]
+fn of_two_backups_to_one_place_at_once_one_is_refused() {
+    let (data, beside) = (history(1), Beside::new());
+    let copy = data_copy(&data, &beside);
+    for round in 0..4 {
+        let to = beside.path(&format!("to-{round}"));
+        let ended: Vec<Ended> = std::thread::scope(|scope| {
+            let backups = [data.path(), &copy].map(|data| {
+                let to = &to;
+                scope.spawn(move || surety(&["backup", "--data", data, "--to", to, "--json"]))
+            });
+            backups.into_iter().map(|backup| backup.join().unwrap()).collect()
+        });
+        let exits: Vec<i32> = ended.iter().map(|ended| ended.exit).collect();
+        // Whoever comes later finds a place that is being filled, or that is full.
+        assert!(matches!(exits[..], [0, 1 | 5] | [1 | 5, 0]), "{exits:?}");
+        restore(&to, &beside.path(&format!("copy-{round}")), "0:6").exits(0);
+    }
+}
+
+/// The same directory once more, so that its lock keeps nobody from a second backup.
+fn data_copy(data: &Data, beside: &Beside) -> String {
+    let copy = beside.path("data");
+    let copied = std::process::Command::new("cp").args(["-r", data.path(), &copy]).status();
+    assert!(copied.unwrap().success());
+    copy
+}
+
+#[test]
+fn notes_of_a_start_that_came_to_nothing_are_not_copied() {
+    let (data, beside) = (history(1), Beside::new());
+    let notes = std::fs::read_to_string(data.file("epochs/0")).unwrap();
+    std::fs::write(data.file("epochs/0"), format!("{notes}99 1000\n")).unwrap();
+    backup(&data, &beside.path("to"));
+    assert_eq!(std::fs::read_to_string(beside.file("to/epochs/0")).unwrap(), notes);
+}

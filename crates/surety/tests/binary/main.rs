@@ -17,6 +17,7 @@ mod kill;
 mod load;
 mod mixed;
 mod node;
+mod objects;
 mod process;
 mod rest;
 mod revoked;
@@ -26,5 +27,7 @@ mod settle;
 mod settler;
 mod shipped;
 mod statement;
+#[path = "../../../backup/tests/store/mod.rs"]
+mod store;
 mod traces;
 mod watch;

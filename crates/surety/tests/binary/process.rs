@@ -46,7 +46,11 @@ pub(crate) fn unread(args: &[&str]) -> Ended {
 
 /// The same, left to run.
 pub(crate) fn spawn(args: &[&str]) -> Child {
-    command(args, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    spawn_with(args, &[])
+}
+
+fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> Child {
+    command(args, environment).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn command(args: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -170,6 +174,17 @@ impl Engine {
 
     /// The same with an address and more flags.
     pub(crate) fn start_at(data: &Data, durability: &str, listen: &str, more: &[&str]) -> Self {
+        Self::start_with(data, durability, listen, more, &[])
+    }
+
+    /// The same with settings in the environment.
+    pub(crate) fn start_with(
+        data: &Data,
+        durability: &str,
+        listen: &str,
+        more: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let own = [
             "serve",
             "--data",
@@ -184,7 +199,7 @@ impl Engine {
         let args: Vec<&str> = own.iter().chain(more).copied().collect();
         let begun = Instant::now();
         let (mut child, line) = loop {
-            let mut child = spawn(&args);
+            let mut child = spawn_with(&args, environment);
             let mut line = String::new();
             let mut stdout = BufReader::new(child.stdout.take().unwrap());
             stdout.read_line(&mut line).unwrap();

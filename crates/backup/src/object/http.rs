@@ -1,0 +1,230 @@
+//! HTTP to an object store: one request on a connection of its own, each with its time; the same TLS as everywhere.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::handshake;
+use hyper::header::{CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
+use hyper::{Method, Uri};
+use hyper_util::rt::TokioIo;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody,
+    HttpService,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, pem};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::Patience;
+
+/// Why the authorities that are to vouch for a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// The file is not there, or is no PEM.
+    #[error("AWS_CA_BUNDLE: {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// It holds a certificate that is none, or none at all.
+    #[error("AWS_CA_BUNDLE: {0} holds no certificate of an authority, or one that makes no sense")]
+    Certificate(String),
+}
+
+/// No answer in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+struct Late(Duration);
+
+/// The address is not to be spoken to without TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} is not asked without TLS")]
+struct Plain(String);
+
+/// True if what failed is that no answer came in time.
+pub(super) fn is_late(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Late>()
+            || error.downcast_ref::<HttpError>().is_some_and(|e| e.kind() == HttpErrorKind::Timeout)
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// What speaks to stores.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    tls: Arc<ClientConfig>,
+    patience: Patience,
+}
+
+impl Connector {
+    /// Trusts the authorities that the web trusts, or those of this file alone.
+    pub(super) fn new(ca_bundle: Option<&str>, patience: Patience) -> Result<Self, CaError> {
+        let roots = match ca_bundle {
+            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+            Some(path) => authorities(path)?,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
+        let Ok(builder) = builder else { unreachable!("ring has every version that is built in") };
+        let tls = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
+        Ok(Self { tls, patience })
+    }
+
+    async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let uri = request.uri().clone();
+        complete_once(&mut request);
+        let stream = match timeout(self.patience.connect, connect(&uri)).await {
+            Ok(stream) => stream?,
+            Err(_) => return Err(HttpError::new(HttpErrorKind::Connect, Late(self.patience.connect))),
+        };
+        if uri.scheme_str() == Some("http") {
+            return self.exchange(stream, request).await;
+        }
+        let name = ServerName::try_from(host(&uri).to_owned())
+            .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
+        // A certificate that does not hold is no fault that passes.
+        self.exchange(stream.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?, request).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        mut request: HttpRequest,
+    ) -> Result<HttpResponse, HttpError> {
+        let uri = std::mem::take(request.uri_mut());
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_str(authority).map_err(invalid)?);
+        headers.insert(USER_AGENT, HeaderValue::from_static("surety"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        *request.uri_mut() = uri.path_and_query().map_or_else(Uri::default, |path| path.clone().into());
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the body of the answer, or when nobody wants that any more.
+        tokio::spawn(connection);
+        let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+        let answer = self.patience.answer;
+        let body = Flowing { body, answer, late_at: Box::pin(sleep(answer)) };
+        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+    }
+}
+
+#[async_trait]
+impl HttpService for Connector {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = self.patience.answer;
+        let late = |_| HttpError::new(HttpErrorKind::Timeout, Late(answer));
+        timeout(answer, self.send(request)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+fn authorities(path: &str) -> Result<RootCertStore, CaError> {
+    let file = |source| CaError::File { path: path.to_owned(), source };
+    let wrong = || CaError::Certificate(path.to_owned());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(file)? {
+        roots.add(certificate.map_err(file)?).map_err(|_| wrong())?;
+    }
+    if roots.is_empty() { Err(wrong()) } else { Ok(roots) }
+}
+
+/// What ends an upload in pieces makes the object only if there is none of its name, as S3 can and the crate does not ask. Headers beyond
+/// its own need not be signed.
+fn complete_once(request: &mut HttpRequest) {
+    let is_upload =
+        request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("uploadId=")));
+    if request.method() == Method::POST && is_upload {
+        request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+    }
+}
+
+async fn connect(uri: &Uri) -> Result<TcpStream, HttpError> {
+    let is_plain = uri.scheme_str() == Some("http");
+    let host = host(uri);
+    if is_plain && !is_near(host) {
+        return Err(HttpError::new(HttpErrorKind::Unknown, Plain(host.to_owned())));
+    }
+    let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
+    TcpStream::connect((host, port)).await.map_err(|error| HttpError::new(HttpErrorKind::Connect, error))
+}
+
+/// Without the brackets of an IPv6 address.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
+}
+
+/// This machine, or what hands out its credentials (169.254.169.254 and its like).
+fn is_near(host: &str) -> bool {
+    host == "localhost"
+        || match host.parse() {
+            Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+            Ok(IpAddr::V6(address)) => address.is_loopback(),
+            Err(_) => false,
+        }
+}
+
+fn broken(error: hyper::Error) -> HttpError {
+    let kind = if error.is_parse() { HttpErrorKind::Decode } else { HttpErrorKind::Interrupted };
+    HttpError::new(kind, error)
+}
+
+/// The body of an answer, between two parts of which no more than a time may pass.
+struct Flowing {
+    body: Incoming,
+    answer: Duration,
+    late_at: Pin<Box<Sleep>>,
+}
+
+impl Body for Flowing {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        let answer = self.answer;
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.late_at.as_mut().reset(Instant::now() + answer);
+            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
+        }
+        let late = self.late_at.as_mut().poll(cx);
+        late.map(|()| Some(Err(HttpError::new(HttpErrorKind::Timeout, Late(answer)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
