@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use server::pki::DevelopmentPki;
 use surety_client::transport::Closed;
 use surety_client::{Client, Identity, PackedReceiver, PackedSender};
-use surety_protocol::{CloseCode, Reply, Roles, ShardId};
+use surety_protocol::{CloseCode, Code, Reply, Roles, ShardId};
 
 use crate::doors::Program;
 use crate::echo::on_client;
@@ -30,6 +30,9 @@ const FRAMES: usize = 16;
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// How long a connection may outlive its certificate before the run is given up.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30);
+/// How often a payment of a link is tried where the engine has too much to do, and the pause before it is tried again.
+const ASKED_MAX: u32 = 200;
+const ASKED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A process that serves a fresh data directory.
 #[derive(Debug)]
@@ -203,17 +206,27 @@ impl Live {
         Ok(Self { client, sender, receiver, mix: Mix::new(seed, PARTITIONS), numbers })
     }
 
-    /// Makes a payment, and waits for its answer.
+    /// Makes a payment, and waits until it is answered.
     async fn ask(&mut self) -> anyhow::Result<()> {
-        let now = self.client.now();
-        let mut lock = self.mix.lock(now);
-        lock.id = self.numbers.id(now);
-        self.sender.push_record(&lock);
-        self.sender.flush().await?;
         let mut replies = Vec::new();
-        self.receiver.receive(&mut replies).await?;
-        ensure!(replies.iter().any(|reply| reply.code().is_success()), "it is not served: {replies:?}");
-        Ok(())
+        for _ in 0..ASKED_MAX {
+            let now = self.client.now();
+            let mut lock = self.mix.lock(now);
+            lock.id = self.numbers.id(now);
+            self.sender.push_record(&lock);
+            self.sender.flush().await?;
+            replies.clear();
+            self.receiver.receive(&mut replies).await?;
+            if replies.iter().any(|reply| reply.code().is_success()) {
+                return Ok(());
+            }
+            ensure!(
+                replies.iter().all(|reply| reply.code() == Code::Overloaded),
+                "it is not served: {replies:?}"
+            );
+            tokio::time::sleep(ASKED_PAUSE).await;
+        }
+        anyhow::bail!("it is not served: {replies:?}")
     }
 }
 
