@@ -62,21 +62,34 @@ pub enum ArchiveError {
 pub fn claim_archive(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveError> {
     let foreign = || ArchiveError::Foreign(depot.place());
     // A backup holds segments of the same names, the last of which is cut: it is whole, and stays as it is.
-    if !matches!(depot.get(MANIFEST_FILE), Err(DepotError::Missing { .. })) {
-        return Err(foreign());
+    match depot.get(MANIFEST_FILE).map(drop) {
+        Err(DepotError::Missing { .. }) => {}
+        Ok(()) => return Err(foreign()),
+        // What does not answer is nobody's to judge.
+        Err(error) => return Err(error.into()),
     }
-    if let Some(text) = owner(depot)? {
-        let is_ours = text == metadata || sabotage!("foreign-archive-taken");
-        return if is_ours { Ok(()) } else { Err(foreign()) };
+    match owner(depot)? {
+        Some(text) if text == metadata || sabotage!("foreign-archive-taken") => {}
+        Some(_) => return Err(foreign()),
+        None => put_owner(depot, metadata)?,
     }
+    Ok(depot.check_keeps(COPIED_METADATA_FILE, metadata.as_bytes())?)
+}
+
+/// Makes a place ours that is nobody's.
+fn put_owner(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveError> {
+    let foreign = || ArchiveError::Foreign(depot.place());
     // What another shard of this engine has begun to write is no stranger's.
     if depot.names()?.iter().any(|name| !name.starts_with(COPIED_METADATA_FILE)) {
         return Err(foreign());
     }
     match depot.put(COPIED_METADATA_FILE, &mut metadata.as_bytes()) {
         // Somebody was faster: another shard of this engine, or another engine.
-        Err(DepotError::Exists { .. }) if owner(depot)?.is_some_and(|text| text == metadata) => Ok(()),
-        Err(DepotError::Exists { .. }) => Err(foreign()),
+        Err(exists @ DepotError::Exists { .. }) => match owner(depot)? {
+            Some(text) if text == metadata => Ok(()),
+            Some(_) => Err(foreign()),
+            None => Err(exists.into()),
+        },
         put => Ok(put?),
     }
 }

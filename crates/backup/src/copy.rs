@@ -1,5 +1,6 @@
 //! Copying one shard: a snapshot that holds, and the log from it on, up to a mark below which nothing can be missing.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -17,7 +18,7 @@ use crate::{Depot, DepotError, FilePart, ShardPart};
 
 /// How often files are looked for that retention takes away meanwhile.
 const PIN_ATTEMPTS: usize = 32;
-/// Bytes that are read at a time: the end of a segment is looked for in pieces of so many.
+/// Bytes that are read at a time: the end of a segment is looked for in pieces of so many, and so often the log's disk is looked at.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Where the copy of a log ends.
@@ -164,14 +165,19 @@ pub fn copy_shard(
     pinned.let_go(|name| !names.contains(&name));
     let mut files = Vec::new();
     for name in names {
-        check_room(&pinned, shard, free_bytes_min)?;
+        let room = Room { pinned: &pinned, free_bytes_min, found: Cell::new(None) };
         let bytes = match name {
             name if name == end.file => end.bytes,
             FileName::Segment { .. } => used_bytes(&pinned, name)?,
             _ => pinned.len(name)?,
         };
         let source = Section { file: pinned.file(name)?, at: 0, end: bytes };
-        files.push(put(depot, &format!("shard-{shard}/{name}"), source)?);
+        let copied =
+            put(depot, &format!("shard-{shard}/{name}"), Watched { inner: source, room: &room, left: 0 });
+        if let Some(free_bytes) = room.found.get() {
+            return Err(CopyError::LowSpace { shard, free_bytes });
+        }
+        files.push(copied?);
         // A file that retention has removed takes up space for as long as it is held.
         pinned.let_go(|held| held == name);
         progress(bytes);
@@ -208,13 +214,47 @@ pub(crate) fn put(depot: &dyn Depot, name: &str, source: impl Read) -> Result<Fi
     Ok(FilePart { name: name.to_owned(), bytes, blake3: written.to_hex().to_string() })
 }
 
-/// Refuses to go on where the engine would soon decline for want of what the copy holds.
-fn check_room(pinned: &Pinned, shard: ShardId, free_bytes_min: u64) -> Result<(), CopyError> {
-    if !pinned.holds_removed()? {
-        return Ok(());
+/// What is left where the log is, while removed files are held.
+struct Room<'a> {
+    pinned: &'a Pinned,
+    free_bytes_min: u64,
+    /// What was left when it was too little.
+    found: Cell<Option<u64>>,
+}
+
+impl Room<'_> {
+    /// Refuses to go on where the engine would soon decline for want of what the copy holds.
+    fn check(&self) -> io::Result<()> {
+        if !self.pinned.holds_removed().map_err(io::Error::other)? {
+            return Ok(());
+        }
+        let free_bytes = self.pinned.free_bytes().map_err(io::Error::other)?;
+        if free_bytes >= self.free_bytes_min {
+            return Ok(());
+        }
+        self.found.set(Some(free_bytes));
+        Err(io::Error::other("the disk of the log runs full"))
     }
-    let free_bytes = pinned.free_bytes()?;
-    if free_bytes < free_bytes_min { Err(CopyError::LowSpace { shard, free_bytes }) } else { Ok(()) }
+}
+
+/// What is copied, looked after on the way: a large file may take long to go where it goes.
+struct Watched<'a, R> {
+    inner: R,
+    room: &'a Room<'a>,
+    /// Bytes until the next look.
+    left: usize,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            self.room.check()?;
+            self.left = PIECE_BYTES;
+        }
+        let read = self.inner.read(buffer)?;
+        self.left = self.left.saturating_sub(read);
+        Ok(read)
+    }
 }
 
 /// Holds what a copy needs, and says what it begins with. In a closed directory what an engine has left in memory is written first: a
@@ -445,5 +485,31 @@ impl<R: Read> Read for Hashed<R> {
         self.hasher.update(&buffer[..read]);
         self.bytes += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_copy_lets_go_in_the_middle_of_a_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = FileName::Segment { first_seq: Seq(1) };
+        let path = directory.path().join(name.to_text());
+        for free_bytes_min in [0, u64::MAX] {
+            fs::write(&path, vec![1; 3 * PIECE_BYTES]).unwrap();
+            let pinned = Pinned::open(directory.path(), &[name]).unwrap().unwrap();
+            let room = Room { pinned: &pinned, free_bytes_min, found: Cell::new(None) };
+            let inner = Section { file: pinned.file(name).unwrap(), at: 0, end: 3 * PIECE_BYTES as u64 };
+            let mut watched = Watched { inner, room: &room, left: 0 };
+            let mut piece = vec![0; PIECE_BYTES];
+            watched.read_exact(&mut piece).unwrap();
+            fs::remove_file(&path).unwrap();
+            let rest = watched.read_to_end(&mut piece);
+            assert_eq!(rest.is_ok(), free_bytes_min == 0, "{rest:?}");
+            assert_eq!(room.found.get().is_some(), free_bytes_min > 0);
+        }
     }
 }

@@ -34,6 +34,16 @@ pub trait Depot: fmt::Debug + Send + Sync {
     /// [`DepotError::Io`].
     fn names(&self) -> Result<Vec<String>, DepotError>;
 
+    /// Makes sure that the place keeps what it has: tries to put `contents` over a file that has exactly these, which does no harm where it
+    /// succeeds. A file system is known to refuse; of an object store it is found out once.
+    ///
+    /// # Errors
+    /// [`DepotError::Overwrites`] if nothing was refused; otherwise why that is not known.
+    fn check_keeps(&self, name: &str, contents: &[u8]) -> Result<(), DepotError> {
+        let _ = (name, contents);
+        Ok(())
+    }
+
     /// The place, to be shown.
     fn place(&self) -> String;
 
@@ -61,6 +71,14 @@ pub enum DepotError {
         place: String,
         /// Which.
         name: String,
+    },
+    /// What is there can be lost.
+    #[error(
+        "{place}: the store writes over what it has, though it was asked not to (If-None-Match), so two writers could take each other's files away; it is not used: take a store that honours this when an object is written and when an upload in pieces ends"
+    )]
+    Overwrites {
+        /// Where.
+        place: String,
     },
     /// There is no bucket of this name.
     #[error("{place}: there is no such bucket; create it, or check its name and AWS_ENDPOINT_URL")]
@@ -145,8 +163,7 @@ impl DirectoryDepot {
         if path.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        let temp = Temporary::beside(&path);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temp.0)?;
+        let (temp, mut file) = Temporary::beside(&path)?;
         let mut hashed = Hashed::new(from);
         io::copy(&mut hashed, &mut file)?;
         file.sync_all()?;
@@ -164,16 +181,24 @@ impl DirectoryDepot {
     }
 }
 
+/// Names of this process so far.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 /// A file that goes with this: its second name, or what was begun and came to nothing.
 struct Temporary(PathBuf);
 
 impl Temporary {
-    /// A name that no other writer has, in this process or another.
-    fn beside(path: &Path) -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let mut temp = path.to_owned().into_os_string();
-        temp.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        Self(temp.into())
+    /// A new file of a name that no other writer has, in this process or another. One that was killed may have left some, and a
+    /// container gives each of its processes the same number.
+    fn beside(path: &Path) -> io::Result<(Self, File)> {
+        loop {
+            let mut temp = path.to_owned().into_os_string();
+            temp.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+            match File::options().write(true).create_new(true).mode(0o600).open(&temp) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                file => return Ok((Self(temp.into()), file?)),
+            }
+        }
     }
 }
 
@@ -333,6 +358,21 @@ mod tests {
         let put = depot.put("x", &mut Lying(directory.path(), b"two"));
         assert!(matches!(put, Err(DepotError::Differs { .. })), "{put:?}");
         assert!(depot.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let next = COUNT.load(Ordering::Relaxed);
+        // Other tests take some of these numbers meanwhile.
+        for number in next..next + 1_000 {
+            let name = format!("x.{}-{number}.tmp", std::process::id());
+            fs::write(directory.path().join(name), b"left").unwrap();
+        }
+        let depot = DirectoryDepot::new(directory.path());
+        depot.put("x", &mut &b"one"[..]).unwrap();
+        assert_eq!(fs::read(directory.path().join("x")).unwrap(), b"one");
+        assert_eq!(depot.names().unwrap().len(), 1_001, "nobody else's file is touched");
     }
 
     #[test]

@@ -127,7 +127,7 @@ pub fn extend(archive: &dyn Depot, shard: ShardId, to: &Path) -> Result<(), Fetc
             go_on_with(archive, &name, to)?;
         }
     }
-    Ok(())
+    File::open(&directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 /// Writes a segment of an archive, behind what is there of it, which must be its beginning.

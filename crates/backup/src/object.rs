@@ -5,11 +5,12 @@
 
 mod http;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode, RetryConfig,
+    Attribute, Attributes, BackoffConfig, ClientOptions, Error, MultipartId, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions, RetryConfig,
 };
 use tokio::runtime::Runtime;
+use url::{Host, Url};
 
 pub use self::http::CaError;
 use self::http::Connector;
@@ -30,8 +33,15 @@ use crate::{Depot, DepotError};
 
 /// Bytes that are sent at a time. One piece is in memory; S3 takes ten thousand of them for one object.
 const PIECE_BYTES: usize = 16 << 20;
+/// Names that are listed at most: a store that goes on for ever is none of ours.
+const NAMES_MAX: usize = 1 << 22;
+/// Characters of what a store says that are passed on.
+const REASON_MAX: usize = 400;
 /// The scheme of such places.
 const SCHEME: &str = "s3://";
+
+/// Says who has written an object. Of two backups of one engine the first file has the same bytes.
+const WRITER: Attribute = Attribute::Metadata(Cow::Borrowed("surety-writer"));
 
 /// How long an object store may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,14 +82,29 @@ pub enum OpenObjectError {
         reason: String,
     },
     /// Payments, and the key that signs tokens, would go over the network for everybody to read.
-    #[error("AWS_ENDPOINT_URL is {0}: without TLS a store is taken on this machine alone; give https://")]
+    #[error("AWS_ENDPOINT_URL is at {0}: without TLS a store is taken on this machine alone; give https://")]
     Plain(String),
     /// The authorities of the store's certificate.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The system grants no thread.
-    #[error("cannot start a thread for the object store: {0}")]
-    Thread(#[from] io::Error),
+    /// The system grants no thread, or no random number.
+    #[error("the system does not give what an object store needs: {0}")]
+    System(#[from] io::Error),
+}
+
+/// When an object came to be there.
+enum Made {
+    /// By the request that was answered.
+    Now,
+    /// By an earlier one, whose answer was lost.
+    Before,
+}
+
+/// A number that nobody else has drawn.
+fn draw() -> io::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// A prefix in a bucket.
@@ -91,6 +116,12 @@ pub struct ObjectDepot {
     /// For an object that must not be there yet: a repeat is ours to judge.
     once: AmazonS3,
     patience: Patience,
+    /// False if the machine is asked who is asking.
+    has_keys: bool,
+    /// Drawn for this place in this process; each object says by whom it was written.
+    writer: String,
+    /// The store was seen to keep what is there.
+    keeps: AtomicBool,
     runtime: Arc<Background>,
 }
 
@@ -121,11 +152,11 @@ impl ObjectDepot {
         let rest = place.strip_prefix(SCHEME).ok_or_else(name)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = Path::parse(prefix).map_err(|_| name())?;
-        if bucket.is_empty() || prefix.as_ref().is_empty() {
+        let is_usual = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
+        if bucket.is_empty() || !bucket.chars().all(is_usual) || prefix.as_ref().is_empty() {
             return Err(name());
         }
         let settings = Settings::read(place, variables)?;
-        check_endpoint(&settings)?;
         let connector = Connector::new(settings.ca_bundle.as_deref(), patience)?;
         let build = |repeats| {
             let builder = settings.builder.clone().with_bucket_name(bucket);
@@ -139,6 +170,9 @@ impl ObjectDepot {
             store: build(patience.repeats)?,
             once: build(0)?,
             patience,
+            has_keys: settings.has(AmazonS3ConfigKey::AccessKeyId),
+            writer: draw()?,
+            keeps: AtomicBool::new(false),
             runtime: Arc::new(Background::start()?),
         })
     }
@@ -151,24 +185,32 @@ impl ObjectDepot {
     fn put_small(&self, name: &str, bytes: Vec<u8>) -> Result<(), DepotError> {
         let path = self.path(name);
         let bytes = Bytes::from(bytes);
-        let put = || self.once.put_opts(&path, bytes.clone().into(), PutMode::Create.into());
-        self.complete(name, blake3::hash(&bytes), || self.runtime.wait(put()).map(drop))
+        let options =
+            PutOptions { mode: PutMode::Create, attributes: self.signed(), ..PutOptions::default() };
+        let put = || self.once.put_opts(&path, bytes.clone().into(), options.clone());
+        self.complete(name, blake3::hash(&bytes), || self.runtime.wait(put()).map(drop)).map(drop)
     }
 
     /// Keeps what does not fit, piece by piece. It is there when the last request says so.
     fn put_large(&self, name: &str, first: Vec<u8>, from: &mut dyn Read) -> Result<(), DepotError> {
         let path = self.path(name);
-        let upload = self.runtime.wait(self.store.create_multipart(&path));
+        let options = PutMultipartOptions { attributes: self.signed(), ..PutMultipartOptions::default() };
+        let upload = self.runtime.wait(self.store.create_multipart_opts(&path, options));
         let upload = upload.map_err(|error| self.error("writing", name, &error))?;
         let complete = |parts: &[PartId]| self.once.complete_multipart(&path, &upload, parts.to_vec());
         let completed = self.send_pieces(name, &upload, first, from).and_then(|(parts, hash)| {
             self.complete(name, hash, || self.runtime.wait(complete(&parts)).map(drop))
         });
-        if completed.is_err() {
+        if !matches!(completed, Ok(Made::Now)) {
             // What was sent takes room there; a store that does not answer keeps it until its own rules remove it.
             let _ = self.runtime.wait(self.store.abort_multipart(&path, &upload));
         }
-        completed
+        completed.map(drop)
+    }
+
+    /// Says who has written an object.
+    fn signed(&self) -> Attributes {
+        Attributes::from_iter([(WRITER, self.writer.clone())])
     }
 
     fn send_pieces(
@@ -196,25 +238,27 @@ impl ObjectDepot {
         name: &str,
         hash: blake3::Hash,
         mut request: impl FnMut() -> object_store::Result<()>,
-    ) -> Result<(), DepotError> {
+    ) -> Result<Made, DepotError> {
         let mut pause = self.patience.pause;
-        for tried in 0.. {
-            match request() {
-                Ok(()) => return self.read_back(name, hash),
-                // After the end of an upload there is none.
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. } | Error::NotFound { .. })
-                    if tried > 0 =>
-                {
-                    return self.check_ours(name, hash);
-                }
-                Err(Error::Generic { .. }) if tried < self.patience.repeats => {
-                    thread::sleep(pause);
-                    pause = (pause * 2).min(self.patience.pause * 100);
-                }
-                Err(error) => return Err(self.error("writing", name, &error)),
+        for tried in 0..=self.patience.repeats {
+            let error = match request() {
+                Ok(()) => return self.read_back(name, hash).map(|()| Made::Now),
+                Err(error) => error,
+            };
+            // After the end of an upload there is none.
+            let is_answered_late = tried > 0 && (is_taken(&error) || matches!(error, Error::NotFound { .. }));
+            if is_answered_late && self.is_ours(name, hash)? {
+                return Ok(Made::Before);
             }
+            let is_worth_it = may_pass(&error) && tried < self.patience.repeats;
+            if !is_answered_late && !is_worth_it {
+                return Err(self.error("writing", name, &error));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(self.patience.pause * 100);
         }
-        unreachable!("the last try returns")
+        let source = io::Error::other("the store neither has it nor takes it; try again");
+        Err(self.io_error("writing", name, source))
     }
 
     /// Holds what the store gives against what it was given.
@@ -223,31 +267,77 @@ impl ObjectDepot {
         if self.hash_of(name)? == hash { Ok(()) } else { Err(differs()) }
     }
 
-    /// Accepts an object that has the name already if it is the very one that was to be kept.
-    fn check_ours(&self, name: &str, hash: blake3::Hash) -> Result<(), DepotError> {
-        let exists = || DepotError::Exists { place: self.place(), name: name.to_owned() };
-        match self.hash_of(name) {
-            Ok(there) if there == hash => Ok(()),
-            Ok(_) | Err(DepotError::Missing { .. }) => Err(exists()),
-            Err(error) => Err(error),
+    /// True if an object that has the name already is the very one that was to be kept, from here; false if there is none.
+    fn is_ours(&self, name: &str, hash: blake3::Hash) -> Result<bool, DepotError> {
+        let (writer, from) = match self.look(name) {
+            Err(DepotError::Missing { .. }) => return Ok(false),
+            found => found?,
+        };
+        let there = self.hash_from(name, from)?;
+        if there == hash && writer.as_deref() == Some(self.writer.as_str()) {
+            return Ok(true);
         }
+        Err(DepotError::Exists { place: self.place(), name: name.to_owned() })
+    }
+
+    /// Tries by one request to write over a file.
+    fn try_over(&self, name: &str, contents: &[u8]) -> object_store::Result<()> {
+        let (path, contents) = (self.path(name), Bytes::copy_from_slice(contents).into());
+        let put = self.store.put_opts(&path, contents, PutMode::Create.into());
+        self.runtime.wait(put).map(drop)
+    }
+
+    /// The same by the end of an upload in pieces.
+    fn try_over_in_pieces(&self, name: &str, contents: &[u8]) -> object_store::Result<()> {
+        let path = self.path(name);
+        self.runtime.wait(async {
+            let upload = self.store.create_multipart(&path).await?;
+            let tried = async {
+                let piece = Bytes::copy_from_slice(contents).into();
+                let part = self.store.put_part(&path, &upload, 0, piece).await?;
+                self.store.complete_multipart(&path, &upload, vec![part]).await
+            };
+            let tried = tried.await;
+            if tried.is_err() {
+                let _ = self.store.abort_multipart(&path, &upload).await;
+            }
+            tried.map(drop)
+        })
     }
 
     fn hash_of(&self, name: &str) -> Result<blake3::Hash, DepotError> {
-        let mut there = Hashed::new(self.get(name)?);
+        let (_, from) = self.look(name)?;
+        self.hash_from(name, from)
+    }
+
+    fn hash_from(&self, name: &str, from: Object) -> Result<blake3::Hash, DepotError> {
+        let mut there = Hashed::new(from);
         io::copy(&mut there, &mut io::sink())
             .map_err(|source| self.io_error("reading back", name, source))?;
         Ok(there.finish().1)
     }
 
+    /// An object, and who has written it.
+    fn look(&self, name: &str) -> Result<(Option<String>, Object), DepotError> {
+        let got = self.runtime.wait(self.store.get(&self.path(name)));
+        let got = got.map_err(|error| self.error("reading", name, &error))?;
+        let writer = got.attributes.get(&WRITER).map(|writer| writer.as_ref().to_owned());
+        let left = got.meta.size;
+        let runtime = Arc::clone(&self.runtime);
+        Ok((writer, Object { runtime, stream: got.into_stream(), piece: Bytes::new(), left }))
+    }
+
     fn error(&self, doing: &'static str, name: &str, error: &Error) -> DepotError {
-        let (place, name, reason) = (self.place(), name.to_owned(), reason(error));
+        let (place, name, mut reason) = (self.place(), name.to_owned(), reason(error));
         match error {
             _ if reason.starts_with("NoSuchBucket") => DepotError::NoBucket { place },
-            Error::NotFound { .. } => DepotError::Missing { place, name },
-            Error::AlreadyExists { .. } | Error::Precondition { .. } => DepotError::Exists { place, name },
+            Error::NotFound { .. } if doing == "reading" => DepotError::Missing { place, name },
+            error if is_taken(error) => DepotError::Exists { place, name },
             error if is_denied(error) => DepotError::Denied { doing, place, name, reason },
             _ => {
+                if !self.has_keys {
+                    reason.push_str("; AWS_ACCESS_KEY_ID is not set, so this machine was asked who it is");
+                }
                 let kind = if http::is_late(error) { io::ErrorKind::TimedOut } else { io::ErrorKind::Other };
                 DepotError::Io { doing, place, name, source: io::Error::new(kind, reason) }
             }
@@ -270,16 +360,16 @@ impl Depot for ObjectDepot {
     }
 
     fn get(&self, name: &str) -> Result<Box<dyn Read>, DepotError> {
-        let got = self.runtime.wait(self.store.get(&self.path(name)));
-        let got = got.map_err(|error| self.error("reading", name, &error))?;
-        let left = got.meta.size;
-        let runtime = Arc::clone(&self.runtime);
-        Ok(Box::new(Object { runtime, stream: got.into_stream(), piece: Bytes::new(), left }))
+        Ok(Box::new(self.look(name)?.1))
     }
 
     fn names(&self) -> Result<Vec<String>, DepotError> {
-        let listed = self.store.list(Some(&self.prefix)).try_collect::<Vec<_>>();
+        let listed = self.store.list(Some(&self.prefix)).take(NAMES_MAX + 1).try_collect::<Vec<_>>();
         let listed = self.runtime.wait(listed).map_err(|error| self.error("listing", "", &error))?;
+        if listed.len() > NAMES_MAX {
+            let source = io::Error::other(format!("there are more than {NAMES_MAX} objects"));
+            return Err(self.io_error("listing", "", source));
+        }
         let below = format!("{}/", self.prefix);
         let names = listed.iter().filter_map(|meta| meta.location.as_ref().strip_prefix(&below));
         Ok(names.map(str::to_owned).collect())
@@ -287,6 +377,21 @@ impl Depot for ObjectDepot {
 
     fn place(&self) -> String {
         self.place.clone()
+    }
+
+    fn check_keeps(&self, name: &str, contents: &[u8]) -> Result<(), DepotError> {
+        if self.keeps.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        for tried in [self.try_over(name, contents), self.try_over_in_pieces(name, contents)] {
+            match tried {
+                Err(error) if is_taken(&error) || is_conflict(&error) => {}
+                Err(error) => return Err(self.error("writing", name, &error)),
+                Ok(()) => return Err(DepotError::Overwrites { place: self.place() }),
+            }
+        }
+        self.keeps.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -361,6 +466,7 @@ impl Settings {
         let options = ClientOptions::new().with_allow_http(true);
         let mut settings =
             Self { builder: AmazonS3Builder::new().with_client_options(options), ca_bundle: None };
+        let wrong = |reason| OpenObjectError::Setting { place: place.to_owned(), reason };
         for (name, value) in variables.into_iter().filter(|(_, value)| !value.is_empty()) {
             if name == "AWS_CA_BUNDLE" {
                 settings.ca_bundle = Some(value);
@@ -370,15 +476,18 @@ impl Settings {
                 && let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>()
                 && !matches!(key, AmazonS3ConfigKey::Client(_) | AmazonS3ConfigKey::ConditionalPut)
             {
+                let value = checked(key, value).map_err(|fault| fault.of(place, &name))?;
                 settings.builder = settings.builder.with_config(key, value);
             }
         }
-        let has = |key| settings.builder.get_config_value(&key).is_some();
-        if has(AmazonS3ConfigKey::AccessKeyId) != has(AmazonS3ConfigKey::SecretAccessKey) {
-            let reason = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together".to_owned();
-            return Err(OpenObjectError::Setting { place: place.to_owned(), reason });
+        if settings.has(AmazonS3ConfigKey::AccessKeyId) != settings.has(AmazonS3ConfigKey::SecretAccessKey) {
+            return Err(wrong("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together".to_owned()));
         }
         Ok(settings)
+    }
+
+    fn has(&self, key: AmazonS3ConfigKey) -> bool {
+        self.builder.get_config_value(&key).is_some()
     }
 }
 
@@ -386,24 +495,61 @@ fn setting(place: &str, error: &Error) -> OpenObjectError {
     OpenObjectError::Setting { place: place.to_owned(), reason: reason(error) }
 }
 
-fn check_endpoint(settings: &Settings) -> Result<(), OpenObjectError> {
-    let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
-        .into_iter()
-        .find_map(|key| settings.builder.get_config_value(&key));
-    let Some(endpoint) = endpoint else { return Ok(()) };
-    let Some(rest) = endpoint.strip_prefix("http://") else { return Ok(()) };
-    let authority = rest.split('/').next().unwrap_or_default();
-    if is_here(authority) { Ok(()) } else { Err(OpenObjectError::Plain(format!("http://{authority}"))) }
+/// What is wrong with a variable. Its value is not shown: it may be a secret.
+enum Fault {
+    Text,
+    Region,
+    Url,
+    /// With the host.
+    Plain(String),
 }
 
-/// True if `HOST` or `HOST:PORT` is this machine, and says so by itself.
-fn is_here(authority: &str) -> bool {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
+impl Fault {
+    fn of(self, place: &str, name: &str) -> OpenObjectError {
+        let what = match self {
+            Self::Plain(host) => return OpenObjectError::Plain(host),
+            Self::Text => "has a character that is no visible one, as a line's end",
+            Self::Region => "is no name of a region",
+            Self::Url => "is no URL of https, or has a user, a password, `?` or `#` in it",
+        };
+        OpenObjectError::Setting { place: place.to_owned(), reason: format!("{name} {what}") }
+    }
+}
+
+/// What the crate takes without a word and would come to grief over later, in the middle of an engine's work.
+fn checked(key: AmazonS3ConfigKey, value: String) -> Result<String, Fault> {
+    if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(Fault::Text);
+    }
+    match key {
+        AmazonS3ConfigKey::S3Endpoint | AmazonS3ConfigKey::Endpoint => endpoint(&value),
+        AmazonS3ConfigKey::Region | AmazonS3ConfigKey::DefaultRegion => {
+            let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            if value.bytes().all(is_usual) { Ok(value) } else { Err(Fault::Region) }
+        }
+        _ => Ok(value),
+    }
+}
+
+/// The address of a store as it is signed: a host in lower case, no port that goes without saying.
+fn endpoint(value: &str) -> Result<String, Fault> {
+    let url = Url::parse(value).map_err(|_| Fault::Url)?;
+    let is_bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let is_here = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(Fault::Url),
     };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    match url.scheme() {
+        _ if !is_bare => Err(Fault::Url),
+        "http" if !is_here => Err(Fault::Plain(url.host_str().unwrap_or_default().to_owned())),
+        "http" | "https" => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        _ => Err(Fault::Url),
+    }
 }
 
 fn retries(patience: Patience, repeats: usize) -> RetryConfig {
@@ -420,26 +566,44 @@ fn read_piece(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// True if the store does not let the caller do it. Of a list the crate says so in its text alone.
-fn is_denied(error: &Error) -> bool {
-    let is_said = |error: &Error| {
-        let text = error.to_string();
-        ["status code: 403", "status code: 401"].iter().any(|status| text.contains(status))
-    };
-    matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) || is_said(error)
+/// True if the name has an object, whatever becomes of the request.
+fn is_taken(error: &Error) -> bool {
+    match error {
+        Error::Precondition { .. } => true,
+        Error::AlreadyExists { .. } => !is_conflict(error),
+        _ => false,
+    }
 }
 
-/// What went wrong, without what an answer repeats of the request: code and message if the store said them.
+/// True if another request for the name was under way: whether there is an object then is not said. The crate has one error for
+/// both; that of a name that is taken is made of one of its own.
+fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::AlreadyExists { source, .. } if !source.is::<Error>())
+}
+
+/// True if the same request may be answered otherwise.
+fn may_pass(error: &Error) -> bool {
+    matches!(error, Error::Generic { .. }) && !is_denied(error) || is_conflict(error)
+}
+
+/// True if the store does not let the caller do it.
+fn is_denied(error: &Error) -> bool {
+    matches!(error, Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) || http::is_refused(error)
+}
+
+/// What went wrong, without what an answer repeats of the request: code and message if the store said them. One line, and no long one.
 fn reason(error: &Error) -> String {
     let text = error.to_string();
     let element = |name: &str| {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         Some(rest.split_once(&format!("</{name}>"))?.0)
     };
-    match (element("Code"), element("Message")) {
+    let said = match (element("Code"), element("Message")) {
         (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
         (None, _) => text,
-    }
+    };
+    let line = |character: char| if character.is_control() { ' ' } else { character };
+    said.chars().map(line).take(REASON_MAX).collect()
 }
 
 #[cfg(test)]
@@ -453,7 +617,16 @@ mod tests {
 
     #[test]
     fn places_are_a_bucket_and_a_prefix() {
-        for bad in ["s3://", "s3://bucket", "s3://bucket/", "s3:///prefix", "s3://bucket/a//b", "bucket/a"] {
+        for bad in [
+            "s3://",
+            "s3://bucket",
+            "s3://bucket/",
+            "s3:///prefix",
+            "s3://bucket/a//b",
+            "bucket/a",
+            "s3://who@bucket/a",
+            "s3://buck?t/a",
+        ] {
             assert!(matches!(open(bad, &[]), Err(OpenObjectError::Name(_))), "{bad}");
         }
         assert_eq!(open("s3://bucket/a/b/", &[]).unwrap().place(), "s3://bucket/a/b");
@@ -469,7 +642,8 @@ mod tests {
             ("http://minio.example:9000", false),
             ("http://localhost.example", false),
             ("http://10.0.0.1", false),
-            ("http://127.0.0.1@evil.example", false),
+            ("HTTP://minio.example", false),
+            ("http://169.254.1.1", false),
         ] {
             for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"] {
                 // Nothing else lifts it.
@@ -478,6 +652,49 @@ mod tests {
                 assert!(is_taken || matches!(opened, Err(OpenObjectError::Plain(_))));
             }
         }
+    }
+
+    #[test]
+    fn a_variable_that_makes_no_sense_is_named_and_not_shown() {
+        for (name, value) in [
+            ("AWS_SESSION_TOKEN", "CANARY\n"),
+            ("AWS_ACCESS_KEY_ID", "CANARY\u{fc}"),
+            ("AWS_REGION", "CANARY.example/x"),
+            ("AWS_ENDPOINT_URL", "CANARY:9000"),
+            ("AWS_ENDPOINT_URL", "CANARY"),
+            ("AWS_ENDPOINT_URL", "https://"),
+            ("AWS_ENDPOINT_URL", "https://1.2.3.CANARY.999"),
+            ("AWS_ENDPOINT_URL", "ftp://CANARY"),
+            ("AWS_ENDPOINT_URL", "https://user:CANARY@store.example"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1@CANARY"),
+            ("AWS_ENDPOINT_URL", "https://store.example/?CANARY"),
+        ] {
+            let refused = open("s3://b/p", &[(name, value)]).unwrap_err();
+            let text = format!("{refused} {refused:?}");
+            assert!(matches!(refused, OpenObjectError::Setting { .. }), "{value}: {text}");
+            assert!(text.contains(name) && !text.contains("CANARY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_asked_as_it_is_signed() {
+        for (value, expected) in [
+            ("https://Store.Example:443/", "https://store.example"),
+            ("https://store.example:9000", "https://store.example:9000"),
+            ("HTTP://LOCALHOST:80/below/", "http://localhost/below"),
+        ] {
+            assert!(matches!(endpoint(value), Ok(endpoint) if endpoint == expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_line_and_no_long_one() {
+        let said = |text: String| reason(&Error::Generic { store: "S3", source: text.into() });
+        let long = said("x\n".repeat(1_000));
+        assert!(long.chars().count() == REASON_MAX && !long.contains('\n'), "{long}");
+        let body =
+            "<Error><Code>Slow</Code><Message>down</Message><StringToSign>CANARY</StringToSign></Error>";
+        assert_eq!(said(body.to_owned()), "Slow: down");
     }
 
     #[test]

@@ -3,10 +3,17 @@
 
 mod store;
 
-use std::io::{self, Read};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use backup::{Depot, DepotError, FetchError, ObjectDepot, Patience, copy_file};
+use backup::{ArchiveError, Depot, DepotError, FetchError, ObjectDepot, Patience, claim_archive, copy_file};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
 use store::{Fault, Store, What};
 
 /// More than is sent at a time: three pieces.
@@ -32,6 +39,104 @@ fn depot_with(store: &Store, place: &str, patience: Patience) -> ObjectDepot {
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     ObjectDepot::open(place, variables, patience).unwrap()
+}
+
+/// TLS in front of a store.
+struct Tls {
+    address: SocketAddr,
+    /// What vouches for it.
+    certificate: String,
+    /// How many of the next connections end before anything is said.
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Tls {
+    fn start(to: SocketAddr) -> Self {
+        let drawn = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(drawn.signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap();
+        let config =
+            config.with_no_client_auth().with_single_cert(vec![drawn.cert.der().clone()], key).unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let cuts = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&cuts);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let is_cut =
+                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                if is_cut.is_err() {
+                    let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+                    // Whoever does not trust it hangs up.
+                    thread::spawn(move || drop(carry_tls(connection, stream, to)));
+                }
+            }
+        });
+        Self { address, certificate: drawn.cert.pem(), cuts }
+    }
+}
+
+/// Carries one request.
+fn carry_tls(mut connection: ServerConnection, mut stream: TcpStream, to: SocketAddr) -> io::Result<()> {
+    let mut tls = rustls::Stream::new(&mut connection, &mut stream);
+    let (head, mut body) = store::head(&mut tls)?;
+    let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let begun = body.len();
+    body.resize(begun.max(length.unwrap_or_default()), 0);
+    tls.read_exact(&mut body[begun..])?;
+    let mut to = TcpStream::connect(to)?;
+    to.write_all(&[head, body].concat())?;
+    let mut answer = Vec::new();
+    to.read_to_end(&mut answer)?;
+    tls.write_all(&answer)?;
+    connection.send_close_notify();
+    connection.complete_io(&mut stream).map(drop)
+}
+
+#[test]
+fn a_store_behind_tls_is_trusted_by_its_authority_alone() {
+    let Some(store) = Store::start() else { return };
+    let tls = Tls::start(store.address());
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path().join("authority.pem");
+    fs::write(&bundle, &tls.certificate).unwrap();
+    let open = |host: &str, bundle: Option<&str>| {
+        let endpoint = format!("https://{host}:{}", tls.address.port());
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "CANARYid"),
+            ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ("AWS_ENDPOINT_URL", endpoint.as_str()),
+            ("AWS_CA_BUNDLE", bundle.unwrap_or_default()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        ObjectDepot::open("s3://bucket/p", variables, PATIENCE).unwrap()
+    };
+    let bundle = bundle.to_str().unwrap();
+    let depot = open("localhost", Some(bundle));
+    let large = pattern(LARGE);
+    depot.put("x", &mut &large[..]).unwrap();
+    assert!(read(&depot, "x") == large);
+    // Connections that end before they have begun are tried again.
+    tls.cuts.store(2, Ordering::Relaxed);
+    assert_eq!(depot.names().unwrap(), ["x"]);
+    tls.cuts.store(2, Ordering::Relaxed);
+    depot.put("y", &mut &b"y"[..]).unwrap();
+    assert_eq!(tls.cuts.load(Ordering::Relaxed), 0);
+    // The web does not vouch for it, nor does its authority for another name.
+    for stranger in [open("localhost", None), open("127.0.0.1", Some(bundle))] {
+        for error in [stranger.names().unwrap_err(), stranger.put("z", &mut &b"z"[..]).unwrap_err()] {
+            let text = error.to_string();
+            assert!(matches!(error, DepotError::Io { .. }) && text.contains("certificate"), "{text}");
+            assert!(!text.contains("CANARY"), "{text}");
+        }
+    }
+    assert_eq!(depot.names().unwrap().len(), 2);
 }
 
 fn depot(store: &Store) -> ObjectDepot {
@@ -131,6 +236,103 @@ fn an_answer_that_is_lost_neither_doubles_nor_refuses_what_was_kept() {
         store.holds();
         assert!(read(&depot, name) == bytes, "{name}");
     }
+}
+
+#[test]
+fn a_store_that_writes_over_what_it_has_is_refused() {
+    let Some(store) = Store::start() else { return };
+    let keeps = depot(&store);
+    claim_archive(&keeps, "one").unwrap();
+    // By one request, and by the end of an upload in pieces.
+    for what in [What::Any, What::Posts] {
+        store.fails(what, Fault::Overwrites);
+        let depot = depot(&store);
+        let refused = depot.check_keeps("directory.toml", b"one");
+        assert!(matches!(refused, Err(DepotError::Overwrites { .. })), "{what:?}: {refused:?}");
+        let refused = claim_archive(&depot, "one");
+        assert!(matches!(refused, Err(ArchiveError::Depot(DepotError::Overwrites { .. }))), "{refused:?}");
+        assert_eq!(read(&depot, "directory.toml"), b"one");
+        // It was found out once of the other.
+        claim_archive(&keeps, "one").unwrap();
+        store.holds();
+        claim_archive(&depot, "one").unwrap();
+        assert!(matches!(claim_archive(&depot, "two"), Err(ArchiveError::Foreign(_))));
+    }
+    assert_eq!(keeps.names().unwrap(), ["directory.toml"]);
+}
+
+#[test]
+fn what_is_kept_otherwise_than_it_was_sent_is_noticed() {
+    let Some(store) = Store::start() else { return };
+    let depot = depot(&store);
+    let large = pattern(LARGE);
+    for (name, bytes) in [("small", &large[..9]), ("large", &large[..])] {
+        store.fails(What::Puts, Fault::Alters { times: 1 });
+        let put = depot.put(name, &mut &bytes[..]);
+        assert!(matches!(put, Err(DepotError::Differs { .. })), "{name}: {put:?}");
+        assert_eq!(store.faults(), 1);
+    }
+}
+
+#[test]
+fn the_same_bytes_of_somebody_else_are_not_taken_for_ones_own() {
+    let Some(store) = Store::start() else { return };
+    // Two backups of one engine begin with the same file.
+    let (ours, theirs) = (depot(&store), depot(&store));
+    let large = pattern(LARGE);
+    for (name, bytes) in [("small", &large[..9]), ("large", &large[..])] {
+        theirs.put(name, &mut &bytes[..]).unwrap();
+        store.fails(What::Completions, Fault::Answers { times: 1, status: 500, code: "InternalError" });
+        let put = ours.put(name, &mut &bytes[..]);
+        assert!(matches!(put, Err(DepotError::Exists { .. })), "{name}: {put:?}");
+        assert_eq!(store.faults(), 1);
+        store.holds();
+    }
+}
+
+#[test]
+fn another_request_under_way_is_no_object_and_is_waited_for() {
+    let Some(store) = Store::start() else { return };
+    let depot = depot(&store);
+    let large = pattern(LARGE);
+    let conflict = |times| Fault::Answers { times, status: 409, code: "ConditionalRequestConflict" };
+    for (name, bytes) in [("small", &large[..9]), ("large", &large[..])] {
+        store.fails(What::Completions, conflict(2));
+        depot.put(name, &mut &bytes[..]).unwrap();
+        assert_eq!(store.faults(), 2, "{name}");
+        assert!(read(&depot, name) == bytes, "{name}");
+        store.fails(What::Completions, conflict(usize::MAX));
+        let refused = depot.put("other", &mut &bytes[..]).unwrap_err();
+        let text = refused.to_string();
+        assert!(matches!(refused, DepotError::Io { .. }) && text.contains("Conflict"), "{text}");
+        store.holds();
+    }
+}
+
+#[test]
+fn what_a_store_says_has_an_end() {
+    let Some(store) = Store::start() else { return };
+    let hasty = Patience { repeats: 0, ..PATIENCE };
+    let depot = depot_with(&store, "s3://bucket/p", hasty);
+    store.fails(What::Any, Fault::Endless);
+    let endless = [
+        depot.put("y", &mut &b"y"[..]).unwrap_err(),
+        depot.names().unwrap_err(),
+        depot.get("x").map(|_| ()).unwrap_err(),
+    ];
+    for error in endless {
+        let text = error.to_string();
+        assert!(matches!(error, DepotError::Io { .. }) && text.contains("an answer of more than"), "{text}");
+    }
+}
+
+#[test]
+fn a_store_that_is_down_is_not_taken_for_somebody_elses() {
+    let Some(store) = Store::start() else { return };
+    let depot = depot(&store);
+    store.fails(What::Any, Fault::Answers { times: usize::MAX, status: 503, code: "SlowDown" });
+    let refused = claim_archive(&depot, "one");
+    assert!(matches!(refused, Err(ArchiveError::Depot(DepotError::Io { .. }))), "{refused:?}");
 }
 
 #[test]

@@ -323,6 +323,7 @@ impl RestoringDirectory {
         let lock = claim(path)?;
         // One that was there may have been open to others; what comes into it is not.
         fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(io)?;
+        check_only_lock(path)?;
         let write = || {
             let mut file = File::create(path.join(RESTORING_FILE))?;
             writeln!(
@@ -422,6 +423,17 @@ fn check_owner(path: &Path, user: u32) -> Result<(), CreateDirectoryError> {
     } else {
         Err(CreateDirectoryError::Owner { path: path.to_owned(), owner, user })
     }
+}
+
+/// Refuses what others have put into a directory before it was closed to them.
+fn check_only_lock(path: &Path) -> Result<(), CreateDirectoryError> {
+    let io = |source| CreateDirectoryError::Io { path: path.to_owned(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        if entry.map_err(io)?.file_name() != LOCK_FILE {
+            return Err(CreateDirectoryError::Exists(path.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Makes an empty directory ours, or refuses one that is not empty.

@@ -26,6 +26,8 @@ use crate::{depots, directory, remote, verify};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How often an engine is asked again for its mark, when snapshots overtake it.
 const MARK_ATTEMPTS: usize = 8;
+/// Twice what an engine keeps for itself unless it is told otherwise.
+const FREE_BYTES_MIN: u64 = 512 << 20;
 
 /// Copies a data directory to another place, also while an engine serves it
 ///
@@ -35,7 +37,7 @@ const MARK_ATTEMPTS: usize = 8;
 ///
 /// PLACE is a directory, or s3://BUCKET/PREFIX. The store, and who asks it, are said by the variables that every tool for S3 reads:
 /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. Without TLS only a store on this
-/// machine is asked. The store must keep an object from being written over (If-None-Match).
+/// machine is asked. The store must keep an object from being written over (If-None-Match); one that does not is refused.
 ///
 /// The copy holds everybody's payments and the key that signs rollback tokens: guard it as you guard the data directory.
 /// Certificates and their private keys are not in it; keep them by other means.
@@ -59,6 +61,10 @@ pub(crate) struct Args {
     /// Where a copy in an object store is fetched to, shard by shard, for its replay [default: the system's directory for such files]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// Let go of files that retention has removed, and fail, when fewer bytes are free where the log is; more than the engine's own
+    /// log.free_bytes_min, below which it declines
+    #[arg(long, value_name = "BYTES", default_value_t = FREE_BYTES_MIN)]
+    free_bytes_min: u64,
     /// Identity to ask a running engine with: a PEM file [default: DIR/pki/reader.pem]
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
@@ -206,7 +212,13 @@ fn claim(args: &Args, depot: &dyn Depot) -> Result<FilePart, Failure> {
                 format!("another backup is being taken to {place}; give each backup a place of its own");
             Err(Failure::new(Exit::InUse, message))
         }
-        copied => copied.map_err(|error| depots::copy_failure(&path, &error)),
+        copied => {
+            let part = copied.map_err(|error| depots::copy_failure(&path, &error))?;
+            // Else all that keeps others away is that they look first.
+            let kept = depot.check_keeps(COPIED_METADATA_FILE, &contents);
+            kept.map_err(|error| depots::failure(&error))?;
+            Ok(part)
+        }
     }
 }
 
@@ -221,7 +233,7 @@ fn copy_shard(
     let path = args.data.join(format!("shard-{shard}"));
     let identity = Identity { engine: metadata.engine, shard };
     let extent = if args.whole { Extent::Whole } else { Extent::Newest };
-    let free_bytes_min = server::Config::new(&args.data).free_bytes_min;
+    let free_bytes_min = args.free_bytes_min;
     let mut attempts = MARK_ATTEMPTS;
     loop {
         attempts -= 1;
@@ -431,6 +443,7 @@ mod tests {
             whole: false,
             no_verify: false,
             scratch: None,
+            free_bytes_min: 0,
             identity: None,
             json: false,
         };

@@ -42,7 +42,7 @@ pub(crate) fn open(place: &str) -> Result<Box<dyn Depot>, Failure> {
 
 fn open_failure(error: &OpenObjectError) -> Failure {
     let exit = match error {
-        OpenObjectError::Thread(_) => Exit::Failure,
+        OpenObjectError::System(_) => Exit::Failure,
         OpenObjectError::Name(_)
         | OpenObjectError::Setting { .. }
         | OpenObjectError::Plain(_)
@@ -60,7 +60,9 @@ const fn depot_exit(error: &DepotError) -> Exit {
     match error {
         // Somebody else is writing there.
         DepotError::Exists { .. } => Exit::InUse,
-        DepotError::NoBucket { .. } | DepotError::Denied { .. } => Exit::Usage,
+        DepotError::NoBucket { .. } | DepotError::Denied { .. } | DepotError::Overwrites { .. } => {
+            Exit::Usage
+        }
         DepotError::Missing { .. }
         | DepotError::Differs { .. }
         | DepotError::Full { .. }

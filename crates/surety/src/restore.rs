@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use backup::{Cut, CutError, Depot, FilePart, Manifest, Moment, Reach, ShardPart};
+use backup::{Cut, CutError, Depot, DepotError, FilePart, Manifest, Moment, Reach, ShardPart};
 use clap::Args as ClapArgs;
 use engine::{Begin, Recovered};
 use serde_json::{Value, json};
@@ -125,7 +125,10 @@ fn open_archive(place: &str, metadata: Metadata) -> Result<Box<dyn Depot>, Failu
     let archive = depots::open(place)?;
     let mut text = String::new();
     let from = archive.get(COPIED_METADATA_FILE);
-    let from = from.map_err(|error| Failure::new(Exit::Foreign, format!("{error}: it is no archive")))?;
+    let from = from.map_err(|error| match error {
+        DepotError::Missing { .. } => Failure::new(Exit::Foreign, format!("{error}: it is no archive")),
+        error => depots::failure(&error),
+    })?;
     from.take(METADATA_BYTES_MAX).read_to_string(&mut text)?;
     let theirs = Metadata::parse(Path::new(place), &text).map_err(|error| directory::open_failure(&error))?;
     if theirs.engine == metadata.engine {

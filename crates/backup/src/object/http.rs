@@ -1,7 +1,8 @@
 //! HTTP to an object store: one request on a connection of its own, each with its time; the same TLS as everywhere.
 
 use std::future::Future;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
-use hyper::{Method, Uri};
+use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use object_store::ClientOptions;
 use object_store::client::{
@@ -23,11 +24,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, pem};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::Patience;
+
+/// Bytes of an answer that is no object: a page of a thousand names, or why something failed.
+const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// Why the authorities that are to vouch for a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +59,39 @@ struct Late(Duration);
 #[error("{0} is not asked without TLS")]
 struct Plain(String);
 
+/// More came than an answer has.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer of more than {ANSWER_BYTES_MAX} bytes")]
+struct Long;
+
+/// A list is not given to this caller. Of other questions the crate says so by an error of its own, of a list in words alone.
+#[derive(Debug, thiserror::Error)]
+#[error("{status}: {said}")]
+struct Refused {
+    status: StatusCode,
+    said: String,
+}
+
 /// True if what failed is that no answer came in time.
 pub(super) fn is_late(error: &object_store::Error) -> bool {
+    is_caused_by(error, |error| {
+        let is_timeout = |error: &HttpError| error.kind() == HttpErrorKind::Timeout;
+        error.is::<Late>() || error.downcast_ref().is_some_and(is_timeout)
+    })
+}
+
+/// True if the store does not let the caller list.
+pub(super) fn is_refused(error: &object_store::Error) -> bool {
+    is_caused_by(error, |error| error.is::<Refused>())
+}
+
+fn is_caused_by(
+    error: &object_store::Error,
+    is_meant: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
+) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if error.is::<Late>()
-            || error.downcast_ref::<HttpError>().is_some_and(|e| e.kind() == HttpErrorKind::Timeout)
-        {
+        if is_meant(error) {
             return true;
         }
         cause = error.source();
@@ -94,7 +124,7 @@ impl Connector {
     async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let uri = request.uri().clone();
         complete_once(&mut request);
-        let stream = match timeout(self.patience.connect, connect(&uri)).await {
+        let stream = match timeout(self.patience.connect, connect(&uri, self.patience.connect)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(HttpError::new(HttpErrorKind::Connect, Late(self.patience.connect))),
         };
@@ -104,8 +134,7 @@ impl Connector {
         let name = ServerName::try_from(host(&uri).to_owned())
             .map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await;
-        // A certificate that does not hold is no fault that passes.
-        self.exchange(stream.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?, request).await
+        self.exchange(stream.map_err(no_tls)?, request).await
     }
 
     async fn exchange(
@@ -114,6 +143,7 @@ impl Connector {
         mut request: HttpRequest,
     ) -> Result<HttpResponse, HttpError> {
         let uri = std::mem::take(request.uri_mut());
+        let (is_get, is_list) = (request.method() == Method::GET, is_list(&uri));
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
         let headers = request.headers_mut();
@@ -126,8 +156,20 @@ impl Connector {
         tokio::spawn(connection);
         let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let answer = self.patience.answer;
-        let body = Flowing { body, answer, late_at: Box::pin(sleep(answer)) };
-        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+        let is_object = is_get && !is_list && parts.status.is_success();
+        let left = (!is_object).then_some(ANSWER_BYTES_MAX);
+        let body = HttpResponseBody::new(Flowing {
+            body,
+            answer,
+            late_at: Box::pin(sleep(answer)),
+            is_awaited: true,
+            left,
+        });
+        if is_list && matches!(parts.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
+            let said = String::from_utf8_lossy(&body.bytes().await?).into_owned();
+            return Err(HttpError::new(HttpErrorKind::Unknown, Refused { status: parts.status, said }));
+        }
+        Ok(HttpResponse::from_parts(parts, body))
     }
 }
 
@@ -166,14 +208,36 @@ fn complete_once(request: &mut HttpRequest) {
     }
 }
 
-async fn connect(uri: &Uri) -> Result<TcpStream, HttpError> {
+fn is_list(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("list-type=")))
+}
+
+async fn connect(uri: &Uri, within: Duration) -> Result<TcpStream, HttpError> {
     let is_plain = uri.scheme_str() == Some("http");
     let host = host(uri);
     if is_plain && !is_near(host) {
         return Err(HttpError::new(HttpErrorKind::Unknown, Plain(host.to_owned())));
     }
     let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-    TcpStream::connect((host, port)).await.map_err(|error| HttpError::new(HttpErrorKind::Connect, error))
+    let failed = |error| HttpError::new(HttpErrorKind::Connect, error);
+    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
+    // One that does not answer leaves the others their share of the time.
+    let share = within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in addresses {
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, Late(share)),
+        }
+    }
+    Err(failed(last))
+}
+
+/// A certificate that does not hold is no fault that passes; a connection that ends is.
+fn no_tls(error: io::Error) -> HttpError {
+    let is_of_tls = error.get_ref().is_some_and(|error| error.is::<rustls::Error>());
+    HttpError::new(if is_of_tls { HttpErrorKind::Unknown } else { HttpErrorKind::Connect }, error)
 }
 
 /// Without the brackets of an IPv6 address.
@@ -196,11 +260,29 @@ fn broken(error: hyper::Error) -> HttpError {
     HttpError::new(kind, error)
 }
 
-/// The body of an answer, between two parts of which no more than a time may pass.
+/// The body of an answer. Between two parts of an object no more than a time may pass; all of any other answer has that time, and may
+/// have so many bytes.
 struct Flowing {
     body: Incoming,
     answer: Duration,
     late_at: Pin<Box<Sleep>>,
+    /// The next part is waited for; a reader that takes its time costs the store none.
+    is_awaited: bool,
+    /// Bytes that may still come; of an object as many as it has.
+    left: Option<u64>,
+}
+
+impl Flowing {
+    /// Counts what came.
+    fn flow(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HttpError> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        match self.left {
+            None => self.is_awaited = false,
+            Some(left) if bytes > left => return Err(HttpError::new(HttpErrorKind::Decode, Long)),
+            Some(left) => self.left = Some(left - bytes),
+        }
+        Ok(frame)
+    }
 }
 
 impl Body for Flowing {
@@ -213,8 +295,10 @@ impl Body for Flowing {
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let answer = self.answer;
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame.map(|frame| self.flow(frame.map_err(broken)?)));
+        }
+        if !std::mem::replace(&mut self.is_awaited, true) {
             self.late_at.as_mut().reset(Instant::now() + answer);
-            return Poll::Ready(frame.map(|frame| frame.map_err(broken)));
         }
         let late = self.late_at.as_mut().poll(cx);
         late.map(|()| Some(Err(HttpError::new(HttpErrorKind::Timeout, Late(answer)))))
@@ -225,6 +309,7 @@ impl Body for Flowing {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // Whoever collects an answer makes room for as much as it says that it has.
+        if self.left.is_some() { SizeHint::default() } else { self.body.size_hint() }
     }
 }

@@ -23,6 +23,12 @@ pub(crate) enum Fault {
     Cut,
     /// Nobody answers.
     Silent,
+    /// It does not hear that nothing is to be written over.
+    Overwrites,
+    /// A byte of what it is given changes on the way.
+    Alters { times: usize },
+    /// Its answer says that it failed and never ends.
+    Endless,
 }
 
 /// Which requests meet it.
@@ -33,6 +39,8 @@ pub(crate) enum What {
     Posts,
     /// What makes an object be there.
     Completions,
+    /// What brings bytes.
+    Puts,
 }
 
 struct State {
@@ -176,8 +184,17 @@ fn carry(mut from: TcpStream, at: SocketAddr, state: &Mutex<State>) -> io::Resul
     if let Fault::Answers { status, code, .. } = fault {
         return answer(&mut from, status, code);
     }
+    if fault == Fault::Endless {
+        from.write_all(b"HTTP/1.1 500 For the test\r\nConnection: close\r\n\r\n")?;
+        loop {
+            from.write_all(&[b'x'; 1 << 16])?;
+        }
+    }
+    if let (Fault::Alters { .. }, Some(byte)) = (fault, body.last_mut()) {
+        *byte ^= 1;
+    }
     let mut to = TcpStream::connect(at)?;
-    to.write_all(&head)?;
+    to.write_all(&if fault == Fault::Overwrites { unconditional(&head) } else { head })?;
     to.write_all(&body)?;
     let mut got = Vec::new();
     to.read_to_end(&mut got)?;
@@ -195,14 +212,20 @@ fn met(first: &str, state: &Mutex<State>) -> Fault {
     let is_meant = match state.what {
         What::Any => true,
         What::Posts => first.starts_with("post "),
+        What::Puts => first.starts_with("put "),
         What::Completions => {
             first.starts_with("put ") && !is_piece
                 || first.starts_with("post ") && first.contains("uploadid=")
         }
     };
     let left = match &mut state.fault {
-        Fault::Answers { times, .. } | Fault::Forgets { times } | Fault::Shortens { times } => times,
-        Fault::None | Fault::Cut | Fault::Silent => return if is_meant { state.fault } else { Fault::None },
+        Fault::Answers { times, .. }
+        | Fault::Forgets { times }
+        | Fault::Shortens { times }
+        | Fault::Alters { times } => times,
+        Fault::None | Fault::Cut | Fault::Silent | Fault::Overwrites | Fault::Endless => {
+            return if is_meant { state.fault } else { Fault::None };
+        }
     };
     if !is_meant || *left == 0 {
         return Fault::None;
@@ -212,8 +235,15 @@ fn met(first: &str, state: &Mutex<State>) -> Fault {
     state.fault
 }
 
+/// A head without its condition.
+fn unconditional(head: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(head);
+    let is_kept = |line: &&str| !line.to_ascii_lowercase().starts_with("if-none-match:");
+    text.split_inclusive("\r\n").filter(is_kept).collect::<String>().into_bytes()
+}
+
 /// The head of a request, and what came of its body with it.
-fn head(from: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn head(from: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut bytes = Vec::new();
     let mut piece = [0; 4096];
     loop {

@@ -146,7 +146,9 @@ fn an_archive_in_an_object_store_leads_a_restore_beyond_its_backup() {
     send(&load, Signal::INT);
     load.wait().unwrap();
     let archived = metric("surety_archived_seq");
-    engine.kill();
+    let said = engine.kill();
+    assert!(said.contains("SlowDown") && !said.contains("no archive of this engine"), "{said}");
+    assert!(!said.contains("CANARY"));
     let restored = place.surety(&[
         "restore",
         "--from",

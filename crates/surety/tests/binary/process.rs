@@ -163,6 +163,8 @@ fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, blake3::Hash>) {
 /// A running `surety serve`.
 pub(crate) struct Engine {
     child: Child,
+    /// Reads its log to the end.
+    log: Option<JoinHandle<String>>,
     pub(crate) ready: Value,
 }
 
@@ -213,8 +215,12 @@ impl Engine {
         };
         // Logs must go somewhere, or the process stops when the pipe is full.
         let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Self { child, ready: serde_json::from_str(&line).unwrap() }
+        let log = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Self { child, log: Some(log), ready: serde_json::from_str(&line).unwrap() }
     }
 
     /// Address of shard 0.
@@ -222,10 +228,11 @@ impl Engine {
         self.ready["listen"].as_str().unwrap()
     }
 
-    /// Ends it as the machine would: SIGKILL.
-    pub(crate) fn kill(mut self) {
+    /// Ends it as the machine would: SIGKILL. Returns what it has logged.
+    pub(crate) fn kill(mut self) -> String {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.log.take().unwrap().join().unwrap()
     }
 
     /// Sends a signal that does not end it.
