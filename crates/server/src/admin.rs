@@ -90,7 +90,7 @@ const SERIES: [Series; 26] = [
     (
         "surety_archive_waiting_seconds",
         Sort::Gauge,
-        "how long the segment that is archived next has waited, however often it was tried",
+        "how long the segment that is archived next has been complete, since the start at most",
         |m| &m.archive_waiting_s,
     ),
     ("surety_open_locks", Sort::Gauge, "locks that are live", |m| &m.open_locks),

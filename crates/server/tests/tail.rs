@@ -295,6 +295,75 @@ impl backup::Depot for Silent {
     }
 }
 
+/// An archive that takes a segment when it is let.
+#[derive(Debug)]
+struct Slow {
+    inner: backup::DirectoryDepot,
+    asked: std::sync::atomic::AtomicUsize,
+    /// How many may pass.
+    may_pass: (std::sync::Mutex<usize>, std::sync::Condvar),
+}
+
+impl Slow {
+    fn let_pass(&self, segments: usize) {
+        *self.may_pass.0.lock().unwrap() = segments;
+        self.may_pass.1.notify_all();
+    }
+}
+
+impl backup::Depot for Slow {
+    fn put(&self, name: &str, from: &mut dyn std::io::Read) -> Result<(), backup::DepotError> {
+        if name.ends_with(".wal") {
+            let number = self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut may_pass = self.may_pass.0.lock().unwrap();
+            while *may_pass <= number {
+                may_pass = self.may_pass.1.wait(may_pass).unwrap();
+            }
+        }
+        self.inner.put(name, from)
+    }
+
+    fn get(&self, name: &str) -> Result<Box<dyn std::io::Read>, backup::DepotError> {
+        self.inner.get(name)
+    }
+
+    fn names(&self) -> Result<Vec<String>, backup::DepotError> {
+        self.inner.names()
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_is_slower_than_the_log_grows_is_told() {
+    let beside = tempfile::tempdir().unwrap();
+    let slow = std::sync::Arc::new(Slow {
+        inner: backup::DirectoryDepot::new(&beside.path().join("archive")),
+        asked: std::sync::atomic::AtomicUsize::default(),
+        may_pass: Default::default(),
+    });
+    let depot = std::sync::Arc::clone(&slow);
+    let mut rig = Rig::start_with(1, |config| config.archive = Some(depot));
+    let asked = || slow.asked.load(std::sync::atomic::Ordering::Relaxed);
+    let segments = |rig: &Rig| {
+        let names = std::fs::read_dir(rig.path().join("shard-0")).unwrap();
+        names.filter(|name| name.as_ref().unwrap().path().extension().is_some_and(|end| end == "wal")).count()
+    };
+    // Two are complete, and both have waited.
+    fill_until(&rig, async || asked() == 1 && segments(&rig) > 3).await;
+    let waited = rig.metric("surety_archive_waiting_seconds", 0).await;
+    fill_until(&rig, async || rig.metric("surety_archive_waiting_seconds", 0).await > waited + 2).await;
+    // One is taken; the next has not begun to wait by that.
+    slow.let_pass(1);
+    fill_until(&rig, async || asked() == 2).await;
+    assert!(rig.metric("surety_archived_seq", 0).await > 0);
+    assert!(rig.metric("surety_archive_waiting_seconds", 0).await > 0);
+    slow.let_pass(usize::MAX);
+    rig.shutdown();
+}
+
 #[tokio::test]
 async fn an_archive_that_hangs_is_told_and_does_not_hold_up_the_end() {
     let silent = std::sync::Arc::new(Silent::default());

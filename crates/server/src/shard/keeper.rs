@@ -3,13 +3,14 @@
 //! archive, waits for that.
 
 use std::io;
+use std::mem::{Discriminant, discriminant};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use backup::Depot;
+use backup::{ArchiveError, CopyError, Depot, DepotError};
 use engine::BuildError;
 use storage::{FileStorage, IoMode, StorageError};
 use surety_protocol::{Seq, ShardId, Time};
@@ -236,6 +237,19 @@ struct Patience {
     /// Zero if the last try did not fail.
     wait: Time,
     next_at: Time,
+    /// What the last failure was that was told.
+    told: Option<Fault>,
+}
+
+/// What sort of failure: that of an archive, and of its place.
+type Fault = (Discriminant<ArchiveError>, Option<Discriminant<DepotError>>);
+
+fn fault_of(error: &ArchiveError) -> Fault {
+    let place = match error {
+        ArchiveError::Depot(place) | ArchiveError::Copy(CopyError::Depot(place)) => Some(discriminant(place)),
+        _ => None,
+    };
+    (discriminant(error), place)
 }
 
 impl Patience {
@@ -252,6 +266,12 @@ impl Patience {
         self.wait = if is_first { Self::FIRST } else { Time(self.wait.0 * 2).min(Self::LAST) };
         self.next_at = now.plus(self.wait);
         is_first
+    }
+
+    /// Notes a failure; true if it is another one than the last. What is told once and hides behind a store that is down is told never.
+    fn fail_by(&mut self, now: Time, fault: Fault) -> bool {
+        let is_first = self.fail(now);
+        self.told.replace(fault) != Some(fault) || is_first
     }
 
     /// Notes a success; true if it ends a row of failures.
@@ -315,7 +335,7 @@ fn archive_one(
         }
         Err(error) => {
             shared.shards[usize::from(shard.0)].metrics.archive_failures.add(1);
-            if patience.fail(boot_now()) {
+            if patience.fail_by(boot_now(), fault_of(&error)) {
                 let what =
                     "a segment could not be archived, and is tried again; the log is not shortened meanwhile";
                 tracing::error!(shard = shard.0, %segment, "{what}: {error}{}", causes(&error));
@@ -434,5 +454,32 @@ mod tests {
         }
         assert!(patience.succeed() && patience.is_due(Time::ZERO));
         assert!(patience.fail(now), "told anew");
+    }
+
+    #[test]
+    fn another_failure_of_an_archive_is_told_in_the_middle_of_a_row() {
+        let io = || DepotError::Io {
+            doing: "reading",
+            place: String::new(),
+            name: String::new(),
+            source: io::ErrorKind::TimedOut.into(),
+        };
+        let full = || DepotError::Full { place: String::new(), name: String::new() };
+        let rot =
+            || ArchiveError::Rot { file: FileName::Segment { first_seq: Seq(1) }, offset: 0, seq: Seq(1) };
+        let mut patience = Patience::default();
+        for (error, is_told) in [
+            (io().into(), true),
+            (io().into(), false),
+            (full().into(), true),
+            (ArchiveError::Copy(full().into()), true),
+            (rot(), true),
+            (rot(), false),
+            (io().into(), true),
+        ] {
+            assert_eq!(patience.fail_by(Time::ZERO, fault_of(&error)), is_told, "{error}");
+        }
+        assert!(patience.succeed());
+        assert!(patience.fail_by(Time::ZERO, fault_of(&io().into())), "told anew");
     }
 }

@@ -23,7 +23,7 @@ mod tenants;
 mod tracer;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use wal::SegmentSpan;
+use wal::{FileName, SegmentSpan};
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
@@ -289,8 +289,8 @@ struct Shard {
     is_reserving: Cell<bool>,
     is_snapshotting: Cell<bool>,
     is_archiving: Cell<bool>,
-    /// Since when the segment that is archived next has waited, by the boot clock.
-    archive_since: Cell<Option<Time>>,
+    /// Complete segments that are not archived, the next one first, each with its last seq and since when it waits, by the boot clock.
+    archive_waiting: RefCell<VecDeque<(FileName, Seq, Time)>>,
     has_archive: bool,
     /// The archive has everything up to here.
     archived: Cell<Seq>,
@@ -357,7 +357,7 @@ impl Shard {
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
             is_archiving: Cell::new(false),
-            archive_since: Cell::new(None),
+            archive_waiting: RefCell::default(),
             has_archive,
             archived: Cell::new(Seq(0)),
             snapshot_at: Cell::new(newest_snapshot),
@@ -541,11 +541,11 @@ impl Shard {
         core.publish_gauges();
         core.metrics().connections_open.set(self.connections.get() as u64);
         let synced = core.marks().synced;
-        if self.has_archive && !self.is_archiving.get() {
-            self.order_archive(core.engine.segments(), synced);
+        if self.has_archive {
+            self.note_complete(core.engine.segments(), synced);
+            core.metrics().archive_waiting_s.set(self.archive_wait().0 / 1_000_000_000);
+            self.order_archive();
         }
-        let waited = self.archive_since.get().map_or(Time::ZERO, |since| boot_now().minus(since));
-        core.metrics().archive_waiting_s.set(waited.0 / 1_000_000_000);
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
             let floor = self.floor(synced);
@@ -557,15 +557,26 @@ impl Shard {
         }
     }
 
-    /// Has the next complete segment archived. It is complete on the disk only when something behind it is.
-    fn order_archive(&self, segments: Vec<SegmentSpan>, synced: Seq) {
+    /// Notes which segments have become complete. One is complete on the disk only when something behind it is.
+    fn note_complete(&self, segments: Vec<SegmentSpan>, synced: Seq) {
+        let mut waiting = self.archive_waiting.borrow_mut();
+        let known = waiting.back().map_or(self.archived.get(), |(_, last_seq, _)| *last_seq);
         let complete = segments.into_iter().filter_map(|span| Some((span.file(), span.last_seq?)));
-        let mut wanted =
-            complete.filter(|(_, last_seq)| *last_seq > self.archived.get() && *last_seq < synced);
-        if let Some((segment, last_seq)) = wanted.next() {
+        let new = complete.filter(|(_, last_seq)| *last_seq > known && *last_seq < synced);
+        waiting.extend(new.map(|(segment, last_seq)| (segment, last_seq, boot_now())));
+    }
+
+    /// How long the next segment has waited: an archive that is slower than the log grows shows in it, too.
+    fn archive_wait(&self) -> Time {
+        self.archive_waiting.borrow().front().map_or(Time::ZERO, |(_, _, since)| boot_now().minus(*since))
+    }
+
+    /// Has the next complete segment archived.
+    fn order_archive(&self) {
+        if let Some(&(segment, last_seq, _)) = self.archive_waiting.borrow().front()
+            && !self.is_archiving.get()
+        {
             self.is_archiving.set(self.keeper.give(Job::Archive { segment, last_seq }));
-            // One that has failed or hangs goes on to wait.
-            self.archive_since.set(self.archive_since.get().or_else(|| Some(boot_now())));
         }
     }
 
@@ -608,7 +619,7 @@ impl Shard {
             Kept::Archived(archived) => {
                 self.is_archiving.set(false);
                 if let Some(seq) = archived {
-                    self.archive_since.set(None);
+                    self.archive_waiting.borrow_mut().retain(|(_, last_seq, _)| *last_seq > seq);
                     self.archived.set(seq);
                     core.metrics().archived_seq.set(seq.0);
                 }
