@@ -53,7 +53,7 @@ use view::{Title, View};
 /// --processes N makes the run with N processes of this program that begin at the same moment: they share the rate and the
 /// payments under way, and the report is one, with the percentiles of all answers.
 ///
-/// On a terminal the run is shown while it lasts; q ends it early, with its report. --no-view tells a line a second instead.
+/// On a terminal the run is shown while it lasts. q, an interrupt or SIGTERM end it early, with its report; a second one at once. --no-view tells a line a second instead.
 ///
 /// --report FILE.html writes a page with plots, --hlog FILE an interval log that the tools of `HdrHistogram` read.
 ///
@@ -79,7 +79,8 @@ enum Command {
     Check(check::Check),
     /// Finds the highest rate at which the 99th percentile of the latency still keeps to a limit
     ///
-    /// Doubles the rate until the limit is passed, then halves the distance. Arrivals are at random.
+    /// Doubles the rate until the limit is passed, then halves the distance. Arrivals are at random. It searches at an engine, over QUIC:
+    /// what a front door takes is found by runs of `surety load --transport` at rates of your own.
     ///
     /// Example: surety load find-knee --data DIR --scenario tap --p99 10ms --duration 5s --json
     #[command(after_help = exit::HELP)]
@@ -267,6 +268,11 @@ async fn make(load: &Load) -> Result<Report, Failure> {
     for file in load.report.iter().chain(&load.hlog) {
         std::fs::write(file, "").map_err(|error| unwritable(Exit::Usage, file, &error))?;
     }
+    // To this one is added what is in it already.
+    if let Some(file) = &load.acks {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
+        opened.map_err(|error| unwritable(Exit::Usage, file, &error))?;
+    }
     let job = Job::of(load)?;
     let (stopping, stop) = interrupts();
     let view = open_view(load, stopping);
@@ -295,15 +301,21 @@ fn unwritable(exit: Exit, path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
-/// True from the first interrupt on, which ends a run with its report; a second one ends the process. `q` counts as the first.
+/// True from the first interrupt or SIGTERM on, which ends a run with its report; a second one ends the process. `q` counts as the first.
 fn interrupts() -> (watch::Sender<bool>, watch::Receiver<bool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (stop, stopped) = watch::channel(false);
     let stopping = stop.clone();
-    // One listener for both: one that is made for the second may miss it.
-    if let Ok(mut came) = signal(SignalKind::interrupt()) {
+    // One listener for the first and the second: one that is made for the second may miss it.
+    if let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    {
         tokio::spawn(async move {
-            if heard_twice(|context| came.poll_recv(context), &stop).await {
+            let either = |context: &mut Context<'_>| match interrupt.poll_recv(context) {
+                Poll::Pending => terminate.poll_recv(context),
+                came => came,
+            };
+            if heard_twice(either, &stop).await {
                 view::give_back();
                 std::process::exit(INTERRUPTED);
             }

@@ -93,7 +93,7 @@ impl View {
     /// If there is no terminal to take.
     pub(super) fn open(title: Title, stop: watch::Sender<bool>) -> io::Result<Self> {
         restore_on_panic();
-        restore_on_signal();
+        restore_on_hangup();
         TERMINAL.take();
         if let Err(error) = enable_raw_mode().and_then(|()| execute!(stderr(), EnterAlternateScreen)) {
             give_back();
@@ -166,18 +166,16 @@ fn restore_on_panic() {
     }));
 }
 
-/// Who is told to end ends at once, as without a view, but leaves the terminal as it was.
-fn restore_on_signal() {
+/// Whose terminal is gone ends at once, as without a view, but leaves the terminal as it was.
+fn restore_on_hangup() {
     use tokio::signal::unix::{SignalKind, signal};
-    for (kind, number) in [(SignalKind::terminate(), 15), (SignalKind::hangup(), 1)] {
-        let Ok(mut came) = signal(kind) else { continue };
-        tokio::spawn(async move {
-            if came.recv().await.is_some() {
-                give_back();
-                std::process::exit(128 + number);
-            }
-        });
-    }
+    let Ok(mut came) = signal(SignalKind::hangup()) else { return };
+    tokio::spawn(async move {
+        if came.recv().await.is_some() {
+            give_back();
+            std::process::exit(128 + 1);
+        }
+    });
 }
 
 fn keep_drawing(

@@ -1,5 +1,7 @@
 //! `load` and `load check`.
 
+use std::path::Path;
+
 use rustix::process::Signal;
 
 use crate::gateway::{self, LINK};
@@ -83,21 +85,29 @@ fn scenarios_are_listed_and_one_is_a_file_to_begin_with() {
 fn an_interrupted_load_ends_with_its_report() {
     let data = Data::init(1);
     let engine = Engine::start(&data, "fsync");
-    let acks = data.file("acks.bin");
+    for (number, signal) in [Signal::INT, Signal::TERM].into_iter().enumerate() {
+        ends_with_its_report(&data, &data.file(&format!("acks.{number}")), signal);
+    }
+    let directory = data.path();
+    surety(&["load", "--data", data.path(), "--duration", "1s", "--acks", directory])
+        .fails(2, "cannot write");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+fn ends_with_its_report(data: &Data, acks: &Path, signal: Signal) {
     let args =
         ["load", "--data", data.path(), "--duration", "10m", "--acks", acks.to_str().unwrap(), "--json"];
     let mut child = spawn(&args);
-    while std::fs::metadata(&acks).map_or(0, |file| file.len()) < 100 * 128 {
+    while std::fs::metadata(acks).map_or(0, |file| file.len()) < 100 * 128 {
         if child.try_wait().unwrap().is_some() {
             panic!("it has ended by itself: {:?}", Ended::from(child.wait_with_output().unwrap()));
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    send(&child, Signal::INT);
+    send(&child, signal);
     let report = Ended::from(child.wait_with_output().unwrap()).exits(0).json();
     assert!(report["replied"].as_u64().unwrap() >= 100);
     assert_eq!(report["stopped_early"], true);
-    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]
