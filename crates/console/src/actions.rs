@@ -29,6 +29,8 @@ type Answer = Result<Response, Refusal>;
 struct SignIn {
     /// A sign-in link; without one the certificate that the browser has shown counts.
     link: Option<String>,
+    /// The certificate that was looked at, by its hash: a browser may show another one by the time that somebody says yes.
+    certificate: Option<String>,
     /// True where somebody else's session in this browser is to end by it.
     #[serde(default)]
     over: bool,
@@ -72,6 +74,7 @@ pub(crate) async fn look(
         "roles": server::identity::role_names(caller.roles),
         "actor": caller.actor.to_string(),
         "name": member.person.name(),
+        "certificate": member.certificate(),
         "over": is_over,
     })))
 }
@@ -83,9 +86,12 @@ pub(crate) async fn sign_in(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let SignIn { link, over } = read(&body)?;
+    let SignIn { link, certificate, over } = read(&body)?;
     let before = desk.sessions.of(cookies(&desk, &headers));
     let may = |member: &Member| {
+        if link.is_none() && certificate.as_deref() != Some(member.certificate().as_str()) {
+            return Err(Refusal::OtherCertificate);
+        }
         let is_over = before.iter().any(|(_, there)| is_other(member, there));
         if over || !is_over { Ok(()) } else { Err(Refusal::SignedIn) }
     };

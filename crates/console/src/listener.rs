@@ -18,12 +18,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
-use trust::{Standing, Tls, lost};
+use trust::{Crowd, Standing, Tls, lost};
 
 use crate::refused::Refused;
 
 /// Connections at a time: a browser opens up to six for a page.
 const CONNECTIONS_MAX: usize = 128;
+/// Connections at a time of one address, where any may come.
+const CONNECTIONS_OWN_MAX: usize = 32;
 /// After a failed `accept` (no descriptors left) the next one waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A connection is asked to end after this, and comes back if it likes: nobody holds one for ever.
@@ -44,10 +46,12 @@ pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
     tls: Option<Arc<Tls>>,
-    refused: &Refused,
+    refused: &Arc<Refused>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The loopback is one address, of everybody who is let in there.
+    let crowd = Crowd::new(if tls.is_some() { CONNECTIONS_OWN_MAX } else { CONNECTIONS_MAX });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -55,8 +59,8 @@ pub(crate) async fn accept(
             _ = stopping.wait_for(|stopping| *stopping) => break,
             Some(_) = connections.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "the console takes no connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -67,10 +71,15 @@ pub(crate) async fn accept(
             refused.note("CONNECTIONS_FULL");
             continue;
         };
+        let Some(own_place) = crowd.place(from.ip()) else {
+            refused.note("CONNECTIONS_OF_ONE_ADDRESS");
+            continue;
+        };
         let (router, tls, stopping) = (router.clone(), tls.clone(), stopping.clone());
+        let refused = Arc::clone(refused);
         connections.spawn(async move {
-            meet(stream, tls, router, stopping).await;
-            drop(place);
+            meet(stream, tls, router, &refused, stopping).await;
+            drop((place, own_place));
         });
     }
     drop(listener);
@@ -78,7 +87,13 @@ pub(crate) async fn accept(
 }
 
 /// Shakes hands where TLS is spoken, and talks.
-async fn meet(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn meet(
+    stream: TcpStream,
+    tls: Option<Arc<Tls>>,
+    router: Router,
+    refused: &Refused,
+    mut stopping: watch::Receiver<bool>,
+) {
     let _ = stream.set_nodelay(true);
     let Some(tls) = tls else {
         return talk(stream, None, router, stopping).await;
@@ -90,8 +105,11 @@ async fn meet(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, mut stop
     };
     match shaken {
         Ok(Ok((stream, standing))) => talk(stream, Some(standing), router, stopping).await,
-        Ok(Err(error)) => tracing::debug!(%error, "no TLS at the console"),
-        Err(_) => tracing::debug!("TLS took too long at the console"),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS at the console");
+            refused.note("HANDSHAKE");
+        }
+        Err(_) => refused.note("HANDSHAKE_TOO_SLOW"),
     }
 }
 

@@ -15,9 +15,12 @@ pub(crate) enum Refusal {
     SignedOut,
     /// The browser has no certificate, or was not asked for one.
     #[error(
-        "this browser has shown no certificate of the engine's authority; import yours, or sign in by a link"
+        "this browser has shown no certificate of the engine's authority; import yours and open the browser anew, or sign in by a link"
     )]
     NoCertificate,
+    /// The browser shows another certificate than the one that was looked at.
+    #[error("this browser shows another certificate than the one that you were asked about; begin again")]
+    OtherCertificate,
     /// The link opens nothing.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -81,6 +84,7 @@ impl Refusal {
         match self {
             Self::SignedOut => "SIGNED_OUT",
             Self::NoCertificate => "NO_CERTIFICATE",
+            Self::OtherCertificate => "OTHER_CERTIFICATE",
             Self::Link(_) => "LINK",
             Self::LinkUsed => "LINK_USED",
             Self::NotVouched(_) => "NOT_VOUCHED",
@@ -115,7 +119,7 @@ impl Refusal {
             }
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
-            Self::Conflict(_) | Self::SignedIn => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::SignedIn | Self::OtherCertificate => StatusCode::CONFLICT,
             Self::Http(status) => *status,
             Self::Unread(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -1,4 +1,4 @@
-//! Who was turned away, told in a line a second at most: any process of this machine may knock as often as it likes.
+//! Who was turned away, told in a line a second at most: anybody who reaches the console may knock as often as it likes.
 
 use std::collections::BTreeMap;
 

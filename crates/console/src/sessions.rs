@@ -34,7 +34,7 @@ const STREAMS_OWN_MAX: usize = 4;
 const NONCES_MAX: usize = 4096;
 /// Links of one certificate that are looked at within a second: each costs the checks of some signatures.
 const TRIES_OWN_PER_S: u32 = 10;
-/// The same of all certificates. Anybody on this machine can make certificates that nobody vouches for, so it is far more than people need.
+/// The same of all certificates. Whoever reaches the console can make certificates that nobody vouches for, so it is far more than people need.
 const TRIES_PER_S: usize = 400;
 
 const _: () = assert!(IDLE.as_nanos() < LIFE.as_nanos(), "idle sessions end first");
@@ -47,6 +47,13 @@ pub(crate) struct Member {
     pub(crate) caller: Caller,
     chain: Vec<CertificateDer<'static>>,
     vouched: Mutex<Vouched>,
+}
+
+impl Member {
+    /// The own certificate, by its hash.
+    pub(crate) fn certificate(&self) -> String {
+        self.chain.first().map_or_else(String::new, |own| blake3::hash(own).to_hex().to_string())
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +109,10 @@ pub(crate) struct Sessions {
     authority: Arc<Authority>,
     all: Mutex<HashMap<Key, Arc<Session>>>,
     used_links: Mutex<UsedLinks>,
+    /// By links, whose certificates anybody may put into one.
     tries: Mutex<Tries>,
+    /// By certificates whose keys were shown.
+    own_tries: Mutex<Tries>,
 }
 
 /// The links that were used, by their own time. Whatever is not younger than `floor` is refused, so that none is forgotten: neither by a restart,
@@ -120,10 +130,17 @@ struct Tries {
 
 impl Sessions {
     pub(crate) fn new(inside: Inside, authority: Arc<Authority>) -> Self {
-        let tries = Mutex::new(Tries { since: Instant::now(), counts: HashMap::new() });
+        let tries = || Mutex::new(Tries { since: Instant::now(), counts: HashMap::new() });
         // Whether a link was used before this process nobody knows any more.
         let used_links = UsedLinks { floor: server::readings().wall, all: BTreeSet::new() };
-        Self { inside, authority, all: Mutex::default(), used_links: Mutex::new(used_links), tries }
+        Self {
+            inside,
+            authority,
+            all: Mutex::default(),
+            used_links: Mutex::new(used_links),
+            tries: tries(),
+            own_tries: tries(),
+        }
     }
 
     /// Whom it would sign in. It is good for that afterwards as it was before.
@@ -153,7 +170,7 @@ impl Sessions {
             Proof::Link(text) => {
                 let link = Link::read(text, self.inside.engine(), server::readings().wall)?;
                 self.used_links.lock().check(&link)?;
-                self.check_tries(link.chain())?;
+                check_tries(&self.tries, link.chain())?;
                 link.check_signature()?;
                 let member = self.member(link.chain())?;
                 Ok((Some(link), member))
@@ -161,16 +178,10 @@ impl Sessions {
             Proof::Certificate([]) => Err(Refusal::NoCertificate),
             // That its holder has the key, the handshake has shown.
             Proof::Certificate(chain) => {
-                self.check_tries(chain)?;
+                check_tries(&self.own_tries, chain)?;
                 Ok((None, self.member(chain)?))
             }
         }
-    }
-
-    /// What costs nothing is checked before; signatures cost.
-    fn check_tries(&self, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
-        let own = chain.first().map_or([0; 32], |own| *blake3::hash(own).as_bytes());
-        if self.tries.lock().may(own, Instant::now()) { Ok(()) } else { Err(Refusal::Crowded) }
     }
 
     /// Whom a chain speaks for, if the authority vouches for it.
@@ -270,6 +281,12 @@ impl Sessions {
         is_in_time(now.duration_since(*session.used.lock()), now.duration_since(session.began))
             && self.is_vouched_for(&session.member)
     }
+}
+
+/// What costs nothing is checked before; signatures cost.
+fn check_tries(tries: &Mutex<Tries>, chain: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    let own = chain.first().map_or([0; 32], |own| *blake3::hash(own).as_bytes());
+    if tries.lock().may(own, Instant::now()) { Ok(()) } else { Err(Refusal::Crowded) }
 }
 
 /// True as long as a session was used lately and has not lasted too long.

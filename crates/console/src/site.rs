@@ -34,7 +34,27 @@ struct Secured {
     certificate: RwLock<CertificateDer<'static>>,
 }
 
+/// What the files of a site came to when they were read: nothing is changed by it yet.
+#[derive(Debug)]
+pub struct Reading(Option<(Terms, CertificateDer<'static>)>);
+
+impl Reading {
+    fn of(files: &Files) -> Result<(Terms, CertificateDer<'static>), TlsError> {
+        let (terms, mut chain) = Terms::read_with_chain(files)?;
+        // A chain has at least one.
+        Ok((terms, chain.swap_remove(0)))
+    }
+}
+
 impl TlsFiles {
+    /// That they can be used, as far as reading them shows.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn check(&self) -> Result<(), TlsError> {
+        Reading::of(&self.files()).map(drop)
+    }
+
     fn files(&self) -> Files {
         Files {
             certificate: self.certificate.clone(),
@@ -59,8 +79,8 @@ impl Site {
     /// [`TlsError`].
     pub(crate) fn secured(port: u16, files: &TlsFiles) -> Result<Self, TlsError> {
         let files = files.files();
-        let tls = Arc::new(Tls::open(&files)?);
-        let certificate = RwLock::new(own_certificate(&files)?);
+        let (terms, certificate) = Reading::of(&files)?;
+        let (tls, certificate) = (Arc::new(Tls::new(terms)), RwLock::new(certificate));
         Ok(Self { port, secured: Some(Secured { files, tls, certificate }) })
     }
 
@@ -69,13 +89,17 @@ impl Site {
         self.secured.as_ref().map(|secured| Arc::clone(&secured.tls))
     }
 
-    /// Reads the files again. If they cannot be used, everything stays as it was.
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        let Some(secured) = &self.secured else { return Ok(()) };
-        let (terms, certificate) = (Terms::read(&secured.files)?, own_certificate(&secured.files)?);
-        secured.tls.replace(terms);
-        *secured.certificate.write() = certificate;
-        Ok(())
+    /// Reads the files again.
+    pub(crate) fn reading(&self) -> Result<Reading, TlsError> {
+        Ok(Reading(self.secured.as_ref().map(|secured| Reading::of(&secured.files)).transpose()?))
+    }
+
+    /// Goes by what was read from here on.
+    pub(crate) fn take(&self, reading: Reading) {
+        if let (Some(secured), Some((terms, certificate))) = (&self.secured, reading.0) {
+            secured.tls.replace(terms);
+            *secured.certificate.write() = certificate;
+        }
     }
 
     pub(crate) const fn scheme(&self) -> &'static str {
@@ -109,15 +133,15 @@ impl Site {
     }
 }
 
-fn own_certificate(files: &Files) -> Result<CertificateDer<'static>, TlsError> {
-    let mut all = trust::certificates(&files.certificate)?;
-    Ok(all.swap_remove(0))
-}
-
+/// True for a name that stands in the certificate. A name that only fits one with a wildcard may be anybody's in the same domain.
 fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
-    let Ok(name) = ServerName::try_from(name) else { return false };
-    certificate.verify_is_valid_for_subject_name(&name).is_ok()
+    let Ok(valid) = ServerName::try_from(name) else { return false };
+    let is_named = match &valid {
+        ServerName::DnsName(_) => certificate.valid_dns_names().any(|named| named.eq_ignore_ascii_case(name)),
+        _ => true,
+    };
+    is_named && certificate.verify_is_valid_for_subject_name(&valid).is_ok()
 }
 
 fn is_loopback(name: &str) -> bool {
@@ -154,8 +178,12 @@ mod tests {
     fn with_tls_whatever_the_certificate_is_for_is_ours() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let own = rcgen::generate_simple_self_signed(["console.example".to_owned(), "10.0.0.1".to_owned()])
-            .unwrap();
+        let own = rcgen::generate_simple_self_signed([
+            "console.example".to_owned(),
+            "*.wild.example".to_owned(),
+            "10.0.0.1".to_owned(),
+        ])
+        .unwrap();
         std::fs::write(at("own.pem"), own.cert.pem()).unwrap();
         std::fs::write(at("own.key"), own.signing_key.serialize_pem()).unwrap();
         std::fs::write(at("ca.pem"), own.cert.pem()).unwrap();
@@ -168,6 +196,7 @@ mod tests {
             "localhost:8443",
             "evil.example",
             "x.console.example",
+            "any.wild.example",
             "10.0.0.2:8443",
             "",
             "a b",
@@ -178,14 +207,16 @@ mod tests {
         assert_eq!(site.cookie_name(), "__Host-surety-console-8443");
 
         std::fs::write(at("own.pem"), "nothing").unwrap();
-        assert!(site.reload().is_err());
+        assert!(site.reading().is_err() && files.check().is_err());
         assert!(site.is_own_host("console.example"), "as it was");
         let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
         std::fs::write(at("own.pem"), other.cert.pem()).unwrap();
-        assert!(site.reload().is_err(), "a key of another certificate");
+        assert!(site.reading().is_err(), "a key of another certificate");
         assert!(site.is_own_host("console.example"), "as it was");
         std::fs::write(at("own.key"), other.signing_key.serialize_pem()).unwrap();
-        site.reload().unwrap();
+        let reading = site.reading().unwrap();
+        assert!(site.is_own_host("console.example"), "nothing is changed by reading");
+        site.take(reading);
         assert!(site.is_own_host("other.example") && !site.is_own_host("console.example"));
     }
 }

@@ -12,7 +12,6 @@
 mod ask;
 mod book;
 mod config;
-mod crowd;
 mod cursor;
 mod desk;
 mod events;

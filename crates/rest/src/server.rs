@@ -21,10 +21,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
-use trust::{Standing, Tls, TlsError, lost};
+use trust::{Crowd, Standing, Tls, TlsError, lost};
 
 use crate::config::RestLimits;
-use crate::crowd::Crowd;
 use crate::guard::{Peer, TokenTwice};
 use crate::metrics::Numbers;
 use crate::patient::Patient;

@@ -1,5 +1,6 @@
 //! `serve --console` and `ctl console-link`: the console in the engine's process, and the way in.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,28 +53,37 @@ impl Served {
         self.is_tls
     }
 
-    /// Reads authority, revocations and its own certificate again: whoever is not let in any more is signed out.
+    /// Reads authority, revocations and its own certificate again: whoever is not let in any more is signed out. All of them, or none.
     pub(crate) fn reload(&self) {
-        if let Err(error) = self.console.reload() {
-            tracing::error!(%error, "the console keeps its certificate as it was");
-        }
-        if let Err(error) = self.authority.reload() {
-            tracing::error!(%error, "the console goes by the certificates as they were");
+        let read = self.console.reading().map_err(|error| error.to_string());
+        let read = read.and_then(|reading| match self.authority.reload() {
+            Ok(()) => Ok(reading),
+            Err(error) => Err(error.to_string()),
+        });
+        match read {
+            Ok(reading) => self.console.take(reading),
+            Err(error) => tracing::error!(%error, "the console goes by all its certificates as they were"),
         }
     }
 }
 
-/// Refuses what no console could be started with, before anything else is.
-pub(crate) fn check(settings: &ConsoleSettings) -> Result<(), Failure> {
-    match settings.listen {
-        Some(listen) if settings.certificate.is_none() && !listen.ip().is_loopback() => {
-            Err(failure(&StartError::NotLoopback(listen)))
+/// Refuses what no console could be started with, before anything else is. Without a data directory its files are not looked into.
+pub(crate) fn check(settings: &ConsoleSettings, data: Option<&Path>) -> Result<(), Failure> {
+    let files = tls_files(settings, data.unwrap_or(Path::new("")))?;
+    match (settings.listen, &files) {
+        (None, Some(_)) => {
+            let message = "console: a certificate, and no address to listen on: set console.listen, or give --console IP:PORT";
+            return Err(Failure::new(Exit::Usage, message));
         }
-        _ => {
-            tls_files(settings, Path::new(""))?;
-            assets(settings).map(|_| ())
+        (Some(listen), None) if !listen.ip().is_loopback() => {
+            return Err(failure(&StartError::NotLoopback(listen)));
         }
+        _ => {}
     }
+    if let (Some(files), Some(_)) = (&files, data) {
+        files.check().map_err(|error| failure(&error.into()))?;
+    }
+    assets(settings).map(|_| ())
 }
 
 /// The files of its TLS, if it is to speak it: both, or neither.
@@ -103,9 +113,9 @@ pub(crate) fn assets(settings: &ConsoleSettings) -> Result<Vec<Asset>, Failure> 
 
 fn failure(error: &StartError) -> Failure {
     let exit = match error {
-        StartError::NotLoopback(_) => Exit::Usage,
+        StartError::NotLoopback(_) | StartError::Tls(_) => Exit::Usage,
         StartError::Listen { .. } => Exit::Address,
-        StartError::Tls(_) | StartError::Thread(_) => Exit::Failure,
+        StartError::Thread(_) => Exit::Failure,
     };
     Failure::caused(exit, "no console", error)
 }
@@ -147,7 +157,8 @@ pub(crate) async fn link(target: &Target, args: &LinkArgs, json: bool) -> Result
         say(json!({ "ok": true, "url": address, "seconds": LINK_LIFE.0 / 1_000_000_000 }))?;
     } else {
         say(address)?;
-        eprintln!("opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000);
+        let _ =
+            writeln!(std::io::stderr(), "opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000);
     }
     Ok(())
 }
@@ -208,9 +219,7 @@ fn is_console(url: &str) -> bool {
         rest.strip_suffix("/console").map_or(rest.clone(), str::to_owned)
     };
     if let Some(rest) = url.strip_prefix("https://") {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-        let host = host(rest);
-        return !host.is_empty() && host.bytes().all(is_plain);
+        return is_authority(&host(rest));
     }
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let host = host(rest);
@@ -220,6 +229,20 @@ fn is_console(url: &str) -> bool {
     let address = host.parse::<SocketAddr>().map(|address| address.ip());
     let name = host.trim_start_matches('[').trim_end_matches(']');
     address.ok().or_else(|| name.parse().ok()).is_some_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// True for `name`, `name:port` and an address of IPv6 in brackets, with a port or without.
+fn is_authority(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (text, None),
+    };
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+    };
+    is_port && inner.map_or_else(|| is_name(name), |inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
 }
 
 /// A link for one of a data directory's own identities.
@@ -272,6 +295,10 @@ mod tests {
             "https://a@b/",
             "https://a/b",
             "https://a#b",
+            "https://:1",
+            "https://a:b:c",
+            "https://h:99999",
+            "https://[::1",
             "http://x:8080/",
             "http://10.0.0.1:1/",
             "http://localhost.evil.example/",

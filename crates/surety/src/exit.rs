@@ -10,7 +10,7 @@ use serde_json::json;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// Nothing is wrong with us: nobody reads any more.
+    /// Done; for a check: sound.
     Done = 0,
     /// Something failed that has no code of its own; a check that ran and did not hold.
     Failure = 1,
@@ -36,6 +36,8 @@ pub(crate) enum Exit {
     Unsealed = 11,
     /// The data directory is a forensic copy: for looking at.
     Forensic = 12,
+    /// Nobody reads any more: what was not told is not known, and nothing may be taken for sound. As a shell tells of SIGPIPE.
+    Unread = 141,
 }
 
 /// The table of exit codes at the end of every `--help`.
@@ -54,7 +56,8 @@ Exit codes:
   9   the engine cannot be reached
   10  the engine declined the request
   11  the engine has ended without sealing its log: the disk is full or does not answer
-  12  the data directory is a forensic copy, which nobody serves or backs up";
+  12  the data directory is a forensic copy, which nobody serves or backs up
+  141 nobody read on (as `| head` does): what was not told is not known, not even whether a check holds";
 
 /// Why a command ends early: one line, and an exit code.
 #[derive(Debug)]
@@ -99,13 +102,14 @@ impl Failure {
 
     /// The line on standard error, and the code; with `json` also an object on standard output, if none is there yet.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
-        if json && !self.is_told && self.exit != Exit::Done {
+        if json && !self.is_told && self.exit != Exit::Unread {
             let value = json!({ "ok": false, "exit": self.exit as u8, "error": self.message });
             // Nobody is told if nobody reads.
             let _ = writeln!(std::io::stdout(), "{value}");
         }
         if !self.message.is_empty() {
-            eprintln!("error: {}", self.message);
+            // A panic about nobody who reads would end with another code.
+            let _ = writeln!(std::io::stderr(), "error: {}", self.message);
         }
         ExitCode::from(self.exit as u8)
     }
@@ -121,7 +125,7 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // Nobody reads any more (`surety dump | head`): that is no failure of ours, and no place to complain to.
         if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self { exit: Exit::Done, message: String::new(), is_told: true };
+            return Self { exit: Exit::Unread, message: String::new(), is_told: true };
         }
         Self::new(Exit::Failure, error)
     }
@@ -170,6 +174,8 @@ mod tests {
             Exit::Unreachable,
             Exit::Declined,
             Exit::Unsealed,
+            Exit::Forensic,
+            Exit::Unread,
         ] {
             assert!(HELP.lines().any(|line| line.starts_with(&format!("  {:<3} ", exit as u8))), "{exit:?}");
         }

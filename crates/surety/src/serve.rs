@@ -58,10 +58,10 @@ pub(crate) struct Args {
     console: Option<SocketAddr>,
     /// Certificate of the console, in PEM: with it the console speaks TLS, on any address, and people may sign in by a certificate of
     /// the engine's authority
-    #[arg(long, value_name = "FILE", requires = "console_key")]
+    #[arg(long, value_name = "FILE")]
     console_certificate: Option<PathBuf>,
     /// Key of that certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "console_certificate")]
+    #[arg(long, value_name = "FILE")]
     console_key: Option<PathBuf>,
     /// What stands behind a reply [default: fsync]
     #[arg(long)]
@@ -239,7 +239,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     let mut config = Config::new(data);
     let Settings { server, console, log, clock, chain, trace, limits } = settings;
     // What is wrong with it is found before anything is started, and by --print-config.
-    console::check(console)?;
+    console::check(console, settings.server.data.as_deref())?;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }

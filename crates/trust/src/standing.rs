@@ -23,7 +23,13 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`].
     pub fn open(files: &Files) -> Result<Self, TlsError> {
-        Ok(Self { terms: watch::Sender::new(Arc::new(Terms::read(files)?)) })
+        Terms::read(files).map(Self::new)
+    }
+
+    /// By what files came to.
+    #[must_use]
+    pub fn new(terms: Terms) -> Self {
+        Self { terms: watch::Sender::new(Arc::new(terms)) }
     }
 
     /// Takes other terms: for whoever comes from now on, and for those who are there.

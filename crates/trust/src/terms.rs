@@ -72,6 +72,14 @@ impl Terms {
     /// # Errors
     /// See [`TlsError`].
     pub fn read(files: &Files) -> Result<Self, TlsError> {
+        Self::read_with_chain(files).map(|(terms, _)| terms)
+    }
+
+    /// The same with the front door's own certificates, of which there is at least one, as they were read for it.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn read_with_chain(files: &Files) -> Result<(Self, Vec<CertificateDer<'static>>), TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone());
         let builder = builder.with_protocol_versions(&[&version::TLS13])?;
@@ -80,12 +88,13 @@ impl Terms {
             None => builder.with_no_client_auth(),
             Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         };
-        let mut config = builder.with_single_cert(certificates(&files.certificate)?, key(&files.key)?)?;
+        let chain = certificates(&files.certificate)?;
+        let mut config = builder.with_single_cert(chain.clone(), key(&files.key)?)?;
         config.alpn_protocols = files.protocols.iter().map(|name| name.to_vec()).collect();
         // Nobody comes back on what was looked at earlier: the certificate may have ended, or been revoked.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), verifier, is_identity: files.is_identity })
+        Ok((Self { config: Arc::new(config), verifier, is_identity: files.is_identity }, chain))
     }
 
     /// True if a handshake with these certificates would succeed now: the client's own, then those that lead to its authority.

@@ -750,7 +750,9 @@ async fn over_tls_a_certificate_signs_in_once_it_was_asked() {
         who.body
     );
     refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
-    let answer = browser.sign_in_with(&json!({}));
+    let looked_at = json!({ "certificate": who.json()["certificate"] });
+    refused(&browser.sign_in_with(&json!({})), 409, "OTHER_CERTIFICATE");
+    let answer = browser.sign_in_with(&looked_at);
     assert_eq!((answer.status, &answer.json()["roles"]), (200, &json!(["admin"])), "{}", answer.body);
     let cookie = answer.header("set-cookie").unwrap();
     assert!(
@@ -762,7 +764,9 @@ async fn over_tls_a_certificate_signs_in_once_it_was_asked() {
     // Somebody else at the same browser is asked, as with a link.
     let mut other = world.secured(Some(&world.pki.client(OPERATOR, Roles::READER, "otto").unwrap()));
     (other.cookie, other.token) = (browser.cookie.clone(), browser.token.clone());
-    refused(&other.post("/console/api/session", &json!({})), 409, "SIGNED_IN");
+    refused(&other.post("/console/api/session", &looked_at), 409, "OTHER_CERTIFICATE");
+    let own = other.post("/console/api/session/look", &json!({})).json()["certificate"].clone();
+    refused(&other.post("/console/api/session", &json!({ "certificate": own })), 409, "SIGNED_IN");
 
     // Without a certificate a link does as it does elsewhere, and nothing else does.
     let mut bare = world.secured(None);
@@ -784,7 +788,9 @@ async fn over_tls_a_revoked_certificate_is_signed_out_and_strange_names_are_refu
     let world = World::with(own_tls).await;
     let pem = world.pki.client(OPERATOR, Roles::ADMIN, "olga").unwrap();
     let mut browser = world.secured(Some(&pem));
-    assert_eq!(browser.sign_in_with(&json!({})).status, 200);
+    let own = browser.post("/console/api/session/look", &json!({})).json()["certificate"].clone();
+    let looked_at = json!({ "certificate": own });
+    assert_eq!(browser.sign_in_with(&looked_at).status, 200);
     let host = std::mem::replace(&mut browser.host, "evil.example:1".to_owned());
     refused(&browser.get("/console/api/session"), 421, "HOST");
     browser.host = host;
@@ -797,9 +803,9 @@ async fn over_tls_a_revoked_certificate_is_signed_out_and_strange_names_are_refu
     assert_eq!(ask(&origin).status, 200);
 
     world.revoke(pem);
-    world.console.reload().unwrap();
+    world.console.take(world.console.reading().unwrap());
     refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
-    refused(&browser.post("/console/api/session", &json!({})), 401, "NOT_VOUCHED");
+    refused(&browser.post("/console/api/session", &looked_at), 401, "NOT_VOUCHED");
 }
 
 #[tokio::test(flavor = "multi_thread")]

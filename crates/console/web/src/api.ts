@@ -25,6 +25,8 @@ export interface Who {
   roles: string[];
   actor: string;
   name: string;
+  /** Of which certificate, by its hash. */
+  certificate: string;
   /** Somebody else is signed in in this browser. */
   over: boolean;
 }
@@ -227,20 +229,16 @@ export function hasToken(): boolean {
   return sessionStorage.getItem(TOKEN) !== null;
 }
 
-/** Signs in by a link, or without one by the certificate that this browser has shown. `over` says that somebody else's session in this browser is to end by it. */
-export async function signIn(link: string | null, over: boolean): Promise<Me> {
-  const { token, ...me } = await post<Me & { token: string }>("session", { ...proof(link), over });
+/** Signs in by a link, or without one by the certificate that was looked at. Somebody else's session in this browser ends by it where the page has said so. */
+export async function signIn(link: string | null, { over, certificate }: Who): Promise<Me> {
+  const { token, ...me } = await post<Me & { token: string }>("session", { ...(link === null ? { certificate } : { link }), over });
   sessionStorage.setItem(TOKEN, token);
   return me;
 }
 
 /** Whom a link would sign in, or this browser's certificate. */
 export function look(link: string | null): Promise<Who> {
-  return post<Who>("session/look", proof(link));
-}
-
-function proof(link: string | null): object {
-  return link === null ? {} : { link };
+  return post<Who>("session/look", link === null ? {} : { link });
 }
 
 async function send(path: string, init: RequestInit): Promise<Response> {

@@ -73,7 +73,7 @@ function App() {
   async function answered(isYes: boolean) {
     setRefused(null);
     try {
-      if (isYes && asked !== null) setMe(await signIn(asked.link, asked.who.over));
+      if (isYes && asked !== null) setMe(await signIn(asked.link, asked.who));
     } catch (error) {
       setRefused((error as Error).message);
     }

@@ -54,15 +54,16 @@ pub(super) fn run(args: &Simulate) -> Result<(), Failure> {
         SimulateError::Connect { .. } => Failure::new(Exit::Unreachable, error),
         SimulateError::Mac(_) | SimulateError::Tls(_) => Failure::new(Exit::Usage, error),
     })?;
-    if args.json {
+    let told = if args.json {
         let mut value = serde_json::to_value(&report).map_err(|error| Failure::new(Exit::Failure, error))?;
         value["ok"] = json!(report.is_certified());
-        say(value)?;
+        say(value)
     } else {
-        say(&report)?;
-    }
+        say(&report)
+    };
+    // Whether anybody reads it or not, the exit code is the verdict.
     if report.is_certified() {
-        return Ok(());
+        return Ok(told?);
     }
     let failed = format!("{} of {} cases failed", report.failed, report.cases.len());
     Err(Failure::new(Exit::Failure, failed).told())

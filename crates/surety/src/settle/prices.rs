@@ -158,6 +158,7 @@ fn remembering(args: &Args, feeder: Feeder) -> Result<Feeder, Failure> {
 }
 
 async fn once(feeds: Vec<(Feeder, Duration)>) -> Result<(), Failure> {
+    let mut all_told = Ok(());
     for (mut feeder, _) in feeds {
         let fed = feeder.turn().await;
         report(feeder.feed(), &fed);
@@ -172,9 +173,9 @@ async fn once(feeds: Vec<(Feeder, Duration)>) -> Result<(), Failure> {
             "asset": asset.0, "quote": quote.0, "price": price.price.to_string(), "shards": fed.shards
         });
         // The other prices are fed whoever reads.
-        let _ = say(told);
+        all_told = all_told.and(say(told));
     }
-    Ok(())
+    Ok(all_told?)
 }
 
 fn report(feed: &Feed, fed: &Fed) {

@@ -77,9 +77,13 @@ fn a_console_is_refused_before_anything_is_touched() {
     let serve = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0"];
     for open in ["0.0.0.0:0", "[::]:0"] {
         surety(&[&serve[..], &["--console", open]].concat()).fails(2, "loopback");
-        let alone = surety(&[&serve[..], &["--console", open, "--console-key", "k.pem"]].concat()).exits(2);
-        assert!(alone.stderr.contains("--console-certificate"), "{}", alone.stderr);
+        surety(&[&serve[..], &["--console", open, "--console-key", "k.pem"]].concat())
+            .fails(2, "go together");
+        let missing = ["--console", open, "--console-key", "k.pem", "--console-certificate", "no.pem"];
+        surety(&[&serve[..], &missing].concat()).fails(2, "no.pem");
     }
+    let unheard = ["--console-key", "k.pem", "--console-certificate", "no.pem"];
+    surety(&[&serve[..], &unheard].concat()).fails(2, "no address to listen on");
     let assets = ("SURETY__CONSOLE__ASSETS", "[\"AMP\"]");
     surety_with(&serve, &[assets]).fails(2, "console.assets");
     assert_eq!(data.fingerprint(), before);

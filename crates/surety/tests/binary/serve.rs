@@ -29,7 +29,7 @@ fn whoever_does_not_read_what_is_told_hears_no_complaint() {
         &["ctl", "--data", data.path(), "status"],
         &["ctl", "--data", data.path(), "console-link"],
     ] {
-        let ended = unread(args).exits(0);
+        let ended = unread(args).exits(141);
         assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("error:"), "{}", ended.stderr);
     }
     assert_eq!(engine.terminate(Signal::TERM), 0);

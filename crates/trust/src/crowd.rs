@@ -8,18 +8,21 @@ use parking_lot::Mutex;
 
 /// Who is connected.
 #[derive(Clone, Debug)]
-pub(crate) struct Crowd {
+pub struct Crowd {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
     max: usize,
 }
 
 impl Crowd {
-    pub(crate) fn new(max: usize) -> Self {
+    /// So many places for each address.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
         Self { counts: Arc::default(), max }
     }
 
     /// A place for a connection from there, until it is dropped. None if there are as many as may be.
-    pub(crate) fn place(&self, from: IpAddr) -> Option<Place> {
+    #[must_use]
+    pub fn place(&self, from: IpAddr) -> Option<Place> {
         let from = network(from);
         let mut counts = self.counts.lock();
         let count = counts.entry(from).or_default();
@@ -33,7 +36,7 @@ impl Crowd {
 
 /// A place for a connection.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub struct Place {
     crowd: Crowd,
     from: IpAddr,
 }
