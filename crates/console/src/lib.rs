@@ -25,5 +25,5 @@ mod site;
 mod start;
 
 pub use config::{Asset, ConsoleConfig, PolicyWords};
-pub use site::{Reading, TlsFiles};
+pub use site::TlsFiles;
 pub use start::{Console, StartError};

@@ -34,25 +34,13 @@ struct Secured {
     certificate: RwLock<CertificateDer<'static>>,
 }
 
-/// What the files of a site came to when they were read: nothing is changed by it yet.
-#[derive(Debug)]
-pub struct Reading(Option<(Terms, CertificateDer<'static>)>);
-
-impl Reading {
-    fn of(files: &Files) -> Result<(Terms, CertificateDer<'static>), TlsError> {
-        let (terms, mut chain) = Terms::read_with_chain(files)?;
-        // A chain has at least one.
-        Ok((terms, chain.swap_remove(0)))
-    }
-}
-
 impl TlsFiles {
     /// That they can be used, as far as reading them shows.
     ///
     /// # Errors
     /// [`TlsError`].
     pub fn check(&self) -> Result<(), TlsError> {
-        Reading::of(&self.files()).map(drop)
+        read(&self.files()).map(drop)
     }
 
     fn files(&self) -> Files {
@@ -79,7 +67,7 @@ impl Site {
     /// [`TlsError`].
     pub(crate) fn secured(port: u16, files: &TlsFiles) -> Result<Self, TlsError> {
         let files = files.files();
-        let (terms, certificate) = Reading::of(&files)?;
+        let (terms, certificate) = read(&files)?;
         let (tls, certificate) = (Arc::new(Tls::new(terms)), RwLock::new(certificate));
         Ok(Self { port, secured: Some(Secured { files, tls, certificate }) })
     }
@@ -89,17 +77,13 @@ impl Site {
         self.secured.as_ref().map(|secured| Arc::clone(&secured.tls))
     }
 
-    /// Reads the files again.
-    pub(crate) fn reading(&self) -> Result<Reading, TlsError> {
-        Ok(Reading(self.secured.as_ref().map(|secured| Reading::of(&secured.files)).transpose()?))
-    }
-
-    /// Goes by what was read from here on.
-    pub(crate) fn take(&self, reading: Reading) {
-        if let (Some(secured), Some((terms, certificate))) = (&self.secured, reading.0) {
-            secured.tls.replace(terms);
-            *secured.certificate.write() = certificate;
-        }
+    /// Reads the files again. If they cannot be used, everything stays as it was.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
+        let Some(secured) = &self.secured else { return Ok(()) };
+        let (terms, certificate) = read(&secured.files)?;
+        secured.tls.replace(terms);
+        *secured.certificate.write() = certificate;
+        Ok(())
     }
 
     pub(crate) const fn scheme(&self) -> &'static str {
@@ -131,6 +115,13 @@ impl Site {
             None => "Path=/console/; HttpOnly; SameSite=Strict",
         }
     }
+}
+
+/// What the files come to, and the own certificate among them.
+fn read(files: &Files) -> Result<(Terms, CertificateDer<'static>), TlsError> {
+    let (terms, mut chain) = Terms::read_with_chain(files)?;
+    // A chain has at least one.
+    Ok((terms, chain.swap_remove(0)))
 }
 
 /// True for a name that stands in the certificate. A name that only fits one with a wildcard may be anybody's in the same domain.
@@ -207,16 +198,14 @@ mod tests {
         assert_eq!(site.cookie_name(), "__Host-surety-console-8443");
 
         std::fs::write(at("own.pem"), "nothing").unwrap();
-        assert!(site.reading().is_err() && files.check().is_err());
+        assert!(site.reload().is_err() && files.check().is_err());
         assert!(site.is_own_host("console.example"), "as it was");
         let other = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
         std::fs::write(at("own.pem"), other.cert.pem()).unwrap();
-        assert!(site.reading().is_err(), "a key of another certificate");
+        assert!(site.reload().is_err(), "a key of another certificate");
         assert!(site.is_own_host("console.example"), "as it was");
         std::fs::write(at("own.key"), other.signing_key.serialize_pem()).unwrap();
-        let reading = site.reading().unwrap();
-        assert!(site.is_own_host("console.example"), "nothing is changed by reading");
-        site.take(reading);
+        site.reload().unwrap();
         assert!(site.is_own_host("other.example") && !site.is_own_host("console.example"));
     }
 }

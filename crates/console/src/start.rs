@@ -24,7 +24,7 @@ use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
 use crate::refused::Refused;
 use crate::sessions::Sessions;
-use crate::site::{Reading, Site};
+use crate::site::Site;
 use crate::{actions, approvals, assets, listener, reads};
 
 /// Bytes of a request's body.
@@ -150,17 +150,12 @@ impl Console {
         format!("{}://{}/console/", self.site.scheme(), self.address)
     }
 
-    /// Reads the files of its TLS again, if it has any, and changes nothing.
+    /// Reads the files of its TLS again, if it has any.
     ///
     /// # Errors
-    /// [`TlsError`].
-    pub fn reading(&self) -> Result<Reading, TlsError> {
-        self.site.reading()
-    }
-
-    /// Goes by what was read from here on: for whoever comes, and for those who are there.
-    pub fn take(&self, reading: Reading) {
-        self.site.take(reading);
+    /// [`TlsError`]; then they stay as they were.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.site.reload()
     }
 }
 

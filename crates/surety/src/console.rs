@@ -53,37 +53,36 @@ impl Served {
         self.is_tls
     }
 
-    /// Reads authority, revocations and its own certificate again: whoever is not let in any more is signed out. All of them, or none.
+    /// Reads everything again. Each is taken if it can be read, whatever becomes of the other: who was revoked is out also where the
+    /// console's own certificate is being renewed.
     pub(crate) fn reload(&self) {
-        let read = self.console.reading().map_err(|error| error.to_string());
-        let read = read.and_then(|reading| match self.authority.reload() {
-            Ok(()) => Ok(reading),
-            Err(error) => Err(error.to_string()),
-        });
-        match read {
-            Ok(reading) => self.console.take(reading),
-            Err(error) => tracing::error!(%error, "the console goes by all its certificates as they were"),
+        if let Err(error) = self.authority.reload() {
+            tracing::error!(%error, "who is signed in at the console is judged by authority and revocations as they were");
+        }
+        if let Err(error) = self.console.reload() {
+            tracing::error!(%error, "the console shakes hands by its certificate, and the authority, as they were");
         }
     }
 }
 
-/// Refuses what no console could be started with, before anything else is. Without a data directory its files are not looked into.
-pub(crate) fn check(settings: &ConsoleSettings, data: Option<&Path>) -> Result<(), Failure> {
-    let files = tls_files(settings, data.unwrap_or(Path::new("")))?;
-    match (settings.listen, &files) {
+/// Refuses settings that no console could be started with, before anything else is.
+pub(crate) fn check(settings: &ConsoleSettings) -> Result<(), Failure> {
+    match (settings.listen, tls_files(settings, Path::new(""))?) {
         (None, Some(_)) => {
             let message = "console: a certificate, and no address to listen on: set console.listen, or give --console IP:PORT";
-            return Err(Failure::new(Exit::Usage, message));
+            Err(Failure::new(Exit::Usage, message))
         }
-        (Some(listen), None) if !listen.ip().is_loopback() => {
-            return Err(failure(&StartError::NotLoopback(listen)));
-        }
-        _ => {}
+        (Some(listen), None) if !listen.ip().is_loopback() => Err(failure(&StartError::NotLoopback(listen))),
+        _ => assets(settings).map(|_| ()),
     }
-    if let (Some(files), Some(_)) = (&files, data) {
-        files.check().map_err(|error| failure(&error.into()))?;
+}
+
+/// Refuses files that no console could be started with, before the log is replayed. They may be better in a moment, as while they are renewed.
+pub(crate) fn check_files(settings: &ConsoleSettings, data: &Path) -> Result<(), Failure> {
+    match tls_files(settings, data)? {
+        Some(files) => files.check().map_err(|error| failure(&error.into())),
+        None => Ok(()),
     }
-    assets(settings).map(|_| ())
 }
 
 /// The files of its TLS, if it is to speak it: both, or neither.
@@ -113,9 +112,9 @@ pub(crate) fn assets(settings: &ConsoleSettings) -> Result<Vec<Asset>, Failure> 
 
 fn failure(error: &StartError) -> Failure {
     let exit = match error {
-        StartError::NotLoopback(_) | StartError::Tls(_) => Exit::Usage,
+        StartError::NotLoopback(_) => Exit::Usage,
         StartError::Listen { .. } => Exit::Address,
-        StartError::Thread(_) => Exit::Failure,
+        StartError::Tls(_) | StartError::Thread(_) => Exit::Failure,
     };
     Failure::caused(exit, "no console", error)
 }

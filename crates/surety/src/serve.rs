@@ -10,6 +10,7 @@ use engine::Durability;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use serde_json::{Value, json};
 use server::{Config, IoMode, Running, Server, StartError, StartFailure, TraceConfig};
+use storage::DataDirectory;
 use surety_protocol::Time;
 use surety_protocol::trace::Sampling;
 use tokio::signal::unix::{SignalKind, signal};
@@ -128,6 +129,10 @@ async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Res
     let mut hangup = signal(SignalKind::hangup())?;
     let data = config.data.clone();
     let durability = config.durability;
+    // What is wrong with the directory comes first, and is told by whoever opens it.
+    if DataDirectory::inspect(&data).is_ok_and(|metadata| !metadata.is_forensic) {
+        console::check_files(console, &data)?;
+    }
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
     let links = match Links::start(&running, iso).await {
         Ok(links) => links,
@@ -239,7 +244,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     let mut config = Config::new(data);
     let Settings { server, console, log, clock, chain, trace, limits } = settings;
     // What is wrong with it is found before anything is started, and by --print-config.
-    console::check(console, settings.server.data.as_deref())?;
+    console::check(console)?;
     if let Some(listen) = server.listen {
         config.listen = Some(listen);
     }

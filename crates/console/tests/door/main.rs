@@ -803,7 +803,7 @@ async fn over_tls_a_revoked_certificate_is_signed_out_and_strange_names_are_refu
     assert_eq!(ask(&origin).status, 200);
 
     world.revoke(pem);
-    world.console.take(world.console.reading().unwrap());
+    world.console.reload().unwrap();
     refused(&browser.get("/console/api/session"), 401, "SIGNED_OUT");
     refused(&browser.post("/console/api/session", &looked_at), 401, "NOT_VOUCHED");
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use loadtest::{OnSecond, Progress, Report};
 use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::job::Job;
@@ -39,6 +40,8 @@ pub(super) enum Word {
 /// Makes its part of a run.
 pub(super) async fn run() -> Result<(), Failure> {
     let (stop, stopped) = watch::channel(false);
+    // Whoever tells all processes of a run to end means the one that tells the others, and wants their reports.
+    let _deaf = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
     let (told, mut orders) = mpsc::unbounded_channel();
     // Not a task: reading standard input cannot be given up, and the process ends without it.
     std::thread::spawn(move || listen(&told, &stop));

@@ -80,7 +80,9 @@ fn a_console_is_refused_before_anything_is_touched() {
         surety(&[&serve[..], &["--console", open, "--console-key", "k.pem"]].concat())
             .fails(2, "go together");
         let missing = ["--console", open, "--console-key", "k.pem", "--console-certificate", "no.pem"];
-        surety(&[&serve[..], &missing].concat()).fails(2, "no.pem");
+        surety(&[&serve[..], &missing].concat()).fails(1, "no.pem");
+        let nowhere = [&["serve", "--data", "nowhere"][..], &missing].concat();
+        surety(&nowhere).fails(4, "nowhere");
     }
     let unheard = ["--console-key", "k.pem", "--console-certificate", "no.pem"];
     surety(&[&serve[..], &unheard].concat()).fails(2, "no address to listen on");

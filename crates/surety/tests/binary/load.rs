@@ -180,15 +180,21 @@ fn a_generator_that_dies_is_named_and_an_interrupt_stops_all() {
         }
         child
     };
-    let interrupted = begin(&data.file("all.bin"), &[]);
-    send(&interrupted, Signal::INT);
-    let value = Ended::from(interrupted.wait_with_output().unwrap()).exits(0).json();
-    assert_eq!((value["ok"].as_bool(), value["processes"].as_u64()), (Some(true), Some(2)), "{value}");
-    assert_eq!(value["stopped_early"], true, "{value}");
+    let pid = |process: i32| rustix::process::Pid::from_raw(process).unwrap();
+    for (number, signal) in [Signal::INT, Signal::TERM].into_iter().enumerate() {
+        let interrupted = begin(&data.file(&format!("all.{number}")), &[]);
+        // Whoever ends a service tells all of its processes.
+        for generator in generators(interrupted.id()) {
+            rustix::process::kill_process(pid(generator), signal).unwrap();
+        }
+        send(&interrupted, signal);
+        let value = Ended::from(interrupted.wait_with_output().unwrap()).exits(0).json();
+        assert_eq!((value["ok"].as_bool(), value["processes"].as_u64()), (Some(true), Some(2)), "{value}");
+        assert_eq!(value["stopped_early"], true, "{value}");
+    }
 
     let held_up = begin(&data.file("held.bin"), &["--patience", "20s"]);
     let both = generators(held_up.id());
-    let pid = |process: i32| rustix::process::Pid::from_raw(process).unwrap();
     rustix::process::kill_process(pid(both[1]), Signal::STOP).unwrap();
     send(&held_up, Signal::INT);
     let value = Ended::from(held_up.wait_with_output().unwrap()).exits(1).json();
