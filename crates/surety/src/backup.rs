@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let source = Source::open(args, metadata)?;
     allow_open_files();
     let manifest = copy(args, metadata, source, &*depot)?;
-    tell(args, &manifest, &*depot)
+    exit::done(tell(args, &manifest, &*depot))
 }
 
 /// Refuses to mix a backup with anything else.

@@ -139,6 +139,17 @@ pub(crate) fn say(line: impl fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
+/// What telling of a deed came to: it is done whether anybody reads of it or not.
+///
+/// # Errors
+/// Every other failure.
+pub(crate) fn done(told: Result<(), Failure>) -> Result<(), Failure> {
+    match told {
+        Err(failure) if failure.exit == Exit::Unread => Ok(()),
+        told => told,
+    }
+}
+
 fn one_line(message: &str) -> String {
     message.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -108,7 +108,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     restoring
         .finish(Metadata { is_forensic: true, ..metadata })
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
-    tell(args, &shards)
+    exit::done(tell(args, &shards))
 }
 
 /// Refuses moments that the backup alone cannot show, before anything of it is read.

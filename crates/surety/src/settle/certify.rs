@@ -96,7 +96,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     if let Some(address) = watched.address() {
         begun["metrics"] = json!(address.to_string());
     }
-    tell(&begun)?;
+    tell(&begun);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
@@ -104,7 +104,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
             Err(SettlerError::Gap(gap)) if args.accept_gap => {
                 let Gap { shard, from, oldest } = gap;
                 numbers.skipped();
-                tell(&json!({ "gap": { "shard": shard.0, "from": from.0, "oldest": oldest.0 } }))?;
+                tell(&json!({ "gap": { "shard": shard.0, "from": from.0, "oldest": oldest.0 } }));
                 certifier.accept(gap).await
             }
             turn => turn,
@@ -112,7 +112,7 @@ async fn certify(args: &Args) -> Result<(), Failure> {
         let turn = turn.map_err(|error| failure(&error))?;
         numbers.turned(&certifier, &turn);
         for Missed { lock, why } in &turn.missed {
-            tell(&json!({ "missed": B256::from(lock.word()).to_string(), "why": why.to_string() }))?;
+            tell(&json!({ "missed": B256::from(lock.word()).to_string(), "why": why.to_string() }));
         }
         if let Some(out) = &args.out {
             leave(out, &shelf, &turn.made)?;
@@ -128,7 +128,8 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     }
     watched.set_life(Life::Stopping);
     certifier.save().map_err(|error| failure(&error))?;
-    tell(&json!({ "certifying": false, "certificates": shelf.len() }))
+    tell(&json!({ "certifying": false, "certificates": shelf.len() }));
+    Ok(())
 }
 
 async fn connect(args: &Args) -> Result<Client, Failure> {
@@ -161,8 +162,8 @@ fn leave(out: &Path, shelf: &Shelf, made: &[LockId]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(line: &serde_json::Value) -> Result<(), Failure> {
+/// Tells a line. The service goes on whether anybody reads it or not.
+fn tell(line: &serde_json::Value) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

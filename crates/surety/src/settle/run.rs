@@ -81,7 +81,7 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
     if let Some(address) = watched.address() {
         begun["metrics"] = json!(address.to_string());
     }
-    tell(&begun)?;
+    tell(&begun);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
@@ -91,24 +91,26 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
         let pause = match settler.turn(chain).await {
             Ok(report) => {
                 numbers.turned(settler.figures(), report.notices.len());
-                show(&settler, &report)?;
+                show(&settler, &report);
                 let is_busy = report.action != Action::Wait;
                 if is_busy { Duration::ZERO } else { Duration::from_nanos(args.interval.0) }
             }
             Err(error) if error.may_pass() => {
                 numbers.failed();
-                tell(&json!({ "trouble": error.to_string() }))?;
+                tell(&json!({ "trouble": error.to_string() }));
                 PAUSE
             }
             Err(error) => return Err(failure(&error)),
         };
         // Between two turns nothing is under way: a good moment to end.
         tokio::select! {
-            _ = terminate.recv() => return tell(&json!({ "settling": false })),
-            _ = interrupt.recv() => return tell(&json!({ "settling": false })),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
+    tell(&json!({ "settling": false }));
+    Ok(())
 }
 
 async fn open(args: &Args) -> Result<Settler, Failure> {
@@ -139,21 +141,20 @@ async fn open(args: &Args) -> Result<Settler, Failure> {
     Ok(settler)
 }
 
-fn show(settler: &Settler, report: &Report) -> Result<(), Failure> {
+fn show(settler: &Settler, report: &Report) {
     if report.action != Action::Wait {
         let (sealed, last_final, booked) = settler.progress();
         let did = format!("{:?}", report.action);
         let did = did.split([' ', '(', '{']).next().unwrap_or_default().to_lowercase();
-        tell(&json!({ "did": did, "sealed": sealed, "final": last_final, "booked": booked }))?;
+        tell(&json!({ "did": did, "sealed": sealed, "final": last_final, "booked": booked }));
     }
     for notice in &report.notices {
-        tell(&json!({ "notice": notice.to_string() }))?;
+        tell(&json!({ "notice": notice.to_string() }));
     }
-    Ok(())
 }
 
-fn tell(line: &serde_json::Value) -> Result<(), Failure> {
+/// Tells a line. The service goes on whether anybody reads it or not.
+fn tell(line: &serde_json::Value) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
