@@ -1,5 +1,5 @@
 //! A shard's log is copied whole, cut where it is asked for, or refused.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::fs;
 use std::os::unix::fs::FileExt;
