@@ -4,6 +4,7 @@
 //! variables that every tool for S3 reads (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL` and so on). No secret is ever shown.
 
 mod http;
+mod settings;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,18 +17,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::aws::AmazonS3;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, Error, MultipartId, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions, RetryConfig,
+    Attribute, Attributes, BackoffConfig, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, RetryConfig,
 };
 use tokio::runtime::Runtime;
-use url::{Host, Url};
 
 pub use self::http::CaError;
 use self::http::Connector;
+use self::settings::{Settings, is_bucket};
 use crate::copy::Hashed;
 use crate::{Depot, DepotError};
 
@@ -152,17 +153,15 @@ impl ObjectDepot {
         let rest = place.strip_prefix(SCHEME).ok_or_else(name)?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = Path::parse(prefix).map_err(|_| name())?;
-        let is_usual = |character: char| character.is_ascii_alphanumeric() || "-._".contains(character);
-        if bucket.is_empty() || !bucket.chars().all(is_usual) || prefix.as_ref().is_empty() {
+        if !is_bucket(bucket) || prefix.as_ref().is_empty() {
             return Err(name());
         }
         let settings = Settings::read(place, variables)?;
-        let connector = Connector::new(settings.ca_bundle.as_deref(), patience)?;
+        let connector =
+            Connector::new(settings.ca_bundle.as_deref(), settings.token_file.as_deref(), patience)?;
         let build = |repeats| {
-            let builder = settings.builder.clone().with_bucket_name(bucket);
-            let builder =
-                builder.with_retry(retries(patience, repeats)).with_http_connector(connector.clone());
-            builder.build().map_err(|error| setting(place, &error))
+            let store = settings.store(bucket, &retries(patience, repeats), &connector);
+            store.map_err(|error| setting(place, &error))
         };
         Ok(Self {
             place: format!("{SCHEME}{bucket}/{prefix}"),
@@ -170,7 +169,7 @@ impl ObjectDepot {
             store: build(patience.repeats)?,
             once: build(0)?,
             patience,
-            has_keys: settings.has(AmazonS3ConfigKey::AccessKeyId),
+            has_keys: settings.has_keys(),
             writer: draw()?,
             keeps: AtomicBool::new(false),
             runtime: Arc::new(Background::start()?),
@@ -451,105 +450,8 @@ impl Drop for Background {
     }
 }
 
-/// What the variables say.
-struct Settings {
-    builder: AmazonS3Builder,
-    ca_bundle: Option<String>,
-}
-
-impl Settings {
-    fn read(
-        place: &str,
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, OpenObjectError> {
-        // Which addresses may be asked without TLS is decided here, not by a variable.
-        let options = ClientOptions::new().with_allow_http(true);
-        let mut settings =
-            Self { builder: AmazonS3Builder::new().with_client_options(options), ca_bundle: None };
-        let wrong = |reason| OpenObjectError::Setting { place: place.to_owned(), reason };
-        for (name, value) in variables.into_iter().filter(|(_, value)| !value.is_empty()) {
-            if name == "AWS_CA_BUNDLE" {
-                settings.ca_bundle = Some(value);
-            } else if name == "AWS_BUCKET" || name == "AWS_BUCKET_NAME" {
-                // The place says which.
-            } else if name.starts_with("AWS_")
-                && let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>()
-                && !matches!(key, AmazonS3ConfigKey::Client(_) | AmazonS3ConfigKey::ConditionalPut)
-            {
-                let value = checked(key, value).map_err(|fault| fault.of(place, &name))?;
-                settings.builder = settings.builder.with_config(key, value);
-            }
-        }
-        if settings.has(AmazonS3ConfigKey::AccessKeyId) != settings.has(AmazonS3ConfigKey::SecretAccessKey) {
-            return Err(wrong("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY go together".to_owned()));
-        }
-        Ok(settings)
-    }
-
-    fn has(&self, key: AmazonS3ConfigKey) -> bool {
-        self.builder.get_config_value(&key).is_some()
-    }
-}
-
 fn setting(place: &str, error: &Error) -> OpenObjectError {
     OpenObjectError::Setting { place: place.to_owned(), reason: reason(error) }
-}
-
-/// What is wrong with a variable. Its value is not shown: it may be a secret.
-enum Fault {
-    Text,
-    Region,
-    Url,
-    /// With the host.
-    Plain(String),
-}
-
-impl Fault {
-    fn of(self, place: &str, name: &str) -> OpenObjectError {
-        let what = match self {
-            Self::Plain(host) => return OpenObjectError::Plain(host),
-            Self::Text => "has a character that is no visible one, as a line's end",
-            Self::Region => "is no name of a region",
-            Self::Url => "is no URL of https, or has a user, a password, `?` or `#` in it",
-        };
-        OpenObjectError::Setting { place: place.to_owned(), reason: format!("{name} {what}") }
-    }
-}
-
-/// What the crate takes without a word and would come to grief over later, in the middle of an engine's work.
-fn checked(key: AmazonS3ConfigKey, value: String) -> Result<String, Fault> {
-    if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err(Fault::Text);
-    }
-    match key {
-        AmazonS3ConfigKey::S3Endpoint | AmazonS3ConfigKey::Endpoint => endpoint(&value),
-        AmazonS3ConfigKey::Region | AmazonS3ConfigKey::DefaultRegion => {
-            let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-            if value.bytes().all(is_usual) { Ok(value) } else { Err(Fault::Region) }
-        }
-        _ => Ok(value),
-    }
-}
-
-/// The address of a store as it is signed: a host in lower case, no port that goes without saying.
-fn endpoint(value: &str) -> Result<String, Fault> {
-    let url = Url::parse(value).map_err(|_| Fault::Url)?;
-    let is_bare = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    let is_here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err(Fault::Url),
-    };
-    match url.scheme() {
-        _ if !is_bare => Err(Fault::Url),
-        "http" if !is_here => Err(Fault::Plain(url.host_str().unwrap_or_default().to_owned())),
-        "http" | "https" => Ok(url.as_str().trim_end_matches('/').to_owned()),
-        _ => Err(Fault::Url),
-    }
 }
 
 fn retries(patience: Patience, repeats: usize) -> RetryConfig {
@@ -626,6 +528,8 @@ mod tests {
             "bucket/a",
             "s3://who@bucket/a",
             "s3://buck?t/a",
+            // A host's name has no such part.
+            "s3://xn--/a",
         ] {
             assert!(matches!(open(bad, &[]), Err(OpenObjectError::Name(_))), "{bad}");
         }
@@ -668,22 +572,21 @@ mod tests {
             ("AWS_ENDPOINT_URL", "https://user:CANARY@store.example"),
             ("AWS_ENDPOINT_URL", "http://127.0.0.1@CANARY"),
             ("AWS_ENDPOINT_URL", "https://store.example/?CANARY"),
+            ("AWS_ENDPOINT_URL", "https://{CANARY}"),
+            ("AWS_METADATA_ENDPOINT", "CANARY"),
+            ("AWS_METADATA_ENDPOINT", "http://CANARY address"),
+            ("AWS_METADATA_ENDPOINT", "http://169.254.169.254:CANARY"),
+            ("AWS_ENDPOINT_URL_STS", "sts.CANARY.example"),
+            ("AWS_ENDPOINT_URL_STS", "https://${CANARY}"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "169.254.170.23/CANARY"),
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://user:CANARY@169.254.170.23/"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "v2/CANARY"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/CANARY a"),
         ] {
             let refused = open("s3://b/p", &[(name, value)]).unwrap_err();
             let text = format!("{refused} {refused:?}");
             assert!(matches!(refused, OpenObjectError::Setting { .. }), "{value}: {text}");
             assert!(text.contains(name) && !text.contains("CANARY"), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_endpoint_is_asked_as_it_is_signed() {
-        for (value, expected) in [
-            ("https://Store.Example:443/", "https://store.example"),
-            ("https://store.example:9000", "https://store.example:9000"),
-            ("HTTP://LOCALHOST:80/below/", "http://localhost/below"),
-        ] {
-            assert!(matches!(endpoint(value), Ok(endpoint) if endpoint == expected), "{value}");
         }
     }
 

@@ -6,8 +6,8 @@ mod store;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -137,6 +137,154 @@ fn a_store_behind_tls_is_trusted_by_its_authority_alone() {
         }
     }
     assert_eq!(depot.names().unwrap().len(), 2);
+}
+
+/// What tells a machine who it is, and a store that lets nobody in; both at one address.
+struct Machine {
+    address: SocketAddr,
+    /// The heads of what it was asked, in lower case.
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+/// What it says.
+#[derive(Clone, Copy)]
+struct Told {
+    token: &'static str,
+    role: &'static str,
+    /// Between quotes in JSON.
+    key: &'static str,
+    session: &'static str,
+}
+
+const TOLD: Told = Told { token: "word", role: "role", key: "CANARYkey", session: "CANARYsession" };
+
+impl Machine {
+    fn start(told: Told) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&heads);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                // Whoever hangs up early has had enough.
+                drop(Self::answer(stream.unwrap(), told, &asked));
+            }
+        });
+        Self { address, heads }
+    }
+
+    fn answer(mut stream: TcpStream, told: Told, asked: &Mutex<Vec<String>>) -> io::Result<()> {
+        let (head, _) = store::head(&mut stream)?;
+        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        asked.lock().unwrap().push(head);
+        let (status, body) = match path.as_str() {
+            "/latest/api/token" => (200, told.token.to_owned()),
+            "/latest/meta-data/iam/security-credentials/" => (200, told.role.to_owned()),
+            "/latest/meta-data/iam/security-credentials/role" | "/container" => {
+                let Told { key, session, .. } = told;
+                let body = format!(
+                    "{{\"AccessKeyId\":\"{key}\",\"SecretAccessKey\":\"CANARYsecret\",\"Token\":\"{session}\",\
+                     \"Expiration\":\"2099-01-01T00:00:00Z\"}}"
+                );
+                (200, body)
+            }
+            _ => (403, "<Error><Code>Reached</Code></Error>".to_owned()),
+        };
+        let is_endless = body == ENDLESS;
+        let length = if is_endless { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        write!(stream, "HTTP/1.1 {status} For the test\r\n{length}Connection: close\r\n\r\n{body}")?;
+        if is_endless {
+            loop {
+                stream.write_all(&[b'x'; 1 << 16])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What comes of a question to the store.
+    fn asked_with(&self, variables: &[(&str, &str)]) -> DepotError {
+        let address = format!("http://{}", self.address);
+        let both = [("AWS_ENDPOINT_URL", address.as_str()), ("AWS_METADATA_ENDPOINT", address.as_str())];
+        let variables = both.iter().chain(variables);
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let depot = ObjectDepot::open("s3://bucket/p", variables, PATIENCE).unwrap();
+        depot.names().unwrap_err()
+    }
+}
+
+/// Says that the answer never ends.
+const ENDLESS: &str = "endless";
+
+#[test]
+fn what_a_machine_is_told_of_itself_is_an_error_where_it_makes_no_sense() {
+    // Line ends are what such answers end with.
+    for told in [TOLD, Told { token: "word\n", role: "role\r\n", ..TOLD }] {
+        let machine = Machine::start(told);
+        let refused = machine.asked_with(&[]);
+        assert!(
+            matches!(&refused, DepotError::Denied { reason, .. } if reason.contains("Reached")),
+            "{refused}"
+        );
+        let heads = machine.heads.lock().unwrap();
+        assert!(heads.last().unwrap().contains("x-amz-security-token: canarysession\r\n"));
+    }
+    for (told, expected) in [
+        (Told { token: "CANARY\nb", ..TOLD }, "make no sense"),
+        (Told { token: "", ..TOLD }, "make no sense"),
+        (Told { token: "CANARY\u{fc}", ..TOLD }, "make no sense"),
+        (Told { role: "CANARY b", ..TOLD }, "make no sense"),
+        (Told { role: "CANARY\nb", ..TOLD }, "make no sense"),
+        (Told { role: ENDLESS, ..TOLD }, "an answer of more than"),
+        (Told { key: "CANARY\\nkey", ..TOLD }, "no header takes"),
+        (Told { key: "CANARY\u{fc}", ..TOLD }, "no header takes"),
+        (Told { session: "CANARY\\u0001", ..TOLD }, "no header takes"),
+        (Told { session: "CANARY\\r\\nx: y", ..TOLD }, "no header takes"),
+    ] {
+        let error = Machine::start(told).asked_with(&[]);
+        let text = error.to_string();
+        assert!(matches!(error, DepotError::Io { .. }) && text.contains(expected), "{text}");
+        assert!(!text.contains("CANARY"), "{text}");
+    }
+}
+
+#[test]
+fn what_a_container_shows_is_one_line_and_is_read_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("token");
+    let machine = Machine::start(TOLD);
+    let address = format!("http://{}/container", machine.address);
+    let variables = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", address.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.to_str().unwrap()),
+    ];
+    for (text, expected) in [
+        // One that is mounted a moment later keeps nobody from starting.
+        (None, "token: No such file"),
+        (Some("CANARY\nCANARY"), "holds what no header takes"),
+        (Some("CANARY\u{1}"), "holds what no header takes"),
+    ] {
+        if let Some(text) = text {
+            fs::write(&file, text).unwrap();
+        }
+        let error = machine.asked_with(&variables);
+        let text = error.to_string();
+        assert!(matches!(error, DepotError::Io { .. }) && text.contains(expected), "{text}");
+        assert!(
+            text.contains("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") && !text.contains("CANARY"),
+            "{text}"
+        );
+        assert!(machine.heads.lock().unwrap().is_empty(), "nobody was asked");
+    }
+    // `echo` ends a line.
+    for text in ["one", "two\n"] {
+        fs::write(&file, text).unwrap();
+        let refused = machine.asked_with(&variables);
+        assert!(matches!(refused, DepotError::Denied { .. }), "{refused}");
+        let heads = std::mem::take(&mut *machine.heads.lock().unwrap());
+        let shown = format!("authorization: {}\r\n", text.trim_end());
+        assert!(heads[0].contains("/container") && heads[0].contains(&shown), "{heads:?}");
+    }
 }
 
 fn depot(store: &Store) -> ObjectDepot {

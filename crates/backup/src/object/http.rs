@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::handshake;
-use hyper::header::{CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use object_store::ClientOptions;
@@ -25,10 +25,12 @@ use rustls::pki_types::{CertificateDer, ServerName, pem};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::Patience;
+use super::settings::is_visible;
 
 /// Bytes of an answer that is no object: a page of a thousand names, or why something failed.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
@@ -63,6 +65,22 @@ struct Plain(String);
 #[derive(Debug, thiserror::Error)]
 #[error("an answer of more than {ANSWER_BYTES_MAX} bytes")]
 struct Long;
+
+/// What a container shows when it asks who it is cannot be shown.
+#[derive(Debug, thiserror::Error)]
+enum TokenError {
+    #[error("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: {path}: {source}")]
+    File { path: String, source: io::Error },
+    #[error("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: {0} holds what no header takes: give one line of text")]
+    Text(String),
+}
+
+/// What a machine's own service says goes into the next question, and cannot.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} tells this machine who it is in words that make no sense: one of a role or a token was expected"
+)]
+struct Senseless(String);
 
 /// A list is not given to this caller. Of other questions the crate says so by an error of its own, of a list in words alone.
 #[derive(Debug, thiserror::Error)]
@@ -103,12 +121,17 @@ fn is_caused_by(
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     tls: Arc<ClientConfig>,
+    token_file: Option<Arc<str>>,
     patience: Patience,
 }
 
 impl Connector {
     /// Trusts the authorities that the web trusts, or those of this file alone.
-    pub(super) fn new(ca_bundle: Option<&str>, patience: Patience) -> Result<Self, CaError> {
+    pub(super) fn new(
+        ca_bundle: Option<&str>,
+        token_file: Option<&str>,
+        patience: Patience,
+    ) -> Result<Self, CaError> {
         let roots = match ca_bundle {
             None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
             Some(path) => authorities(path)?,
@@ -118,12 +141,13 @@ impl Connector {
             ClientConfig::builder_with_provider(provider).with_protocol_versions(rustls::ALL_VERSIONS);
         let Ok(builder) = builder else { unreachable!("ring has every version that is built in") };
         let tls = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-        Ok(Self { tls, patience })
+        Ok(Self { tls, token_file: token_file.map(Arc::from), patience })
     }
 
     async fn send(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let uri = request.uri().clone();
         complete_once(&mut request);
+        self.show_token(&mut request).await?;
         let stream = match timeout(self.patience.connect, connect(&uri, self.patience.connect)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(HttpError::new(HttpErrorKind::Connect, Late(self.patience.connect))),
@@ -137,13 +161,24 @@ impl Connector {
         self.exchange(stream.map_err(no_tls)?, request).await
     }
 
+    /// Shows what a container shows: the crate has left the room for it. The file is read anew each time, since it is replaced now and then.
+    async fn show_token(&self, request: &mut HttpRequest) -> Result<(), HttpError> {
+        let shown = request.headers_mut().get_mut(AUTHORIZATION).filter(|shown| shown.is_empty());
+        let (Some(shown), Some(path)) = (shown, &self.token_file) else { return Ok(()) };
+        let failed = |error: TokenError| HttpError::new(HttpErrorKind::Unknown, error);
+        let path = Arc::clone(path);
+        let read = spawn_blocking(move || token(&path)).await;
+        *shown = read.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?.map_err(failed)?;
+        Ok(())
+    }
+
     async fn exchange(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut request: HttpRequest,
     ) -> Result<HttpResponse, HttpError> {
         let uri = std::mem::take(request.uri_mut());
-        let (is_get, is_list) = (request.method() == Method::GET, is_list(&uri));
+        let (is_get, is_list, is_word) = (request.method() == Method::GET, is_list(&uri), is_word(&uri));
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
         let headers = request.headers_mut();
@@ -168,6 +203,10 @@ impl Connector {
         if is_list && matches!(parts.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
             let said = String::from_utf8_lossy(&body.bytes().await?).into_owned();
             return Err(HttpError::new(HttpErrorKind::Unknown, Refused { status: parts.status, said }));
+        }
+        if is_word && parts.status.is_success() {
+            let body = word(&uri, &body.bytes().await?)?;
+            return Ok(HttpResponse::from_parts(parts, body.into()));
         }
         Ok(HttpResponse::from_parts(parts, body))
     }
@@ -206,6 +245,33 @@ fn complete_once(request: &mut HttpRequest) {
     if request.method() == Method::POST && is_upload {
         request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
     }
+}
+
+/// The token in a file, without the end of its line.
+fn token(path: &str) -> Result<HeaderValue, TokenError> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| TokenError::File { path: path.to_owned(), source })?;
+    let token = Some(text.trim_end()).filter(|token| is_visible(token));
+    let token = token.and_then(|token| HeaderValue::from_str(token).ok());
+    let mut token = token.ok_or_else(|| TokenError::Text(path.to_owned()))?;
+    token.set_sensitive(true);
+    Ok(token)
+}
+
+/// True if the crate makes the next question out of the answer to this one: a machine asks for a token, then for its role.
+fn is_word(uri: &Uri) -> bool {
+    ["/latest/api/token", "/security-credentials/"].iter().any(|end| uri.path().ends_with(end))
+}
+
+/// What may stand in an address and in a header.
+fn word(uri: &Uri, answer: &[u8]) -> Result<String, HttpError> {
+    let said = str::from_utf8(answer).unwrap_or_default().trim();
+    let is_word =
+        !said.is_empty() && is_visible(said) && format!("http://localhost/{said}").parse::<Uri>().is_ok();
+    if is_word {
+        return Ok(said.to_owned());
+    }
+    Err(HttpError::new(HttpErrorKind::Decode, Senseless(host(uri).to_owned())))
 }
 
 fn is_list(uri: &Uri) -> bool {
