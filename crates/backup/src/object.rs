@@ -51,10 +51,37 @@ pub struct Patience {
     pub connect: Duration,
     /// For an answer, with the sending of a piece; and between two parts of what is read.
     pub answer: Duration,
-    /// How often a question is repeated.
+    /// How often a question is repeated, of a store that has answered before; of another no more often than by default.
     pub repeats: usize,
-    /// The wait before the first repeat; it doubles with each, up to a hundred times as long.
+    /// The wait before the first repeat; it grows to twice as long at most with each.
     pub pause: Duration,
+    /// The longest wait.
+    pub pause_max: Duration,
+}
+
+impl Patience {
+    /// For a copy of hours that cannot be gone on with: a store that is started anew, or whose address moves to another machine, is waited
+    /// for. That takes half a minute to two minutes if it answers or refuses at once.
+    #[must_use]
+    pub fn of_a_copy() -> Self {
+        Self {
+            repeats: 12,
+            pause: Duration::from_secs(2),
+            pause_max: Duration::from_secs(10),
+            ..Self::default()
+        }
+    }
+
+    /// With one that has never answered: rather than away it is not there, or is called otherwise.
+    fn at_first(self) -> Self {
+        let usual = Self::default();
+        Self {
+            repeats: self.repeats.min(usual.repeats),
+            pause: self.pause.min(usual.pause),
+            pause_max: self.pause_max.min(usual.pause_max),
+            ..self
+        }
+    }
 }
 
 impl Default for Patience {
@@ -64,6 +91,7 @@ impl Default for Patience {
             answer: Duration::from_secs(60),
             repeats: 4,
             pause: Duration::from_millis(100),
+            pause_max: Duration::from_secs(10),
         }
     }
 }
@@ -114,6 +142,9 @@ pub struct ObjectDepot {
     prefix: Path,
     /// For what may be asked twice.
     store: AmazonS3,
+    /// The same with less patience: for one that has not answered yet, and for what is of no great use.
+    hasty: AmazonS3,
+    has_answered: AtomicBool,
     /// For an object that must not be there yet: a repeat is ours to judge.
     once: AmazonS3,
     patience: Patience,
@@ -159,21 +190,41 @@ impl ObjectDepot {
         let settings = Settings::read(place, variables)?;
         let connector =
             Connector::new(settings.ca_bundle.as_deref(), settings.token_file.as_deref(), patience)?;
-        let build = |repeats| {
-            let store = settings.store(bucket, &retries(patience, repeats), &connector);
+        let build = |patience| {
+            let store = settings.store(bucket, &retries(patience), &connector);
             store.map_err(|error| setting(place, &error))
         };
         Ok(Self {
             place: format!("{SCHEME}{bucket}/{prefix}"),
             prefix,
-            store: build(patience.repeats)?,
-            once: build(0)?,
+            store: build(patience)?,
+            hasty: build(patience.at_first())?,
+            has_answered: AtomicBool::new(false),
+            once: build(Patience { repeats: 0, ..patience })?,
             patience,
             has_keys: settings.has_keys(),
             writer: draw()?,
             keeps: AtomicBool::new(false),
             runtime: Arc::new(Background::start()?),
         })
+    }
+
+    /// The store, with the patience that it deserves.
+    fn store(&self) -> &AmazonS3 {
+        if self.has_answered.load(Ordering::Relaxed) { &self.store } else { &self.hasty }
+    }
+
+    fn patience(&self) -> Patience {
+        if self.has_answered.load(Ordering::Relaxed) { self.patience } else { self.patience.at_first() }
+    }
+
+    /// Waits for an answer, and notes that there was one.
+    fn wait<T>(&self, asked: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
+        let answer = self.runtime.wait(asked);
+        if !matches!(answer, Err(Error::Generic { .. })) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        answer
     }
 
     fn path(&self, name: &str) -> Path {
@@ -187,22 +238,22 @@ impl ObjectDepot {
         let options =
             PutOptions { mode: PutMode::Create, attributes: self.signed(), ..PutOptions::default() };
         let put = || self.once.put_opts(&path, bytes.clone().into(), options.clone());
-        self.complete(name, blake3::hash(&bytes), || self.runtime.wait(put()).map(drop)).map(drop)
+        self.complete(name, blake3::hash(&bytes), || self.wait(put()).map(drop)).map(drop)
     }
 
     /// Keeps what does not fit, piece by piece. It is there when the last request says so.
     fn put_large(&self, name: &str, first: Vec<u8>, from: &mut dyn Read) -> Result<(), DepotError> {
         let path = self.path(name);
         let options = PutMultipartOptions { attributes: self.signed(), ..PutMultipartOptions::default() };
-        let upload = self.runtime.wait(self.store.create_multipart_opts(&path, options));
+        let upload = self.wait(self.store().create_multipart_opts(&path, options));
         let upload = upload.map_err(|error| self.error("writing", name, &error))?;
         let complete = |parts: &[PartId]| self.once.complete_multipart(&path, &upload, parts.to_vec());
-        let completed = self.send_pieces(name, &upload, first, from).and_then(|(parts, hash)| {
-            self.complete(name, hash, || self.runtime.wait(complete(&parts)).map(drop))
-        });
+        let completed = self
+            .send_pieces(name, &upload, first, from)
+            .and_then(|(parts, hash)| self.complete(name, hash, || self.wait(complete(&parts)).map(drop)));
         if !matches!(completed, Ok(Made::Now)) {
             // What was sent takes room there; a store that does not answer keeps it until its own rules remove it.
-            let _ = self.runtime.wait(self.store.abort_multipart(&path, &upload));
+            let _ = self.wait(self.hasty.abort_multipart(&path, &upload));
         }
         completed.map(drop)
     }
@@ -223,8 +274,8 @@ impl ObjectDepot {
         let (mut parts, mut hasher, mut piece) = (Vec::new(), blake3::Hasher::new(), first);
         while !piece.is_empty() {
             hasher.update(&piece);
-            let sent = self.store.put_part(&path, upload, parts.len(), Bytes::from(piece).into());
-            parts.push(self.runtime.wait(sent).map_err(|error| self.error("writing", name, &error))?);
+            let sent = self.store().put_part(&path, upload, parts.len(), Bytes::from(piece).into());
+            parts.push(self.wait(sent).map_err(|error| self.error("writing", name, &error))?);
             piece = read_piece(from).map_err(|source| self.io_error("writing", name, source))?;
         }
         Ok((parts, hasher.finalize()))
@@ -238,8 +289,9 @@ impl ObjectDepot {
         hash: blake3::Hash,
         mut request: impl FnMut() -> object_store::Result<()>,
     ) -> Result<Made, DepotError> {
-        let mut pause = self.patience.pause;
-        for tried in 0..=self.patience.repeats {
+        let patience = self.patience();
+        let mut pause = patience.pause;
+        for tried in 0..=patience.repeats {
             let error = match request() {
                 Ok(()) => return self.read_back(name, hash).map(|()| Made::Now),
                 Err(error) => error,
@@ -249,12 +301,12 @@ impl ObjectDepot {
             if is_answered_late && self.is_ours(name, hash)? {
                 return Ok(Made::Before);
             }
-            let is_worth_it = may_pass(&error) && tried < self.patience.repeats;
+            let is_worth_it = may_pass(&error) && tried < patience.repeats;
             if !is_answered_late && !is_worth_it {
                 return Err(self.error("writing", name, &error));
             }
             thread::sleep(pause);
-            pause = (pause * 2).min(self.patience.pause * 100);
+            pause = (pause * 2).min(patience.pause_max);
         }
         let source = io::Error::other("the store neither has it nor takes it; try again");
         Err(self.io_error("writing", name, source))
@@ -282,23 +334,24 @@ impl ObjectDepot {
     /// Tries by one request to write over a file.
     fn try_over(&self, name: &str, contents: &[u8]) -> object_store::Result<()> {
         let (path, contents) = (self.path(name), Bytes::copy_from_slice(contents).into());
-        let put = self.store.put_opts(&path, contents, PutMode::Create.into());
-        self.runtime.wait(put).map(drop)
+        let put = self.store().put_opts(&path, contents, PutMode::Create.into());
+        self.wait(put).map(drop)
     }
 
     /// The same by the end of an upload in pieces.
     fn try_over_in_pieces(&self, name: &str, contents: &[u8]) -> object_store::Result<()> {
         let path = self.path(name);
-        self.runtime.wait(async {
-            let upload = self.store.create_multipart(&path).await?;
+        let store = self.store();
+        self.wait(async {
+            let upload = store.create_multipart(&path).await?;
             let tried = async {
                 let piece = Bytes::copy_from_slice(contents).into();
-                let part = self.store.put_part(&path, &upload, 0, piece).await?;
-                self.store.complete_multipart(&path, &upload, vec![part]).await
+                let part = store.put_part(&path, &upload, 0, piece).await?;
+                store.complete_multipart(&path, &upload, vec![part]).await
             };
             let tried = tried.await;
             if tried.is_err() {
-                let _ = self.store.abort_multipart(&path, &upload).await;
+                let _ = store.abort_multipart(&path, &upload).await;
             }
             tried.map(drop)
         })
@@ -318,7 +371,7 @@ impl ObjectDepot {
 
     /// An object, and who has written it.
     fn look(&self, name: &str) -> Result<(Option<String>, Object), DepotError> {
-        let got = self.runtime.wait(self.store.get(&self.path(name)));
+        let got = self.wait(self.store().get(&self.path(name)));
         let got = got.map_err(|error| self.error("reading", name, &error))?;
         let writer = got.attributes.get(&WRITER).map(|writer| writer.as_ref().to_owned());
         let left = got.meta.size;
@@ -363,8 +416,8 @@ impl Depot for ObjectDepot {
     }
 
     fn names(&self) -> Result<Vec<String>, DepotError> {
-        let listed = self.store.list(Some(&self.prefix)).take(NAMES_MAX + 1).try_collect::<Vec<_>>();
-        let listed = self.runtime.wait(listed).map_err(|error| self.error("listing", "", &error))?;
+        let listed = self.store().list(Some(&self.prefix)).take(NAMES_MAX + 1).try_collect::<Vec<_>>();
+        let listed = self.wait(listed).map_err(|error| self.error("listing", "", &error))?;
         if listed.len() > NAMES_MAX {
             let source = io::Error::other(format!("there are more than {NAMES_MAX} objects"));
             return Err(self.io_error("listing", "", source));
@@ -454,11 +507,13 @@ fn setting(place: &str, error: &Error) -> OpenObjectError {
     OpenObjectError::Setting { place: place.to_owned(), reason: reason(error) }
 }
 
-fn retries(patience: Patience, repeats: usize) -> RetryConfig {
+fn retries(patience: Patience) -> RetryConfig {
+    let pause = patience.pause.max(Duration::from_millis(1));
     let backoff =
-        BackoffConfig { init_backoff: patience.pause, max_backoff: patience.pause * 100, base: 2.0 };
+        // The crate draws from a span, which must not be empty.
+        BackoffConfig { init_backoff: pause, max_backoff: patience.pause_max.max(pause), base: 2.0 };
     // The count alone ends it: each try has its own time.
-    RetryConfig { backoff, max_retries: repeats, retry_timeout: Duration::MAX }
+    RetryConfig { backoff, max_retries: patience.repeats, retry_timeout: Duration::MAX }
 }
 
 /// As much as is sent at a time; less only at the end.

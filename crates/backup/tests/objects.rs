@@ -28,6 +28,7 @@ const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(60),
     repeats: 3,
     pause: Duration::from_millis(1),
+    pause_max: Duration::from_millis(100),
 };
 
 fn depot_with(store: &Store, place: &str, patience: Patience) -> ObjectDepot {
@@ -362,6 +363,35 @@ fn what_fails_is_asked_again_and_then_told() {
     }
     store.holds();
     assert!(matches!(depot.get("z"), Err(DepotError::Missing { .. })));
+}
+
+#[test]
+fn a_store_that_goes_away_is_waited_for_and_one_that_was_never_there_is_not() {
+    let Some(store) = Store::start() else { return };
+    let short = Patience { pause: PATIENCE.pause, pause_max: PATIENCE.pause_max, ..Patience::of_a_copy() };
+    let depot = depot_with(&store, "s3://bucket/p", short);
+    let away = |times| Fault::Answers { times, status: 503, code: "SlowDown" };
+    store.fails(What::Any, away(usize::MAX));
+    let fails = [depot.names().map(drop), depot.get("x").map(drop), depot.put("x", &mut &b"x"[..])];
+    assert!(fails.iter().all(|fail| matches!(fail, Err(DepotError::Io { .. }))), "{fails:?}");
+    assert_eq!(store.faults(), 3 * (Patience::default().repeats + 1));
+    store.holds();
+    assert!(depot.names().unwrap().is_empty());
+    // Each question alone, and what reads back.
+    let large = pattern(LARGE);
+    for what in [What::Any, What::Posts, What::Completions] {
+        for (name, bytes) in [("small", &large[..9]), ("large", &large[..])] {
+            let name = format!("{what:?}/{name}");
+            store.fails(what, away(short.repeats));
+            depot.put(&name, &mut &bytes[..]).unwrap();
+            assert_eq!(
+                store.faults(),
+                if what == What::Posts && bytes.len() < LARGE { 0 } else { short.repeats }
+            );
+            store.fails(What::Any, away(short.repeats));
+            assert!(read(&depot, &name) == bytes, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -10,15 +10,24 @@ use backup::{
 use crate::directory;
 use crate::exit::{Exit, Failure};
 
-/// Opens a place: a directory, `file://` and one, or `s3://BUCKET/PREFIX` in the store that the environment says.
+/// Opens a place for a command that copies: a directory, `file://` and one, or `s3://BUCKET/PREFIX` in the store that the environment says.
 pub(crate) fn open(place: &str) -> Result<Box<dyn Depot>, Failure> {
+    open_with(place, Patience::of_a_copy())
+}
+
+/// Opens a place for an engine, which tries again by itself.
+pub(crate) fn open_archive(place: &str) -> Result<Box<dyn Depot>, Failure> {
+    open_with(place, Patience::default())
+}
+
+fn open_with(place: &str, patience: Patience) -> Result<Box<dyn Depot>, Failure> {
     if ObjectDepot::is_named(place) {
         // What is no text is no setting of ours.
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let variables = std::env::vars_os().filter_map(text);
-        let depot = ObjectDepot::open(place, variables, Patience::default());
+        let depot = ObjectDepot::open(place, variables, patience);
         return depot.map(|depot| Box::new(depot) as Box<dyn Depot>).map_err(|error| open_failure(&error));
     }
     let path = match place.split_once("://") {

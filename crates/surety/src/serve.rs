@@ -289,7 +289,7 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     config.snapshot_records = log.snapshot_records.unwrap_or(config.snapshot_records);
     config.retain_records = log.retain_records.or(config.retain_records);
     config.cursor_records = log.cursor_records.unwrap_or(config.cursor_records);
-    config.archive = log.archive.as_deref().map(depots::open).transpose()?.map(Arc::from);
+    config.archive = log.archive.as_deref().map(depots::open_archive).transpose()?.map(Arc::from);
     config.free_bytes_min = log.free_bytes_min.unwrap_or(config.free_bytes_min);
     if let Some(gap) = clock.max_gap {
         config.clock_gap_max = duration(gap.0);
