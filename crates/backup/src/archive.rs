@@ -80,7 +80,7 @@ pub fn claim_archive(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveErr
 fn put_owner(depot: &dyn Depot, metadata: &str) -> Result<(), ArchiveError> {
     let foreign = || ArchiveError::Foreign(depot.place());
     // What another shard of this engine has begun to write is no stranger's.
-    if depot.names()?.iter().any(|name| !name.starts_with(COPIED_METADATA_FILE)) {
+    if depot.has_any(&|name| !name.starts_with(COPIED_METADATA_FILE))? {
         return Err(foreign());
     }
     match depot.put(COPIED_METADATA_FILE, &mut metadata.as_bytes()) {

@@ -34,6 +34,14 @@ pub trait Depot: fmt::Debug + Send + Sync {
     /// [`DepotError::Io`].
     fn names(&self) -> Result<Vec<String>, DepotError>;
 
+    /// True if there is a file with such a name. What has many files need not name them all.
+    ///
+    /// # Errors
+    /// As [`Depot::names`].
+    fn has_any(&self, is_meant: &dyn Fn(&str) -> bool) -> Result<bool, DepotError> {
+        Ok(self.names()?.iter().any(|name| is_meant(name)))
+    }
+
     /// Makes sure that the place keeps what it has: tries to put `contents` over a file that has exactly these, which does no harm where it
     /// succeeds. A file system is known to refuse; of an object store it is found out once.
     ///

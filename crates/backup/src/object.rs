@@ -10,24 +10,26 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
+use futures_util::stream::{BoxStream, StreamExt};
 use object_store::aws::AmazonS3;
+use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, BackoffConfig, Error, MultipartId, ObjectStore, ObjectStoreExt, PutMode,
+    Attribute, Attributes, BackoffConfig, Error, GetOptions, MultipartId, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, RetryConfig,
 };
 use tokio::runtime::Runtime;
 
 pub use self::http::CaError;
-use self::http::Connector;
+use self::http::{Connector, IsObject};
 use self::settings::{Settings, is_bucket};
 use crate::copy::Hashed;
 use crate::{Depot, DepotError};
@@ -36,6 +38,8 @@ use crate::{Depot, DepotError};
 const PIECE_BYTES: usize = 16 << 20;
 /// Names that are listed at most: a store that goes on for ever is none of ours.
 const NAMES_MAX: usize = 1 << 22;
+/// Pages without a name that are taken one after the other. A store may skip what was removed; one that never ends is none of ours.
+const EMPTY_PAGES_MAX: usize = 1_000;
 /// Characters of what a store says that are passed on.
 const REASON_MAX: usize = 400;
 /// The scheme of such places.
@@ -371,12 +375,43 @@ impl ObjectDepot {
 
     /// An object, and who has written it.
     fn look(&self, name: &str) -> Result<(Option<String>, Object), DepotError> {
-        let got = self.wait(self.store().get(&self.path(name)));
+        let mut options = GetOptions::default();
+        options.extensions.insert(IsObject);
+        let got = self.wait(self.store().get_opts(&self.path(name), options));
         let got = got.map_err(|error| self.error("reading", name, &error))?;
         let writer = got.attributes.get(&WRITER).map(|writer| writer.as_ref().to_owned());
         let left = got.meta.size;
         let runtime = Arc::clone(&self.runtime);
         Ok((writer, Object { runtime, stream: got.into_stream(), piece: Bytes::new(), left }))
+    }
+
+    /// Shows the name of each file, a page of the store's list in memory at a time.
+    fn look_through(&self, found: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), DepotError> {
+        let endless = |what: String| Err(self.io_error("listing", "", io::Error::other(what)));
+        let below = format!("{}/", self.prefix.as_ref());
+        let (mut names, mut empty_pages, mut page_token) = (0, 0, None);
+        loop {
+            let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
+            let page = self.wait(self.store().list_paginated(Some(&below), options));
+            let page = page.map_err(|error| self.error("listing", "", &error))?;
+            let objects = page.result.objects;
+            names += objects.len();
+            empty_pages = if objects.is_empty() { empty_pages + 1 } else { 0 };
+            if names > NAMES_MAX {
+                return endless(format!("there are more than {NAMES_MAX} objects"));
+            }
+            if empty_pages > EMPTY_PAGES_MAX {
+                return endless(format!("more than {EMPTY_PAGES_MAX} pages of its list have no name"));
+            }
+            let here = objects.iter().filter_map(|meta| meta.location.as_ref().strip_prefix(&below));
+            if here.into_iter().try_for_each(&mut *found).is_break() {
+                return Ok(());
+            }
+            page_token = page.page_token.filter(|token| !token.is_empty());
+            if page_token.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     fn error(&self, doing: &'static str, name: &str, error: &Error) -> DepotError {
@@ -416,15 +451,21 @@ impl Depot for ObjectDepot {
     }
 
     fn names(&self) -> Result<Vec<String>, DepotError> {
-        let listed = self.store().list(Some(&self.prefix)).take(NAMES_MAX + 1).try_collect::<Vec<_>>();
-        let listed = self.wait(listed).map_err(|error| self.error("listing", "", &error))?;
-        if listed.len() > NAMES_MAX {
-            let source = io::Error::other(format!("there are more than {NAMES_MAX} objects"));
-            return Err(self.io_error("listing", "", source));
-        }
-        let below = format!("{}/", self.prefix);
-        let names = listed.iter().filter_map(|meta| meta.location.as_ref().strip_prefix(&below));
-        Ok(names.map(str::to_owned).collect())
+        let mut names = Vec::new();
+        self.look_through(&mut |name| {
+            names.push(name.to_owned());
+            ControlFlow::Continue(())
+        })?;
+        Ok(names)
+    }
+
+    fn has_any(&self, is_meant: &dyn Fn(&str) -> bool) -> Result<bool, DepotError> {
+        let mut is_there = false;
+        self.look_through(&mut |name| {
+            is_there = is_meant(name);
+            if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(is_there)
     }
 
     fn place(&self) -> String {

@@ -182,6 +182,9 @@ impl Machine {
         let (status, body) = match path.as_str() {
             "/latest/api/token" => (200, told.token.to_owned()),
             "/latest/meta-data/iam/security-credentials/" => (200, told.role.to_owned()),
+            "/latest/meta-data/iam/security-credentials/role" | "/container" if told.key == ENDLESS => {
+                (200, ENDLESS.to_owned())
+            }
             "/latest/meta-data/iam/security-credentials/role" | "/container" => {
                 let Told { key, session, .. } = told;
                 let body = format!(
@@ -237,6 +240,7 @@ fn what_a_machine_is_told_of_itself_is_an_error_where_it_makes_no_sense() {
         (Told { role: "CANARY b", ..TOLD }, "make no sense"),
         (Told { role: "CANARY\nb", ..TOLD }, "make no sense"),
         (Told { role: ENDLESS, ..TOLD }, "an answer of more than"),
+        (Told { key: ENDLESS, ..TOLD }, "an answer of more than"),
         (Told { key: "CANARY\\nkey", ..TOLD }, "no header takes"),
         (Told { key: "CANARY\u{fc}", ..TOLD }, "no header takes"),
         (Told { session: "CANARY\\u0001", ..TOLD }, "no header takes"),
@@ -502,6 +506,24 @@ fn what_a_store_says_has_an_end() {
         let text = error.to_string();
         assert!(matches!(error, DepotError::Io { .. }) && text.contains("an answer of more than"), "{text}");
     }
+}
+
+#[test]
+fn a_list_that_does_not_end_is_given_up_and_is_not_needed_for_a_stranger() {
+    let Some(store) = Store::start() else { return };
+    let depot = depot(&store);
+    store.fails(What::Lists, Fault::Pages(""));
+    let error = depot.names().unwrap_err();
+    assert!(matches!(error, DepotError::Io { .. }) && error.to_string().contains("have no name"), "{error}");
+    store.fails(What::Lists, Fault::Pages("some/where/holiday.jpg"));
+    assert!(matches!(claim_archive(&depot, "one"), Err(ArchiveError::Foreign(_))));
+    assert_eq!(store.faults(), 1, "one strange name is enough");
+    // Not all was looked through, so nobody knows.
+    store.fails(What::Lists, Fault::Pages(""));
+    assert!(matches!(claim_archive(&depot, "one"), Err(ArchiveError::Depot(DepotError::Io { .. }))));
+    store.holds();
+    claim_archive(&depot, "one").unwrap();
+    assert_eq!(depot.names().unwrap(), ["directory.toml"]);
 }
 
 #[test]

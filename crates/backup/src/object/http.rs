@@ -32,7 +32,7 @@ use tokio_rustls::TlsConnector;
 use super::Patience;
 use super::settings::is_visible;
 
-/// Bytes of an answer that is no object: a page of a thousand names, or why something failed.
+/// Bytes of an answer that is no object: a page of a thousand names, who a machine is, or why something failed.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// Why the authorities that are to vouch for a store cannot be used.
@@ -117,6 +117,10 @@ fn is_caused_by(
     false
 }
 
+/// With a question whose answer is an object, of any length. Every other answer is a short one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IsObject;
+
 /// What speaks to stores.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -178,7 +182,8 @@ impl Connector {
         mut request: HttpRequest,
     ) -> Result<HttpResponse, HttpError> {
         let uri = std::mem::take(request.uri_mut());
-        let (is_get, is_list, is_word) = (request.method() == Method::GET, is_list(&uri), is_word(&uri));
+        let (is_list, is_word) = (is_list(&uri), is_word(&uri));
+        let is_for_object = request.extensions().get::<IsObject>().is_some();
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
         let headers = request.headers_mut();
@@ -191,7 +196,7 @@ impl Connector {
         tokio::spawn(connection);
         let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
         let answer = self.patience.answer;
-        let is_object = is_get && !is_list && parts.status.is_success();
+        let is_object = is_for_object && parts.status.is_success();
         let left = (!is_object).then_some(ANSWER_BYTES_MAX);
         let body = HttpResponseBody::new(Flowing {
             body,

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     Alters { times: usize },
     /// Its answer says that it failed and never ends.
     Endless,
+    /// Its list has always another page, with an object of this name or with none.
+    Pages(&'static str),
 }
 
 /// Which requests meet it.
@@ -41,6 +43,8 @@ pub(crate) enum What {
     Completions,
     /// What brings bytes.
     Puts,
+    /// What asks for names.
+    Lists,
 }
 
 struct State {
@@ -184,6 +188,9 @@ fn carry(mut from: TcpStream, at: SocketAddr, state: &Mutex<State>) -> io::Resul
     if let Fault::Answers { status, code, .. } = fault {
         return answer(&mut from, status, code);
     }
+    if let Fault::Pages(name) = fault {
+        return page(&mut from, name);
+    }
     if fault == Fault::Endless {
         from.write_all(b"HTTP/1.1 500 For the test\r\nConnection: close\r\n\r\n")?;
         loop {
@@ -212,6 +219,7 @@ fn met(first: &str, state: &Mutex<State>) -> Fault {
     let is_meant = match state.what {
         What::Any => true,
         What::Posts => first.starts_with("post "),
+        What::Lists => first.contains("list-type="),
         What::Puts => first.starts_with("put "),
         What::Completions => {
             first.starts_with("put ") && !is_piece
@@ -223,7 +231,8 @@ fn met(first: &str, state: &Mutex<State>) -> Fault {
         | Fault::Forgets { times }
         | Fault::Shortens { times }
         | Fault::Alters { times } => times,
-        Fault::None | Fault::Cut | Fault::Silent | Fault::Overwrites | Fault::Endless => {
+        Fault::None | Fault::Cut | Fault::Silent | Fault::Overwrites | Fault::Endless | Fault::Pages(_) => {
+            state.faults += usize::from(is_meant && state.fault != Fault::None);
             return if is_meant { state.fault } else { Fault::None };
         }
     };
@@ -257,6 +266,17 @@ pub(crate) fn head(from: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
             return Ok((bytes, body));
         }
     }
+}
+
+/// A page of a list, with another behind it.
+fn page(to: &mut TcpStream, name: &str) -> io::Result<()> {
+    let object = format!(
+        "<Contents><Key>{name}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+    );
+    let object = if name.is_empty() { "" } else { &object };
+    let token = "<NextContinuationToken>another</NextContinuationToken>";
+    let body = format!("<ListBucketResult>{object}{token}</ListBucketResult>");
+    write!(to, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }
 
 /// As S3 says that something is wrong, with what it repeats of the request.
