@@ -90,7 +90,7 @@ const SERIES: [Series; 26] = [
     (
         "surety_archive_waiting_seconds",
         Sort::Gauge,
-        "how long the segment that is archived next has been complete, since the start at most",
+        "how long the segment that is archived next has waited, not counting a look at what was there at the start",
         |m| &m.archive_waiting_s,
     ),
     ("surety_open_locks", Sort::Gauge, "locks that are live", |m| &m.open_locks),

@@ -3,6 +3,7 @@
 //! The tasks of the thread share [`Shard`]; no lock is taken between them. A turn goes: streams that are ready hand their
 //! frames to the engine, then [`Shard::turn`] runs once, writes one block and sends the replies that may leave.
 
+mod archiving;
 mod connection;
 mod core;
 mod credentials;
@@ -23,7 +24,7 @@ mod tenants;
 mod tracer;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
@@ -42,7 +43,6 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
-use wal::{FileName, SegmentSpan};
 
 use crate::clock::{boot_now, readings};
 use crate::data::{FilesError, read_epochs, write_epochs};
@@ -54,6 +54,7 @@ use crate::threads;
 use engine::Epochs;
 use engine::clock::Clock;
 
+use self::archiving::Archiving;
 use self::core::{Core, FrameFault, OutletNumber, Turn};
 use self::cursors::Cursors;
 use self::journal::Journal;
@@ -289,11 +290,8 @@ struct Shard {
     is_reserving: Cell<bool>,
     is_snapshotting: Cell<bool>,
     is_archiving: Cell<bool>,
-    /// Complete segments that are not archived, the next one first, each with its last seq and since when it waits, by the boot clock.
-    archive_waiting: RefCell<VecDeque<(FileName, Seq, Time)>>,
+    archiving: RefCell<Archiving>,
     has_archive: bool,
-    /// The archive has everything up to here.
-    archived: Cell<Seq>,
     /// Seq at which the last snapshot was asked for.
     snapshot_at: Cell<Seq>,
     /// No snapshot before this moment of the boot clock.
@@ -357,9 +355,8 @@ impl Shard {
             is_reserving: Cell::new(false),
             is_snapshotting: Cell::new(false),
             is_archiving: Cell::new(false),
-            archive_waiting: RefCell::default(),
+            archiving: RefCell::default(),
             has_archive,
-            archived: Cell::new(Seq(0)),
             snapshot_at: Cell::new(newest_snapshot),
             snapshot_rest: Cell::new(Time::ZERO),
             is_reserve_missing: Cell::new(false),
@@ -542,9 +539,10 @@ impl Shard {
         core.metrics().connections_open.set(self.connections.get() as u64);
         let synced = core.marks().synced;
         if self.has_archive {
-            self.note_complete(core.engine.segments(), synced);
-            core.metrics().archive_waiting_s.set(self.archive_wait().0 / 1_000_000_000);
-            self.order_archive();
+            let mut archiving = self.archiving.borrow_mut();
+            archiving.note_complete(core.engine.segments(), synced, boot_now());
+            core.metrics().archive_waiting_s.set(archiving.wait(boot_now()).0 / 1_000_000_000);
+            self.order_archive(&archiving);
         }
         let is_due = synced.0.saturating_sub(self.snapshot_at.get().0) >= self.keeping.snapshot_records;
         if is_due && !self.is_snapshotting.get() && boot_now() >= self.snapshot_rest.get() {
@@ -557,23 +555,9 @@ impl Shard {
         }
     }
 
-    /// Notes which segments have become complete. One is complete on the disk only when something behind it is.
-    fn note_complete(&self, segments: Vec<SegmentSpan>, synced: Seq) {
-        let mut waiting = self.archive_waiting.borrow_mut();
-        let known = waiting.back().map_or(self.archived.get(), |(_, last_seq, _)| *last_seq);
-        let complete = segments.into_iter().filter_map(|span| Some((span.file(), span.last_seq?)));
-        let new = complete.filter(|(_, last_seq)| *last_seq > known && *last_seq < synced);
-        waiting.extend(new.map(|(segment, last_seq)| (segment, last_seq, boot_now())));
-    }
-
-    /// How long the next segment has waited: an archive that is slower than the log grows shows in it, too.
-    fn archive_wait(&self) -> Time {
-        self.archive_waiting.borrow().front().map_or(Time::ZERO, |(_, _, since)| boot_now().minus(*since))
-    }
-
     /// Has the next complete segment archived.
-    fn order_archive(&self) {
-        if let Some(&(segment, last_seq, _)) = self.archive_waiting.borrow().front()
+    fn order_archive(&self, archiving: &Archiving) {
+        if let Some((segment, last_seq)) = archiving.next()
             && !self.is_archiving.get()
         {
             self.is_archiving.set(self.keeper.give(Job::Archive { segment, last_seq }));
@@ -585,7 +569,7 @@ impl Shard {
         let Some(records) = self.keeping.retain_records else { return Seq(0) };
         let floor = self.floor_of_readers(records, synced);
         let is_archived_first = self.has_archive && !sabotage!("retention-forgets-the-archive");
-        if is_archived_first { floor.min(self.archived.get().next()) } else { floor }
+        if is_archived_first { floor.min(self.archiving.borrow().archived().next()) } else { floor }
     }
 
     fn floor_of_readers(&self, records: u64, synced: Seq) -> Seq {
@@ -619,8 +603,7 @@ impl Shard {
             Kept::Archived(archived) => {
                 self.is_archiving.set(false);
                 if let Some(seq) = archived {
-                    self.archive_waiting.borrow_mut().retain(|(_, last_seq, _)| *last_seq > seq);
-                    self.archived.set(seq);
+                    self.archiving.borrow_mut().note_archived(seq, boot_now());
                     core.metrics().archived_seq.set(seq.0);
                 }
             }
