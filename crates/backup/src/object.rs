@@ -425,8 +425,7 @@ impl ObjectDepot {
                 if !self.has_keys {
                     reason.push_str("; AWS_ACCESS_KEY_ID is not set, so this machine was asked who it is");
                 }
-                let kind = if http::is_late(error) { io::ErrorKind::TimedOut } else { io::ErrorKind::Other };
-                DepotError::Io { doing, place, name, source: io::Error::new(kind, reason) }
+                DepotError::Io { doing, place, name, source: io::Error::new(http::kind(error), reason) }
             }
         }
     }

@@ -103,18 +103,23 @@ pub(super) fn is_refused(error: &object_store::Error) -> bool {
     is_caused_by(error, |error| error.is::<Refused>())
 }
 
-fn is_caused_by(
-    error: &object_store::Error,
-    is_meant: impl Fn(&(dyn std::error::Error + 'static)) -> bool,
-) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if is_meant(error) {
-            return true;
-        }
-        cause = error.source();
+/// What sort of failure of the way to the store: no answer in time, a connection that is refused, a certificate that does not hold.
+pub(super) fn kind(error: &object_store::Error) -> io::ErrorKind {
+    if is_late(error) {
+        return io::ErrorKind::TimedOut;
     }
-    false
+    let found = causes(error).find_map(|error| error.downcast_ref::<io::Error>());
+    found.map_or(io::ErrorKind::Other, io::Error::kind)
+}
+
+fn is_caused_by(error: &object_store::Error, is_meant: impl Fn(&Cause) -> bool) -> bool {
+    causes(error).any(is_meant)
+}
+
+type Cause = dyn std::error::Error + 'static;
+
+fn causes(error: &object_store::Error) -> impl Iterator<Item = &Cause> {
+    std::iter::successors(Some(error as &Cause), |error| error.source())
 }
 
 /// With a question whose answer is an object, of any length. Every other answer is a short one.

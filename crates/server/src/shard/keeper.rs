@@ -237,24 +237,30 @@ struct Patience {
     /// Zero if the last try did not fail.
     wait: Time,
     next_at: Time,
-    /// What the last failure was that was told.
-    told: Option<Fault>,
+    /// What the last failure was that was told, and when.
+    told: Option<(Fault, Time)>,
 }
 
-/// What sort of failure: that of an archive, and of its place.
-type Fault = (Discriminant<ArchiveError>, Option<Discriminant<DepotError>>);
+/// What sort of failure: that of an archive, of its place, and of the way there.
+type Fault = (Discriminant<ArchiveError>, Option<(Discriminant<DepotError>, Option<io::ErrorKind>)>);
 
 fn fault_of(error: &ArchiveError) -> Fault {
     let place = match error {
-        ArchiveError::Depot(place) | ArchiveError::Copy(CopyError::Depot(place)) => Some(discriminant(place)),
+        ArchiveError::Depot(place) | ArchiveError::Copy(CopyError::Depot(place)) => Some(place),
         _ => None,
     };
-    (discriminant(error), place)
+    let way = |place: &DepotError| match place {
+        DepotError::Io { source, .. } => Some(source.kind()),
+        _ => None,
+    };
+    (discriminant(error), place.map(|place| (discriminant(place), way(place))))
 }
 
 impl Patience {
     const FIRST: Time = Time::from_secs(1);
     const LAST: Time = Time::from_secs(30);
+    /// What goes on for so long is told again: not every reason can be told from the last.
+    const AGAIN: Time = Time::from_secs(3600);
 
     fn is_due(&self, now: Time) -> bool {
         now >= self.next_at
@@ -268,10 +274,16 @@ impl Patience {
         is_first
     }
 
-    /// Notes a failure; true if it is another one than the last. What is told once and hides behind a store that is down is told never.
+    /// Notes a failure; true if it is to be told: it is the first one, another one than the last, or was told long ago. What is told once
+    /// and hides behind a store that is down is told never.
     fn fail_by(&mut self, now: Time, fault: Fault) -> bool {
         let is_first = self.fail(now);
-        self.told.replace(fault) != Some(fault) || is_first
+        let is_known = |(told, at): (Fault, Time)| told == fault && now < at.plus(Self::AGAIN);
+        let is_told = is_first || !self.told.is_some_and(is_known);
+        if is_told {
+            self.told = Some((fault, now));
+        }
+        is_told
     }
 
     /// Notes a success; true if it ends a row of failures.
@@ -456,30 +468,42 @@ mod tests {
         assert!(patience.fail(now), "told anew");
     }
 
+    fn failed(kind: io::ErrorKind) -> DepotError {
+        DepotError::Io { doing: "reading", place: String::new(), name: String::new(), source: kind.into() }
+    }
+
     #[test]
     fn another_failure_of_an_archive_is_told_in_the_middle_of_a_row() {
-        let io = || DepotError::Io {
-            doing: "reading",
-            place: String::new(),
-            name: String::new(),
-            source: io::ErrorKind::TimedOut.into(),
-        };
+        let late = || failed(io::ErrorKind::TimedOut);
         let full = || DepotError::Full { place: String::new(), name: String::new() };
         let rot =
             || ArchiveError::Rot { file: FileName::Segment { first_seq: Seq(1) }, offset: 0, seq: Seq(1) };
         let mut patience = Patience::default();
         for (error, is_told) in [
-            (io().into(), true),
-            (io().into(), false),
+            (late().into(), true),
+            (late().into(), false),
+            // It is up again, with a certificate that has expired.
+            (failed(io::ErrorKind::InvalidData).into(), true),
+            (failed(io::ErrorKind::InvalidData).into(), false),
+            (late().into(), true),
             (full().into(), true),
             (ArchiveError::Copy(full().into()), true),
             (rot(), true),
             (rot(), false),
-            (io().into(), true),
+            (late().into(), true),
         ] {
             assert_eq!(patience.fail_by(Time::ZERO, fault_of(&error)), is_told, "{error}");
         }
         assert!(patience.succeed());
-        assert!(patience.fail_by(Time::ZERO, fault_of(&io().into())), "told anew");
+        assert!(patience.fail_by(Time::ZERO, fault_of(&late().into())), "told anew");
+    }
+
+    #[test]
+    fn a_failure_that_goes_on_is_told_each_hour() {
+        let fault = fault_of(&failed(io::ErrorKind::Other).into());
+        let mut patience = Patience::default();
+        let told = (0..3 * 120).map(|half_minute| Time::from_secs(half_minute * 30));
+        let told = told.filter(|now| patience.fail_by(*now, fault)).map(|now| now.0 / Time::from_secs(60).0);
+        assert_eq!(told.collect::<Vec<_>>(), [0, 60, 120]);
     }
 }
