@@ -335,6 +335,27 @@ impl ObjectDepot {
         Err(DepotError::Exists { place: self.place(), name: name.to_owned() })
     }
 
+    /// Tries to write over a file until the store says that it is there. That another request for it is under way says nothing of that.
+    fn check_refuses(
+        &self,
+        name: &str,
+        mut try_over: impl FnMut() -> object_store::Result<()>,
+    ) -> Result<(), DepotError> {
+        let patience = self.patience();
+        let mut pause = patience.pause;
+        for tried in 0.. {
+            match try_over() {
+                Ok(()) => return Err(DepotError::Overwrites { place: self.place() }),
+                Err(error) if is_taken(&error) => break,
+                Err(error) if is_conflict(&error) && tried < patience.repeats => {}
+                Err(error) => return Err(self.error("writing", name, &error)),
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(patience.pause_max);
+        }
+        Ok(())
+    }
+
     /// Tries by one request to write over a file.
     fn try_over(&self, name: &str, contents: &[u8]) -> object_store::Result<()> {
         let (path, contents) = (self.path(name), Bytes::copy_from_slice(contents).into());
@@ -475,13 +496,8 @@ impl Depot for ObjectDepot {
         if self.keeps.load(Ordering::Relaxed) {
             return Ok(());
         }
-        for tried in [self.try_over(name, contents), self.try_over_in_pieces(name, contents)] {
-            match tried {
-                Err(error) if is_taken(&error) || is_conflict(&error) => {}
-                Err(error) => return Err(self.error("writing", name, &error)),
-                Ok(()) => return Err(DepotError::Overwrites { place: self.place() }),
-            }
-        }
+        self.check_refuses(name, || self.try_over(name, contents))?;
+        self.check_refuses(name, || self.try_over_in_pieces(name, contents))?;
         self.keeps.store(true, Ordering::Relaxed);
         Ok(())
     }

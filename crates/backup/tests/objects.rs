@@ -445,6 +445,25 @@ fn a_store_that_writes_over_what_it_has_is_refused() {
 }
 
 #[test]
+fn another_request_under_way_is_no_proof_that_a_store_keeps_what_it_has() {
+    let Some(store) = Store::start() else { return };
+    let first = depot(&store);
+    first.put("x", &mut &b"x"[..]).unwrap();
+    let conflict = |times| Fault::Answers { times, status: 409, code: "ConditionalRequestConflict" };
+    let ends = What::Completions;
+    store.fails(ends, conflict(usize::MAX));
+    let unknown = depot(&store);
+    let error = unknown.check_keeps("x", b"x").unwrap_err();
+    assert!(matches!(error, DepotError::Io { .. }) && error.to_string().contains("Conflict"), "{error}");
+    store.fails(ends, Fault::Overwrites);
+    assert!(matches!(unknown.check_keeps("x", b"x"), Err(DepotError::Overwrites { .. })));
+    store.fails(ends, conflict(2));
+    unknown.check_keeps("x", b"x").unwrap();
+    assert_eq!(store.faults(), 2);
+    assert_eq!(read(&first, "x"), b"x");
+}
+
+#[test]
 fn what_is_kept_otherwise_than_it_was_sent_is_noticed() {
     let Some(store) = Store::start() else { return };
     let depot = depot(&store);
