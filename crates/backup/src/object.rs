@@ -53,7 +53,8 @@ const WRITER: Attribute = Attribute::Metadata(Cow::Borrowed("surety-writer"));
 pub struct Patience {
     /// For a connection.
     pub connect: Duration,
-    /// For an answer, with the sending of a piece; and between two parts of what is read.
+    /// For an answer, with the sending of a piece; and between two parts of what is read, or of the answer to the end of an upload, which has
+    /// ten times as long in all.
     pub answer: Duration,
     /// How often a question is repeated, of a store that has answered before; of another no more often than by default.
     pub repeats: usize,
@@ -74,6 +75,11 @@ impl Patience {
             pause_max: Duration::from_secs(10),
             ..Self::default()
         }
+    }
+
+    /// The wait at least where a store is at work on the same thing: to put an object together takes it seconds rather than milliseconds.
+    fn settling(self) -> Duration {
+        self.pause_max / 10
     }
 
     /// With one that has never answered: rather than away it is not there, or is called otherwise.
@@ -309,6 +315,9 @@ impl ObjectDepot {
             if !is_answered_late && !is_worth_it {
                 return Err(self.error("writing", name, &error));
             }
+            if is_answered_late || is_conflict(&error) {
+                pause = pause.max(patience.settling());
+            }
             thread::sleep(pause);
             pause = (pause * 2).min(patience.pause_max);
         }
@@ -350,6 +359,7 @@ impl ObjectDepot {
                 Err(error) if is_conflict(&error) && tried < patience.repeats => {}
                 Err(error) => return Err(self.error("writing", name, &error)),
             }
+            pause = pause.max(patience.settling());
             thread::sleep(pause);
             pause = (pause * 2).min(patience.pause_max);
         }

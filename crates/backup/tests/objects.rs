@@ -512,6 +512,19 @@ fn another_request_under_way_is_no_object_and_is_waited_for() {
 }
 
 #[test]
+fn an_object_that_is_put_together_for_long_is_waited_for_as_long_as_something_comes() {
+    let Some(store) = Store::start() else { return };
+    // Of this time for an answer a busy machine needs the least part, and the blanks take more than all of it.
+    let patience = Patience { answer: Duration::from_secs(10), ..PATIENCE };
+    let depot = depot_with(&store, "s3://bucket/p", patience);
+    let large = pattern(LARGE);
+    store.fails(What::Completions, Fault::Dribbles(110));
+    depot.put("x", &mut &large[..]).unwrap();
+    store.holds();
+    assert!(read(&depot, "x") == large);
+}
+
+#[test]
 fn what_a_store_says_has_an_end() {
     let Some(store) = Store::start() else { return };
     let hasty = Patience { repeats: 0, ..PATIENCE };

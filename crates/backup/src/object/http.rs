@@ -26,7 +26,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::Patience;
@@ -34,6 +34,9 @@ use super::settings::is_visible;
 
 /// Bytes of an answer that is no object: a page of a thousand names, who a machine is, or why something failed.
 const ANSWER_BYTES_MAX: u64 = 8 << 20;
+
+/// How many times as long as another answer that to the end of an upload may take.
+const ASSEMBLY_ANSWERS: u32 = 10;
 
 /// Why the authorities that are to vouch for a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +129,27 @@ fn causes(error: &object_store::Error) -> impl Iterator<Item = &Cause> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IsObject;
 
+/// What sort of answer, which says how long it may take and how large it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// As long as something comes.
+    Object,
+    /// To the end of an upload: blanks come while the store puts the object together.
+    Assembly,
+    Other,
+}
+
+impl Sort {
+    /// When an answer is late of which nothing has come since `last`.
+    fn late_at(self, answer: Duration, begun: Instant, last: Instant) -> Instant {
+        match self {
+            Self::Object => last + answer,
+            Self::Assembly => (last + answer).min(begun + answer * ASSEMBLY_ANSWERS),
+            Self::Other => begun + answer,
+        }
+    }
+}
+
 /// What speaks to stores.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -188,7 +212,11 @@ impl Connector {
     ) -> Result<HttpResponse, HttpError> {
         let uri = std::mem::take(request.uri_mut());
         let (is_list, is_word) = (is_list(&uri), is_word(&uri));
-        let is_for_object = request.extensions().get::<IsObject>().is_some();
+        let mut sort = match request.extensions().get::<IsObject>() {
+            Some(IsObject) => Sort::Object,
+            None if is_assembly(request.method(), &uri) => Sort::Assembly,
+            None => Sort::Other,
+        };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let invalid = |error| HttpError::new(HttpErrorKind::Unknown, error);
         let headers = request.headers_mut();
@@ -200,16 +228,10 @@ impl Connector {
         // Ends with the body of the answer, or when nobody wants that any more.
         tokio::spawn(connection);
         let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-        let answer = self.patience.answer;
-        let is_object = is_for_object && parts.status.is_success();
-        let left = (!is_object).then_some(ANSWER_BYTES_MAX);
-        let body = HttpResponseBody::new(Flowing {
-            body,
-            answer,
-            late_at: Box::pin(sleep(answer)),
-            is_awaited: true,
-            left,
-        });
+        if !parts.status.is_success() {
+            sort = Sort::Other;
+        }
+        let body = HttpResponseBody::new(Flowing::new(body, sort, self.patience.answer));
         if is_list && matches!(parts.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED) {
             let said = String::from_utf8_lossy(&body.bytes().await?).into_owned();
             return Err(HttpError::new(HttpErrorKind::Unknown, Refused { status: parts.status, said }));
@@ -250,11 +272,15 @@ fn authorities(path: &str) -> Result<RootCertStore, CaError> {
 /// What ends an upload in pieces makes the object only if there is none of its name, as S3 can and the crate does not ask. Headers beyond
 /// its own need not be signed.
 fn complete_once(request: &mut HttpRequest) {
-    let is_upload =
-        request.uri().query().is_some_and(|query| query.split('&').any(|part| part.starts_with("uploadId=")));
-    if request.method() == Method::POST && is_upload {
+    if is_assembly(request.method(), request.uri()) {
         request.headers_mut().insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
     }
+}
+
+/// True of what ends an upload in pieces.
+fn is_assembly(method: &Method, uri: &Uri) -> bool {
+    let is_upload = |query: &str| query.split('&').any(|part| part.starts_with("uploadId="));
+    method == Method::POST && uri.query().is_some_and(is_upload)
 }
 
 /// The token in a file, without the end of its line.
@@ -336,11 +362,12 @@ fn broken(error: hyper::Error) -> HttpError {
     HttpError::new(kind, error)
 }
 
-/// The body of an answer. Between two parts of an object no more than a time may pass; all of any other answer has that time, and may
-/// have so many bytes.
+/// The body of an answer, within its time and its length.
 struct Flowing {
     body: Incoming,
+    sort: Sort,
     answer: Duration,
+    begun: Instant,
     late_at: Pin<Box<Sleep>>,
     /// The next part is waited for; a reader that takes its time costs the store none.
     is_awaited: bool,
@@ -349,13 +376,20 @@ struct Flowing {
 }
 
 impl Flowing {
+    fn new(body: Incoming, sort: Sort, answer: Duration) -> Self {
+        let left = (sort != Sort::Object).then_some(ANSWER_BYTES_MAX);
+        let begun = Instant::now();
+        let late_at = Box::pin(sleep_until(sort.late_at(answer, begun, begun)));
+        Self { body, sort, answer, begun, late_at, is_awaited: true, left }
+    }
+
     /// Counts what came.
     fn flow(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, HttpError> {
+        self.is_awaited = false;
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-        match self.left {
-            None => self.is_awaited = false,
-            Some(left) if bytes > left => return Err(HttpError::new(HttpErrorKind::Decode, Long)),
-            Some(left) => self.left = Some(left - bytes),
+        if let Some(left) = &mut self.left {
+            let rest = left.checked_sub(bytes);
+            *left = rest.ok_or_else(|| HttpError::new(HttpErrorKind::Decode, Long))?;
         }
         Ok(frame)
     }
@@ -369,13 +403,14 @@ impl Body for Flowing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
-        let answer = self.answer;
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             return Poll::Ready(frame.map(|frame| self.flow(frame.map_err(broken)?)));
         }
         if !std::mem::replace(&mut self.is_awaited, true) {
-            self.late_at.as_mut().reset(Instant::now() + answer);
+            let late_at = self.sort.late_at(self.answer, self.begun, Instant::now());
+            self.late_at.as_mut().reset(late_at);
         }
+        let answer = self.answer;
         let late = self.late_at.as_mut().poll(cx);
         late.map(|()| Some(Err(HttpError::new(HttpErrorKind::Timeout, Late(answer)))))
     }
@@ -387,5 +422,40 @@ impl Body for Flowing {
     fn size_hint(&self) -> SizeHint {
         // Whoever collects an answer makes room for as much as it says that it has.
         if self.left.is_some() { SizeHint::default() } else { self.body.size_hint() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_takes_its_time_an_assembly_ten_answers_and_all_else_one() {
+        let (begun, minute) = (Instant::now(), Duration::from_secs(60));
+        for (sort, last, late_at) in [
+            (Sort::Object, 0, 1),
+            (Sort::Object, 300, 301),
+            (Sort::Assembly, 0, 1),
+            (Sort::Assembly, 8, 9),
+            (Sort::Assembly, 9, 10),
+            (Sort::Assembly, 10, 10),
+            (Sort::Other, 0, 1),
+            (Sort::Other, 1, 1),
+        ] {
+            let late = sort.late_at(minute, begun, begun + minute * last);
+            assert_eq!(late, begun + minute * late_at, "{sort:?} {last}");
+        }
+    }
+
+    #[test]
+    fn what_ends_an_upload_is_told_from_what_begins_one() {
+        for (method, uri, expected) in [
+            (Method::POST, "/b/x?uploadId=1", true),
+            (Method::POST, "/b/x?uploads=", false),
+            (Method::PUT, "/b/x?partNumber=1&uploadId=1", false),
+            (Method::DELETE, "/b/x?uploadId=1", false),
+        ] {
+            assert_eq!(is_assembly(&method, &uri.parse().unwrap()), expected, "{method} {uri}");
+        }
     }
 }

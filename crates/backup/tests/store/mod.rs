@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// What goes wrong on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub(crate) enum Fault {
     Alters { times: usize },
     /// Its answer says that it failed and never ends.
     Endless,
+    /// It says at once that all is well, and then for so many tenths of a second nothing but blanks, as S3 does while it puts an object
+    /// together.
+    Dribbles(u32),
     /// Its list has always another page, with an object of this name or with none.
     Pages(&'static str),
 }
@@ -207,6 +211,7 @@ fn carry(mut from: TcpStream, at: SocketAddr, state: &Mutex<State>) -> io::Resul
     to.read_to_end(&mut got)?;
     match fault {
         Fault::Forgets { .. } => answer(&mut from, 500, "InternalError"),
+        Fault::Dribbles(tenths) => dribble(&mut from, &got, tenths),
         Fault::Shortens { .. } => from.write_all(&got[..got.len() - got.len().min(500_000)]),
         _ => from.write_all(&got),
     }
@@ -231,7 +236,13 @@ fn met(first: &str, state: &Mutex<State>) -> Fault {
         | Fault::Forgets { times }
         | Fault::Shortens { times }
         | Fault::Alters { times } => times,
-        Fault::None | Fault::Cut | Fault::Silent | Fault::Overwrites | Fault::Endless | Fault::Pages(_) => {
+        Fault::None
+        | Fault::Cut
+        | Fault::Silent
+        | Fault::Overwrites
+        | Fault::Endless
+        | Fault::Dribbles(_)
+        | Fault::Pages(_) => {
             state.faults += usize::from(is_meant && state.fault != Fault::None);
             return if is_meant { state.fault } else { Fault::None };
         }
@@ -266,6 +277,17 @@ pub(crate) fn head(from: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
             return Ok((bytes, body));
         }
     }
+}
+
+/// Gives the body of an answer after blanks, and the head before them.
+fn dribble(to: &mut TcpStream, got: &[u8], tenths: u32) -> io::Result<()> {
+    let end = got.windows(4).position(|four| four == b"\r\n\r\n").map_or(got.len(), |at| at + 4);
+    to.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+    for _ in 0..tenths {
+        to.write_all(b" ")?;
+        thread::sleep(Duration::from_millis(100));
+    }
+    to.write_all(&got[end..])
 }
 
 /// A page of a list, with another behind it.
