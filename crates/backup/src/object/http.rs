@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::handshake;
 use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
@@ -26,7 +27,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::Patience;
@@ -37,6 +38,9 @@ const ANSWER_BYTES_MAX: u64 = 8 << 20;
 
 /// How many times as long as another answer that to the end of an upload may take.
 const ASSEMBLY_ANSWERS: u32 = 10;
+
+/// After so long the next of several addresses is tried as well.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Why the authorities that are to vouch for a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +185,7 @@ impl Connector {
         let uri = request.uri().clone();
         complete_once(&mut request);
         self.show_token(&mut request).await?;
-        let stream = match timeout(self.patience.connect, connect(&uri, self.patience.connect)).await {
+        let stream = match timeout(self.patience.connect, connect(&uri)).await {
             Ok(stream) => stream?,
             Err(_) => return Err(HttpError::new(HttpErrorKind::Connect, Late(self.patience.connect))),
         };
@@ -314,7 +318,7 @@ fn is_list(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("list-type=")))
 }
 
-async fn connect(uri: &Uri, within: Duration) -> Result<TcpStream, HttpError> {
+async fn connect(uri: &Uri) -> Result<TcpStream, HttpError> {
     let is_plain = uri.scheme_str() == Some("http");
     let host = host(uri);
     if is_plain && !is_near(host) {
@@ -322,18 +326,24 @@ async fn connect(uri: &Uri, within: Duration) -> Result<TcpStream, HttpError> {
     }
     let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
     let failed = |error| HttpError::new(HttpErrorKind::Connect, error);
-    let addresses: Vec<SocketAddr> = lookup_host((host, port)).await.map_err(failed)?.collect();
-    // One that does not answer leaves the others their share of the time.
-    let share = within / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+    first_of(lookup_host((host, port)).await.map_err(failed)?).await.map_err(failed)
+}
+
+/// The first connection that is made: one address that does not answer keeps nobody from another, and each has all the time that there is.
+async fn first_of(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<TcpStream> {
+    let begin = |(number, address)| async move {
+        sleep(NEXT_ADDRESS * number).await;
+        TcpStream::connect(address).await
+    };
+    let mut begun: FuturesUnordered<_> = (0..).zip(addresses).map(begin).collect();
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for address in addresses {
-        match timeout(share, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, Late(share)),
+    while let Some(connected) = begun.next().await {
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
         }
     }
-    Err(failed(last))
+    Err(last)
 }
 
 /// A certificate that does not hold is no fault that passes; a connection that ends is.
@@ -427,6 +437,8 @@ impl Body for Flowing {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
     use super::*;
 
     #[test]
@@ -445,6 +457,33 @@ mod tests {
             let late = sort.late_at(minute, begun, begun + minute * last);
             assert_eq!(late, begun + minute * late_at, "{sort:?} {last}");
         }
+    }
+
+    #[test]
+    fn addresses_that_do_not_answer_keep_nobody_from_one_that_does() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Whoever comes when the queue is full is not heard.
+            let silent = TcpSocket::new_v4().unwrap();
+            silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let silent = silent.listen(1).unwrap();
+            let nobody = silent.local_addr().unwrap();
+            let mut queue = Vec::new();
+            while let Ok(stream) = timeout(Duration::from_secs(1), TcpStream::connect(nobody)).await {
+                queue.push(stream.unwrap());
+            }
+            let here = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = here.local_addr().unwrap();
+            let refused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+            let addresses = [refused, nobody, nobody, nobody, nobody, nobody, nobody, address];
+            let connected = timeout(Duration::from_secs(60), first_of(addresses.into_iter())).await;
+            let stream = connected.expect("none of them has to give up first").unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), address);
+            let failed = first_of([refused, refused].into_iter()).await.unwrap_err();
+            assert_eq!(failed.kind(), io::ErrorKind::ConnectionRefused);
+            let nowhere = first_of([].into_iter()).await.unwrap_err();
+            assert_eq!(nowhere.kind(), io::ErrorKind::AddrNotAvailable);
+        });
     }
 
     #[test]
