@@ -42,6 +42,8 @@ const NAMES_MAX: usize = 1 << 22;
 const EMPTY_PAGES_MAX: usize = 1_000;
 /// Characters of what a store says that are passed on.
 const REASON_MAX: usize = 400;
+/// Stands in the crate's errors between what was asked and what came of it.
+const DASH: &str = " - ";
 /// The scheme of such places.
 const SCHEME: &str = "s3://";
 
@@ -621,12 +623,28 @@ fn reason(error: &Error) -> String {
         let (_, rest) = text.split_once(&format!("<{name}>"))?;
         Some(rest.split_once(&format!("</{name}>"))?.0)
     };
-    let said = match (element("Code"), element("Message")) {
-        (Some(code), message) => format!("{code}: {}", message.unwrap_or_default()),
-        (None, _) => text,
-    };
+    match (element("Code"), element("Message")) {
+        (Some(code), message) => cut(&format!("{code}: {}", message.unwrap_or_default()), REASON_MAX),
+        (None, _) => asked_and_said(&text),
+    }
+}
+
+/// A text of the crate: what was asked, with an address of any length, and behind a dash what went wrong, of any length, too.
+fn asked_and_said(text: &str) -> String {
+    match text.split_once(DASH) {
+        Some((asked, said)) if text.len() > REASON_MAX => {
+            let asked = cut(asked, REASON_MAX / 3);
+            let said = cut(said, REASON_MAX - REASON_MAX / 3 - DASH.len());
+            format!("{asked}{DASH}{said}")
+        }
+        _ => cut(text, REASON_MAX),
+    }
+}
+
+/// So many characters of a text at most, on one line.
+fn cut(text: &str, max: usize) -> String {
     let line = |character: char| if character.is_control() { ' ' } else { character };
-    said.chars().map(line).take(REASON_MAX).collect()
+    text.chars().map(line).take(max).collect()
 }
 
 #[cfg(test)]
@@ -719,6 +737,17 @@ mod tests {
         let body =
             "<Error><Code>Slow</Code><Message>down</Message><StringToSign>CANARY</StringToSign></Error>";
         assert_eq!(said(body.to_owned()), "Slow: down");
+        for (address, page) in
+            [("https://a", "b"), (&*"x".repeat(1_200), "b"), (&*"x".repeat(1_200), &*"b".repeat(9_000))]
+        {
+            let text =
+                said(format!("Error performing GET {address} in 1s - HTTP error: 502 Bad Gateway: {page}"));
+            assert!(text.chars().count() <= REASON_MAX, "{text}");
+            assert!(
+                text.contains("performing GET") && text.contains(" - HTTP error: 502 Bad Gateway: b"),
+                "{text}"
+            );
+        }
     }
 
     #[test]
