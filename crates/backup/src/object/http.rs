@@ -13,7 +13,9 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::handshake;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, IF_NONE_MATCH, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_RANGE, HOST, HeaderMap, HeaderValue, IF_NONE_MATCH, USER_AGENT,
+};
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use object_store::ClientOptions;
@@ -72,6 +74,11 @@ struct Plain(String);
 #[derive(Debug, thiserror::Error)]
 #[error("an answer of more than {ANSWER_BYTES_MAX} bytes")]
 struct Long;
+
+/// A part of an object came that is none of it.
+#[derive(Debug, thiserror::Error)]
+#[error("an answer whose Content-Range is {0:?}, which is no part of an object")]
+struct NoPart(String);
 
 /// What a container shows when it asks who it is cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -232,7 +239,9 @@ impl Connector {
         // Ends with the body of the answer, or when nobody wants that any more.
         tokio::spawn(connection);
         let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-        if !parts.status.is_success() {
+        if parts.status.is_success() {
+            check_part(&parts.headers)?;
+        } else {
             sort = Sort::Other;
         }
         let body = HttpResponseBody::new(Flowing::new(body, sort, self.patience.answer));
@@ -316,6 +325,22 @@ fn word(uri: &Uri, answer: &[u8]) -> Result<String, HttpError> {
 
 fn is_list(uri: &Uri) -> bool {
     uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("list-type=")))
+}
+
+/// The crate adds one to the last byte of a part, whatever it is told that this is, and asks itself how long the part is.
+fn check_part(headers: &HeaderMap) -> Result<(), HttpError> {
+    let Some(told) = headers.get(CONTENT_RANGE) else { return Ok(()) };
+    let text = String::from_utf8_lossy(told.as_bytes());
+    let is_part = || {
+        let (range, size) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+        Some(first <= last && last < size.parse().ok()?)
+    };
+    if is_part() == Some(true) {
+        return Ok(());
+    }
+    Err(HttpError::new(HttpErrorKind::Decode, NoPart(text.into_owned())))
 }
 
 async fn connect(uri: &Uri) -> Result<TcpStream, HttpError> {
@@ -484,6 +509,25 @@ mod tests {
             let nowhere = first_of([].into_iter()).await.unwrap_err();
             assert_eq!(nowhere.kind(), io::ErrorKind::AddrNotAvailable);
         });
+    }
+
+    #[test]
+    fn a_part_of_an_object_lies_within_it() {
+        assert!(check_part(&HeaderMap::new()).is_ok());
+        for (told, expected) in [
+            ("bytes 0-0/1", true),
+            ("bytes 5-9/10", true),
+            ("bytes 0-18446744073709551614/18446744073709551615", true),
+            ("bytes 0-18446744073709551615/18446744073709551615", false),
+            ("bytes 9-5/10", false),
+            ("bytes 5-10/10", false),
+            ("bytes 0-9/*", false),
+            ("bytes */10", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_RANGE, HeaderValue::from_static(told))]);
+            assert_eq!(check_part(&headers).is_ok(), expected, "{told}");
+        }
     }
 
     #[test]
