@@ -15,7 +15,7 @@ use crate::clock::IdSource;
 use crate::error::{ConnectError, NotExecuted, SubmitError};
 use crate::identity::Identity;
 use crate::lane::{Lane, Shared, TICK};
-use crate::observer::Observer;
+use crate::observer::{Observed, Observer};
 use crate::options::Options;
 use crate::packed::PackedLink;
 use crate::quic::{QuicConnector, QuicOptions};
@@ -113,15 +113,10 @@ impl Client {
         let _ = self.inner.observer.set(observer);
     }
 
-    /// When a request begins, if somebody wants to know.
-    fn begun(&self) -> Option<Time> {
-        self.inner.observer.get().map(|_| self.now())
-    }
-
-    fn observe(&self, request: &Record, begun: Option<Time>, outcome: &Result<Reply, SubmitError>) {
-        if let (Some(begun), Some(observer)) = (begun, self.inner.observer.get()) {
-            observer.on_outcome(request, begun, self.now(), outcome);
-        }
+    /// Begins to wait for the outcome of a request, if somebody wants to know.
+    fn observe(&self, request: Record) -> Option<Observed<'_>> {
+        let observer = self.inner.observer.get()?;
+        Some(Observed::begin(self, observer.as_ref(), request))
     }
 
     /// A new id, on the engine's clock.
@@ -155,9 +150,11 @@ impl Client {
     /// [`SubmitError::NotExecuted`] or [`SubmitError::Unknown`], of this call; the difference is the point of the type.
     pub async fn submit(&self, request: Record) -> Result<Reply, SubmitError> {
         let lane = self.lane(&request)?;
-        let begun = self.begun();
+        let observed = self.observe(request);
         let outcome = lane.submit_one(request.id, request.to_bytes()).await;
-        self.observe(&request, begun, &outcome);
+        if let Some(observed) = observed {
+            observed.end(&outcome);
+        }
         outcome
     }
 
@@ -167,9 +164,11 @@ impl Client {
     /// As [`Client::submit`].
     pub async fn try_submit(&self, request: Record) -> Result<Reply, SubmitError> {
         let lane = self.lane(&request)?;
-        let begun = self.begun();
+        let observed = self.observe(request);
         let outcome = lane.try_submit_one(request.id, request.to_bytes()).await;
-        self.observe(&request, begun, &outcome);
+        if let Some(observed) = observed {
+            observed.end(&outcome);
+        }
         outcome
     }
 

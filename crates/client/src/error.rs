@@ -101,6 +101,9 @@ pub enum Unknown {
     /// The client was closed while it was unanswered.
     #[error("the client was closed")]
     ClientClosed,
+    /// Its caller no longer waits for it. No call returns this; observers are told.
+    #[error("its caller gave up waiting")]
+    GivenUp,
 }
 
 impl SubmitError {

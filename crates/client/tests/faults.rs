@@ -3,15 +3,17 @@
 
 mod scripted;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use scripted::{Stage, id, reply};
 use surety_client::protocol::{
     Amount, Code, EngineId, Epoch, Flags, Id, LockBody, MerchantId, PartitionHandle, Record, Reply, Seq,
-    ShardId, Token,
+    ShardId, Time, Token,
 };
 use surety_client::transport::{Closed, OpenError};
-use surety_client::{Draft, LockRequest, NotExecuted, Options, SubmitError, Unknown};
+use surety_client::{Draft, LockRequest, NotExecuted, Observer, Options, SubmitError, Unknown};
+use tokio::time::timeout;
 
 type Answer = Result<Reply, SubmitError>;
 
@@ -66,6 +68,34 @@ async fn a_decline_is_a_reply_and_an_admission_code_is_not_executed() {
             Err(error) => assert!(!is_reply && error.refusal() == Some(code), "{code}"),
         }
     }
+}
+
+/// What came of each request, as an observer was told.
+#[derive(Default)]
+struct Told(Mutex<Vec<(Id, Answer)>>);
+
+impl Observer for Told {
+    fn on_outcome(&self, request: &Record, begun: Time, ended: Time, outcome: &Answer) {
+        assert!(begun <= ended);
+        self.0.lock().unwrap().push((request.id, *outcome));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_watches_is_told_of_each_request_once_and_of_those_that_are_given_up_on() {
+    let (stage, mut peer) = Stage::new(Options::default()).await;
+    let told = Arc::new(Told::default());
+    stage.client.set_observer(Arc::clone(&told) as Arc<dyn Observer>);
+    let answered = spawn(&stage, lock(1));
+    let request = peer.frame().await[0];
+    peer.answer(&[reply(&request, Code::Insufficient)]);
+    let answer = answered.await.unwrap();
+    let given_up = timeout(Duration::from_secs(1), stage.client.submit(lock(2))).await;
+    assert!(given_up.is_err(), "nobody has answered");
+    // It has left, and goes on.
+    assert_eq!(peer.frame().await[0].id, id(2));
+    let unknown = Err(SubmitError::Unknown { id: id(2), cause: Unknown::GivenUp });
+    assert_eq!(*told.0.lock().unwrap(), [(id(1), answer), (id(2), unknown)]);
 }
 
 #[tokio::test(start_paused = true)]
