@@ -20,7 +20,7 @@ use crate::connection::{self, End, Socket};
 use crate::desk::Desk;
 use crate::follow::follow;
 use crate::mac::{MacError, Macs};
-use crate::metrics::Metrics;
+use crate::metrics::LinkNumbers;
 use crate::tls::TlsError;
 
 /// A running link.
@@ -126,8 +126,12 @@ impl Gateway {
 
     /// What it counts.
     #[must_use]
-    pub fn metrics(&self) -> Arc<Metrics> {
-        self.desk.metrics().clone()
+    pub fn numbers(&self) -> LinkNumbers {
+        LinkNumbers {
+            name: self.config.name.clone(),
+            listen: self.address,
+            metrics: self.desk.metrics().clone(),
+        }
     }
 
     /// Takes routes, merchants, more currencies, the mark of parts, keys of MACs and files of TLS from new settings, for the messages that come from now on.

@@ -36,6 +36,6 @@ pub use book_file::BookError;
 pub use config::{Limits, LinkConfig};
 pub use gateway::{Gateway, ReloadError, StartError};
 pub use mac::{MacAlgorithm, MacConfig, MacError, MacSource, Macs};
-pub use metrics::Metrics;
+pub use metrics::LinkNumbers;
 pub use settings::SettingsError;
 pub use tls::{HostTlsConfig, TlsConfig, TlsError};

@@ -1,5 +1,9 @@
 //! What a link counts, for whoever watches it.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use iso8583::{Class, Draft};
 use telemetry::{Gauge, Histogram, Page, Sort, Tally};
 
@@ -7,7 +11,7 @@ use crate::connection::End;
 
 /// Numbers of one link, since its start. No number of a card, a merchant or a host is among them.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// By class and code of the reply.
     answered: Tally<(&'static str, [u8; 3])>,
     closed: Tally<&'static str>,
@@ -61,26 +65,57 @@ impl Metrics {
     pub(crate) fn closed(&self, end: End) {
         self.closed.count(end.name());
     }
+}
 
-    /// Writes all of it.
-    pub fn tell(&self, page: &mut Page) {
+/// The numbers of a link, with what tells them from those of another link of the process.
+#[derive(Clone, Debug)]
+pub struct LinkNumbers {
+    pub(crate) name: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl LinkNumbers {
+    /// Writes the numbers of all links of a process: a name's numbers stand together on a page.
+    pub fn tell(links: &[Self], page: &mut Page) {
+        if links.is_empty() {
+            return;
+        }
         let name = "surety_iso_messages_total";
         page.family(name, Sort::Counter, "messages answered, by class and code of the reply");
-        for ((class, code), count) in self.answered.read() {
-            let code = String::from_utf8_lossy(&code);
-            page.sample(name, &[("class", &class), ("code", &code.trim_end())], count);
+        for link in links {
+            for ((class, code), count) in link.metrics.answered.read() {
+                let code = String::from_utf8_lossy(&code);
+                link.sample(page, name, &[("class", &class), ("code", &code.trim_end())], count);
+            }
         }
         let name = "surety_iso_message_duration_seconds";
         page.family(name, Sort::Histogram, "from a message to its outcome, of what the engine was asked for");
-        page.histogram(name, &[], &self.duration);
+        for link in links {
+            page.histogram(name, &link.labels(), &link.metrics.duration);
+        }
         let name = "surety_iso_sockets_closed_total";
         page.family(name, Sort::Counter, "sockets of hosts that have ended, and why");
-        for (reason, count) in self.closed.read() {
-            page.sample(name, &[("reason", &reason)], count);
+        for link in links {
+            for (reason, count) in link.metrics.closed.read() {
+                link.sample(page, name, &[("reason", &reason)], count);
+            }
         }
         for (name, sort, help, number) in SERIES {
-            page.single(name, sort, help, number(self).get());
+            page.family(name, sort, help);
+            for link in links {
+                link.sample(page, name, &[], number(&link.metrics).get());
+            }
         }
+    }
+
+    /// Two links of a tenant may have one name, and no two one address.
+    fn labels(&self) -> [(&str, &dyn Display); 2] {
+        [("link", &self.name), ("listen", &self.listen)]
+    }
+
+    fn sample(&self, page: &mut Page, name: &str, labels: &[(&str, &dyn Display)], value: impl Display) {
+        page.sample(name, &[&self.labels()[..], labels].concat(), value);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::traces::Traces;
 impl Source for Shared {
     fn ready(&self) -> Result<(), &'static str> {
         match self.life() {
+            // What is attached tells its own numbers; payments go on without it.
             Life::Serving => Ok(()),
             Life::Starting => Err("starting"),
             Life::Draining => Err("draining"),
@@ -33,6 +34,7 @@ impl Source for Shared {
         if let Some(traces) = &self.traces {
             tell_traces(traces, page);
         }
+        self.attached.0.read().iter().for_each(|attached| attached.metrics(page));
         let ready = u8::from(self.life() == Life::Serving);
         page.single("surety_ready", Sort::Gauge, "1 while requests are executed", ready);
         page.build(env!("CARGO_PKG_VERSION"), PROTOCOL_VERSION);

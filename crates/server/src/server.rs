@@ -317,6 +317,11 @@ impl Running {
         Inside { shared: Arc::clone(&self.shared) }
     }
 
+    /// Lets the admin listener tell the numbers of something that runs beside the shards. Whether the engine is ready is theirs alone.
+    pub fn attach(&self, source: Arc<dyn telemetry::Source>) {
+        self.shared.attached.0.write().push(source);
+    }
+
     /// Reads certificates, authority and revocations again, and closes connections whose certificate is no longer good.
     pub fn reload(&self) {
         self.order(Order::Reload);

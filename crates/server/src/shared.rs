@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
 use handoff::{Bell, Mailbox};
+use parking_lot::RwLock;
 use settlement::Domain;
 use storage::IoMode;
 use surety_protocol::limits::{RECORD_BYTES, SHARDS_MAX};
@@ -37,6 +38,16 @@ pub(crate) enum Life {
     Forked = 3,
 }
 
+/// What runs beside the shards, as the admin listener asks it.
+#[derive(Default)]
+pub(crate) struct Attached(pub(crate) RwLock<Vec<Arc<dyn telemetry::Source>>>);
+
+impl core::fmt::Debug for Attached {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Attached").field("len", &self.0.read().len()).finish()
+    }
+}
+
 /// Everything that is shared.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -53,6 +64,8 @@ pub(crate) struct Shared {
     /// None where no request is traced.
     pub(crate) traces: Option<Arc<Traces>>,
     life: AtomicU8,
+    /// What runs beside the shards and is told by the admin listener.
+    pub(crate) attached: Attached,
 }
 
 /// One shard, as the other threads see it.
@@ -166,6 +179,7 @@ impl Shared {
             shards: (0..shards).map(shard).collect(),
             traces: config.traces.as_ref().map(|traces| Arc::new(Traces::new(traces.sampling))),
             life: AtomicU8::new(Life::Starting as u8),
+            attached: Attached::default(),
         }
     }
 

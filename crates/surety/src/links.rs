@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gateway::{Gateway, LinkConfig};
+use gateway::{Gateway, LinkConfig, LinkNumbers};
 use serde_json::{Value, json};
 use server::Running;
 use surety_client::{Client, Options};
 use surety_protocol::{ActorId, Caller, Roles, TenantId};
+use telemetry::{Page, Source};
 use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Failure};
@@ -60,6 +61,7 @@ impl Links {
                 }
             }
         }
+        running.attach(Arc::new(Numbers(links.links.iter().map(|(_, gateway)| gateway.numbers()).collect())));
         Ok(links)
     }
 
@@ -96,6 +98,23 @@ impl Links {
     pub(crate) async fn stop(self) {
         let mut stopping: JoinSet<()> = self.links.into_iter().map(|(_, gateway)| gateway.stop()).collect();
         while stopping.join_next().await.is_some() {}
+    }
+}
+
+/// What the engine's own listener tells of its links.
+struct Numbers(Vec<LinkNumbers>);
+
+impl Source for Numbers {
+    fn ready(&self) -> Result<(), &'static str> {
+        Ok(())
+    }
+
+    fn version(&self) -> String {
+        String::new()
+    }
+
+    fn metrics(&self, page: &mut Page) {
+        LinkNumbers::tell(&self.0, page);
     }
 }
 

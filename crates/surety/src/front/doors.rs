@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gateway::{Gateway, LinkConfig};
+use gateway::{Gateway, LinkConfig, LinkNumbers};
 use rest::{Rest, RestSettings, Tenant, TenantSettings};
 use serde_json::{Map, Value, json};
 use surety_client::Client;
@@ -42,16 +42,14 @@ struct Applications {
 
 /// What the front doors of a process count.
 pub(super) struct DoorNumbers {
-    link: Option<Arc<gateway::Metrics>>,
+    link: Option<LinkNumbers>,
     rest: Option<rest::Metrics>,
     traces: Option<Arc<Watcher>>,
 }
 
 impl Numbers for DoorNumbers {
     fn tell(&self, page: &mut Page) {
-        if let Some(link) = &self.link {
-            link.tell(page);
-        }
+        LinkNumbers::tell(self.link.as_slice(), page);
         if let Some(rest) = &self.rest {
             rest.tell(page);
         }
@@ -105,7 +103,7 @@ impl Doors {
     pub(super) fn numbers(&self, traces: Option<Arc<Watcher>>) -> DoorNumbers {
         DoorNumbers {
             traces,
-            link: self.link.as_ref().map(|link| link.gateway.metrics()),
+            link: self.link.as_ref().map(|link| link.gateway.numbers()),
             rest: self.rest.as_ref().map(|applications| applications.rest.metrics()),
         }
     }

@@ -10,6 +10,7 @@ use iso8583::{Codec, Cut, Dialect, Draft, FrameError, LengthHeader, Message, Mti
 use rustix::process::Signal;
 
 use crate::process::{Data, Engine, Front, ctl, surety};
+use crate::watch::get;
 
 const CODEC: Codec = Codec { dialect: Dialect::V1987, profile: Profile::ASCII };
 const HEADER: LengthHeader = LengthHeader::Ascii4;
@@ -380,13 +381,18 @@ fn a_link_inside_the_engine_serves_alike() {
     let link = LINK.replace("\"ascii4\"", "\"binary2\"").replace("\"ascii\"", "\"binary\"");
     let file = settings(directory.path(), &link);
     let iso = format!("1={}", file.to_str().unwrap());
-    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--iso", &iso]);
+    let args = ["--iso", &iso, "--admin", "127.0.0.1:0"];
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &args);
     let door = engine.ready["iso"][0]["listen"].as_str().unwrap().to_owned();
     let simulate = |card: &str| {
         surety(&["gateway", "simulate", "--host", &door, "--set", &format!("2={card}"), "--json"])
     };
     let report = simulate(CANARY).exits(0).json();
     assert_eq!(report["failed"], 0, "{report}");
+    let told = get(engine.ready["admin"].as_str().unwrap(), "/metrics");
+    let labels = format!("{{link=\"acme\",listen=\"{door}\",class=\"authorization\",code=\"00\"}} ");
+    assert!(told.contains(&format!("surety_iso_messages_total{labels}")), "{told}");
+    assert!(!told.contains(&CANARY[4..]), "no card is told");
     let shown = ctl(&data, &["partition", "show", "0:1"]);
     assert_eq!(
         shown["captured"], "15000000000000000000",

@@ -168,8 +168,14 @@ impl Beside {
 /// A number as it is told now; 0 if it is not.
 pub(crate) fn value(address: &str, name: &str) -> f64 {
     let text = get(address, "/metrics");
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    line.map_or(0.0, |number| number.parse().unwrap())
+    let (name, labels) = name.split_once('{').unwrap_or((name, ""));
+    let labels = labels.trim_end_matches('}');
+    let is_meant = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(labels)
+    };
+    let number = text.lines().find(is_meant).and_then(|line| line.rsplit(' ').next());
+    number.map_or(0.0, |number| number.parse().unwrap())
 }
 
 /// All that an engine and the processes beside it tell.
@@ -247,9 +253,10 @@ fn rules_and_dashboard_name_only_what_is_told() {
 
 #[test]
 fn no_label_names_what_there_may_be_many_of() {
+    // Links are those of a command line.
     let allowed = [
         "shard", "op", "code", "asset", "state", "le", "version", "protocol", "outcome", "class", "reason",
-        "route", "method", "status",
+        "route", "method", "status", "link", "listen",
     ];
     for line in all_told().lines().filter(|line| !line.starts_with('#')) {
         let Some((_, rest)) = line.split_once('{') else { continue };
