@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
-use crate::values::{AddressText, CollectorText, ShareText, SpanText};
+use crate::values::{AddressText, CollectorText, ShareText, SpanText, toml_value};
 
 /// Every setting, by section. A key that is not here is an error, wherever it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,19 +278,6 @@ impl Settings {
     /// What `--print-config` prints: TOML that `--config` reads.
     pub(crate) fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# cannot be written: {error}\n"))
-    }
-}
-
-/// Reads a value the way TOML would, and as a plain string where it would not. What begins with `0x` is an address, also one of
-/// so many zeros that it would pass for a number.
-pub(crate) fn toml_value(text: &str) -> toml::Value {
-    if text.starts_with("0x") {
-        return toml::Value::String(text.to_owned());
-    }
-    let parsed = format!("value = {text}").parse::<toml::Table>();
-    match parsed.ok().and_then(|mut table| table.remove("value")) {
-        Some(toml::Value::Float(_) | toml::Value::Datetime(_)) | None => toml::Value::String(text.to_owned()),
-        Some(value) => value,
     }
 }
 

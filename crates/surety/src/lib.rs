@@ -24,8 +24,6 @@ mod init;
 mod links;
 mod load;
 mod logs;
-mod policy_text;
-mod record_text;
 mod remote;
 mod renewable;
 mod restore;
@@ -40,6 +38,8 @@ mod verify;
 mod watched;
 
 use std::process::ExitCode;
+
+use ::texts::{policy_text, record_text};
 
 use clap::Parser;
 

@@ -145,6 +145,14 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &["server", "engine", "storage"],
     },
     Layer {
+        package: "texts",
+        directory: "crates/texts",
+        is_pure: false,
+        members: &["surety-protocol"],
+        foreign: &[],
+        members_in_tests: &[],
+    },
+    Layer {
         package: "telemetry",
         directory: "crates/telemetry",
         is_pure: false,
@@ -264,6 +272,7 @@ pub const LAYERS: &[Layer] = &[
             "settler",
             "watcher",
             "loadtest",
+            "texts",
             "telemetry",
             // What a load's host says.
             "iso8583",

@@ -9,7 +9,7 @@ use crate::values::{AmountText, SpanText};
 /// The rules of [`Policy`] under the same names. What a file leaves out stands as in [`Policy::default`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct PolicyText {
+pub struct PolicyText {
     lock_max: AmountText,
     merchant_open_max: AmountText,
     velocity_value: AmountText,
@@ -67,7 +67,7 @@ struct CategoryText {
 
 /// Why a text is no policy.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PolicyError {
+pub enum PolicyError {
     /// Not TOML, an unknown key, or a value of the wrong form.
     #[error("{0}")]
     Toml(String),
@@ -138,7 +138,7 @@ impl From<&Policy> for PolicyText {
 
 impl PolicyText {
     /// Reads TOML, or JSON where the text begins with a brace.
-    pub(crate) fn parse(text: &str) -> Result<Self, PolicyError> {
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|error| PolicyError::Toml(error.to_string()))
         } else {
@@ -147,18 +147,18 @@ impl PolicyText {
     }
 
     /// Changes single rules, each written `key=value`.
-    pub(crate) fn with_settings(self, settings: &[String]) -> Result<Self, PolicyError> {
+    pub fn with_settings(self, settings: &[String]) -> Result<Self, PolicyError> {
         let mut table = toml::Table::try_from(self).map_err(|error| PolicyError::Toml(error.to_string()))?;
         for setting in settings {
             let (key, value) =
                 setting.split_once('=').ok_or_else(|| PolicyError::Setting(setting.clone()))?;
-            table.insert(key.trim().to_owned(), crate::config::toml_value(value.trim()));
+            table.insert(key.trim().to_owned(), crate::values::toml_value(value.trim()));
         }
         table.try_into().map_err(|error: toml::de::Error| PolicyError::Toml(error.message().to_owned()))
     }
 
     /// The policy as it travels.
-    pub(crate) fn to_policy(&self) -> Result<Policy, PolicyError> {
+    pub fn to_policy(&self) -> Result<Policy, PolicyError> {
         if self.categories.len() > CATEGORY_RULES_MAX {
             return Err(PolicyError::Categories(self.categories.len()));
         }
@@ -205,12 +205,12 @@ impl PolicyText {
     }
 
     /// The same as JSON.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
     }
 
     /// The text that [`PolicyText::parse`] reads.
-    pub(crate) fn to_toml(&self) -> String {
+    pub fn to_toml(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# this policy cannot be written: {error}\n"))
     }
 }

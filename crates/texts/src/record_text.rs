@@ -15,7 +15,7 @@ use crate::values::{hex_text, moment_text, rights_text};
 
 /// Named values, in the order in which they are printed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Fields(Vec<(&'static str, Value)>);
+pub struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
     fn push(&mut self, name: &'static str, value: impl Into<Value>) {
@@ -47,7 +47,7 @@ impl Fields {
     }
 
     /// One line: `name=value name=value`.
-    pub(crate) fn to_line(&self) -> String {
+    pub fn to_line(&self) -> String {
         let mut line = String::new();
         for (name, value) in &self.0 {
             if !line.is_empty() {
@@ -78,7 +78,7 @@ impl Serialize for Fields {
 }
 
 /// Describes a record. `parts` are the continuations behind it, if it is the head of a long one.
-pub(crate) fn describe(shard: ShardId, seq: Seq, record: &Record, parts: &[Record]) -> Fields {
+pub fn describe(shard: ShardId, seq: Seq, record: &Record, parts: &[Record]) -> Fields {
     let mut fields = Fields::default();
     fields.push("shard", shard.0);
     fields.push("seq", seq.0);
@@ -114,7 +114,7 @@ pub(crate) fn describe(shard: ShardId, seq: Seq, record: &Record, parts: &[Recor
 }
 
 /// Names of the marks of a record.
-pub(crate) fn flag_names(flags: Flags) -> Vec<&'static str> {
+pub fn flag_names(flags: Flags) -> Vec<&'static str> {
     [
         ("linked", Flags::LINKED),
         ("final", Flags::FINAL),
@@ -321,7 +321,7 @@ fn long_record(fields: &mut Fields, kind: Kind, record: &Record, parts: &[Record
 }
 
 /// The reply as JSON, for `ctl`.
-pub(crate) fn reply_json(reply: &surety_protocol::Reply) -> Value {
+pub fn reply_json(reply: &surety_protocol::Reply) -> Value {
     json!({
         "code": reply.code().name(),
         "end": reply.end().name(),
@@ -342,7 +342,7 @@ pub(crate) fn reply_json(reply: &surety_protocol::Reply) -> Value {
 }
 
 /// True for codes that mean "done".
-pub(crate) fn is_done(code: Code) -> bool {
+pub fn is_done(code: Code) -> bool {
     code.is_success()
 }
 
