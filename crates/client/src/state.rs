@@ -1,7 +1,7 @@
 //! What partitions, suppliers, withdrawals and tenants are like now, read page by page.
 
 use surety_protocol::{
-    FrameError, PartitionHandle, PartitionRow, ShardId, StateKind, StateQuery, StateRow, Token,
+    FrameError, PartitionHandle, PartitionRow, ShardId, StateHead, StateKind, StateQuery, StateRow, Token,
     read_state_page,
 };
 
@@ -51,6 +51,8 @@ pub struct StatePages<R> {
     next: Option<StateQuery>,
     /// The most rows that are still wanted; none for all.
     wanted: Option<u32>,
+    /// That of the last page.
+    head: Option<StateHead>,
     rows: std::marker::PhantomData<fn() -> R>,
 }
 
@@ -83,6 +85,7 @@ impl<R: StateRow> StatePages<R> {
         if !is_sound {
             return Err(StateError::Order { shard });
         }
+        self.head = Some(head);
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         self.wanted = self.wanted.map(|wanted| wanted.saturating_sub(count));
         let has_more = head.has_more == 1 && self.wanted != Some(0);
@@ -90,6 +93,12 @@ impl<R: StateRow> StatePages<R> {
         self.next =
             after.filter(|_| has_more).map(|next| StateQuery { limit: self.wanted.unwrap_or(0), ..next });
         Ok(Some(rows))
+    }
+
+    /// What the last page says of its moment: the record that left its rows so, and the engine's time. None before the first page.
+    #[must_use]
+    pub const fn head(&self) -> Option<StateHead> {
+        self.head
     }
 
     /// All rows that are left.
@@ -117,7 +126,14 @@ impl Client {
         let source = opened.map_err(|error| StateError::Open { shard, error })?;
         let query = StateQuery { kind: R::KIND as u8, ..query };
         let wanted = (query.limit > 0).then_some(query.limit);
-        Ok(StatePages { source, shard, next: Some(query), wanted, rows: std::marker::PhantomData })
+        Ok(StatePages {
+            source,
+            shard,
+            next: Some(query),
+            wanted,
+            head: None,
+            rows: std::marker::PhantomData,
+        })
     }
 
     /// One partition's money and rules; none if it is not there, or not for this client.

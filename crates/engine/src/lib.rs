@@ -20,4 +20,4 @@ pub use config::{Config, Durability};
 pub use engine::{Engine, Marks, Route};
 pub use epochs::Epochs;
 pub use recover::{Begin, RecoverError, Recovered, Report, create, recover};
-pub use snapshot::{BuildError, build as build_snapshot};
+pub use snapshot::{BuildError, build as build_snapshot, load as load_snapshot};

@@ -100,7 +100,7 @@ pub fn build<S: Storage>(
 ///
 /// # Errors
 /// [`SnapshotError`]; a snapshot whose entries do not add up to its state hash counts as damaged.
-pub(crate) fn load<S: Storage>(
+pub fn load<S: Storage>(
     config: &Config,
     storage: &mut S,
     seq: Seq,

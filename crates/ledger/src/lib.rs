@@ -39,6 +39,7 @@ mod verify;
 mod wire;
 
 pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Intake, Ledger};
+pub use partition::unit_value;
 pub use replay::operation_len;
 pub use rows::Page;
 pub use state::{

@@ -192,10 +192,7 @@ impl Partition {
 
     /// What units are worth today, rounded down.
     pub(crate) fn value_of(&self, units: u128) -> u128 {
-        // The quotient is at most the equity: units are at most the sum that divides them.
-        mul_div_floor(units, self.money.equity() + 1, self.units + VIRTUAL_UNITS)
-            .unwrap_or(0)
-            .min(self.money.equity())
+        unit_value(units, self.money.equity(), self.units)
     }
 
     /// What a supplier has.
@@ -316,6 +313,15 @@ canonical!(Small {
 
 /// Units that nobody owns, and the base unit that nobody put in: the first deposit cannot be made worth nothing.
 pub(crate) const VIRTUAL_UNITS: u128 = 1_000_000;
+
+/// What units are worth, in base units and rounded down, where all `units_total` of them own `equity` (F + H + U + P - D).
+#[must_use]
+pub fn unit_value(units: u128, equity: u128, units_total: u128) -> u128 {
+    // The quotient is at most the equity: units are at most the sum that divides them.
+    mul_div_floor(units, equity.saturating_add(1), units_total.saturating_add(VIRTUAL_UNITS))
+        .unwrap_or(0)
+        .min(equity)
+}
 
 /// What one supplier has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Bound;
 
 use surety_protocol::{
-    End, Id, MerchantBody, MerchantId, MerchantKey, PartitionHandle, Record, Rights, TenantId,
+    Address, End, Id, MerchantBody, MerchantId, MerchantKey, PartitionHandle, Record, Rights, TenantId,
 };
 
 use crate::decide::lock_named;
@@ -80,6 +80,15 @@ impl Ledger {
             value: partition.value_of(position.units),
         };
         partition.positions.iter().map(state).collect()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn supplier(&self, partition: PartitionHandle, supplier: &Address) -> Option<SupplierState> {
+        let partition = self.known(partition)?;
+        let position = partition.positions.get(supplier)?;
+        let value = partition.value_of(position.units);
+        Some(SupplierState { supplier: *supplier, units: position.units, queued: position.queued, value })
     }
 
     /// A partition's queued withdrawals, oldest first.
