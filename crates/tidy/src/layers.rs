@@ -180,6 +180,25 @@ pub const LAYERS: &[Layer] = &[
         members_in_tests: &[],
     },
     Layer {
+        package: "history",
+        directory: "crates/history",
+        is_pure: false,
+        // The ledger decides what a record did; the engine reads snapshots; the client follows the change stream.
+        members: &[
+            "surety-protocol",
+            "surety-client",
+            "ledger",
+            "wal",
+            "engine",
+            "storage",
+            "backup",
+            "texts",
+        ],
+        foreign: &[],
+        // An engine in the same process.
+        members_in_tests: &["server"],
+    },
+    Layer {
         package: "trust",
         directory: "crates/trust",
         is_pure: false,
@@ -210,10 +229,11 @@ pub const LAYERS: &[Layer] = &[
         package: "console",
         directory: "crates/console",
         is_pure: false,
-        // The engine is in the same process: its numbers, and whom its authority vouches for.
-        members: &["surety-protocol", "surety-client", "server", "trust"],
+        // The engine is in the same process: its numbers, and whom its authority vouches for. The history is asked over its socket.
+        members: &["surety-protocol", "surety-client", "server", "history", "trust"],
         foreign: &[],
-        members_in_tests: &[],
+        // What a data directory says of its engine, for a history beside it.
+        members_in_tests: &["storage"],
     },
     Layer {
         package: "chain",
@@ -265,6 +285,7 @@ pub const LAYERS: &[Layer] = &[
             "backup",
             "server",
             "console",
+            "history",
             "gateway",
             "rest",
             "settlement",
@@ -293,6 +314,7 @@ pub const LAYERS: &[Layer] = &[
             "engine",
             "storage",
             "server",
+            "history",
             "chain",
             "loadtest",
             // What an acquirer's host says.

@@ -158,6 +158,7 @@ fn versions_are_those_of_the_code() {
         ("crates/wal/src/format.rs", "VERSION", "log"),
         ("crates/wal/src/guard.rs", "VERSION", "guard ring"),
         ("crates/wal/src/snapshot.rs", "VERSION", "snapshot"),
+        ("crates/history/src/store.rs", "FORMAT", "history"),
     ] {
         let code = text(&repository, file);
         expect_none(documents::version_is_the_code_s(versioning, code, constant, row));

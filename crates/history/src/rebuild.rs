@@ -1,0 +1,296 @@
+//! The index out of log and archive, beside no engine: the same, byte for byte, as one that was fed while they were written.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use backup::Depot;
+use engine::Config;
+use ledger::Ledger;
+use storage::{DataDirectory, FileStorage};
+use surety_protocol::{Record, Seq, ShardId};
+use wal::{FileName, Storage, TailReader};
+
+use crate::error::HistoryError;
+use crate::held::Held;
+use crate::indexer::Indexer;
+use crate::reader::digest;
+use crate::replica::log_error;
+use crate::store::{Store, StoreOptions};
+
+/// What was made.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// The last record of each shard.
+    pub shards: Vec<(ShardId, Seq)>,
+    /// See [`crate::Reader::digest`].
+    pub digest: String,
+    /// Bytes on the disk.
+    pub bytes: u64,
+}
+
+/// Segments are fetched into directories of the data directory that are called so: beside the index, where there is room for it.
+const FETCHED: &str = "history.fetched-";
+
+/// Makes the index of a closed data directory anew in the place of the one that is there, which stays until the new one is whole: a crash
+/// leaves the one or the other. The disk holds both until then, and `options` say how much has to stay free. `ends` has the last sound
+/// record of each shard. `progress` is told how far a shard has come, at the end of each at least. Cursors of the old index are of no use
+/// with the new one.
+///
+/// # Errors
+/// A [`HistoryError`], [`HistoryError::InUse`] if somebody has the index open; the index is then as it was before, and what was made of the new one is gone.
+pub fn rebuild(
+    directory: &DataDirectory,
+    options: &StoreOptions,
+    ends: &[(ShardId, Seq)],
+    archive: Option<&dyn Depot>,
+    mut progress: impl FnMut(ShardId, Seq),
+) -> Result<Rebuilt, HistoryError> {
+    let path = crate::place(directory.path());
+    // Until the new one is in its place: whoever opened the old one meanwhile would go on to be asked.
+    let _held = Held::take(&path)?;
+    finish(&path)?;
+    let new = beside(&path, "new");
+    let made = make(directory, (&new, options), ends, archive, &mut progress);
+    let made = made.and_then(|rebuilt| replace(&path).map(|()| rebuilt));
+    if made.is_err() && path.exists() {
+        // It takes room that is wanted. What went wrong is worse than that it stays.
+        let _ = remove(&new);
+    }
+    made
+}
+
+fn make(
+    directory: &DataDirectory,
+    (new, options): (&Path, &StoreOptions),
+    ends: &[(ShardId, Seq)],
+    archive: Option<&dyn Depot>,
+    progress: &mut impl FnMut(ShardId, Seq),
+) -> Result<Rebuilt, HistoryError> {
+    let store = Store::begin(new, directory.metadata().engine, options.clone())?;
+    store.note_shards(directory.metadata().shards)?;
+    for (shard, end) in ends {
+        index(directory, &store, *shard, *end, archive, progress)?;
+    }
+    store.compact()?;
+    store.persist()?;
+    Ok(Rebuilt { shards: ends.to_vec(), digest: digest(&store.view())?, bytes: store.bytes()? })
+}
+
+/// Puts the new index, which is whole, into the place of the old one. If it cannot be, the old one comes back.
+fn replace(path: &Path) -> Result<(), HistoryError> {
+    let (new, old) = (beside(path, "new"), beside(path, "old"));
+    let failed =
+        |source| HistoryError::Io { doing: format!("putting {} in its place", path.display()), source };
+    remove(&old)?;
+    if path.exists() {
+        fs::rename(path, &old).map_err(failed)?;
+        sync_parent(path).map_err(failed)?;
+    }
+    if let Err(source) = fs::rename(&new, path) {
+        // Where that fails too, the next one who opens the index puts the new one into its place.
+        let _ = fs::rename(&old, path);
+        return Err(failed(source));
+    }
+    sync_parent(path).map_err(failed)?;
+    remove(&old)
+}
+
+/// Ends a rebuild that a crash has cut off, for whoever holds the place of the index. That there is an old index says that the new one is whole;
+/// without it, what there is of a new one is of no use, and takes room that the engine wants.
+pub(crate) fn finish(path: &Path) -> Result<(), HistoryError> {
+    let (new, old) = (beside(path, "new"), beside(path, "old"));
+    if !path.exists() && old.exists() {
+        let failed =
+            |source| HistoryError::Io { doing: format!("putting {} in its place", path.display()), source };
+        let whole = if new.exists() { &new } else { &old };
+        fs::rename(whole, path).map_err(failed)?;
+        sync_parent(path).map_err(failed)?;
+    }
+    remove(&old)?;
+    remove(&new)?;
+    path.parent().map_or(Ok(()), remove_fetched)
+}
+
+/// A directory beside another one, of its name and more.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(what);
+    path.with_file_name(name)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// What a rebuild that was killed has fetched.
+fn remove_fetched(data: &Path) -> Result<(), HistoryError> {
+    let failed = |source| HistoryError::Io { doing: format!("listing {}", data.display()), source };
+    for entry in fs::read_dir(data).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(FETCHED) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> Result<(), HistoryError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HistoryError::Io { doing: format!("removing {}", path.display()), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn index(
+    directory: &DataDirectory,
+    store: &Store,
+    shard: ShardId,
+    end: Seq,
+    archive: Option<&dyn Depot>,
+    progress: &mut impl FnMut(ShardId, Seq),
+) -> Result<(), HistoryError> {
+    let metadata = directory.metadata();
+    let config = Config { id_window: metadata.id_window, ..Config::new(metadata.engine, shard) };
+    let mut indexer = Indexer::new(store.clone(), shard, Ledger::new(config.ledger()))?;
+    let storage = FileStorage::open_read_only(&directory.shard_path(shard))?;
+    let oldest = wal::list_segments(&storage)?.first().map_or(Seq(1), |segment| segment.first_seq);
+    if oldest > Seq(1) {
+        let Some(archive) = archive else {
+            return Err(HistoryError::Gone { shard, wanted: Seq(1), oldest });
+        };
+        from_archive(&config, (store, &mut indexer), (archive, directory.path()), oldest, progress)?;
+    }
+    read(&config, (store, &mut indexer), &storage, end, progress)?;
+    store.room()?;
+    indexer.commit()?;
+    progress(shard, Seq(indexer.wanted().0 - 1));
+    Ok(())
+}
+
+/// Reads every archived segment before the log's oldest one, each in a directory of its own for as long as it is read.
+fn from_archive(
+    config: &Config,
+    (store, indexer): (&Store, &mut Indexer),
+    (archive, data): (&dyn Depot, &Path),
+    oldest: Seq,
+    progress: &mut impl FnMut(ShardId, Seq),
+) -> Result<(), HistoryError> {
+    let shard = config.shard;
+    let prefix = format!("shard-{shard}/");
+    let first_seq = |name: &String| match FileName::parse(name.strip_prefix(&prefix)?) {
+        Some(FileName::Segment { first_seq }) if first_seq < oldest => Some(first_seq),
+        _ => None,
+    };
+    let mut segments: Vec<Seq> = archive.names()?.iter().filter_map(first_seq).collect();
+    segments.sort_unstable();
+    for (index, first) in segments.iter().enumerate() {
+        if *first > indexer.wanted() {
+            break;
+        }
+        let until = segments.get(index + 1).copied().unwrap_or(oldest);
+        let (place, storage) = fetch(archive, data, &prefix, *first)?;
+        read(config, (store, indexer), &storage, Seq(until.0 - 1), progress)?;
+        drop((storage, place));
+    }
+    if indexer.wanted() < oldest {
+        return Err(HistoryError::Gone { shard, wanted: indexer.wanted(), oldest });
+    }
+    Ok(())
+}
+
+fn fetch(
+    archive: &dyn Depot,
+    data: &Path,
+    prefix: &str,
+    first_seq: Seq,
+) -> Result<(tempfile::TempDir, FileStorage), HistoryError> {
+    let name = FileName::Segment { first_seq }.to_text();
+    let failed = |source| HistoryError::Io { doing: format!("fetching {prefix}{name}"), source };
+    let place = tempfile::Builder::new().prefix(FETCHED).tempdir_in(data).map_err(failed)?;
+    let path: PathBuf = place.path().join(&name);
+    let mut from = archive.get(&format!("{prefix}{name}"))?;
+    let mut to = fs::File::create(path).map_err(failed)?;
+    io::copy(&mut from, &mut to).map_err(failed)?;
+    let storage = FileStorage::open_read_only(place.path())?;
+    Ok((place, storage))
+}
+
+fn read<S: Storage<Error = storage::StorageError>>(
+    config: &Config,
+    (store, indexer): (&Store, &mut Indexer),
+    storage: &S,
+    end: Seq,
+    progress: &mut impl FnMut(ShardId, Seq),
+) -> Result<(), HistoryError> {
+    let shard = config.shard;
+    let mut tail = TailReader::new(config.identity(), indexer.wanted());
+    while indexer.wanted() <= end {
+        let wanted = indexer.wanted();
+        let block = tail.next_block(storage, end).map_err(|error| log_error(shard, wanted, error))?;
+        let Some(block) = block else { return Err(HistoryError::Ahead { shard, indexed: wanted, end }) };
+        let records: Vec<Record> =
+            block.records_from(wanted).map(|record| Record::from_bytes(record.bytes)).collect();
+        indexer.take(wanted, block.header.epoch, &records)?;
+        if indexer.is_full() {
+            store.room()?;
+            indexer.commit()?;
+            progress(shard, Seq(indexer.wanted().0 - 1));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A crash between any two steps leaves an index in its place, and the new one once the old one has gone aside.
+    #[test]
+    fn a_replacement_that_was_cut_off_is_ended() {
+        // What stands there: the index, the new one, the old one; and which one stands in the place afterwards.
+        let cases = [
+            ([true, true, false], "index"),
+            ([false, true, true], "new"),
+            ([true, false, true], "index"),
+            ([true, true, true], "index"),
+            ([false, false, true], "old"),
+        ];
+        for (there, expected) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("history");
+            let places = [path.clone(), beside(&path, "new"), beside(&path, "old")];
+            for ((place, name), _) in
+                places.iter().zip(["index", "new", "old"]).zip(there).filter(|(_, is)| *is)
+            {
+                fs::create_dir(place).unwrap();
+                fs::write(place.join("name"), name).unwrap();
+            }
+            fs::create_dir(directory.path().join("history.fetched-x")).unwrap();
+            finish(&path).unwrap();
+            assert!(!directory.path().join("history.fetched-x").exists());
+            assert_eq!(fs::read_to_string(path.join("name")).unwrap(), expected, "{there:?}");
+            assert!(!places[1].exists() && !places[2].exists(), "{there:?}");
+        }
+    }
+
+    /// A new index that cannot be put into the place leaves the old one there.
+    #[test]
+    fn a_replacement_that_fails_takes_nothing_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("history");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("name"), "index").unwrap();
+        // There is no new one.
+        let failed = replace(&path);
+        assert!(matches!(failed, Err(HistoryError::Io { .. })), "{failed:?}");
+        assert_eq!(fs::read_to_string(path.join("name")).unwrap(), "index");
+        assert!(!beside(&path, "old").exists());
+    }
+}
