@@ -6,7 +6,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure};
 use crate::{
-    backup, cert, ctl, demo, doctor, dump, exit, front, init, load, restore, serve, settle, top, verify,
+    backup, cert, ctl, demo, doctor, dump, exit, front, history, init, load, restore, serve, settle, top,
+    verify,
 };
 
 /// Answers one question, very fast and never wrongly: may this payment be guaranteed, and by which collateral?
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Settle(settle::Args),
     Doctor(doctor::Args),
     Top(top::Args),
+    History(history::Args),
     /// Prints completions for a shell
     ///
     /// Example: surety completions bash > /etc/bash_completion.d/surety
@@ -73,6 +75,7 @@ impl Command {
             Self::Settle(args) => args.wants_json(),
             Self::Doctor(args) => args.json,
             Self::Top(args) => args.json,
+            Self::History(args) => args.wants_json(),
             // They print a line of JSON for whatever happens, or none at all.
             Self::Init(_) | Self::Serve(_) | Self::Dump(_) | Self::Completions { .. } | Self::Man { .. } => {
                 false

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) chain: ChainSettings,
     /// Which requests are traced.
     pub(crate) trace: TraceSettings,
+    /// The index of everything that happened.
+    pub(crate) history: HistorySettings,
     /// What peers may use.
     pub(crate) limits: LimitSettings,
 }
@@ -207,6 +209,21 @@ pub(crate) struct TraceSettings {
     /// The share of requests that is traced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sample: Option<ShareText>,
+}
+
+/// `[history]`: the index of everything that happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct HistorySettings {
+    /// Has it kept, in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enabled: Option<bool>,
+    /// Whose identity reads the engine; without it the development identity of the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<PathBuf>,
+    /// Bytes that it may take on the disk; without it only the free space counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes_max: Option<u64>,
 }
 
 /// `[clock]`

@@ -114,6 +114,17 @@ pub(crate) fn print(
     Ok(())
 }
 
+/// The last seq of a closed shard's log.
+pub(crate) fn end(directory: &DataDirectory, shard: ShardId) -> Result<Seq, Failure> {
+    let path = directory.shard_path(shard);
+    let mut storage =
+        FileStorage::open_read_only(&path).map_err(|error| directory::storage_failure(&error))?;
+    match end_of_log(directory, shard, &mut storage)? {
+        (end, None) => Ok(end),
+        (_, Some(damage)) => Err(damage),
+    }
+}
+
 /// The last sound seq, and what is wrong behind it.
 fn end_of_log(
     directory: &DataDirectory,

@@ -20,6 +20,7 @@ mod doctor;
 mod dump;
 mod exit;
 mod front;
+mod history;
 mod init;
 mod links;
 mod load;
@@ -74,6 +75,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Settle(args) => settle::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::History(args) => history::run(&args),
         Command::Man { directory } => cli::man(&directory),
         Command::Completions { shell } => {
             cli::completions(shell);

@@ -8,9 +8,14 @@ use crate::cli::Command;
 
 /// Starts logging. `SURETY_LOG` sets the level, for example `info` or `warn,server=debug`.
 pub(crate) fn start(command: &Command) {
-    // A server tells what it does; a tool tells only what is wrong. Each repeat of a question to an object store is no news.
-    let is_server = matches!(command, Command::Serve(_) | Command::Settle(_) | Command::Gateway(_));
-    let level = if is_server { "info,object_store=warn" } else { "error" };
+    // A server tells what it does; a tool tells only what is wrong.
+    let is_server = match command {
+        Command::Serve(_) | Command::Settle(_) | Command::Gateway(_) => true,
+        Command::History(args) => args.is_service(),
+        _ => false,
+    };
+    // Each repeat of a question to an object store is no news, nor is every file that the store of the history writes.
+    let level = if is_server { "info,object_store=warn,fjall=warn,lsm_tree=warn" } else { "error" };
     let filter = EnvFilter::try_from_env("SURETY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {

@@ -85,7 +85,7 @@ impl Target {
     pub(crate) fn resolve(&self, role: Role) -> Result<(SocketAddr, PathBuf), Failure> {
         match (&self.data, self.connect, &self.identity) {
             (Some(data), _, identity) => {
-                let own = || directory::identity(data, role.file());
+                let own = || own_identity(data, role);
                 Ok((Serving::find(data)?.listen, identity.clone().unwrap_or_else(own)))
             }
             (None, Some(address), Some(identity)) => Ok((address, identity.clone())),
@@ -95,6 +95,11 @@ impl Target {
             )),
         }
     }
+}
+
+/// A data directory's own identity file for a role.
+pub(crate) fn own_identity(data: &Path, role: Role) -> PathBuf {
+    directory::identity(data, role.file())
 }
 
 /// Reads an identity file.
@@ -114,13 +119,21 @@ pub(crate) fn connector(address: SocketAddr, identity: Identity) -> Result<QuicC
     QuicConnector::new(quic).map_err(|error| connect_failure(address, &error))
 }
 
+/// Connects a client over it, whose good-bye is its owner's.
+pub(crate) async fn client_over(
+    address: SocketAddr,
+    connector: Arc<dyn Connector>,
+) -> Result<Client, Failure> {
+    let client = Client::over(connector, Options::default(), &[]).await;
+    client.map_err(|error| connect_failure(address, &error))
+}
+
 /// Connects a client over it.
 pub(crate) async fn connect_over(
     address: SocketAddr,
     connector: Arc<dyn Connector>,
 ) -> Result<Client, Failure> {
-    let client = Client::over(connector, Options::default(), &[]).await;
-    let client = client.map_err(|error| connect_failure(address, &error))?;
+    let client = client_over(address, connector).await?;
     CLIENTS.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
     Ok(client)
 }

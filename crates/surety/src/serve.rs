@@ -16,12 +16,13 @@ use surety_protocol::trace::Sampling;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
-    ChainSettings, ClockSettings, ConsoleSettings, DurabilityName, IoName, LimitSettings, LogSettings,
-    ServerSettings, Settings, TraceSettings,
+    ChainSettings, ClockSettings, ConsoleSettings, DurabilityName, HistorySettings, IoName, LimitSettings,
+    LogSettings, ServerSettings, Settings, TraceSettings,
 };
 use crate::console::{self, Served};
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure, say};
+use crate::history::{Child, Kept};
 use crate::links::{Links, Wanted};
 use crate::traced::{SAMPLE_DEFAULT, TraceArgs};
 use crate::values::{self, AddressText, CollectorText, SpanText};
@@ -38,7 +39,8 @@ use crate::{depots, init, remote};
 /// Settings come from --config FILE (TOML), then from SURETY__SECTION__KEY in the environment, then from flags; the last
 /// one wins, and an unknown key is an error. --print-config shows the outcome and exits. What has no flag: [server]
 /// id_window, pin; [console] assets; [log] archive, snapshot_records, retain_records, cursor_records, free_bytes_min; [clock] max_gap; [chain]
-/// chain_id and contract, which merchants sign releases for; [limits], what peers may use. --otlp is `otlp` of [trace], --trace-sample
+/// chain_id and contract, which merchants sign releases for; [limits], what peers may use. --history is `enabled` of [history], which has
+/// identity and bytes_max as `surety history run` has them. --otlp is `otlp` of [trace], --trace-sample
 /// its `sample`.
 ///
 /// Example: surety serve --data DIR --listen 127.0.0.1:0 --durability fsync
@@ -88,6 +90,9 @@ pub(crate) struct Args {
     /// Serve an acquirer's link in this process for a tenant; as often as there are links. FILE is that of `surety gateway run`
     #[arg(long, value_name = "TENANT=FILE", value_parser = Wanted::read)]
     iso: Vec<Wanted>,
+    /// Have a process of its own keep an index of everything that happened, in the data directory: see `surety history`
+    #[arg(long)]
+    history: bool,
     /// Print the settings that would be used, and exit
     #[arg(long)]
     print_config: bool,
@@ -99,7 +104,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let data = settings.server.data.clone();
     let config = server_config(data.clone().unwrap_or_default(), &settings)?;
     if args.print_config {
-        let effective = Settings { console: settings.console, ..effective(&config, data, settings.trace) };
+        let effective = Settings { console: settings.console.clone(), ..effective(&config, data, &settings) };
         say(effective.to_toml().trim_end())?;
         return Ok(());
     }
@@ -107,12 +112,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, "which data directory? give --data DIR, or set server.data"));
     }
     forbid_core_dumps();
-    remote::runtime()?.block_on(serve(config, &args.iso, &settings.console))
+    let history = kept_history(&settings, &config);
+    if history.is_some() {
+        warn_of_memory(&config);
+    }
+    remote::runtime()?.block_on(serve(config, &args.iso, history, &settings.console))
 }
 
 /// A core dump would hold the keys that sign tokens and resets, and the server's private key; and an abort is how the
 /// server meets a failing disk.
-fn forbid_core_dumps() {
+pub(crate) fn forbid_core_dumps() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     // A handler that the kernel pipes dumps to does not heed the limit, only the mark.
     let forbidden =
@@ -122,7 +131,12 @@ fn forbid_core_dumps() {
     }
 }
 
-async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    iso: &[Wanted],
+    history: Option<Kept>,
+    console: &ConsoleSettings,
+) -> Result<(), Failure> {
     // Listen for signals before anybody can be told that we are ready.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -157,7 +171,9 @@ async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Res
         pid: std::process::id(),
     };
     serving.announce(&data)?;
-    let _ = say(ready(&running, &serving, durability, &links));
+    let _ = say(ready(&running, &serving, durability, &links, history.is_some()));
+    // From here on there is an engine to be found.
+    let child = history.map(|kept| Child::start(&running, kept));
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: draining"),
@@ -172,15 +188,43 @@ async fn serve(config: Config, iso: &[Wanted], console: &ConsoleSettings) -> Res
             }
         }
     }
+    // From here on it is not to come again; it may have been told to end as we were.
+    if let Some(child) = &child {
+        child.is_to_go();
+    }
     links.stop().await;
     drop(console);
-    let stopped = shut_down(running).await;
+    let (stopped, ()) = tokio::join!(shut_down(running), send_away(child));
     Serving::retract(&data);
     stopped
 }
 
+/// Ends the history's process while the engine drains.
+async fn send_away(child: Option<Child>) {
+    if let Some(child) = child {
+        child.stop().await;
+    }
+}
+
+/// How the history is to be kept, if it is.
+fn kept_history(settings: &Settings, config: &Config) -> Option<Kept> {
+    let HistorySettings { enabled, identity, bytes_max } = settings.history.clone();
+    enabled.unwrap_or_default().then(|| Kept {
+        data: config.data.clone(),
+        identity,
+        bytes_max,
+        free_bytes_min: config.free_bytes_min,
+    })
+}
+
 /// The line that scripts wait for.
-fn ready(running: &Running, serving: &Serving, durability: Durability, links: &Links) -> Value {
+fn ready(
+    running: &Running,
+    serving: &Serving,
+    durability: Durability,
+    links: &Links,
+    keeps_history: bool,
+) -> Value {
     let shards: Vec<Value> = running
         .shards()
         .iter()
@@ -201,6 +245,7 @@ fn ready(running: &Running, serving: &Serving, durability: Durability, links: &L
         "console": serving.console.map(|address| console::url(address, serving.console_tls)),
         "shards": shards,
         "iso": links.to_json(),
+        "history": keeps_history,
         "durability": durability_name(durability).name(),
         "io": io_name(running.io()),
         "pid": serving.pid,
@@ -229,6 +274,7 @@ impl Args {
                 key: self.console_key.clone(),
                 assets: None,
             },
+            history: HistorySettings { enabled: self.history.then_some(true), ..HistorySettings::default() },
             trace: TraceSettings { otlp: self.trace.otlp.clone(), sample: self.trace.trace_sample },
             log: LogSettings { segment_bytes: self.segment_bytes, ..LogSettings::default() },
             ..Settings::default()
@@ -242,7 +288,7 @@ const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 /// Settings on top of the server's own defaults.
 fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> {
     let mut config = Config::new(data);
-    let Settings { server, console, log, clock, chain, trace, limits } = settings;
+    let Settings { server, console, log, clock, chain, trace, history: _, limits } = settings;
     // What is wrong with it is found before anything is started, and by --print-config.
     console::check(console)?;
     if let Some(listen) = server.listen {
@@ -326,10 +372,11 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
     Ok(config)
 }
 
+/// A lock, its place in the index and what else grows with it.
+const BYTES_PER_LOCK: u64 = 256;
+
 /// Refuses to take more memory at the start than there is: the system would end whoever has most of it, at any later time.
 fn check_reserve(config: &Config) -> Result<(), Failure> {
-    // A lock, its place in the index and what else grows with it.
-    const BYTES_PER_LOCK: u64 = 256;
     let wanted = (config.limits.reserve_locks as u64).saturating_mul(BYTES_PER_LOCK);
     match memory_available() {
         Some(available) if wanted > available => Err(Failure::new(
@@ -342,6 +389,20 @@ fn check_reserve(config: &Config) -> Result<(), Failure> {
     }
 }
 
+/// Says so if a history may come to want more memory than there is: a ledger as large as the engine's, which is not why an engine does not start.
+/// The kernel ends the history first.
+fn warn_of_memory(config: &Config) {
+    let locks = (config.limits.reserve_locks as u64).saturating_mul(BYTES_PER_LOCK);
+    let wanted = locks.saturating_mul(2).saturating_add(history::MEMORY_BYTES);
+    if let Some(available) = memory_available().filter(|available| wanted > *available) {
+        tracing::warn!(
+            wanted,
+            available,
+            "the locks of limits.reserve_locks, here and in the history, take more memory than there is"
+        );
+    }
+}
+
 /// Bytes that a program may still take, as the kernel estimates them.
 fn memory_available() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -350,7 +411,7 @@ fn memory_available() -> Option<u64> {
 }
 
 /// Everything that is in force, defaults included.
-fn effective(config: &Config, data: Option<PathBuf>, trace: TraceSettings) -> Settings {
+fn effective(config: &Config, data: Option<PathBuf>, settings: &Settings) -> Settings {
     let limits = &config.limits;
     Settings {
         server: ServerSettings {
@@ -378,7 +439,11 @@ fn effective(config: &Config, data: Option<PathBuf>, trace: TraceSettings) -> Se
             chain_id: Some(config.chain_id),
             contract: Some(AddressText(config.contract)),
         },
-        trace,
+        trace: settings.trace.clone(),
+        history: HistorySettings {
+            enabled: Some(settings.history.enabled.unwrap_or_default()),
+            ..settings.history.clone()
+        },
         limits: LimitSettings {
             connections: Some(limits.connections),
             connections_tenant: Some(limits.connections_tenant),

@@ -126,6 +126,10 @@ fn an_engine_whose_directory_is_in_use_is_started_again_and_one_of_a_forensic_co
     assert!(!exits.contains(&"5"), "a backup of a closed directory holds it for a while");
     assert_eq!(exits, ["2", "3", "4", "6", "7", "8", "12"]);
     assert!(unit.contains("\nRestart=on-failure\n"));
+    assert!(
+        unit.contains("\nOOMPolicy=continue\n"),
+        "the kernel ends the history, and nobody the engine for that"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod deploy;
 mod doctor;
 mod gateway;
 mod guide;
+mod history;
 mod kill;
 mod load;
 mod mixed;
