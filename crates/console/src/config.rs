@@ -1,6 +1,7 @@
 //! What a console is started with.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use surety_protocol::{AssetId, Policy};
 
@@ -15,6 +16,8 @@ pub struct ConsoleConfig {
     pub tls: Option<TlsFiles>,
     /// How the collateral is called and written; what is not here is shown in base units.
     pub assets: Vec<Asset>,
+    /// The data directory whose history is asked; none where nobody keeps one.
+    pub history: Option<PathBuf>,
     /// How policies are written.
     pub policy: PolicyWords,
 }

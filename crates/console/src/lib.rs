@@ -14,6 +14,7 @@ pub mod link;
 mod listener;
 mod live;
 pub mod overview;
+mod past;
 mod proposals;
 pub mod reading;
 mod reads;

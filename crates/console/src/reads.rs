@@ -16,6 +16,7 @@ use surety_protocol::{
 
 use crate::actions::outcome_json;
 use crate::guard::signed_in;
+use crate::past;
 use crate::refusal::Refusal;
 use crate::rows::{lock_json, partition, partition_json, supplier_json, tenant_json, withdrawal_json};
 use crate::sessions::Session;
@@ -59,6 +60,7 @@ pub(crate) fn session_json(desk: &Desk, session: &Session) -> Value {
         "name": session.member.person.name(),
         "roles": server::identity::role_names(caller.roles),
         "operator": is_operator(session),
+        "history": desk.history.is_some() && past::may_ask(session),
         "shards": session.client.hello().shards,
         "assets": assets.collect::<Vec<_>>(),
     })

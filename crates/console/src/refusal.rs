@@ -70,6 +70,20 @@ pub(crate) enum Refusal {
     /// Something stands against it now.
     #[error("{0}")]
     Conflict(&'static str),
+    /// The engine was started without a history.
+    #[error("this engine keeps no history itself: start it with `surety serve --history`")]
+    NoHistory,
+    /// The history does not answer this.
+    #[error("{message}")]
+    Past {
+        /// Its own name for why.
+        code: String,
+        /// In its own words.
+        message: String,
+    },
+    /// The history does not answer at all.
+    #[error("{0}")]
+    PastAway(String),
     /// Nothing more fits.
     #[error("{0}")]
     Full(&'static str),
@@ -102,12 +116,15 @@ impl Refusal {
             Self::NotFound(_) => "NOT_FOUND",
             Self::Wrong(_) => "WRONG",
             Self::Conflict(_) => "CONFLICT",
+            Self::NoHistory => "NO_HISTORY",
+            Self::Past { .. } => "HISTORY",
+            Self::PastAway(_) => "HISTORY_AWAY",
             Self::Full(_) => "FULL",
             Self::Unread(_) => "UNREAD",
         }
     }
 
-    const fn status(&self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::SignedOut | Self::NoCertificate | Self::Link(_) | Self::LinkUsed | Self::NotVouched(_) => {
                 StatusCode::UNAUTHORIZED
@@ -117,11 +134,15 @@ impl Refusal {
             Self::Crowded | Self::SessionsFull | Self::StreamsFull | Self::Full(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound(_) | Self::NoHistory => StatusCode::NOT_FOUND,
+            Self::Past { code, .. } if code == "forbidden" => StatusCode::FORBIDDEN,
+            Self::Past { code, .. } if code == "damaged" || code == "failed" => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::Wrong(_) | Self::Past { .. } => StatusCode::BAD_REQUEST,
             Self::Conflict(_) | Self::SignedIn | Self::OtherCertificate => StatusCode::CONFLICT,
             Self::Http(status) => *status,
-            Self::Unread(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unread(_) | Self::PastAway(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

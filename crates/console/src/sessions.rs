@@ -30,6 +30,8 @@ const SESSIONS_TENANTS_MAX: usize = SESSIONS_MAX - SESSIONS_TENANT_MAX;
 const SESSIONS_OWN_MAX: usize = 8;
 /// Live streams of one session at a time: a page each.
 const STREAMS_OWN_MAX: usize = 4;
+/// Questions of one session to the history at a time: one page asks several.
+const QUESTIONS_OWN_MAX: usize = 4;
 /// Used links that are remembered. What is forgotten for a newer one is refused by its age.
 const NONCES_MAX: usize = 4096;
 /// Links of one certificate that are looked at within a second: each costs the checks of some signatures.
@@ -96,6 +98,8 @@ pub(crate) struct Session {
     pub(crate) token: String,
     /// Live streams that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
+    /// Questions to the history that may still be asked.
+    pub(crate) questions: Semaphore,
     began: Instant,
     used: Mutex<Instant>,
 }
@@ -206,6 +210,7 @@ impl Sessions {
             member,
             token: random_text()?,
             streams: Arc::new(Semaphore::new(STREAMS_OWN_MAX)),
+            questions: Semaphore::new(QUESTIONS_OWN_MAX),
             began: now,
             used: Mutex::new(now),
         });

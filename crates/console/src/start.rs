@@ -11,6 +11,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use history::Asker;
 use parking_lot::Mutex;
 use serde_json::Value;
 use server::{Authority, Inside};
@@ -25,12 +26,14 @@ use crate::proposals::{self, Proposals};
 use crate::refused::Refused;
 use crate::sessions::Sessions;
 use crate::site::Site;
-use crate::{actions, approvals, assets, listener, reads};
+use crate::{actions, approvals, assets, listener, past, reads};
 
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// Within this a request has come in whole and is answered; a live stream has begun.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Questions of all tenants to the history at a time, of the 32 that it takes.
+const TENANTS_QUESTIONS_MAX: usize = 16;
 /// Live streams at a time.
 const STREAMS_MAX: usize = 64;
 
@@ -70,6 +73,10 @@ pub(crate) struct Desk {
     pub(crate) proposals: Mutex<Proposals>,
     pub(crate) assets: Vec<Asset>,
     pub(crate) policy: PolicyWords,
+    /// Who keeps the history; none where nobody does.
+    pub(crate) history: Option<Asker>,
+    /// Questions that tenants may still ask it: the operator's and whoever watches it find a place beside them.
+    pub(crate) tenants_questions: Semaphore,
     /// Who was turned away since it was told last.
     pub(crate) refused: Arc<Refused>,
     pub(crate) site: Arc<Site>,
@@ -119,6 +126,8 @@ impl Console {
             proposals: Mutex::default(),
             assets: config.assets,
             policy: config.policy,
+            history: config.history.as_deref().map(Asker::new),
+            tenants_questions: Semaphore::new(TENANTS_QUESTIONS_MAX),
             refused: Arc::default(),
             site: Arc::clone(&site),
         });
@@ -174,6 +183,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/session", get(reads::session).post(actions::sign_in))
         .route("/session/look", post(actions::look))
         .route("/session/end", post(actions::sign_out))
+        .route("/history", post(past::ask))
         .route("/overview", get(reads::overview))
         .route("/live", get(live::live))
         .route("/id", get(reads::new_id))
@@ -205,6 +215,11 @@ async fn in_time(request: axum::extract::Request, next: axum::middleware::Next) 
 
 /// An answer in JSON.
 pub(crate) fn json_answer(value: &Value) -> Response {
+    json_text(value.to_string())
+}
+
+/// An answer that is JSON as it stands.
+pub(crate) fn json_text(text: String) -> Response {
     let json = HeaderValue::from_static("application/json");
-    ([(header::CONTENT_TYPE, json)], value.to_string()).into_response()
+    ([(header::CONTENT_TYPE, json)], text).into_response()
 }

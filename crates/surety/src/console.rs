@@ -27,17 +27,19 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Starts it, if the settings name an address.
+    /// Starts it, if the settings name an address. Pages ask the history only where one is kept.
     pub(crate) fn start(
         running: &Running,
         data: &Path,
         settings: &ConsoleSettings,
+        keeps_history: bool,
     ) -> Result<Option<Self>, Failure> {
         let Some(listen) = settings.listen else { return Ok(None) };
         let authority = Authority::open(data).map_err(|error| Failure::new(Exit::Failure, error))?;
         let authority = Arc::new(authority);
         let tls = tls_files(settings, data)?;
-        let config = ConsoleConfig { listen, tls, assets: assets(settings)?, policy: POLICY_WORDS };
+        let history = keeps_history.then(|| data.to_owned());
+        let config = ConsoleConfig { listen, tls, assets: assets(settings)?, history, policy: POLICY_WORDS };
         let console = Console::start(running.inside(), Arc::clone(&authority), config);
         let is_tls = settings.certificate.is_some();
         Ok(Some(Self { console: console.map_err(|error| failure(&error))?, authority, is_tls }))

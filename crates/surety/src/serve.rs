@@ -155,7 +155,7 @@ async fn serve(
             return Err(failure);
         }
     };
-    let console = match Served::start(&running, &data, console) {
+    let console = match Served::start(&running, &data, console, history.is_some()) {
         Ok(console) => console,
         Err(failure) => {
             links.stop().await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 mod browser;
+mod past;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,19 +55,19 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with(|_| None).await
+        Self::with(|_| config()).await
     }
 
-    /// With a console that speaks TLS, by the files that `tls` names in the directory of the certificates.
-    async fn with(tls: impl FnOnce(&Path) -> Option<TlsFiles>) -> Self {
+    /// With a console as it is set up for this data directory.
+    async fn with(set_up: impl FnOnce(&Path) -> ConsoleConfig) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
         server::init(&data, 1, 1 << 20).unwrap();
         let embedded = Embedded::start(Config { pin_threads: false, ..Config::new(&data) }).unwrap();
         let authority = Arc::new(Authority::open(&data).unwrap());
         let begun = server::readings().wall;
-        let config = ConsoleConfig { tls: tls(&server::pki_path(&data)), ..config() };
-        let console = Console::start(embedded.running().inside(), Arc::clone(&authority), config).unwrap();
+        let console =
+            Console::start(embedded.running().inside(), Arc::clone(&authority), set_up(&data)).unwrap();
         let client = async |tenant, roles| {
             let caller = Caller { tenant, roles, actor: ActorId(1) };
             Client::over(Arc::new(embedded.connector(caller)), Options::default(), &[]).await.unwrap()
@@ -160,6 +161,7 @@ fn config() -> ConsoleConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         tls: None,
         assets: vec![Asset::amp()],
+        history: None,
         policy: WORDS,
     }
 }
@@ -242,6 +244,7 @@ async fn nothing_is_told_or_done_without_a_session_or_for_another_site() {
     let release = format!("partitions/0:1/locks/{lock}/release");
     let acts = [
         "session/end",
+        "history",
         "partitions/0:1/freeze",
         "partitions/0:1/unfreeze",
         "partitions/0:1/policy/preview",
@@ -702,10 +705,11 @@ async fn it_listens_on_the_loopback_alone_and_ends_with_its_owner() {
     assert!(!world.embedded.shutdown().is_empty(), "the engine goes on to its own end");
 }
 
-/// The engine's own certificate, which is for localhost.
-fn own_tls(pki: &Path) -> Option<TlsFiles> {
-    let at = |name: &str| pki.join(name);
-    Some(TlsFiles { certificate: at("server.pem"), key: at("server.key"), authorities: at("ca.pem") })
+/// TLS by the engine's own certificate, which is for localhost.
+fn own_tls(data: &Path) -> ConsoleConfig {
+    let at = |name: &str| server::pki_path(data).join(name);
+    let tls = TlsFiles { certificate: at("server.pem"), key: at("server.key"), authorities: at("ca.pem") };
+    ConsoleConfig { tls: Some(tls), ..config() }
 }
 
 impl World {

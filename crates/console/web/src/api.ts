@@ -14,6 +14,8 @@ export interface Me {
   name: string;
   roles: string[];
   operator: boolean;
+  /** The engine was started with a history. */
+  history: boolean;
   shards: number;
   assets: Asset[];
 }

@@ -8,12 +8,14 @@ import "./app.css";
 import { short } from "./format";
 import { useLive } from "./live";
 import { Approvals } from "./pages/approvals";
+import { HistoryPage } from "./pages/history";
 import { Locks } from "./pages/locks";
 import { Overview } from "./pages/overview";
 import { PartitionPage } from "./pages/partition";
 import { Partitions } from "./pages/partitions";
 import { Shards } from "./pages/shards";
 import { AskFirst, SignIn } from "./pages/sign-in";
+import { StatementPage } from "./pages/statement";
 import { Tenants } from "./pages/tenants";
 import { Icon, Notice } from "./parts";
 
@@ -21,6 +23,7 @@ const PAGES = [
   { path: "", name: "Overview", icon: "pulse", operator: true },
   { path: "partitions", name: "Partitions", icon: "slices", operator: false },
   { path: "locks", name: "Locks", icon: "lock", operator: false },
+  { path: "history", name: "History", icon: "past", operator: false },
   { path: "shards", name: "Shards", icon: "disks", operator: true },
   { path: "tenants", name: "Tenants", icon: "people", operator: false },
   { path: "approvals", name: "Approvals", icon: "check", operator: true },
@@ -111,9 +114,10 @@ function App() {
 function Signed({ me, refused }: { me: Me; refused: string | null }) {
   const route = useRoute();
   const live = useLive(me);
-  const pages = PAGES.filter((page) => me.operator || !page.operator);
+  const pages = PAGES.filter((page) => (me.operator || !page.operator) && (me.history || page.path !== "history"));
   const here = route[0] ?? pages[0]!.path;
-  const page = pages.find((page) => page.path === here);
+  // A statement stands behind the pages of whose it is.
+  const page = here === "statement" && me.history ? { path: here, name: "Statement" } : pages.find((page) => page.path === here);
 
   useEffect(() => {
     document.title = `${page?.name ?? "Not found"} · Surety`;
@@ -181,6 +185,10 @@ function Page({ route, here, me, live }: { route: string[]; here: string | undef
       return route[1] === undefined ? <Partitions me={me} /> : <PartitionPage key={route[1]} handle={route[1]} me={me} />;
     case "locks":
       return <Locks key={route.join("/")} me={me} partition={route[1]} lock={route[2]} tenant={route[3]} />;
+    case "history":
+      return <HistoryPage me={me} view={route[1]} form={route[2]} />;
+    case "statement":
+      return <StatementPage key={route.join("/")} me={me} route={route.slice(1)} />;
     case "shards":
       return <Shards live={live} />;
     case "tenants":

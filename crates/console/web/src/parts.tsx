@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { type Asset, type Outcome, type Partition, get } from "./api";
-import { amount, exact, percent, share, sum } from "./format";
+import { amount, exact, grouped, percent, share, sum } from "./format";
 import { STATES } from "./words";
 
 const ICONS = {
@@ -13,6 +13,7 @@ const ICONS = {
   disks: "M4 6c0-1.7 3.6-3 8-3s8 1.3 8 3-3.600 3-8 3-8-1.300-8-3zM4 6v12c0 1.700 3.600 3 8 3s8-1.300 8-3V6M4 12c0 1.700 3.600 3 8 3s8-1.300 8-3",
   people: "M9 11a3.500 3.500 0 1 0 0-7 3.500 3.500 0 0 0 0 7zM3 20c0-3.300 2.700-6 6-6s6 2.700 6 6M16 4.500a3.500 3.500 0 0 1 0 6.200M17.500 14.500c2.100.9 3.500 3 3.500 5.500",
   check: "M4 12.500 9.500 18 20 6.500",
+  past: "M12 7v5l3.500 2M4 12a8 8 0 1 0 2.600-5.900M4 4v4h4",
   person: "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.500 20.500c0-4 3.400-6.500 7.500-6.500s7.500 2.500 7.500 6.500",
   warn: "M12 4 2.500 20h19zM12 10v5M12 17.500v.5",
 } as const;
@@ -52,6 +53,11 @@ export function Money({ units, asset, places }: { units: string; asset: Asset; p
       {amount(units, asset, places)} <span class="unit">{asset.name}</span>
     </span>
   );
+}
+
+/** An amount of an asset that is not known: no other's decimal places stand in. */
+export function Units({ units }: { units: string }) {
+  return <span class="money">{grouped(units)} <span class="unit">base units</span></span>;
 }
 
 /** What a partition's collateral is doing, as one bar. */

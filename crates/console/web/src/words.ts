@@ -37,6 +37,50 @@ export function codeWords(code: string): string {
   return CODES[code] ?? code.toLowerCase().replaceAll("_", " ");
 }
 
+const KINDS: Record<string, string> = {
+  lock: "a guarantee to a merchant was asked for",
+  increase: "a lock's total was to be raised",
+  decrease: "a lock's total was to be lowered",
+  capture: "the merchant claimed a part of a lock",
+  release: "the rest of a lock was given back",
+  reverse: "a capture was taken back whole",
+  refund: "a part of a capture was given back",
+  advice: "a capture that had happened without asking",
+  settle: "the payer's asset is final",
+  consume: "the payer's asset failed: the merchant is paid from collateral",
+  release_group: "releases signed by the merchant",
+  deposit: "a supplier's collateral is final on chain",
+  reward: "collateral for all suppliers",
+  withdraw: "a supplier's units leave",
+  withdraw_paid: "a queued withdrawal was paid",
+  batch_final: "a batch is final on chain",
+  guarantee_called: "a certificate was presented on chain",
+  guarantee_paid: "a certificate was paid on chain",
+  guarantee_dismissed: "a called certificate was dismissed",
+  deficit: "the chain holds less than is owed",
+  risk_cap: "the most that may be at risk",
+  price: "what collateral is worth in a currency",
+  freeze: "no new locks from here on",
+  unfreeze: "the end of a freeze",
+  policy: "the partition's rules",
+  cover: "exposure was made good from outside",
+  write_off: "exposure was given up",
+  partition_create: "a new partition",
+  tenant_set: "a tenant and its quotas",
+  grant: "a tenant's rights on a partition",
+  merchant_set: "a merchant's payee and release key",
+  expire: "a lock's deadline has passed",
+  auto_settle: "a capture's settle-by time has passed: settled",
+  auto_consume: "a capture's settle-by time has passed: consumed",
+  mature: "a certificate can no longer be claimed",
+  start: "the engine started: a new epoch",
+  checkpoint: "the hash of everything until here",
+};
+
+export function kindWords(kind: string): string {
+  return KINDS[kind] ?? kind.replaceAll("_", " ");
+}
+
 const ENDS: Record<string, string> = {
   live: "holds collateral",
   final: "captured for the last time",

@@ -16,7 +16,8 @@ const PHONE = { width: 390, height: 844 };
 const DESK = { width: 1360, height: 900 };
 /** The most that a first page may take on the wire, in bytes. */
 const FIRST_PAGE_BYTES_MAX = 300_000;
-const PAGES = ["", "partitions", "partitions/0:1", "locks", "shards", "tenants", "approvals"];
+const HISTORY = ["history", "history/locks", "history/open", "history/settlement", "history/audit"];
+const PAGES = ["", "partitions", "partitions/0:1", "locks", ...HISTORY, "statement/partition/0:1", "shards", "tenants", "approvals"];
 
 if (!existsSync(CHROMIUM)) {
   console.log(`SKIPPED: no browser at ${CHROMIUM}, so no page of the console was opened`);
@@ -27,6 +28,7 @@ if (!existsSync(CHROMIUM)) {
 
   before(async () => {
     engine = await Engine.start();
+    await engine.indexed();
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
   });
 
@@ -85,8 +87,21 @@ if (!existsSync(CHROMIUM)) {
     if (path === "") await page.locator(".states").first().waitFor();
     if (path === "partitions") await page.locator("main tbody tr").first().waitFor();
     if (path.startsWith("partitions/")) await page.getByRole("heading", { name: "Policy" }).waitFor();
+    if (path.startsWith("history")) await page.getByText(/^Indexed up to /).waitFor();
+    if (path.startsWith("statement/")) await statement(page);
     if (path === "shards") await page.locator("#shard-1").waitFor();
     if (path === "tenants") await page.locator("main tbody tr").first().waitFor();
+  }
+
+  /** Has the statement of this page shown, of as long as there is one. */
+  async function statement(page) {
+    await page.getByRole("button", { name: "Show", exact: true }).click();
+    await page.getByText(/The changes add up|Nothing changed/).waitFor();
+  }
+
+  /** How many rows the table of this page has. */
+  function rows(page) {
+    return page.locator("main tbody tr");
   }
 
   async function shot(page, name) {
@@ -290,10 +305,152 @@ if (!existsSync(CHROMIUM)) {
     await desk.getByText("given back by its tenant").waitFor();
     const released = await engine.surety("ctl", "--data", engine.data, "--json", "query", "--kind", "release", "--lock", id);
     assert.equal(released.split("\n").filter((line) => line.includes('"seq"')).length, 1, "a double click is one request");
+    await engine.indexed();
+    await desk.reload();
+    await desk.waitForFunction(() => document.querySelectorAll("main tbody tr").length === 2);
+    assert.deepEqual(await desk.locator('main tbody td[data-name="What"]').allTextContents(), ["lock", "release"]);
+    assert.deepEqual(await desk.locator('main tbody td[data-name="State"]').allTextContents(), ["live", "released"]);
     await go(desk, `locks/${partition}/${id}/9`);
     await desk.getByText("NOT_FOUND").waitFor();
     uncomplaining(desk);
     await leave(desk);
+  });
+
+  test("a lock is found by its id alone, and what happened to it is told", async () => {
+    const { partition, id } = await engine.openLock();
+    await engine.indexed();
+    const page = await person();
+    await go(page, "locks");
+    await page.getByLabel("Id of its lock request").fill(id);
+    await page.getByRole("button", { name: "Look up" }).click();
+    await page.getByText("holds collateral").waitFor();
+    assert.ok(decodeURIComponent(page.url()).endsWith(`#/locks/${partition}/${id}/1`), page.url());
+    await page.getByRole("heading", { name: "What happened to it" }).waitFor();
+    await page.getByText("That is all.").waitFor();
+    assert.equal(await rows(page).count(), 1);
+    await page.getByRole("button", { name: /^Everything about record/ }).click();
+    await page.getByText("The partition after it, in base units").waitFor();
+    assert.ok((await page.locator(".everything").textContent()).includes(id));
+    await sound(page, "a lock and its timeline");
+    await shot(page, "lock-timeline");
+
+    await go(page, "locks");
+    await page.getByLabel("Id of its lock request").fill("0190a1b2-c3d4-7000-8000-000000000001");
+    await page.getByRole("button", { name: "Look up" }).click();
+    await page.getByText("The history knows no lock of this id").waitFor();
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("what was declined is found by merchant and answer", async () => {
+    const { partition } = await engine.openLock();
+    await engine.ctl("partition", "freeze", partition, "--reason", "5");
+    await engine.openLock();
+    await engine.ctl("partition", "unfreeze", partition);
+    await engine.indexed();
+    const all = await engine.history("records", "--partition", partition, "--kind", "lock", "--code", "FROZEN", "--limit", "1000");
+    const declined = all.filter((line) => line.code === "FROZEN");
+    const merchant = declined[0].merchant;
+    const wanted = declined.filter((record) => record.merchant === merchant);
+    assert.ok(wanted.length < declined.length, "other merchants were declined as well");
+
+    const page = await person();
+    await go(page, "history");
+    await page.getByLabel("Merchant", { exact: true }).fill(String(merchant));
+    await page.getByRole("button", { name: "More conditions" }).click();
+    await page.getByLabel("Answered").fill("FROZEN");
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.waitForFunction((count) => document.querySelectorAll("main tbody tr").length === count, wanted.length);
+    await page.getByText("That is all.").waitFor();
+    assert.deepEqual(await page.locator('main tbody td[data-name="Answer"]').allTextContents(), wanted.map(() => "FROZEN"));
+    assert.deepEqual(await page.locator('main tbody td[data-name="Merchant"]').allTextContents(), wanted.map(() => String(merchant)));
+    assert.equal(await page.getByLabel("Answered").inputValue(), "FROZEN", "the form stays as it was filled in");
+    await sound(page, "a search");
+    await shot(page, "history-search");
+    await page.getByLabel("Answered").fill("SUCH_A_THING");
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.getByRole("alert").waitFor();
+    await page.getByRole("link", { name: "Clear" }).click();
+    await page.waitForFunction((count) => document.querySelectorAll("main tbody tr").length > count, wanted.length);
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a statement is shown and saved, and its changes add up", async () => {
+    const { partition } = await engine.openLock();
+    await engine.indexed();
+    const page = await person();
+    await go(page, `partitions/${partition}`);
+    await page.getByRole("link", { name: "Statement" }).click();
+    await statement(page);
+    await page.getByRole("rowheader", { name: "Opening" }).waitFor();
+    await page.getByRole("rowheader", { name: "Closing" }).waitFor();
+    await sound(page, "a statement");
+    await shot(page, "statement");
+    const shown = (await rows(page).count()) - 2;
+    await page.getByRole("button", { name: "As CSV" }).click();
+    const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: /^Save .*\.csv$/ }).click()]);
+    const lines = (await readFile(await file.path(), "utf8")).trim().split("\n").map((line) => line.split(","));
+    const [head, opening, ...records] = lines;
+    const closing = records.pop();
+    assert.deepEqual([head[0], opening[0], closing[0]], ["line", "opening", "closing"]);
+    assert.ok(records.length > 0 && records.length === shown && records.every(([kind]) => kind === "record"), `${records.length} of ${shown}`);
+    const names = head.filter((name) => name.endsWith("_change")).map((name) => name.slice(0, -"_change".length));
+    assert.ok(names.includes("free") && names.includes("held"));
+    for (const name of names) {
+      const [change, after] = [head.indexOf(`${name}_change`), head.indexOf(name)];
+      let running = BigInt(opening[after]);
+      for (const record of records) {
+        running += BigInt(record[change]);
+        assert.equal(BigInt(record[after]), running, `${name} at seq ${record[3]}`);
+      }
+      assert.equal(BigInt(closing[after]), running, `${name} at the closing`);
+    }
+    assert.ok(BigInt(closing[head.indexOf("held")]) > 0n, "locks hold something");
+    // The same period by the command line.
+    const [told, ...printed] = await engine.history("statement", partition);
+    assert.equal(told.opening.free, opening[head.indexOf("free")]);
+    assert.ok(printed.length - 1 >= records.length);
+    await page.getByRole("button", { name: "As JSON" }).click();
+    await page.getByRole("link", { name: /^Save .*\.json$/ }).waitFor();
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a partition's money is shown as it was at a moment", async () => {
+    await engine.ctl("deposit", "0:1", "7", "--supplier", `0x${"aa".repeat(20)}`, "--nonce", "3");
+    await engine.indexed();
+    const records = await engine.history("records", "--partition", "0:1", "--kind", "deposit");
+    const second = Date.parse(`${records[0].time.slice(0, 19)}Z`);
+    const page = await person();
+    await go(page, "partitions/0:1");
+    /** What was there at a second, in base units; null if there was no such partition. */
+    async function onChainAt(at) {
+      await page.reload();
+      const local = await page.evaluate((at) => {
+        const date = new Date(at);
+        return new Date(at - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+      }, at);
+      // A browser leaves out seconds where they are zero.
+      await page.getByLabel("When").fill(local.replace(/:00$/, ""));
+      await page.getByRole("button", { name: "Show", exact: true }).click();
+      const found = page.locator('dl.rules[aria-label^="As of"]');
+      await found.or(page.getByText("It was not there at")).waitFor();
+      if ((await found.count()) === 0) return null;
+      const units = found.locator("div", { has: page.locator("dt", { hasText: /^on chain$/ }) }).locator("dd");
+      return BigInt((await units.getAttribute("title")).replace(/[^0-9]/g, ""));
+    }
+    assert.equal(await onChainAt(Date.parse("2020-01-01T00:00:00Z")), null);
+    // What there was at a moment is told once that has passed.
+    while (Date.now() <= second + 1000) await new Promise((resolve) => setTimeout(resolve, 50));
+    await engine.indexed();
+    const before = await onChainAt(second);
+    const after = await onChainAt(second + 1000);
+    assert.equal(after - before, 7n);
+    await sound(page, "a partition as of a moment");
+    await shot(page, "partition-as-of");
+    uncomplaining(page);
+    await leave(page);
   });
 
   test("a policy takes two people", async () => {
@@ -359,7 +516,16 @@ if (!existsSync(CHROMIUM)) {
     await leave(reader);
     const tenant = await person("tenant");
     const pages = await tenant.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
-    assert.deepEqual(pages, ["Partitions", "Locks", "Tenants"]);
+    assert.deepEqual(pages, ["Partitions", "Locks", "History", "Tenants"]);
+    await go(tenant, "history");
+    const views = await tenant.getByRole("navigation", { name: "Views of the history" }).getByRole("link").allTextContents();
+    assert.deepEqual(views, ["Records", "Locks", "Open locks", "Audit"]);
+    await tenant.getByRole("button", { name: /^Everything about record/ }).first().click();
+    await tenant.getByText("The lock after it").waitFor();
+    assert.equal(await tenant.getByText("The partition after it").count(), 0, "a partition's money is that of all its tenants");
+    await tenant.evaluate(() => (location.hash = "#/statement/partition/0:1"));
+    await tenant.getByRole("button", { name: "Show", exact: true }).click();
+    await tenant.getByText(/are for the operator/).waitFor();
     await tenant.getByRole("link", { name: "Tenants" }).click();
     await tenant.locator("main tbody tr").first().waitFor();
     await tenant.evaluate(() => (location.hash = "#/shards"));

@@ -10,6 +10,9 @@ const run = promisify(execFile);
 /** Where the program is. */
 const SURETY = process.env.SURETY ?? new URL("../../../../target/release/surety", import.meta.url).pathname;
 
+/** How long the history may be behind. */
+const INDEXED_WITHIN_MS = 60_000;
+
 const SCENARIO = `name = "open"
 seed = 1
 partitions = 3
@@ -34,13 +37,13 @@ export class Engine {
     return engine;
   }
 
-  /** Starts one with some locks. */
+  /** Starts one with some locks, and with the history of them. */
   static async start() {
     const engine = new Engine();
     engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
     engine.data = join(engine.directory, "data");
     await engine.surety("init", "--data", engine.data, "--shards", "2");
-    await engine.serve();
+    await engine.serve("--history");
     for (const [partition, supplier, units] of [["0:1", "aa", "5e24"], ["0:1", "bb", "3e24"], ["1:1", "aa", "2.5e24"]]) {
       if (supplier === "aa") await engine.ctl("partition", "create", partition);
       await engine.ctl("deposit", partition, units, "--supplier", `0x${supplier.repeat(20)}`, "--nonce", supplier === "aa" ? "1" : "2");
@@ -80,6 +83,23 @@ export class Engine {
     return JSON.parse(answer).url;
   }
 
+  /** Waits until the history has everything that was decided by now. */
+  async indexed() {
+    const now = new Date().toISOString();
+    const last = Date.now() + INDEXED_WITHIN_MS;
+    for (;;) {
+      const status = await this.surety("history", "status", "--data", this.data, "--json").then(lastLine, () => null);
+      if (status !== null && status.complete_before > now) return;
+      if (Date.now() > last) throw new Error(`the history is still not complete up to ${now}: ${JSON.stringify(status)}`);
+    }
+  }
+
+  /** What a command of the history prints, line by line. */
+  async history(...args) {
+    const text = await this.surety("history", args[0], "--data", this.data, ...args.slice(1), "--json");
+    return text.trim().split("\n").map((line) => JSON.parse(line));
+  }
+
   /** Makes some locks, and finds one: its partition and its id. */
   async openLock() {
     await this.surety("load", "--data", this.data, "--scenario", join(this.directory, "open.toml"), "--rate", "50", "--duration", "1s", "--no-view");
@@ -95,6 +115,10 @@ export class Engine {
     await rm(this.directory, { recursive: true, force: true });
     return status;
   }
+}
+
+function lastLine(text) {
+  return JSON.parse(text.trim().split("\n").at(-1));
 }
 
 function firstLine(process) {

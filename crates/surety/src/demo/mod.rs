@@ -251,7 +251,7 @@ struct Shown {
 impl Shown {
     fn start(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Option<Self>, Failure> {
         let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
-        let Some(console) = Served::start(server, data, &settings)? else { return Ok(None) };
+        let Some(console) = Served::start(server, data, &settings, false)? else { return Ok(None) };
         let (listen, address) = (serve::address(server)?, console.address());
         let serving = Serving {
             listen,

@@ -71,6 +71,37 @@ fn a_link_of_ctl_opens_the_console_until_its_certificate_is_revoked() {
 }
 
 #[test]
+fn the_console_of_an_engine_with_a_history_asks_it() {
+    let data = Data::init(1);
+    let served = ["--console", "127.0.0.1:0", "--history"];
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &served);
+    let base = engine.ready["console"].as_str().unwrap().to_owned();
+    let link =
+        surety(&["ctl", "--data", data.path(), "--json", "console-link", "--as", "reader"]).exits(0).json();
+    let (_, fragment) = link["url"].as_str().unwrap().split_once('#').unwrap();
+    let (_, body, cookie) = ask(&base, "POST", "session", ("", ""), &json!({ "link": fragment }).to_string());
+    let me: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(me["history"], json!(true), "{body}");
+    let who = (cookie.as_deref().unwrap(), me["token"].as_str().unwrap());
+    let question = json!({ "ask": { "records": { "kind": ["start"] } } }).to_string();
+    let begun = Instant::now();
+    loop {
+        let (status, body, _) = ask(&base, "POST", "history", who, &question);
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        match status {
+            200 if answer["rows"].as_array().is_some_and(|rows| !rows.is_empty()) => break,
+            // It is started beside the engine, and what it is behind comes.
+            200 => {}
+            503 => assert_eq!(answer["error"], "HISTORY_AWAY", "{body}"),
+            _ => panic!("{status}: {body}"),
+        }
+        assert!(begun.elapsed() < PATIENCE, "the history does not come: {body}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
 fn a_console_is_refused_before_anything_is_touched() {
     let data = Data::init(1);
     let before = data.fingerprint();

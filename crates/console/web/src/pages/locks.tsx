@@ -2,32 +2,38 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { type Asset, type LockFound, type Me, type Outcome, get, post } from "../api";
-import { assetOf, distance, grouped, moment } from "../format";
+import { assetOf, distance, moment } from "../format";
+import { type LockRow, ask } from "../history";
 import { usePolled } from "../live";
-import { Act, Head, Money, Notice, ReasonField, useNow } from "../parts";
+import { Act, Head, Money, Notice, ReasonField, Units, useNow } from "../parts";
 import { endWords } from "../words";
+import { Timeline } from "./history";
 
 export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: string; lock?: string; tenant?: string }) {
   const [form, setForm] = useState({ partition: partition ?? "", lock: lock ?? "", tenant: tenant ?? (me.operator ? "1" : "") });
+  const [wanted, setWanted] = useState<string | null>(null);
   const set = (name: keyof typeof form) => (event: { currentTarget: HTMLInputElement }) => setForm({ ...form, [name]: event.currentTarget.value.trim() });
 
   function submit(event: Event) {
     event.preventDefault();
+    setWanted(null);
+    // Where it is, the history knows.
+    if (form.partition === "") return setWanted(form.lock);
     const parts = [form.partition, form.lock, ...(me.operator ? [form.tenant] : [])];
     location.hash = `#/locks/${parts.map(encodeURIComponent).join("/")}`;
   }
 
   return (
     <>
-      <Head title="Locks" about="Look a lock up by its id, as the engine has it this moment." />
+      <Head title="Locks" about={me.history ? "Look a lock up by its id: how the engine has it this moment, and everything that happened to it." : "Look a lock up by its id, as the engine has it this moment."} />
       <form class="card find" onSubmit={submit}>
-        <div class="field">
-          <label for="lock-partition">Partition</label>
-          <input id="lock-partition" value={form.partition} onInput={set("partition")} required pattern="[0-9]+:[0-9]+" placeholder="0:1" />
-        </div>
         <div class="field grow">
           <label for="lock-id">Id of its lock request</label>
           <input id="lock-id" class="mono" value={form.lock} onInput={set("lock")} required spellcheck={false} autocomplete="off" pattern="[0-9a-fA-F\-]{32,36}" placeholder="0190a1b2-c3d4-7000-8000-000000000001" />
+        </div>
+        <div class="field">
+          <label for="lock-partition">Partition{me.history && <span class="about"> (if known)</span>}</label>
+          <input id="lock-partition" value={form.partition} onInput={set("partition")} required={!me.history} pattern="[0-9]+:[0-9]+" placeholder="0:1" />
         </div>
         {me.operator && (
           <div class="field">
@@ -37,8 +43,47 @@ export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: str
         )}
         <button type="submit" class="solid">Look up</button>
       </form>
-      {partition !== undefined && lock !== undefined && <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
+      {wanted !== null ? <Elsewhere lock={wanted} /> : partition !== undefined && lock !== undefined && (
+        <>
+          <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />
+          {me.history && <Timeline me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
+        </>
+      )}
     </>
+  );
+}
+
+/** Finds out in which partition a lock is; shows it at once where there is only one. */
+function Elsewhere({ lock }: { lock: string }) {
+  const [found, setFound] = useState<LockRow[] | null>(null);
+  const [isCut, setCut] = useState(false);
+  const [error, setError] = useState<string | null>(null);
+  const address = (row: LockRow) => `#/locks/${encodeURIComponent(row.partition)}/${row.lock}/${row.tenant}`;
+
+  useEffect(() => {
+    let isOver = false;
+    ask<{ locks: LockRow[]; locks_cut: boolean }>({ lock: { id: lock } })
+      .then(({ locks, locks_cut }) => {
+        if (isOver) return;
+        setCut(locks_cut);
+        if (locks.length === 1) location.hash = address(locks[0]!);
+        else setFound(locks);
+      })
+      .catch((error: Error) => !isOver && setError(error.message));
+    return () => {
+      isOver = true;
+    };
+  }, [lock]);
+
+  if (error !== null) return <Notice kind="bad">{error}</Notice>;
+  if (found === null) return null;
+  if (found.length === 0) return <Notice kind="bad">The history knows no lock of this id that you may see. If it is but a moment old, name its partition.</Notice>;
+  return (
+    <section class="card">
+      <h2>More than one lock has this id</h2>
+      <ul>{found.map((row) => <li key={`${address(row)}/${row.seq}`}><a href={address(row)}>Tenant {row.tenant}, partition {row.partition}: {row.state}</a></li>)}</ul>
+      {isCut && <p class="about">And more: name the partition to find them.</p>}
+    </section>
   );
 }
 
@@ -99,5 +144,5 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
 }
 
 function Held({ units, asset }: { units: string; asset: Asset | null }) {
-  return asset === null ? <span class="money">{grouped(units)} <span class="unit">base units</span></span> : <Money units={units} asset={asset} places={6} />;
+  return asset === null ? <Units units={units} /> : <Money units={units} asset={asset} places={6} />;
 }

@@ -3,6 +3,7 @@
 import { useId, useRef, useState } from "preact/hooks";
 import { type Asset, type Change, type Me, type Outcome, type PartitionWhole, type Rule, type Supplier, get, post } from "../api";
 import { amount, assetOf, distance, exact, grouped, moment, percent, share, short } from "../format";
+import { type Row, ask, usePages } from "../history";
 import { usePolled } from "../live";
 import { Act, Head, Money, MoneyBar, MoneyTable, Notice, ReasonField, useNow } from "../parts";
 
@@ -25,6 +26,7 @@ export function PartitionPage({ handle, me }: { handle: string; me: Me }) {
   return (
     <>
       <Head title={`Partition ${row.partition}`} about={<a href="#/partitions">All partitions</a>}>
+        {me.history && me.operator && <a href={`#/statement/partition/${row.partition}`}>Statement</a>}
         {isAdmin && (row.frozen ? (
           <Act key="unfreeze" name="Unfreeze" title={`Allow new locks on ${row.partition} again?`} confirm="Unfreeze" send={control("unfreeze")} done={again}>
             <p>Locks are decided by its policy again from the next request on.</p>
@@ -61,13 +63,89 @@ export function PartitionPage({ handle, me }: { handle: string; me: Me }) {
           </dl>
         </section>
       </div>
-      <Suppliers row={row} asset={asset} />
+      {me.history && me.operator && <Prices row={row} asset={asset} />}
+      {me.history && me.operator && <AsOf row={row} asset={asset} />}
+      <Suppliers row={row} asset={asset} hasStatements={me.history && me.operator} />
       <Policy row={row} asset={asset} path={path} mayPropose={isAdmin && me.operator} />
     </>
   );
 }
 
-function Suppliers({ row, asset }: { row: PartitionWhole; asset: Asset }) {
+/** What the collateral was last said to be worth in each currency, and how long ago that was seen. */
+function Prices({ row, asset }: { row: PartitionWhole; asset: Asset }) {
+  const now = useNow();
+  const shard = Number(row.partition.split(":")[0]);
+  const { rows, error } = usePages<Row>(`${row.partition}/prices`, () => ({ records: { kind: ["price"], code: ["APPROVED"], partition: [`${shard}:0`], limit: 100 } }));
+  const ofAsset = rows.filter((price) => price.shard === shard && price.asset === row.asset);
+  const newest = [...new Map([...ofAsset].reverse().map((price) => [price.quote, price])).values()];
+  if (error !== null) return <Notice kind="bad">{error}</Notice>;
+  if (newest.length === 0) return null;
+  return (
+    <section class="card">
+      <h2>Prices</h2>
+      <dl class="facts">
+        {newest.map((price) => {
+          const observed = typeof price.observed === "string" ? Date.parse(price.observed) : null;
+          return (
+            <>
+              <dt>{asset.name} in currency {String(price.quote)}</dt>
+              <dd>
+                {grouped(price.amount ?? "0")} <span class="unit">base units for 10<sup>18</sup></span>
+                {observed !== null && <span class="about" title={moment(observed)}>, seen {distance(observed, now)}</span>}
+              </dd>
+            </>
+          );
+        })}
+      </dl>
+    </section>
+  );
+}
+
+/** The partition's money as it was at a moment. */
+function AsOf({ row, asset }: { row: PartitionWhole; asset: Asset }) {
+  const [at, setAt] = useState("");
+  const [found, setFound] = useState<{ at: string; balances: Record<string, string> | null } | null>(null);
+  const [error, setError] = useState<string | null>(null);
+  const id = useId();
+
+  async function submit(event: Event) {
+    event.preventDefault();
+    setError(null);
+    setFound(null);
+    try {
+      const { balances } = await ask<{ balances: Record<string, string> | null }>({ balances: { partition: row.partition, at: new Date(at).toISOString() } });
+      setFound({ at, balances });
+    } catch (error) {
+      setError((error as Error).message);
+    }
+  }
+
+  return (
+    <section class="card">
+      <h2>As of a moment</h2>
+      <form class="find" onSubmit={(event) => void submit(event)}>
+        <div class="field">
+          <label for={id}>When</label>
+          <input id={id} type="datetime-local" step={1} required value={at} onInput={(event) => (setAt(event.currentTarget.value), setFound(null))} />
+        </div>
+        <button type="submit">Show</button>
+      </form>
+      {error !== null && <Notice kind="bad">{error}</Notice>}
+      {found !== null && (found.balances === null ? <Notice kind="plain">It was not there at {moment(Date.parse(found.at))}.</Notice> : (
+        <>
+          <p class="about">As it was at {moment(Date.parse(found.at))}, and known in full:</p>
+          <dl class="rules" aria-label={`As of ${moment(Date.parse(found.at))}`}>
+            {Object.entries(found.balances).map(([name, units]) => (
+              <div key={name}><dt>{name.replaceAll("_", " ")}</dt><dd title={`${grouped(units)} base units`}>{amount(units, asset, 6)}</dd></div>
+            ))}
+          </dl>
+        </>
+      ))}
+    </section>
+  );
+}
+
+function Suppliers({ row, asset, hasStatements }: { row: PartitionWhole; asset: Asset; hasStatements: boolean }) {
   const now = useNow(5000);
   const [more, setMore] = useState<{ suppliers: Supplier[]; next: string | null } | null>(null);
   const all = [...row.suppliers, ...(more?.suppliers ?? [])];
@@ -94,7 +172,9 @@ function Suppliers({ row, asset }: { row: PartitionWhole; asset: Asset }) {
           <tbody>
             {all.map((one) => (
               <tr key={one.supplier}>
-                <th scope="row" class="mono" title={one.supplier}>{short(one.supplier, 10, 6)}</th>
+                <th scope="row" class="mono" title={one.supplier}>
+                  {hasStatements ? <a href={`#/statement/supplier/${row.partition}/${one.supplier}`}>{short(one.supplier, 10, 6)}</a> : short(one.supplier, 10, 6)}
+                </th>
                 <td data-name="Worth now"><Money units={one.value} asset={asset} /></td>
                 <td data-name="Share">{percent(share(one.units, row.units))}</td>
                 <td data-name="Units">{amount(one.units, asset, 2)}</td>

@@ -1,0 +1,83 @@
+//! What has happened: a page's questions go to the process that keeps the history, on behalf of the person who is signed in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use history::{Ask, AskerError, Question};
+use serde::Deserialize;
+use surety_protocol::Roles;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use crate::actions::read;
+use crate::guard::signed_in;
+use crate::reads::is_operator;
+use crate::refusal::Refusal;
+use crate::sessions::Session;
+use crate::start::{Desk, json_text};
+
+/// How long a question waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// On whose behalf it is asked, the session says, and nothing else.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    ask: Ask,
+}
+
+/// Asks the history.
+pub(crate) async fn ask(
+    State(desk): State<Arc<Desk>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let session = signed_in(&desk, &headers)?;
+    let asker = desk.history.as_ref().ok_or(Refusal::NoHistory)?;
+    if !may_ask(&session) {
+        return Err(Refusal::NoRole(
+            "the history is of all tenants together: it takes reader, settler or admin",
+        ));
+    }
+    let Asked { ask } = read(&body)?;
+    let of = (!is_operator(&session)).then_some(session.caller.tenant.0);
+    let _own = place(&session.questions).await?;
+    let _of_tenants = match of {
+        Some(_) => Some(place(&desk.tenants_questions).await?),
+        None => None,
+    };
+    // Carried on as it is: a page of large rows takes long to be read, and there is one thread for every page.
+    let answer = asker.ask_text(&Question { of, ask }).await;
+    let answer = answer.map_err(|error| refusal(error, is_operator(&session)))?;
+    Ok(json_text(Box::<str>::from(answer).into_string()))
+}
+
+/// A place among the questions that are asked, as soon as there is one.
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
+    let place = timeout(PATIENCE, places.acquire()).await;
+    place
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(Refusal::Full("too many questions to the history: ask again in a moment"))
+}
+
+/// True for whom a question is carried on. As with the change stream: of the operator's callers those who may only authorize see nothing of all
+/// tenants', and a tenant's see what is the tenant's.
+pub(crate) fn may_ask(session: &Session) -> bool {
+    let may_see_all = Roles::READER | Roles::SETTLER | Roles::ADMIN;
+    !is_operator(session) || session.caller.roles.0 & may_see_all.0 != 0
+}
+
+/// Where the engine's files are is the operator's to know.
+fn refusal(error: AskerError, is_operator: bool) -> Refusal {
+    match error {
+        AskerError::Refused { code, message } => Refusal::Past { code, message },
+        AskerError::QuestionTooLong { .. } => Refusal::Wrong(error.to_string()),
+        error if is_operator => Refusal::PastAway(error.to_string()),
+        _ => Refusal::PastAway("the history cannot be asked now: try again in a moment".to_owned()),
+    }
+}
