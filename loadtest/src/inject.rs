@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use surety_client::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
-    TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, QueryError,
+    StateSource, TailSource,
 };
 use surety_protocol::{Reply, Seq, ShardId, Token};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -190,6 +190,14 @@ impl Connector for Faulty {
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
         self.inner.state(shard, tokens)
+    }
+
+    fn query<'a>(
+        &'a self,
+        question: &'a [u8],
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        self.inner.query(question, tokens)
     }
 
     fn farewell(&self) -> BoxFuture<'_, ()> {

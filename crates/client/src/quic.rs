@@ -11,14 +11,17 @@ use quinn::{
     ConnectionError, Endpoint, EndpointConfig, IdleTimeout, ReadError, RecvStream, SendStream, VarInt,
     WriteError,
 };
+use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
-    ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Record, Reply, Seq,
-    ShardId, StateQuery, Subscribe, TailHead, TailStatus, TenantId, Token,
+    ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, QUERY_HEAD_BYTES,
+    QUERY_VERSION, Record, Reply, Seq, ShardId, StateQuery, Subscribe, TailHead, TailStatus, TenantId, Token,
+    write_query,
 };
 
 use crate::error::ConnectError;
 use crate::frames::{BodyRange, FrameBuffer, read_records, read_replies};
 use crate::identity::{Identity, IdentityFault};
+use crate::query::{Parts, QueryError};
 use crate::transport::{
     Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
     TailSource,
@@ -310,6 +313,42 @@ impl Connector for QuicConnector {
             let Opened { send, reader, connection, .. } = self.open_shard(shard, tokens).await?;
             let state = QuicState { reader, send, next_number: 1, is_asking: false, _connection: connection };
             Ok(Box::new(state) as Box<dyn StateSource>)
+        })
+    }
+
+    fn query<'a>(
+        &'a self,
+        question: &'a [u8],
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Box::pin(async move {
+            let shard = ShardId(0);
+            let own: Vec<Token> = tokens.iter().copied().filter(|token| token.shard == shard).collect();
+            let opened = self.open_shard(shard, &own).await.map_err(QueryError::Open)?;
+            let Opened { hello, mut send, mut reader, connection: _connection } = opened;
+            if hello.version < QUERY_VERSION {
+                // It would take the question for a fault, and close the connection, with everything on it.
+                return Err(QueryError::OldEngine(hello.version));
+            }
+            let body = write_query(question);
+            let count = u16::try_from((body.len() - QUERY_HEAD_BYTES) / RECORD_BYTES).unwrap_or(u16::MAX);
+            let header = FrameHeader { kind: FrameKind::Query, count, number: 1 };
+            send.write_all(&[&header.to_bytes()[..], &body].concat()).await.map_err(write_closed)?;
+            // There is one question to a stream. One that is gone already says so to whoever reads.
+            let _ = send.finish();
+            let mut parts = Parts::default();
+            loop {
+                let (header, body) = std::future::poll_fn(|cx| reader.poll_frame(cx)).await?;
+                match header.kind {
+                    FrameKind::Answer => {
+                        if let Some(answer) = parts.take(reader.body(&body))? {
+                            return Ok(answer);
+                        }
+                    }
+                    FrameKind::Goodbye => return Err(Closed::ByServer(CloseCode::Draining).into()),
+                    other => return Err(Closed::UnexpectedFrame(other).into()),
+                }
+            }
         })
     }
 }

@@ -15,6 +15,8 @@ use surety_protocol::{
     TailHead, TailStatus, Token,
 };
 
+pub use crate::query::QueryError;
+
 /// A future behind a pointer, as the traits of this file return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -38,6 +40,13 @@ pub trait Connector: Send + Sync + 'static {
         shard: ShardId,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>>;
+
+    /// Asks the engine's history, and yields its answer. `tokens` as for [`Connector::open`]; any shard may be asked.
+    fn query<'a>(
+        &'a self,
+        question: &'a [u8],
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>>;
 
     /// Closes what is open and tells the engine so, as far as that can be done at once. A process that merely ends leaves an
     /// engine waiting for it.

@@ -11,13 +11,14 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use surety_client::protocol::{
-    ALPN, Amount, CloseCode, Code, EngineId, Epoch, FrameHeader, FrameKind, Hello, HelloReply, Id, Kind,
-    LockBody, PartitionHandle, Record, Reply, Seq, ShardId, Subscribe, TailHead, TenantId, Time, Token,
-    shard_map,
+    ALPN, ANSWER_HEAD_BYTES, Amount, CloseCode, Code, EngineId, Epoch, FrameHeader, FrameKind, Hello,
+    HelloReply, Id, Kind, LockBody, PartitionHandle, Record, Reply, Seq, ShardId, Subscribe, TailHead,
+    TenantId, Time, Token, read_query, shard_map, write_answer,
 };
 use surety_client::transport::{Batch, Closed, Connector, Event, LinkReceiver, LinkSender, OpenError};
 use surety_client::{
-    Client, ConnectError, Identity, IdentityError, IdentityFault, Options, QuicConnector, QuicOptions,
+    Client, ConnectError, Identity, IdentityError, IdentityFault, Options, QueryError, QuicConnector,
+    QuicOptions,
 };
 
 /// An authority and what it signs.
@@ -477,4 +478,66 @@ fn identities_say_what_they_lack() {
     check(&authority.identity_pem("https://example.org"), IdentityFault::NoTenant);
     check(&whole.replace("BEGIN CERTIFICATE-----\nM", "BEGIN CERTIFICATE-----\n!"), IdentityFault::NotPem);
     assert!(matches!(Identity::from_file("/no/such/file"), Err(IdentityError::Read { .. })));
+}
+
+#[tokio::test]
+async fn an_engine_of_version_1_is_not_shown_a_question() {
+    let authority = Authority::new();
+    let endpoint = authority.endpoint();
+    let connector = connector(&authority, &endpoint).await;
+    let serve = async {
+        let mut link = Stream::accept(&endpoint).await;
+        let (hello, _) = link.greet(&hello_of(0, &[&endpoint])).await;
+        assert_eq!((hello.version_min, hello.version_max), (1, 2), "both are offered");
+        link
+    };
+    let (link, mut open) = tokio::join!(connector.open(ShardId(0), &[]), serve);
+    let mut link = link.unwrap();
+    let serve = async {
+        let mut stream = Stream::accept_on(open.connection.clone()).await;
+        stream.greet(&hello_of(0, &[&endpoint])).await;
+        // The client gives the stream up without a word: an engine of that version would close everything over the question.
+        assert!(stream.recv.read_to_end(1 << 10).await.is_ok_and(|sent| sent.is_empty()));
+    };
+    let (refused, ()) = tokio::join!(connector.query(b"{}", &[]), serve);
+    assert_eq!(refused, Err(QueryError::OldEngine(1)));
+    let mut batch = Batch::new();
+    batch.push(&[lock(1).to_bytes()]);
+    send(&mut link.sender, &mut batch).await.unwrap();
+    assert_eq!(open.read_requests().await, [lock(1)], "requests go on");
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_none() {
+    let authority = Authority::new();
+    let endpoint = authority.endpoint();
+    let part = |text: &[u8], has_more| write_answer(None, 200, text, has_more);
+    let check = async |frames: Vec<(FrameKind, Vec<u8>)>| {
+        let connector = connector(&authority, &endpoint).await;
+        let serve = async {
+            let mut stream = Stream::accept(&endpoint).await;
+            stream.greet(&HelloReply { version: 2, ..hello_of(0, &[&endpoint]) }).await;
+            let (header, body) = stream.read().await;
+            assert_eq!((header.kind, header.number), (FrameKind::Query, 1));
+            assert_eq!(read_query(&body), Ok(&b"what?"[..]));
+            for (kind, body) in &frames {
+                let head = if *kind == FrameKind::Answer { ANSWER_HEAD_BYTES } else { 0 };
+                stream.write(*kind, (body.len() - head) / 128, body).await;
+            }
+            stream.send.finish().unwrap();
+            stream
+        };
+        let (answer, _stream) = tokio::join!(connector.query(b"what?", &[]), serve);
+        answer
+    };
+    let (first, last) = (part(&[1; 128], true), part(&[2; 72], false));
+    let answer = |body: &Vec<u8>| (FrameKind::Answer, body.clone());
+    let whole = check(vec![answer(&first), answer(&last)]).await.unwrap();
+    assert_eq!(whole, [[1; 128].as_slice(), &[2; 72]].concat());
+    assert_eq!(check(vec![answer(&first)]).await, Err(QueryError::Closed(Closed::Ended)));
+    assert_eq!(check(Vec::new()).await, Err(QueryError::Closed(Closed::Ended)));
+    let drained = check(vec![answer(&first), (FrameKind::Goodbye, Vec::new())]).await;
+    assert_eq!(drained, Err(QueryError::Closed(Closed::ByServer(CloseCode::Draining))));
+    let twice = check(vec![answer(&first), answer(&first), answer(&last)]).await;
+    assert!(matches!(twice, Err(QueryError::Closed(Closed::BadFrame(_)))), "{twice:?}");
 }

@@ -34,6 +34,7 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "records", run: wire::records },
     Probe { name: "hello", run: wire::hello },
     Probe { name: "tail", run: wire::tail },
+    Probe { name: "query", run: wire::query },
     Probe { name: "release_group", run: wire::release_group },
     Probe { name: "acks", run: wire::acks },
     Probe { name: "operations", run: money::operations },

@@ -3,8 +3,9 @@
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
     Address, Amount, Code, EngineId, Epoch, FrameHeader, FrameKind, HELLO_REPLY_BYTES, Hello, HelloReply, Id,
-    Kind, PartitionHandle, Policy, Record, ReleaseEntry, ReleaseGroup, Reply, SUBSCRIBE_BYTES, Seq, ShardId,
-    Subscribe, TAIL_HEAD_BYTES, TailHead, TenantId, Token, long, shard_map,
+    Kind, PartitionHandle, Policy, QueryRefusal, Record, ReleaseEntry, ReleaseGroup, Reply, SUBSCRIBE_BYTES,
+    Seq, ShardId, Subscribe, TAIL_HEAD_BYTES, TailHead, TenantId, Token, long, shard_map, write_answer,
+    write_query,
 };
 
 use crate::{cards, history, made, money, settling, texts};
@@ -68,6 +69,7 @@ pub fn seeds(probe: &str) -> Vec<Vec<u8>> {
         "records" => (0..4).map(|caller| [vec![caller], requests()].concat()).collect(),
         "hello" => vec![hello().to_body(&[token(1), token(2)]), hello().to_body(&[]), hello_reply().to_vec()],
         "tail" => vec![subscribe().to_vec(), tail_head(3).to_vec(), records_body()],
+        "query" => vec![write_query(QUESTION), write_answer(None, 300, &[7; 200], true), busy()],
         "release_group" => (1..4).map(release_group).collect(),
         "acks" => vec![replies(), replies()[..300].to_vec()],
         "operations" => (1..9).map(history::requests).collect(),
@@ -116,12 +118,19 @@ fn frames_in(stream: &[u8]) -> u64 {
     count
 }
 
+const QUESTION: &[u8] = br#"{"ask":{"locks":{"state":["live"]}}}"#;
+
+fn busy() -> Vec<u8> {
+    write_answer(Some(QueryRefusal::Busy), 5, b"later", false)
+}
+
 fn client_stream() -> Vec<u8> {
     let mut stream = Vec::new();
     frame(&mut stream, FrameKind::Hello, 2, &hello().to_body(&[token(1), token(2)]));
     let requests = requests();
     frame(&mut stream, FrameKind::Requests, requests.len() / RECORD_BYTES, &requests);
     frame(&mut stream, FrameKind::Subscribe, 1, &subscribe());
+    frame(&mut stream, FrameKind::Query, 1, &write_query(QUESTION));
     stream
 }
 
@@ -134,6 +143,7 @@ fn server_stream() -> Vec<u8> {
     let body = records_body();
     frame(&mut stream, FrameKind::Records, (body.len() - 32) / RECORD_BYTES, &body);
     frame(&mut stream, FrameKind::Records, 0, &tail_head(0));
+    frame(&mut stream, FrameKind::Answer, 1, &busy());
     frame(&mut stream, FrameKind::Goodbye, 0, &[]);
     stream
 }

@@ -9,7 +9,8 @@ use surety_protocol::limits::{
 use surety_protocol::{
     ActorId, Caller, FrameError, FrameHeader, FrameKind, Hello, HelloReply, Kind, Operations, PartitionRow,
     Policy, Record, ReleaseGroup, Reply, Roles, StateQuery, StateRow, Subscribe, SupplierRow,
-    TAIL_HEAD_BYTES, TailHead, TenantId, TenantRow, Token, WithdrawalRow, admit, long, read_state_page,
+    TAIL_HEAD_BYTES, TailHead, TenantId, TenantRow, Token, WithdrawalRow, admit, long, read_answer,
+    read_query, read_state_page, write_answer, write_query,
 };
 
 /// What a stream was cut into, and how that ended.
@@ -117,6 +118,7 @@ fn decode_body(kind: FrameKind, body: &[u8]) {
             decode_page::<WithdrawalRow>(body);
             decode_page::<TenantRow>(body);
         }
+        FrameKind::Query | FrameKind::Answer => query(body),
         FrameKind::Replies | FrameKind::Records | FrameKind::Goodbye => {}
     }
 }
@@ -262,6 +264,17 @@ fn decode_page<R: StateRow>(body: &[u8]) {
         let mut bytes = head.to_bytes().to_vec();
         rows.iter().for_each(|row| row.write(&mut bytes));
         assert_eq!(bytes, body);
+    }
+}
+
+/// A question to the history, and a part of its answer.
+pub(crate) fn query(body: &[u8]) {
+    if let Ok(question) = read_query(body) {
+        assert_eq!(write_query(question), body);
+    }
+    if let Ok((head, refusal, part)) = read_answer(body) {
+        let total = usize::try_from(head.total).expect("a length that was found to be bounded");
+        assert_eq!(write_answer(refusal, total, part, head.has_more == 1), body);
     }
 }
 

@@ -26,6 +26,10 @@ pub enum FrameKind {
     StateQuery = 8,
     /// Server: [`crate::StateHead`], then rows.
     State = 9,
+    /// Client: [`crate::QueryHead`], then a question to the history.
+    Query = 10,
+    /// Server: [`crate::AnswerHead`], then a part of an answer.
+    Answer = 11,
 }
 
 impl FrameKind {
@@ -40,6 +44,8 @@ impl FrameKind {
             7 => Self::Goodbye,
             8 => Self::StateQuery,
             9 => Self::State,
+            10 => Self::Query,
+            11 => Self::Answer,
             _ => return None,
         })
     }
@@ -60,6 +66,8 @@ impl FrameKind {
             Self::Goodbye if count == 0 => Some(0),
             Self::StateQuery if count == 1 => Some(crate::state::STATE_QUERY_BYTES),
             Self::State => Some(crate::state::STATE_HEAD_BYTES + count * RECORD_BYTES),
+            Self::Query if count > 0 => Some(crate::query::QUERY_HEAD_BYTES + count * RECORD_BYTES),
+            Self::Answer => Some(crate::query::ANSWER_HEAD_BYTES + count * RECORD_BYTES),
             _ => None,
         }
     }
@@ -70,7 +78,7 @@ impl FrameKind {
 pub struct FrameHeader {
     /// What follows.
     pub kind: FrameKind,
-    /// Items in the body: requests, replies, records, tokens; of a page of state, its length in records.
+    /// Items in the body: requests, replies, records, tokens; of a page of state or a document, its length in records.
     pub count: u16,
     /// Counts the frames of a stream and direction, from 0.
     pub number: u64,
@@ -276,6 +284,10 @@ mod tests {
             (FrameKind::StateQuery, 1),
             (FrameKind::State, 0),
             (FrameKind::State, 5),
+            (FrameKind::Query, 1),
+            (FrameKind::Query, 512),
+            (FrameKind::Answer, 0),
+            (FrameKind::Answer, 1024),
         ] {
             let header = FrameHeader { kind, count, number: 7 };
             assert_eq!(FrameHeader::from_bytes(&header.to_bytes()), Ok(header));

@@ -9,8 +9,10 @@ use crate::limits::{HELLO_TOKENS_MAX, SHARDS_MAX, TOKEN_BYTES};
 use crate::token::Token;
 use crate::{EngineId, Epoch, FrameError, FrameKind, Seq, ShardId, TenantId, Time};
 
-/// The version of the wire that this crate speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// The newest version of the wire that this crate speaks.
+pub const PROTOCOL_VERSION: u16 = 2;
+/// The oldest one.
+pub const PROTOCOL_VERSION_MIN: u16 = 1;
 /// The ALPN protocol name of QUIC connections.
 pub const ALPN: &[u8] = b"surety/1";
 /// "SRTY", read as a little-endian number.
@@ -76,7 +78,7 @@ const _: () = assert!(size_of::<ArchivedHello>() == HELLO_BYTES);
 const _: () = assert!(size_of::<ArchivedHelloReply>() == HELLO_REPLY_BYTES);
 
 impl Hello {
-    /// A hello in this crate's version. A longer name is cut.
+    /// A hello in this crate's versions. A longer name is cut.
     #[must_use]
     pub fn new(tenant: TenantId, name: &str) -> Self {
         let mut padded = [0; 32];
@@ -84,7 +86,7 @@ impl Hello {
         padded[..cut].copy_from_slice(&name.as_bytes()[..cut]);
         Self {
             magic: HELLO_MAGIC,
-            version_min: PROTOCOL_VERSION,
+            version_min: PROTOCOL_VERSION_MIN,
             version_max: PROTOCOL_VERSION,
             tenant,
             reserved: 0,
@@ -99,14 +101,11 @@ impl Hello {
         core::str::from_utf8(&self.name[..end]).unwrap_or("")
     }
 
-    /// The version to speak with this client; `None` if there is no common one.
+    /// The version to speak with this client: the newest that both speak. `None` if there is no common one.
     #[must_use]
     pub const fn common_version(&self) -> Option<u16> {
-        if self.version_min <= PROTOCOL_VERSION && PROTOCOL_VERSION <= self.version_max {
-            Some(PROTOCOL_VERSION)
-        } else {
-            None
-        }
+        let newest = if self.version_max < PROTOCOL_VERSION { self.version_max } else { PROTOCOL_VERSION };
+        if newest >= self.version_min && newest >= PROTOCOL_VERSION_MIN { Some(newest) } else { None }
     }
 
     /// Writes the body of a hello frame.
@@ -202,9 +201,12 @@ mod tests {
     #[test]
     fn versions_are_negotiated() {
         let hello = |min, max| Hello { version_min: min, version_max: max, ..Hello::new(TenantId(1), "") };
-        assert_eq!(hello(1, 1).common_version(), Some(1));
-        assert_eq!(hello(0, 9).common_version(), Some(1));
-        assert_eq!(hello(2, 9).common_version(), None);
+        assert_eq!(hello(1, 1).common_version(), Some(1), "an older client");
+        assert_eq!(hello(1, 2).common_version(), Some(2));
+        assert_eq!(hello(0, 9).common_version(), Some(2));
+        assert_eq!(hello(2, 9).common_version(), Some(2));
+        assert_eq!(hello(3, 9).common_version(), None);
         assert_eq!(hello(0, 0).common_version(), None);
+        assert_eq!(hello(2, 1).common_version(), None, "upside down");
     }
 }

@@ -21,6 +21,7 @@ pub mod limits;
 pub mod long;
 mod operation;
 mod policy;
+mod query;
 mod record;
 mod release_group;
 mod reply;
@@ -33,15 +34,20 @@ pub mod trace;
 pub use code::{Code, CodeClass, End};
 pub use frame::{CloseCode, FrameError, FrameHeader, FrameKind};
 pub use hello::{
-    ALPN, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply, PROTOCOL_VERSION, shard_map,
+    ALPN, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply, PROTOCOL_VERSION,
+    PROTOCOL_VERSION_MIN, shard_map,
 };
 pub use ids::{
     ActorId, Address, Amount, AssetId, EngineId, Epoch, Id, MerchantId, PartitionHandle, QuoteId, Seq,
     ShardId, TenantId, Time,
 };
 pub use kind::{Flags, Kind, Origin, Rights, Roles};
-pub use operation::{Caller, Operations, admit};
+pub use operation::{Caller, Operations, Sight, admit};
 pub use policy::{CategoryRule, POLICY_BYTES, Policy, ReleaseRule, SettleByAction};
+pub use query::{
+    ANSWER_HEAD_BYTES, AnswerHead, QUERY_HEAD_BYTES, QUERY_PART_BYTES_MAX, QUERY_VERSION, QueryHead,
+    QueryRefusal, read_answer, read_query, write_answer, write_query,
+};
 pub use record::{
     ALL_CAPTURES, ArchivedRecord, Body, ChangeBody, ConsumeBody, ControlBody, GrantBody, LockBody,
     MerchantBody, PartitionBody, PriceBody, Record, RecordError, Request, StakeBody, TenantBody,

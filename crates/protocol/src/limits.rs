@@ -19,6 +19,12 @@ pub const TOKEN_BYTES: usize = 48;
 pub const FRAME_RECORDS_MAX: usize = 1024;
 /// Bytes of a frame's body, the largest being a full reply frame with its token.
 pub const FRAME_BODY_BYTES_MAX: usize = FRAME_RECORDS_MAX * RECORD_BYTES + TOKEN_BYTES;
+/// Bytes of a question to the history.
+pub const QUERY_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an answer of the history.
+pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Unanswered questions to the history on one connection; past it they are answered `BUSY`.
+pub const CONNECTION_QUERIES_MAX: usize = 4;
 /// Unanswered requests on one connection; past it requests are answered `OVERLOADED`.
 pub const CONNECTION_IN_FLIGHT_MAX: usize = 16 * 1024;
 /// Records of one long operation: its head and its continuations.
@@ -100,6 +106,8 @@ const _: () = {
     // A full frame fits into one stream window of 256 KiB.
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES <= 256 * 1024);
     assert!(HELLO_TOKENS_MAX * TOKEN_BYTES <= FRAME_BODY_BYTES_MAX);
+    // A question that is too long still fits into a frame, and is answered.
+    assert!(QUERY_BYTES_MAX < FRAME_RECORDS_MAX * RECORD_BYTES);
     assert!(CAPTURES_PER_LOCK_MAX <= u8::MAX as usize);
     // Sums of a million amounts, and units a million times an amount, stay below u128.
     assert!(AMOUNT_MAX.checked_mul(1 << 20).is_some() && UNITS_MAX >> 20 == AMOUNT_MAX);

@@ -132,7 +132,45 @@ pub fn admit(operation: &[Record], caller: &Caller) -> Result<(), Code> {
     Ok(())
 }
 
+/// Whose past and present somebody sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// All tenants' together, and what is nobody's.
+    All,
+    /// What is this tenant's, and nothing else.
+    Tenant(TenantId),
+}
+
+impl Sight {
+    /// Whose it is; none for all.
+    #[must_use]
+    pub const fn tenant(self) -> Option<TenantId> {
+        match self {
+            Self::All => None,
+            Self::Tenant(tenant) => Some(tenant),
+        }
+    }
+}
+
 impl Caller {
+    /// True for the operator's readers, settlers and admins: nothing is hidden from them.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        let may_see_all = Roles::SETTLER | Roles::ADMIN | Roles::READER;
+        self.tenant == TenantId(0) && self.roles.0 & may_see_all.0 != 0
+    }
+
+    /// On whose behalf the caller may ask what has happened; none for whom of the operator's callers may only authorize: they see nothing of
+    /// all tenants'.
+    #[must_use]
+    pub fn sight(&self) -> Option<Sight> {
+        match self.tenant {
+            _ if self.sees_all() => Some(Sight::All),
+            TenantId(0) => None,
+            tenant => Some(Sight::Tenant(tenant)),
+        }
+    }
+
     /// True if the certificate allows records of this kind, about ids of this tenant (0 for the caller's own).
     ///
     /// Facts of the chain and the running of the engine are the operator's: a tenant's own admin keeps its merchant
@@ -204,6 +242,18 @@ mod tests {
         check(0, Roles::SETTLER, Kind::Deposit, 0, true);
         check(0, Roles::AUTHORIZER, Kind::Lock, 8, false);
         check(0, Roles::ADMIN, Kind::MerchantSet, 8, true);
+    }
+
+    #[test]
+    fn the_past_is_the_operators_and_each_tenants_own() {
+        let sight = |tenant, roles| Caller { tenant: TenantId(tenant), roles, actor: ActorId(1) }.sight();
+        for roles in [Roles::READER, Roles::SETTLER, Roles::ADMIN, Roles::AUTHORIZER | Roles::READER] {
+            assert_eq!(sight(0, roles), Some(Sight::All), "{roles:?}");
+        }
+        assert_eq!(sight(0, Roles::AUTHORIZER), None, "it sees nothing of all tenants'");
+        for roles in [Roles::AUTHORIZER, Roles::READER, Roles::ADMIN, Roles::KNOWN] {
+            assert_eq!(sight(7, roles), Some(Sight::Tenant(TenantId(7))), "{roles:?}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn frame_headers(bytes: [u8; 16], kind in 0_u8..10, count in 0_u16..1100) {
+    fn frame_headers(bytes: [u8; 16], kind in 0_u8..12, count in 0_u16..1100) {
         let _ = p::FrameHeader::from_bytes(&bytes);
         // Make acceptance likely: give the header the length that its kind and count ask for.
         let mut header = bytes;
@@ -53,7 +53,7 @@ proptest! {
         header[5] = 0;
         header[6..8].copy_from_slice(&count.to_le_bytes());
         for length in [16, 48 + 48 * u32::from(count), 128 * u32::from(count), 48 + 128 * u32::from(count),
-            32 + 128 * u32::from(count), 576, 0] {
+            32 + 128 * u32::from(count), 16 + 128 * u32::from(count), 576, 0] {
             header[0..4].copy_from_slice(&length.to_le_bytes());
             if let Ok(read) = p::FrameHeader::from_bytes(&header) {
                 prop_assert_eq!(read.to_bytes(), header);
@@ -168,6 +168,29 @@ proptest! {
         match p::TailHead::from_slice(&head) {
             Ok((read, status)) => prop_assert_eq!((read.to_bytes(), status as u8), (head, head[22])),
             Err(error) => prop_assert_eq!((error, head[22]), (p::FrameError::Body(p::FrameKind::Records), 3)),
+        }
+    }
+
+    #[test]
+    fn questions_and_answers(noise in vec(any::<u8>(), 0..300), bytes in 0_u32..300, status in 0_u8..8, has_more in 0_u8..3) {
+        let _ = (p::read_query(&noise), p::read_answer(&noise));
+        // Make acceptance likely: a head whose length is that of what follows, or nearly.
+        let mut body = vec![0; p::ANSWER_HEAD_BYTES];
+        body[..4].copy_from_slice(&300_u32.to_le_bytes());
+        body[4..8].copy_from_slice(&bytes.to_le_bytes());
+        body[8..10].copy_from_slice(&[status, has_more]);
+        body.extend_from_slice(&noise);
+        body.resize(p::ANSWER_HEAD_BYTES + noise.len().next_multiple_of(RECORD_BYTES), 0);
+        if let Ok((head, refusal, part)) = p::read_answer(&body) {
+            prop_assert_eq!(&p::write_answer(refusal, head.total as usize, part, head.has_more == 1), &body);
+            prop_assert!(status < 7 && has_more < 2 && part.len() == bytes as usize);
+        }
+        let mut body = vec![0; p::QUERY_HEAD_BYTES];
+        body[..4].copy_from_slice(&bytes.to_le_bytes());
+        body.extend_from_slice(&noise);
+        body.resize(p::QUERY_HEAD_BYTES + noise.len().max(1).next_multiple_of(RECORD_BYTES), 0);
+        if let Ok(question) = p::read_query(&body) {
+            prop_assert_eq!(&p::write_query(question), &body);
         }
     }
 

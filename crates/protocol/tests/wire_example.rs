@@ -40,7 +40,7 @@ fn hello_reply() -> p::HelloReply {
         synced: p::Seq(1000),
         epoch: p::Epoch(3),
         tenant: p::TenantId(7),
-        version: 1,
+        version: 2,
         shard: p::ShardId(1),
         shards: 2,
         frame_records_max: 1024,
@@ -212,4 +212,17 @@ fn the_change_stream_tells_it() {
     let logged = lock_logged().to_bytes();
     check("records", &frame(FrameKind::Records, 1, 1, &[&tail_head().to_bytes(), &logged]));
     assert_eq!(lock_logged().as_sent(), p::Record { tenant: p::TenantId(7), ..lock() });
+}
+
+#[test]
+fn the_history_is_asked() {
+    let question = br#"{"ask":{"open_locks":{"by":"deadline","limit":1}}}"#;
+    check("query", &frame(FrameKind::Query, 1, 1, &[&p::write_query(question)]));
+    assert_eq!(p::read_query(&tables::hex("query")[16..]), Ok(&question[..]));
+    let answer = br#"{"ok":{"rows":[],"cursor":null,"has_more":false,"complete_before":"-"}}"#;
+    let body = p::write_answer(None, answer.len(), answer, false);
+    check("answer", &frame(FrameKind::Answer, 1, 1, &[&body]));
+    let read = tables::hex("answer");
+    let (head, refusal, document) = p::read_answer(&read[16..]).unwrap();
+    assert_eq!((head.has_more, refusal, document), (0, None, &answer[..]));
 }

@@ -244,6 +244,25 @@ fn states() {
     check_layout("state_head", &table("layout: state_head 32"), 0, p::STATE_HEAD_BYTES, &places);
 }
 
+#[test]
+fn the_historys_heads() {
+    let fields = [("bytes", 0, 4), ("reserved", 4, 12)];
+    check_layout("query_head", &table("layout: query_head 16"), 0, p::QUERY_HEAD_BYTES, &fields);
+    let mut expected = [0; 144];
+    expected[..4].copy_from_slice(&3_u32.to_le_bytes());
+    expected[16..19].copy_from_slice(b"abc");
+    assert_eq!(p::write_query(b"abc"), expected);
+    let fields =
+        [("total", 0, 4), ("bytes", 4, 4), ("status", 8, 1), ("has_more", 9, 1), ("reserved", 10, 22)];
+    check_layout("answer_head", &table("layout: answer_head 32"), 0, p::ANSWER_HEAD_BYTES, &fields);
+    let mut expected = [0; 160];
+    expected[..4].copy_from_slice(&9_u32.to_le_bytes());
+    expected[4..8].copy_from_slice(&3_u32.to_le_bytes());
+    expected[8..10].copy_from_slice(&[3, 1]);
+    expected[32..35].copy_from_slice(b"abc");
+    assert_eq!(p::write_answer(Some(p::QueryRefusal::Busy), 9, b"abc", true), expected);
+}
+
 /// The bytes of a row.
 fn row<R: StateRow>(row: &R) -> Vec<u8> {
     let mut page = Vec::new();
@@ -349,7 +368,8 @@ fn frame_headers() {
             "Records" => 32 + 128 * count,
             "Goodbye" => 0,
             "StateQuery" => 64,
-            "State" => 32 + 128 * count,
+            "State" | "Answer" => 32 + 128 * count,
+            "Query" => 16 + 128 * count,
             other => panic!("frame {other}"),
         };
         for count in [0, 1, 2, 255, 256, 257, 1023, 1024, 1025, 65535] {
@@ -369,8 +389,8 @@ fn frame_headers() {
             }
         }
     }
-    assert_eq!(table("table: frame_kinds").len(), 9);
-    for kind in [0_u8].into_iter().chain(10..=255) {
+    assert_eq!(table("table: frame_kinds").len(), 11);
+    for kind in [0_u8].into_iter().chain(12..=255) {
         let mut bytes = [0; 16];
         bytes[4] = kind;
         assert_eq!(parse(bytes), Err(p::FrameError::UnknownKind(kind)));
@@ -389,6 +409,8 @@ fn names_and_numbers() {
     }
     let closes = p::CloseCode::ALL.iter().map(|code| (*code as usize, code.name().to_owned()));
     assert_eq!(in_doc("table: close_codes", "code"), closes.collect::<Vec<_>>());
+    let refusals = p::QueryRefusal::ALL.iter().map(|refusal| (*refusal as usize, refusal.name().to_owned()));
+    assert_eq!(in_doc("table: query_refusals", "status"), refusals.collect::<Vec<_>>());
     let ends = (0..=255).filter_map(p::End::from_byte).map(|end| (end as usize, end.name().to_owned()));
     assert_eq!(in_doc("table: ends", "end"), ends.collect::<Vec<_>>());
     let kinds = p::Kind::ALL.iter().map(|kind| (*kind as usize, kind.name().to_owned()));
@@ -425,6 +447,9 @@ fn names_and_numbers() {
             "FRAME_RECORDS_MAX" => limits::FRAME_RECORDS_MAX,
             "FRAME_BODY_BYTES_MAX" => limits::FRAME_BODY_BYTES_MAX,
             "CONNECTION_IN_FLIGHT_MAX" => limits::CONNECTION_IN_FLIGHT_MAX,
+            "QUERY_BYTES_MAX" => limits::QUERY_BYTES_MAX,
+            "ANSWER_BYTES_MAX" => limits::ANSWER_BYTES_MAX,
+            "CONNECTION_QUERIES_MAX" => limits::CONNECTION_QUERIES_MAX,
             "CHAIN_MAX" => limits::CHAIN_MAX,
             "LONG_RECORDS_MAX" => limits::LONG_RECORDS_MAX,
             "SHARDS_MAX" => limits::SHARDS_MAX,
@@ -445,7 +470,7 @@ fn names_and_numbers() {
     assert_eq!(limits::ADVICE_WINDOW, p::Time::from_secs(7 * 24 * 3600));
     assert_eq!(limits::LIFE_MAX, p::Time::from_secs(400 * 24 * 3600));
     assert_eq!((p::ALPN, p::HELLO_MAGIC.to_le_bytes()), (&b"surety/1"[..], *b"SRTY"));
-    assert_eq!(p::PROTOCOL_VERSION, 1);
+    assert_eq!((p::PROTOCOL_VERSION_MIN, p::PROTOCOL_VERSION, p::QUERY_VERSION), (1, 2, 2));
 }
 
 #[test]

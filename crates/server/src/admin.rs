@@ -47,7 +47,7 @@ type Series = (&'static str, Sort, &'static str, fn(&ShardMetrics) -> &Counter);
 /// The same for durations.
 type Durations = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
 
-const SERIES: [Series; 26] = [
+const SERIES: [Series; 28] = [
     ("surety_frames_total", Sort::Counter, "request frames executed", |m| &m.frames),
     ("surety_blocks_total", Sort::Counter, "blocks written to the log", |m| &m.blocks),
     ("surety_records_total", Sort::Counter, "records written to the log", |m| &m.records),
@@ -74,6 +74,15 @@ const SERIES: [Series; 26] = [
     ),
     ("surety_forwarded_total", Sort::Counter, "requests forwarded to another shard", |m| &m.forwarded),
     ("surety_subscribers", Sort::Gauge, "readers of the change stream", |m| &m.subscribers),
+    ("surety_queries_total", Sort::Counter, "questions to the history that came over the wire", |m| {
+        &m.queries
+    }),
+    (
+        "surety_queries_refused_total",
+        Sort::Counter,
+        "those of them that the history was not asked, or did not answer",
+        |m| &m.queries_refused,
+    ),
     ("surety_in_flight", Sort::Gauge, "requests taken and not answered", |m| &m.in_flight),
     ("surety_appended_seq", Sort::Gauge, "last record decided", |m| &m.appended),
     ("surety_acked_seq", Sort::Gauge, "last record that replies may speak of", |m| &m.acked),

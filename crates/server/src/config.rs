@@ -13,6 +13,8 @@ use surety_protocol::trace::Sampling;
 use surety_protocol::{Address, Time};
 use telemetry::otlp::Collector;
 
+use crate::history::Historian;
+
 /// Everything that a server needs to know. [`Config::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,6 +62,8 @@ pub struct Config {
     pub contract: Address,
     /// Which requests are traced, and who is told; `None`: none.
     pub traces: Option<TraceConfig>,
+    /// Who keeps the history and answers questions to it; `None`: nobody.
+    pub history: Option<Arc<dyn Historian>>,
     /// What peers may use.
     pub limits: Limits,
 }
@@ -98,6 +102,7 @@ impl Config {
             chain_id: 0,
             contract: Address([0; 20]),
             traces: None,
+            history: None,
             limits: Limits::default(),
         }
     }
@@ -140,6 +145,12 @@ pub struct Limits {
     pub forwarded: usize,
     /// Releases signed by merchants whose signatures are being checked.
     pub releases: usize,
+    /// Questions to the history at a time, of all shards together: those that wait for an answer, and answers on their way.
+    pub queries: usize,
+    /// Questions to the history at a time of one tenant, of all shards together.
+    pub queries_tenant: usize,
+    /// Questions to the history per second and tenant, with a burst of four seconds' worth; 0 is no limit.
+    pub queries_per_s_tenant: u32,
     /// Locks for which each shard takes memory at its start, with two remembered ids for each: about 0.4 KiB a lock. Deciding
     /// then waits for no memory until there are more of them. No more than a shard keeps.
     pub reserve_locks: usize,
@@ -164,6 +175,9 @@ impl Default for Limits {
             backlog_bytes: 4 << 20,
             forwarded: 8192,
             releases: 64,
+            queries: 16,
+            queries_tenant: 4,
+            queries_per_s_tenant: 100,
             reserve_locks: 0,
         }
     }

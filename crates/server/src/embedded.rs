@@ -8,19 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use surety_client::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
-    TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, QueryError,
+    StateSource, TailSource,
 };
 use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
 use surety_protocol::{
-    Caller, CloseCode, HelloReply, Record, Reply, Seq, ShardId, StateKind, StateQuery, TailHead, TailStatus,
-    Token,
+    Caller, CloseCode, HelloReply, QueryRefusal, Record, Reply, Seq, ShardId, StateKind, StateQuery,
+    TailHead, TailStatus, Token,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
+use crate::history::Unanswered;
 use crate::server::{Running, Server, ShardEnd, StartError};
-use crate::shared::{Shared, Verdict};
+use crate::shared::{Life, Shared, Verdict};
 
 /// Frames of a change stream that wait for their reader.
 const TAIL_FRAMES: usize = 4;
@@ -145,6 +146,25 @@ impl Connector for EmbeddedConnector {
             self.check(shard, tokens)?;
             let (shared, caller) = (Arc::clone(&self.shared), self.caller);
             Ok(Box::new(EmbeddedState { shared, shard, caller }) as Box<dyn StateSource>)
+        })
+    }
+
+    fn query<'a>(
+        &'a self,
+        question: &'a [u8],
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Box::pin(async move {
+            self.check(ShardId(0), tokens).map_err(QueryError::Open)?;
+            if self.shared.life() != Life::Serving {
+                return Err(Closed::ByServer(CloseCode::Draining).into());
+            }
+            let refused = |Unanswered { why, message }| QueryError::Refused { why, message };
+            let answer = self.shared.inquiries.ask(self.caller, question).map_err(refused)?;
+            let answered = answer.await.map_err(|_| {
+                refused(Unanswered::new(QueryRefusal::Away, "the history has gone: ask again in a moment"))
+            })?;
+            answered.answer.map_err(refused)
         })
     }
 }

@@ -16,6 +16,7 @@ use wal::{Mark, Write};
 use crate::config::{Config, Limits};
 use crate::data::Secret;
 use crate::embedded::LinkMessage;
+use crate::history::Inquiries;
 use crate::metrics::ShardMetrics;
 use crate::shard::{Kept, MoneyGauges};
 use crate::traces::Traces;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) shards: Vec<ShardShared>,
     /// None where no request is traced.
     pub(crate) traces: Option<Arc<Traces>>,
+    /// Where questions to the history are left.
+    pub(crate) inquiries: Inquiries,
     life: AtomicU8,
     /// What runs beside the shards and is told by the admin listener.
     pub(crate) attached: Attached,
@@ -178,6 +181,7 @@ impl Shared {
             ports,
             shards: (0..shards).map(shard).collect(),
             traces: config.traces.as_ref().map(|traces| Arc::new(Traces::new(traces.sampling))),
+            inquiries: Inquiries::new(config.history.clone(), &config.limits),
             life: AtomicU8::new(Life::Starting as u8),
             attached: Attached::default(),
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use surety_client::transport::{BoxFuture, Connector, Link, OpenError, StateSource, TailSource};
+use surety_client::transport::{BoxFuture, Connector, Link, OpenError, QueryError, StateSource, TailSource};
 use surety_client::{Client, Identity, QuicConnector};
 use surety_protocol::{Seq, ShardId, Token};
 
@@ -109,6 +109,14 @@ impl Connector for Dialling {
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
         Box::pin(async move { self.now().state(shard, tokens).await })
+    }
+
+    fn query<'a>(
+        &'a self,
+        question: &'a [u8],
+        tokens: &'a [Token],
+    ) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Box::pin(async move { self.now().query(question, tokens).await })
     }
 
     fn farewell(&self) -> BoxFuture<'_, ()> {

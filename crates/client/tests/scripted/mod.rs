@@ -10,8 +10,8 @@ use surety_client::protocol::{
     Token, shard_map,
 };
 use surety_client::transport::{
-    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, StateSource,
-    TailSource,
+    Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, QueryError,
+    StateSource, TailSource,
 };
 use surety_client::{Client, Options};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -250,5 +250,9 @@ impl Connector for Script {
         _: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn StateSource>, OpenError>> {
         Box::pin(async move { Err(OpenError::NoSuchShard(shard)) })
+    }
+
+    fn query<'a>(&'a self, _: &'a [u8], _: &'a [Token]) -> BoxFuture<'a, Result<Vec<u8>, QueryError>> {
+        Box::pin(async move { Err(QueryError::OldEngine(1)) })
     }
 }

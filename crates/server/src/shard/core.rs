@@ -597,7 +597,11 @@ pub(super) enum FrameFault {
     #[error("the first frame is not a hello of this protocol")]
     NoHello,
     /// No common version.
-    #[error("the client speaks versions {0} to {1}, this engine speaks {version}", version = surety_protocol::PROTOCOL_VERSION)]
+    #[error(
+        "the client speaks versions {0} to {1} of the wire, this engine {oldest} to {newest}",
+        oldest = surety_protocol::PROTOCOL_VERSION_MIN,
+        newest = surety_protocol::PROTOCOL_VERSION
+    )]
     Version(u16, u16),
     /// The certificate is of another tenant.
     #[error("the hello names tenant {named}, the certificate tenant {certified}")]

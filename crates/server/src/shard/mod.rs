@@ -9,6 +9,7 @@ mod core;
 mod credentials;
 mod cursors;
 mod ending;
+mod inquiry;
 mod journal;
 mod keeper;
 mod links;
@@ -280,6 +281,8 @@ struct Shard {
     delivering: Cell<usize>,
     /// Whose turn it is to be told the state.
     state_turn: Arc<Semaphore>,
+    /// Whose turn it is to be sent a part of an answer of the history.
+    answer_turn: Arc<Semaphore>,
     /// Who asks for the state, of each tenant.
     tenant_askers: Rc<TenantCounts>,
     /// Where the readers of the change stream are.
@@ -348,6 +351,7 @@ impl Shard {
             tenant_readers: Rc::default(),
             delivering: Cell::new(0),
             state_turn: Arc::new(Semaphore::new(1)),
+            answer_turn: Arc::new(Semaphore::new(1)),
             tenant_askers: Rc::default(),
             cursors: Rc::default(),
             keeper,

@@ -28,6 +28,8 @@ pub(super) struct Peer {
     pub(super) in_flight: Cell<usize>,
     /// Bytes that wait in the backlogs of its streams.
     pub(super) backlog_bytes: Cell<usize>,
+    /// Questions to the history that are not answered.
+    pub(super) queries: Cell<usize>,
 }
 
 impl Peer {
@@ -37,8 +39,14 @@ impl Peer {
 
     /// The holder of a link.
     pub(super) const fn within(caller: Caller) -> Self {
-        let (in_flight, backlog_bytes) = (Cell::new(0), Cell::new(0));
-        Self { connection: None, caller, credentials: None, in_flight, backlog_bytes }
+        Self {
+            connection: None,
+            caller,
+            credentials: None,
+            in_flight: Cell::new(0),
+            backlog_bytes: Cell::new(0),
+            queries: Cell::new(0),
+        }
     }
 
     pub(super) fn close(&self, code: CloseCode) {

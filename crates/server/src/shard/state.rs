@@ -8,7 +8,6 @@ use surety_protocol::{Caller, PartitionHandle, Seq, StateHead, StateKind, StateQ
 use tokio::time::{Instant, sleep};
 
 use crate::shard::Shard;
-use crate::shard::tail;
 use crate::shard::tenants::Counted;
 use crate::threads;
 
@@ -56,7 +55,7 @@ fn read(shard: &Shard, caller: Caller, query: &StateQuery, kind: StateKind) -> (
         ..StateHead::default()
     };
     let ledger = core.engine.ledger();
-    let sees_all = tail::sees_all(caller) || sabotage!("another-tenants-state-shown");
+    let sees_all = caller.sees_all() || sabotage!("another-tenants-state-shown");
     let reader = (!sees_all).then_some(caller.tenant);
     let sees = |partition: PartitionHandle| reader.is_none_or(|tenant| ledger.may_read(tenant, partition));
     let page = match kind {

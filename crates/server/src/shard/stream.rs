@@ -1,4 +1,4 @@
-//! One stream of a connection: its hello, then requests and replies, the change stream, or questions about the state.
+//! One stream of a connection: its hello, then requests and replies, the change stream, questions about the state, or to the history.
 
 use std::rc::Rc;
 
@@ -7,8 +7,8 @@ use engine::Durability;
 use quinn::{RecvStream, SendStream, VarInt};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION, RecordError,
-    STATE_HEAD_BYTES, StateQuery, Subscribe, sabotage,
+    Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION,
+    QUERY_VERSION, RecordError, STATE_HEAD_BYTES, StateQuery, Subscribe, sabotage,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -17,16 +17,16 @@ use crate::shard::Shard;
 use crate::shard::connection::Count;
 use crate::shard::core::{FrameFault, OutletNumber};
 use crate::shard::outlet::{Outlet, Peer};
-use crate::shard::state;
 use crate::shard::tail::{self, StreamTail};
 use crate::shard::tenants::Counted;
+use crate::shard::{inquiry, state};
 use crate::shared::{Life, Verdict};
 
 /// Chunks of a stream taken at a time.
 const CHUNKS: usize = 32;
 
 /// Why reading stopped before its time.
-enum Stop {
+pub(super) enum Stop {
     /// The peer's doing: the connection is closed with a code.
     Fault(FrameFault),
     /// The connection or the stream is gone.
@@ -79,6 +79,9 @@ async fn run(shard: &Rc<Shard>, peer: &Rc<Peer>, mut send: SendStream, recv: Rec
         FrameKind::Requests => requests(shard, peer, send, reader, frame).await,
         FrameKind::Subscribe => subscribe(shard, peer, send, &frame).await,
         FrameKind::StateQuery => questions(shard, peer, send, reader, frame).await,
+        FrameKind::Query if reply.version >= QUERY_VERSION => {
+            inquiry::serve(shard, peer, send, reader, frame).await
+        }
         kind => Err(FrameFault::Misplaced(kind).into()),
     }
 }
@@ -89,7 +92,7 @@ fn hello(shard: &Shard, caller: Caller, frame: &Frame) -> Result<HelloReply, Fra
         return Err(FrameFault::NoHello);
     }
     let (hello, tokens) = Hello::from_body(&frame.body).map_err(|_| FrameFault::NoHello)?;
-    hello.common_version().ok_or(FrameFault::Version(hello.version_min, hello.version_max))?;
+    let version = hello.common_version().ok_or(FrameFault::Version(hello.version_min, hello.version_max))?;
     if hello.tenant != caller.tenant && !sabotage!("tenant-by-its-hello") {
         return Err(FrameFault::Tenant { named: hello.tenant, certified: caller.tenant });
     }
@@ -98,7 +101,7 @@ fn hello(shard: &Shard, caller: Caller, frame: &Frame) -> Result<HelloReply, Fra
         Verdict::BadToken => return Err(FrameFault::BadToken),
         Verdict::Fork(token) => shard.shared.declare_fork(&token),
     }
-    greet(shard, caller)
+    Ok(HelloReply { version, ..greet(shard, caller)? })
 }
 
 /// What a new stream or link is told, if the shard still talks to its tenant.
@@ -251,7 +254,7 @@ async fn subscribe(shard: &Rc<Shard>, peer: &Peer, mut send: SendStream, frame: 
 }
 
 /// Reads the frames of a stream.
-struct Reader {
+pub(super) struct Reader {
     recv: RecvStream,
     frames: FrameBuffer,
     chunks: [Bytes; CHUNKS],
@@ -274,7 +277,7 @@ impl Reader {
     }
 
     /// The next frame; none when the peer has ended the stream between two.
-    async fn next_frame(&mut self) -> Result<Option<Frame>, Stop> {
+    pub(super) async fn next_frame(&mut self) -> Result<Option<Frame>, Stop> {
         loop {
             if let Some(frame) = self.frames.next_frame()? {
                 self.deadline = None;

@@ -9,7 +9,7 @@ use quinn::SendStream;
 use storage::{FileStorage, StorageError};
 use surety_protocol::limits::{FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, Epoch, FrameHeader, FrameKind, GrantBody, Kind, PartitionHandle, Record, Roles, Seq, ShardId,
+    Caller, Epoch, FrameHeader, FrameKind, GrantBody, Kind, PartitionHandle, Record, Seq, ShardId,
     TAIL_HEAD_BYTES, TailHead, TailStatus, TenantId, sabotage,
 };
 use tokio::sync::{mpsc, watch};
@@ -201,12 +201,6 @@ impl Source {
     }
 }
 
-/// True for the operator's readers: nothing is hidden from them.
-pub(super) fn sees_all(caller: Caller) -> bool {
-    let may_see_all = Roles::SETTLER | Roles::ADMIN | Roles::READER;
-    caller.tenant == TenantId(0) && caller.roles.0 & may_see_all.0 != 0
-}
-
 /// What a reader may see.
 struct Sight {
     caller: Caller,
@@ -218,7 +212,7 @@ struct Sight {
 
 impl Sight {
     fn new(caller: Caller) -> Self {
-        Self { caller, sees_all: sees_all(caller), partitions: HashMap::new(), sees_head: false }
+        Self { caller, sees_all: caller.sees_all(), partitions: HashMap::new(), sees_head: false }
     }
 
     /// The visible stretches of a chunk, as ranges of its records, each at most a frame long.

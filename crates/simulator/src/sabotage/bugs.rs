@@ -252,6 +252,8 @@ pub const BUGS: &[Bug] = &[
         ("ledger", "idempotency", "what_was_forgotten_is_not_executed_again_by_a_mark")),
     bug(("another-tenants-state-shown", "a tenant sees the partitions on which it has rights"),
         ("server", "state", "a_tenant_sees_what_it_has_rights_on_and_itself")),
+    bug(("history-of-everybody-shown", "a tenant asks the history for itself alone"),
+        ("server", "query", "a_question_is_asked_on_behalf_of_the_certificate")),
     bug(("state-told-before-it-is-logged", "the state is told as durably as replies are"),
         ("server", "state", "nothing_is_told_that_a_crash_could_take_back")),
     bug(("forged-release-applied", "a release group is signed by its merchant"),
