@@ -9,7 +9,6 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use history::{Ask, AskerError, Question};
 use serde::Deserialize;
-use surety_protocol::Roles;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
@@ -38,13 +37,11 @@ pub(crate) async fn ask(
 ) -> Result<Response, Refusal> {
     let session = signed_in(&desk, &headers)?;
     let asker = desk.history.as_ref().ok_or(Refusal::NoHistory)?;
-    if !may_ask(&session) {
-        return Err(Refusal::NoRole(
-            "the history is of all tenants together: it takes reader, settler or admin",
-        ));
-    }
+    let sight = session.caller.sight().ok_or(Refusal::NoRole(
+        "the history is of all tenants together: it takes reader, settler or admin",
+    ))?;
     let Asked { ask } = read(&body)?;
-    let of = (!is_operator(&session)).then_some(session.caller.tenant.0);
+    let of = sight.tenant().map(|tenant| tenant.0);
     let _own = place(&session.questions).await?;
     let _of_tenants = match of {
         Some(_) => Some(place(&desk.tenants_questions).await?),
@@ -65,11 +62,9 @@ async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
         .ok_or(Refusal::Full("too many questions to the history: ask again in a moment"))
 }
 
-/// True for whom a question is carried on. As with the change stream: of the operator's callers those who may only authorize see nothing of all
-/// tenants', and a tenant's see what is the tenant's.
+/// True for whom a question is carried on.
 pub(crate) fn may_ask(session: &Session) -> bool {
-    let may_see_all = Roles::READER | Roles::SETTLER | Roles::ADMIN;
-    !is_operator(session) || session.caller.roles.0 & may_see_all.0 != 0
+    session.caller.sight().is_some()
 }
 
 /// Where the engine's files are is the operator's to know.

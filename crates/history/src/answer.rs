@@ -62,7 +62,7 @@ impl Fault {
     #[must_use]
     pub fn of(error: &AskError) -> Self {
         match error {
-            AskError::Query(QueryError::OperatorOnly(_)) => Self::Forbidden,
+            AskError::NotYours { .. } | AskError::Query(QueryError::OperatorOnly(_)) => Self::Forbidden,
             AskError::Query(QueryError::NotComplete { .. } | QueryError::NotYet { .. }) => Self::NotComplete,
             AskError::Query(QueryError::Uneven { .. } | QueryError::UnevenClosing { .. }) => Self::Damaged,
             AskError::Query(QueryError::Unavailable) => Self::Failed,

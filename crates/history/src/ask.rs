@@ -1,7 +1,7 @@
 //! Questions as JSON documents, the same at every door. The contract is ASK.md, beside the sources.
 
 use serde::{Deserialize, Serialize};
-use surety_protocol::{Code, End, Id, Kind, MerchantId, PartitionHandle, TenantId, Time};
+use surety_protocol::{Code, End, Id, Kind, MerchantId, PartitionHandle, Sight, TenantId, Time};
 use texts::values;
 
 use crate::cursor::{Cursor, OpenCursor};
@@ -270,6 +270,14 @@ pub enum AskError {
         /// In which question.
         ask: &'static str,
     },
+    /// A tenant asks on behalf of another one.
+    #[error("the question is on behalf of tenant {named}, and whoever asks is of tenant {own}")]
+    NotYours {
+        /// In the question.
+        named: u32,
+        /// Whose certificate or session it is.
+        own: u32,
+    },
     /// Nobody, or several, whose money it could be.
     #[error("whose money? give one of {0}")]
     Whose(&'static str),
@@ -285,6 +293,27 @@ impl Question {
     /// [`AskError::Json`].
     pub fn read(bytes: &[u8]) -> Result<Self, AskError> {
         Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// A question of somebody who sees so much, whatever it says itself: a tenant asks for itself, and who sees all for whom it names.
+    ///
+    /// # Errors
+    /// [`AskError::NotYours`].
+    pub fn by(sight: Sight, of: Option<u32>, ask: Ask) -> Result<Self, AskError> {
+        match (sight.tenant().map(|tenant| tenant.0), of) {
+            (Some(own), Some(named)) if own != named => Err(AskError::NotYours { named, own }),
+            (Some(own), _) => Ok(Self { of: Some(own), ask }),
+            (None, of) => Ok(Self { of, ask }),
+        }
+    }
+
+    /// Reads one of somebody who sees so much.
+    ///
+    /// # Errors
+    /// [`AskError::Json`] and [`AskError::NotYours`].
+    pub fn read_by(sight: Sight, bytes: &[u8]) -> Result<Self, AskError> {
+        let Self { of, ask } = Self::read(bytes)?;
+        Self::by(sight, of, ask)
     }
 }
 

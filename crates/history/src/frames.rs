@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 
+use surety_protocol::limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Bytes of a question, at most.
-pub const QUESTION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a question, at most: what an engine's wire carries.
+pub const QUESTION_BYTES_MAX: usize = limits::QUERY_BYTES_MAX;
 /// Bytes of an answer, at most.
-pub const ANSWER_BYTES_MAX: usize = 4 << 20;
+pub const ANSWER_BYTES_MAX: usize = limits::ANSWER_BYTES_MAX;
 /// Bytes of the length in front of a document: u32, little-endian.
 pub(crate) const LENGTH_BYTES: usize = 4;
 
