@@ -153,6 +153,15 @@ pub(crate) struct LimitSettings {
     /// Releases signed by merchants whose signatures are being checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) releases: Option<usize>,
+    /// Questions to the history at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queries: Option<usize>,
+    /// Questions to the history at a time of one tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queries_tenant: Option<usize>,
+    /// Questions to the history per second and tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) queries_per_s_tenant: Option<u32>,
     /// Locks for which memory is taken at the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reserve_locks: Option<usize>,

@@ -5,20 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use history::Question;
 use ledger::Totals;
 use loadtest::{Faulty, Injection};
+use serde_json::Value;
 use surety_client::transport::Connector;
 use surety_client::{
-    Client, ConnectError, Identity, Options, QuicConnector, QuicOptions, StateError, SubmitError, TailBatch,
-    TailError,
+    Client, ConnectError, Identity, Options, QueryError, QuicConnector, QuicOptions, StateError, SubmitError,
+    TailBatch, TailError,
 };
 use surety_protocol::{
-    Code, HelloReply, Id, PartitionHandle, Record, Reply, Seq, ShardId, StateQuery, StateRow, Time,
+    Code, HelloReply, Id, PartitionHandle, QueryRefusal, Record, Reply, Seq, ShardId, StateQuery, StateRow,
+    Time,
 };
 
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
 use crate::exit::{Exit, Failure};
+use crate::history::asker_failure;
 
 /// Whose development identity to take from a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +249,13 @@ impl Session {
         }
     }
 
+    /// Asks the engine's history.
+    pub(crate) async fn query(&self, question: &Question) -> Result<Value, Failure> {
+        let document = serde_json::to_vec(question).map_err(std::io::Error::from)?;
+        let answer = self.client.query(&document).await.map_err(|error| unasked(&error))?;
+        history::read_answer(&answer).map_err(|error| asker_failure(&error))
+    }
+
     /// A shard's rows of one kind, all of them.
     pub(crate) async fn rows<R: StateRow>(&self, query: StateQuery) -> Result<Vec<R>, Failure> {
         self.check(query.shard)?;
@@ -267,6 +278,20 @@ impl Session {
         let message = format!("no shard {shard}: there are {count}, counted from 0");
         Err(Failure::new(Exit::Usage, message))
     }
+}
+
+fn unasked(error: &QueryError) -> Failure {
+    let exit = match error {
+        QueryError::Open(_) | QueryError::Closed(_) | QueryError::Slow => Exit::Unreachable,
+        QueryError::OldEngine(_) => Exit::Failure,
+        QueryError::TooLong { .. } => Exit::Usage,
+        QueryError::Refused { why, .. } => match why {
+            QueryRefusal::NoHistory | QueryRefusal::Forbidden => Exit::Declined,
+            QueryRefusal::Away | QueryRefusal::Busy => Exit::Unreachable,
+            QueryRefusal::Malformed | QueryRefusal::TooLong => Exit::Usage,
+        },
+    };
+    Failure::new(exit, error)
 }
 
 fn unread(error: StateError) -> Failure {

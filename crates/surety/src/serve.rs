@@ -13,6 +13,7 @@ use server::{Config, IoMode, Running, Server, StartError, StartFailure, TraceCon
 use storage::DataDirectory;
 use surety_protocol::Time;
 use surety_protocol::trace::Sampling;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{
@@ -22,7 +23,7 @@ use crate::config::{
 use crate::console::{self, Served};
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure, say};
-use crate::history::{Child, Kept};
+use crate::history::{Answerer, Child, Kept};
 use crate::links::{Links, Wanted};
 use crate::traced::{SAMPLE_DEFAULT, TraceArgs};
 use crate::values::{self, AddressText, CollectorText, SpanText};
@@ -132,7 +133,7 @@ pub(crate) fn forbid_core_dumps() {
 }
 
 async fn serve(
-    config: Config,
+    mut config: Config,
     iso: &[Wanted],
     history: Option<Kept>,
     console: &ConsoleSettings,
@@ -146,6 +147,9 @@ async fn serve(
     // What is wrong with the directory comes first, and is told by whoever opens it.
     if DataDirectory::inspect(&data).is_ok_and(|metadata| !metadata.is_forensic) {
         console::check_files(console, &data)?;
+    }
+    if history.is_some() {
+        config.history = Some(Arc::new(Answerer::new(&data, Handle::current())));
     }
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
     let links = match Links::start(&running, iso).await {
@@ -356,6 +360,9 @@ fn server_config(data: PathBuf, settings: &Settings) -> Result<Config, Failure> 
         backlog_bytes,
         forwarded,
         releases,
+        queries,
+        queries_tenant,
+        queries_per_s_tenant,
         reserve_locks,
         handshakes_address
     );
@@ -460,6 +467,9 @@ fn effective(config: &Config, data: Option<PathBuf>, settings: &Settings) -> Set
             backlog_bytes: Some(limits.backlog_bytes),
             forwarded: Some(limits.forwarded),
             releases: Some(limits.releases),
+            queries: Some(limits.queries),
+            queries_tenant: Some(limits.queries_tenant),
+            queries_per_s_tenant: Some(limits.queries_per_s_tenant),
             reserve_locks: Some(limits.reserve_locks),
             handshakes_address: Some(limits.handshakes_address),
         },

@@ -113,11 +113,15 @@ enum Command {
     /// Example: surety ctl --data DIR merchant 9 --tenant 7 --payee 0x00000000000000000000000000000000000000bb
     #[command(after_help = exit::HELP)]
     Merchant(directory_of::Merchant),
-    /// Prints records of the change stream
+    /// Asks the history what has happened; without a question of these, prints records of the change stream
+    ///
+    /// The questions are those of `surety history`, asked of an engine that keeps one (`surety serve --history`), on behalf of whoever
+    /// the identity is: a tenant sees what is its own, the operator's readers, settlers and admins everything. The change stream begins
+    /// where the log does, and needs no history.
     ///
     /// Example: surety ctl --data DIR query --shard 0 --from 1 --kind capture --limit 20
     #[command(after_help = exit::HELP)]
-    Query(query::Query),
+    Query(Box<query::Query>),
     /// Prints a link that opens the console once, within a minute
     ///
     /// The link is signed with the identity's key, and whoever opens it is signed in as that identity: its tenant, its roles, its
@@ -166,7 +170,7 @@ async fn execute(args: &Args) -> Result<(), Failure> {
         Command::Tenant(command) => directory_of::tenant(&args.target, command, json).await,
         Command::Grant(command) => directory_of::grant(&open(Role::Admin).await?, command, json).await,
         Command::Merchant(command) => directory_of::merchant(&open(Role::Admin).await?, command, json).await,
-        Command::Query(command) => query::query(&open(Role::Reader).await?, command, json).await,
+        Command::Query(command) => query::query(open(Role::Reader).await?, command, json).await,
         Command::ConsoleLink(command) => crate::console::link(&args.target, command, json).await,
         Command::Clock(_) => unreachable!("run has taken it"),
     }

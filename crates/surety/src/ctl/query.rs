@@ -1,4 +1,4 @@
-//! `surety ctl lock show` and `query`.
+//! `surety ctl lock show` and `query`: of the history, or of the change stream.
 
 use std::io::{BufWriter, Write};
 
@@ -10,7 +10,8 @@ use surety_protocol::{
 };
 
 use super::answer;
-use crate::exit::{self, Failure};
+use crate::exit::{self, Exit, Failure};
+use crate::history::asked::{self, Moment, OneLock, OpenPage, Page, Period, Source};
 use crate::record_text::reply_json;
 use crate::remote::Session;
 use crate::{dump, values};
@@ -38,9 +39,62 @@ pub(crate) struct Lock {
     tenant: u32,
 }
 
-/// Which records.
+/// What is asked.
 #[derive(Debug, Args)]
 pub(crate) struct Query {
+    #[command(subcommand)]
+    past: Option<Past>,
+    #[command(flatten)]
+    stream: Stream,
+}
+
+/// A question to the history.
+#[derive(Debug, Subcommand)]
+enum Past {
+    /// Prints the records that every condition holds of
+    ///
+    /// The same condition given more than once means any of them. The last line tells the cursor to go on with.
+    ///
+    /// Example: surety ctl --data DIR query records --merchant 7 --kind capture --limit 20
+    #[command(after_help = exit::HELP)]
+    Records(Page),
+    /// Prints the locks that every condition holds of, as they stand now, in the order in which they were made
+    ///
+    /// Example: surety ctl --data DIR query locks --state live --merchant 7
+    #[command(after_help = exit::HELP)]
+    Locks(Page),
+    /// Prints locks that are live, the oldest first, or the one that ends soonest
+    ///
+    /// Example: surety ctl --data DIR query open --by-deadline --limit 20
+    #[command(after_help = exit::HELP)]
+    Open(OpenPage),
+    /// Prints a lock as it stands now, and every record that made or changed it
+    ///
+    /// Example: surety ctl --data DIR query lock 0190a1b2-c3d4-7000-8000-000000000001
+    #[command(after_help = exit::HELP)]
+    Lock(OneLock),
+    /// Prints what changed the money of a partition, a supplier or a merchant in a period, between what there was and what there is
+    ///
+    /// As CSV: one line each for the opening, every record that moved something, and the closing, which is there only if the lines add up.
+    ///
+    /// Example: surety ctl --data DIR query statement --merchant 7 --tenant 1 --from 2026-11-01T00:00:00Z
+    #[command(after_help = exit::HELP)]
+    Statement(Period),
+    /// Prints the money of a partition or a supplier as of a moment
+    ///
+    /// Example: surety ctl --data DIR query balances 0:1 --at 2026-11-01T00:00:00Z
+    #[command(after_help = exit::HELP)]
+    Balances(Moment),
+    /// Shows how far the index has come, and how it is doing
+    ///
+    /// Example: surety ctl --data DIR query status
+    #[command(after_help = exit::HELP)]
+    Status,
+}
+
+/// Which records of the change stream.
+#[derive(Debug, Default, PartialEq, Args)]
+struct Stream {
     /// Which shard
     #[arg(long, default_value_t = 0, value_name = "I")]
     shard: u16,
@@ -109,7 +163,27 @@ fn found(id: Id, reply: &Reply) -> (Value, Vec<String>) {
 }
 
 /// `query`.
-pub(crate) async fn query(session: &Session, query: &Query, json: bool) -> Result<(), Failure> {
+pub(crate) async fn query(session: Session, query: &Query, json: bool) -> Result<(), Failure> {
+    let Some(past) = &query.past else { return stream(&session, &query.stream, json).await };
+    if query.stream != Stream::default() {
+        let message =
+            "the options in front of a question are those of the change stream: give them behind it";
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let mut source = Source::Engine(session);
+    let source = &mut source;
+    match past {
+        Past::Records(page) => asked::records(source, page, json).await,
+        Past::Locks(page) => asked::locks(source, page, json).await,
+        Past::Open(page) => asked::open(source, page, json).await,
+        Past::Lock(one) => asked::lock(source, one, json).await,
+        Past::Statement(period) => asked::statement(source, period, json).await,
+        Past::Balances(moment) => asked::balances(source, moment, json).await,
+        Past::Status => asked::status(source, json).await,
+    }
+}
+
+async fn stream(session: &Session, query: &Stream, json: bool) -> Result<(), Failure> {
     let shard = ShardId(query.shard);
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut count = 0;
@@ -137,7 +211,7 @@ pub(crate) async fn query(session: &Session, query: &Query, json: bool) -> Resul
     Ok(out.flush()?)
 }
 
-impl Query {
+impl Stream {
     fn wants(&self, record: &Record) -> bool {
         let Some(kind) = record.kind() else { return true };
         self.kind.is_none_or(|wanted| wanted == kind)

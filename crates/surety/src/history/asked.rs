@@ -1,31 +1,53 @@
-//! Questions of the command line: asked of the process that keeps the index, or of the index itself where nobody does.
+//! Questions of the command line: asked of the process that keeps the index, of the index itself where nobody does, or of an engine.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 use history::{
-    Ask, Asker, AskerError, ByName, Conditions, Nothing, OfLock, OfMoment, OfPeriod, OrderName, Question,
-    Reader, Status,
+    Ask, Asker, AskerError, ByName, Conditions, OfLock, OfMoment, OfPeriod, OrderName, Question, Reader,
+    Status,
 };
 use serde_json::{Value, json};
 use storage::DataDirectory;
 use surety_protocol::{Address, Amount, Code, End, EngineId, Id, Kind, PartitionHandle, Time};
 
-use super::{exit_of, failure, question_failure};
+use super::{asker_failure, failure, question_failure};
+use crate::directory;
 use crate::exit::{Exit, Failure};
+use crate::remote::Session;
 use crate::values::{self, moment_text};
-use crate::{directory, remote};
 
 /// Lines of a statement that are asked for at a time.
 const STATEMENT_LINES: usize = 500;
 
-/// A page of records or locks.
+/// A question to the index of a data directory.
 #[derive(Debug, ClapArgs)]
-pub(super) struct Page {
+pub(super) struct In<T: ClapArgs> {
     /// The data directory
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    #[command(flatten)]
+    pub(super) words: T,
+    /// JSON objects, one a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl<T: ClapArgs> In<T> {
+    /// Where the question goes.
+    pub(super) fn source(&self) -> Result<Source, Failure> {
+        Ok(Source::Index(Index::find(&self.data)?))
+    }
+}
+
+/// A question without words.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Nothing {}
+
+/// A page of records or locks.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Page {
     #[command(flatten)]
     conditions: Held,
     /// Rows of the page
@@ -40,9 +62,6 @@ pub(super) struct Page {
     /// On behalf of this tenant: what it may see
     #[arg(long = "of", value_name = "TENANT")]
     of: Option<u32>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// What records or locks are held against.
@@ -89,12 +108,19 @@ struct Held {
     until: Option<Time>,
 }
 
+/// A page of live locks.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct OpenPage {
+    #[command(flatten)]
+    page: Page,
+    /// The one that ends soonest first
+    #[arg(long, conflicts_with = "oldest_first")]
+    by_deadline: bool,
+}
+
 /// A lock.
 #[derive(Debug, ClapArgs)]
-pub(super) struct OneLock {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+pub(crate) struct OneLock {
     /// Which
     #[arg(value_parser = values::id, value_name = "ID")]
     id: Id,
@@ -110,17 +136,11 @@ pub(super) struct OneLock {
     /// On behalf of this tenant: what it may see
     #[arg(long = "of", value_name = "TENANT")]
     of: Option<u32>,
-    /// One JSON object a line
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// Whose money, and when.
 #[derive(Debug, ClapArgs)]
-pub(super) struct Moment {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+pub(crate) struct Moment {
     /// Of which partition: shard:number
     #[arg(value_parser = values::partition)]
     partition: PartitionHandle,
@@ -130,17 +150,11 @@ pub(super) struct Moment {
     /// As of when, before what is indexed in full; without it after the last record that is indexed
     #[arg(long, value_parser = values::moment, value_name = "MOMENT")]
     at: Option<Time>,
-    /// End with one JSON object on its own line
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 /// Whose money, and of which period.
 #[derive(Debug, ClapArgs)]
-pub(super) struct Period {
-    /// The data directory
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+pub(crate) struct Period {
     /// Of which partition: shard:number
     #[arg(value_parser = values::partition, required_unless_present = "merchant", conflicts_with = "merchant")]
     partition: Option<PartitionHandle>,
@@ -148,9 +162,9 @@ pub(super) struct Period {
     #[arg(long, value_parser = values::address, value_name = "ADDRESS", requires = "partition")]
     supplier: Option<Address>,
     /// Of a merchant instead
-    #[arg(long, value_name = "N", requires = "tenant")]
+    #[arg(long, value_name = "N")]
     merchant: Option<u64>,
-    /// Whose merchant
+    /// Whose merchant; a tenant's own without it
     #[arg(long, value_name = "N", requires = "merchant")]
     tenant: Option<u32>,
     /// From this moment on; without it from the beginning
@@ -159,9 +173,6 @@ pub(super) struct Period {
     /// Until before this moment; without it to where the index is complete
     #[arg(long, value_parser = values::moment, value_name = "MOMENT")]
     until: Option<Time>,
-    /// One JSON object a line instead
-    #[arg(long)]
-    pub(super) json: bool,
 }
 
 fn texts<T: ToString>(values: &[T]) -> Vec<String> {
@@ -198,61 +209,67 @@ impl Page {
     }
 }
 
-pub(super) fn records(page: &Page) -> Result<(), Failure> {
-    let mut index = Index::find(&page.data, page.of)?;
-    let answer = index.ask(Ask::Records(page.conditions()))?;
+/// `records`.
+pub(crate) async fn records(source: &mut Source, page: &Page, json: bool) -> Result<(), Failure> {
+    let answer = source.ask(page.of, Ask::Records(page.conditions())).await?;
     let mut out = BufWriter::new(std::io::stdout().lock());
-    print_rows(page.json, &answer, &mut out)?;
-    end_page(page.json, &answer, &mut out)
+    print_rows(json, &answer, &mut out)?;
+    end_page(json, &answer, &mut out)
 }
 
-pub(super) fn locks(page: &Page) -> Result<(), Failure> {
-    print_locks(page, Ask::Locks(page.conditions()))
+/// `locks`.
+pub(crate) async fn locks(source: &mut Source, page: &Page, json: bool) -> Result<(), Failure> {
+    print_locks(source, page.of, Ask::Locks(page.conditions()), json).await
 }
 
-pub(super) fn open(page: &Page, by_deadline: bool) -> Result<(), Failure> {
-    let by = if by_deadline { ByName::Deadline } else { ByName::Age };
-    print_locks(page, Ask::OpenLocks(Conditions { order: None, by: Some(by), ..page.conditions() }))
+/// `open`.
+pub(crate) async fn open(source: &mut Source, open: &OpenPage, json: bool) -> Result<(), Failure> {
+    let OpenPage { page, by_deadline } = open;
+    let by = if *by_deadline { ByName::Deadline } else { ByName::Age };
+    let ask = Ask::OpenLocks(Conditions { order: None, by: Some(by), ..page.conditions() });
+    print_locks(source, page.of, ask, json).await
 }
 
-fn print_locks(page: &Page, ask: Ask) -> Result<(), Failure> {
-    let answer = Index::find(&page.data, page.of)?.ask(ask)?;
+async fn print_locks(source: &mut Source, of: Option<u32>, ask: Ask, json: bool) -> Result<(), Failure> {
+    let answer = source.ask(of, ask).await?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     for lock in list(&answer["rows"]) {
-        print_lock(page.json, lock, &mut out)?;
+        print_lock(json, lock, &mut out)?;
     }
-    end_page(page.json, &answer, &mut out)
+    end_page(json, &answer, &mut out)
 }
 
-pub(super) fn lock(one: &OneLock) -> Result<(), Failure> {
+/// `lock`.
+pub(crate) async fn lock(source: &mut Source, one: &OneLock, json: bool) -> Result<(), Failure> {
     let ask = Ask::Lock(OfLock {
         id: one.id.to_string(),
         partition: one.partition.map(|partition| partition.to_string()),
         limit: Some(one.limit),
         cursor: one.cursor.clone(),
     });
-    let answer = Index::find(&one.data, one.of)?.ask(ask)?;
+    let answer = source.ask(one.of, ask).await?;
     if list(&answer["locks"]).is_empty() && list(&answer["rows"]).is_empty() && one.cursor.is_none() {
         return Err(Failure::new(Exit::Failure, format!("no lock {} in the history", one.id)));
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
     for lock in list(&answer["locks"]) {
-        print_lock(one.json, lock, &mut out)?;
+        print_lock(json, lock, &mut out)?;
     }
     if answer["locks_cut"] == json!(true) {
         tracing::warn!("more locks have this id: name the partition");
     }
-    print_rows(one.json, &answer, &mut out)?;
-    end_page(one.json, &answer, &mut out)
+    print_rows(json, &answer, &mut out)?;
+    end_page(json, &answer, &mut out)
 }
 
-pub(super) fn balances(moment: &Moment) -> Result<(), Failure> {
+/// `balances`.
+pub(crate) async fn balances(source: &mut Source, moment: &Moment, json: bool) -> Result<(), Failure> {
     let of = OfMoment {
         partition: moment.partition.to_string(),
         supplier: moment.supplier.map(|supplier| supplier.to_string()),
         at: self::moment(moment.at),
     };
-    let answer = Index::find(&moment.data, None)?.ask(Ask::Balances(of.clone()))?;
+    let answer = source.ask(None, Ask::Balances(of.clone())).await?;
     if answer["balances"].is_null() {
         let supplier = of.supplier.map_or_else(String::new, |supplier| format!("supplier {supplier} in "));
         let whose = format!("{supplier}partition {}", of.partition);
@@ -260,7 +277,7 @@ pub(super) fn balances(moment: &Moment) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Failure, format!("{whose} is not there: {when}")));
     }
     let mut out = std::io::stdout();
-    if moment.json {
+    if json {
         let mut value = answer["balances"].clone();
         value["ok"] = json!(true);
         value["complete_before"] = answer["complete_before"].clone();
@@ -274,8 +291,8 @@ pub(super) fn balances(moment: &Moment) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn statement(period: &Period) -> Result<(), Failure> {
-    let mut index = Index::find(&period.data, None)?;
+/// `statement`.
+pub(crate) async fn statement(source: &mut Source, period: &Period, json: bool) -> Result<(), Failure> {
     let mut of = OfPeriod {
         partition: period.partition.map(|partition| partition.to_string()),
         supplier: period.supplier.map(|supplier| supplier.to_string()),
@@ -287,10 +304,14 @@ pub(super) fn statement(period: &Period) -> Result<(), Failure> {
         cursor: None,
     };
     let mut out = BufWriter::new(std::io::stdout().lock());
-    let mut printer = Printer::new(period.json);
+    let mut lines = 0;
     loop {
-        let page = index.ask(Ask::Statement(of.clone()))?;
-        printer.print(&page, &mut out)?;
+        let page = source.ask(None, Ask::Statement(of.clone())).await?;
+        if json {
+            print_lines(&page, &mut lines, &mut out)?;
+        } else {
+            out.write_all(::texts::statement::csv(&page).as_bytes())?;
+        }
         // A period that ends with what is complete ends there on every page.
         of.until = page["until"].as_str().map(str::to_owned).or(of.until);
         of.cursor = page["cursor"].as_str().map(str::to_owned);
@@ -301,73 +322,28 @@ pub(super) fn statement(period: &Period) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-/// Prints a statement, page by page: as CSV or as JSON lines.
-struct Printer {
-    json: bool,
-    /// What the amounts are called, in order; as the first page has them.
-    names: Vec<String>,
-    lines: u64,
+/// Prints a page of a statement as JSON lines: what the period is in front of the first one's, what there is behind the last one's.
+fn print_lines(page: &Value, count: &mut u64, out: &mut impl Write) -> Result<(), Failure> {
+    if !page["opening"].is_null() {
+        let mut value = page.clone();
+        for name in ["lines", "cursor", "has_more", "closing"] {
+            value.as_object_mut().map(|fields| fields.remove(name));
+        }
+        writeln!(out, "{value}")?;
+    }
+    for line in list(&page["lines"]) {
+        *count += 1;
+        writeln!(out, "{line}")?;
+    }
+    if page["has_more"] != json!(true) {
+        writeln!(out, "{}", json!({ "ok": true, "lines": *count, "closing": page["closing"] }))?;
+    }
+    Ok(())
 }
 
-impl Printer {
-    fn new(json: bool) -> Self {
-        Self { json, names: Vec::new(), lines: 0 }
-    }
-
-    fn print(&mut self, page: &Value, out: &mut impl Write) -> Result<(), Failure> {
-        if self.names.is_empty() {
-            self.names = list(&page["names"]).iter().map(text).collect();
-            self.open(page, out)?;
-        }
-        for line in list(&page["lines"]) {
-            self.lines += 1;
-            if self.json {
-                writeln!(out, "{line}")?;
-            } else {
-                let [time, shard, seq, kind, lock] =
-                    ["time", "shard", "seq", "kind", "lock"].map(|name| text(&line[name]));
-                let (changes, after) = (self.amounts(&line["changes"]), self.amounts(&line["after"]));
-                writeln!(out, "record,{time},{shard},{seq},{kind},{lock},{changes},{after}")?;
-            }
-        }
-        if page["has_more"] != json!(true) {
-            self.close(page, out)?;
-        }
-        Ok(())
-    }
-
-    fn open(&self, page: &Value, out: &mut impl Write) -> Result<(), Failure> {
-        if self.json {
-            let mut value = page.clone();
-            for name in ["lines", "cursor", "has_more", "closing"] {
-                value.as_object_mut().map(|fields| fields.remove(name));
-            }
-            return Ok(writeln!(out, "{value}")?);
-        }
-        let changed: Vec<String> = self.names.iter().map(|name| format!("{name}_change")).collect();
-        writeln!(out, "line,time,shard,seq,kind,lock,{},{}", changed.join(","), self.names.join(","))?;
-        Ok(writeln!(out, "opening,,,,,,{}{}", self.commas(), self.amounts(&page["opening"]))?)
-    }
-
-    fn close(&self, page: &Value, out: &mut impl Write) -> Result<(), Failure> {
-        if self.json {
-            let value = json!({ "ok": true, "lines": self.lines, "closing": page["closing"] });
-            return Ok(writeln!(out, "{value}")?);
-        }
-        Ok(writeln!(out, "closing,,,,,,{}{}", self.commas(), self.amounts(&page["closing"]))?)
-    }
-
-    fn amounts(&self, value: &Value) -> String {
-        self.names.iter().map(|name| text(&value[name])).collect::<Vec<_>>().join(",")
-    }
-
-    fn commas(&self) -> String {
-        ",".repeat(self.names.len())
-    }
-}
-
-pub(super) fn status(data: &Path, json: bool) -> Result<(), Failure> {
-    let mut value = Index::find(data, None)?.ask(Ask::Status(Nothing {}))?;
+/// `status`.
+pub(crate) async fn status(source: &mut Source, json: bool) -> Result<(), Failure> {
+    let mut value = source.ask(None, Ask::Status(history::Nothing {})).await?;
     let mut out = std::io::stdout();
     if json {
         value["ok"] = json!(true);
@@ -454,36 +430,49 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// Where questions go.
+pub(crate) enum Source {
+    /// To the index of a directory.
+    Index(Index),
+    /// To an engine that keeps a history, over the wire.
+    Engine(Session),
+}
+
+impl Source {
+    async fn ask(&mut self, of: Option<u32>, ask: Ask) -> Result<Value, Failure> {
+        let question = Question { of, ask };
+        match self {
+            Self::Index(index) => index.ask(&question).await,
+            Self::Engine(session) => session.query(&question).await,
+        }
+    }
+}
+
 /// The index of a directory: that of the process that keeps it, or the one on the disk.
-struct Index {
+pub(crate) struct Index {
     data: PathBuf,
-    of: Option<u32>,
     /// Nobody keeps it.
     own: Option<Reader>,
     engine: EngineId,
 }
 
 impl Index {
-    fn find(data: &Path, of: Option<u32>) -> Result<Self, Failure> {
+    fn find(data: &Path) -> Result<Self, Failure> {
         let metadata = DataDirectory::inspect(data).map_err(|error| directory::open_failure(&error))?;
-        Ok(Self { data: data.to_owned(), of, own: None, engine: metadata.engine })
+        Ok(Self { data: data.to_owned(), own: None, engine: metadata.engine })
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<Value, Failure> {
-        let question = Question { of: self.of, ask };
+    async fn ask(&mut self, question: &Question) -> Result<Value, Failure> {
         if self.own.is_none() {
-            match remote::runtime()?.block_on(Asker::new(&self.data).ask(&question)) {
+            match Asker::new(&self.data).ask(question).await {
                 Ok(answer) => return Ok(answer),
                 Err(AskerError::Nobody(_)) => self.own = Some(self.open()?),
-                Err(AskerError::Refused { code, message }) => {
-                    return Err(Failure::new(exit_of(&code), message));
-                }
-                Err(error) => return Err(Failure::new(Exit::Unreachable, error)),
+                Err(error) => return Err(asker_failure(&error)),
             }
         }
         let Some(reader) = &self.own else { return Err(Failure::new(Exit::Failure, "no index")) };
         let status = || reader.status(self.engine);
-        history::told(reader, status, &question).map_err(|error| question_failure(&error))
+        history::told(reader, status, question).map_err(|error| question_failure(&error))
     }
 
     fn open(&self) -> Result<Reader, Failure> {

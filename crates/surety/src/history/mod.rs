@@ -1,6 +1,7 @@
 //! `surety history`: the index of everything that happened: kept, asked, made anew, and compared.
 
-mod asked;
+mod answers;
+pub(crate) mod asked;
 mod child;
 mod made;
 mod numbers;
@@ -9,11 +10,13 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
-use history::{AskError, HistoryError, QueryError, StoreOptions};
+use history::{AskError, AskerError, HistoryError, QueryError, StoreOptions};
 
-use self::asked::{Moment, OneLock, Page, Period};
+use self::asked::{In, Moment, Nothing, OneLock, OpenPage, Page, Period};
 use crate::exit::{self, Exit, Failure};
+use crate::remote;
 
+pub(crate) use self::answers::Answerer;
 pub(crate) use self::child::{Child, Kept};
 
 /// What an engine keeps free on its disk that nothing was configured of.
@@ -83,28 +86,22 @@ enum Command {
     ///
     /// Example: surety history records --data DIR --lock 0190a1b2-c3d4-7000-8000-000000000001 --oldest-first
     #[command(after_help = exit::HELP)]
-    Records(Page),
+    Records(In<Page>),
     /// Prints the locks that every condition holds of, as they stand now, in the order in which they were made
     ///
     /// Example: surety history locks --data DIR --state live --tenant 1 --json
     #[command(after_help = exit::HELP)]
-    Locks(Page),
+    Locks(In<Page>),
     /// Prints locks that are live, the oldest first, or the one that ends soonest
     ///
     /// Example: surety history open --data DIR --by-deadline --limit 20
     #[command(after_help = exit::HELP)]
-    Open {
-        #[command(flatten)]
-        page: Page,
-        /// The one that ends soonest first
-        #[arg(long, conflicts_with = "oldest_first")]
-        by_deadline: bool,
-    },
+    Open(In<OpenPage>),
     /// Prints a lock as it stands now, and every record that made or changed it
     ///
     /// Example: surety history lock --data DIR 0190a1b2-c3d4-7000-8000-000000000001
     #[command(after_help = exit::HELP)]
-    Lock(OneLock),
+    Lock(In<OneLock>),
     /// Prints what changed the money of a partition, a supplier or a merchant in a period, between what there was and what there is
     ///
     /// It is checked that the lines add up before the last one is printed. CSV by default: one line each for the opening, every record that moved
@@ -113,24 +110,17 @@ enum Command {
     ///
     /// Example: surety history statement --data DIR 0:1 --from 2026-11-01T00:00:00Z --until 2026-12-01T00:00:00Z
     #[command(after_help = exit::HELP)]
-    Statement(Period),
+    Statement(In<Period>),
     /// Prints the money of a partition or a supplier as of a moment
     ///
     /// Example: surety history balances --data DIR 0:1 --at 2026-11-01T00:00:00Z
     #[command(after_help = exit::HELP)]
-    Balances(Moment),
+    Balances(In<Moment>),
     /// Shows how far the index has come, and how it is doing
     ///
     /// Example: surety history status --data DIR --json
     #[command(after_help = exit::HELP)]
-    Status {
-        /// The data directory
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// End with one JSON object on its own line
-        #[arg(long)]
-        json: bool,
-    },
+    Status(In<Nothing>),
 }
 
 impl Args {
@@ -143,10 +133,10 @@ impl Args {
     pub(crate) const fn wants_json(&self) -> bool {
         match &self.command {
             Command::Run(_) => false,
-            Command::Rebuild { json, .. } | Command::Digest { json, .. } | Command::Status { json, .. } => {
-                *json
-            }
-            Command::Records(page) | Command::Locks(page) | Command::Open { page, .. } => page.json,
+            Command::Rebuild { json, .. } | Command::Digest { json, .. } => *json,
+            Command::Status(status) => status.json,
+            Command::Records(page) | Command::Locks(page) => page.json,
+            Command::Open(page) => page.json,
             Command::Lock(one) => one.json,
             Command::Statement(period) => period.json,
             Command::Balances(moment) => moment.json,
@@ -162,13 +152,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             made::rebuild(data, archive.as_deref(), &StoreOptions::beside(*free_bytes_min), *json)
         }
         Command::Digest { data, json } => made::digest(data, *json),
-        Command::Records(page) => asked::records(page),
-        Command::Locks(page) => asked::locks(page),
-        Command::Open { page, by_deadline } => asked::open(page, *by_deadline),
-        Command::Lock(one) => asked::lock(one),
-        Command::Statement(period) => asked::statement(period),
-        Command::Balances(moment) => asked::balances(moment),
-        Command::Status { data, json } => asked::status(data, *json),
+        asking => remote::run(ask(asking)),
+    }
+}
+
+async fn ask(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Records(it) => asked::records(&mut it.source()?, &it.words, it.json).await,
+        Command::Locks(it) => asked::locks(&mut it.source()?, &it.words, it.json).await,
+        Command::Open(it) => asked::open(&mut it.source()?, &it.words, it.json).await,
+        Command::Lock(it) => asked::lock(&mut it.source()?, &it.words, it.json).await,
+        Command::Statement(it) => asked::statement(&mut it.source()?, &it.words, it.json).await,
+        Command::Balances(it) => asked::balances(&mut it.source()?, &it.words, it.json).await,
+        Command::Status(it) => asked::status(&mut it.source()?, it.json).await,
+        Command::Run(_) | Command::Rebuild { .. } | Command::Digest { .. } => {
+            unreachable!("run has taken it")
+        }
     }
 }
 
@@ -194,6 +193,14 @@ fn question_failure(error: &AskError) -> Failure {
     match error {
         AskError::Query(QueryError::History(error)) => failure(error),
         error => Failure::new(exit_of(history::Fault::of(error).name()), error),
+    }
+}
+
+/// Why there is no answer, with its exit code.
+pub(crate) fn asker_failure(error: &AskerError) -> Failure {
+    match error {
+        AskerError::Refused { code, message } => Failure::new(exit_of(code), message),
+        error => Failure::new(Exit::Unreachable, error),
     }
 }
 

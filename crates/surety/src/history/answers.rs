@@ -1,0 +1,68 @@
+//! Questions that come to an engine over the wire: asked of the process that keeps its history, over the socket in the data directory.
+
+use std::path::Path;
+
+use history::{Asker, AskerError, Fault, Question};
+use server::{Asked, Historian, Unanswered};
+use surety_protocol::{QueryRefusal, Sight};
+use tokio::runtime::Handle;
+
+/// Asks whoever keeps the index, on the runtime of the process: the engine's threads wait for nothing.
+#[derive(Debug)]
+pub(crate) struct Answerer {
+    asker: Asker,
+    runtime: Handle,
+}
+
+impl Answerer {
+    /// For the engine of a data directory.
+    pub(crate) fn new(data: &Path, runtime: Handle) -> Self {
+        Self { asker: Asker::new(data), runtime }
+    }
+}
+
+impl Historian for Answerer {
+    fn ask(&self, mut asked: Asked) {
+        let asker = self.asker.clone();
+        self.runtime.spawn(async move {
+            let question = Question::read_by(asked.sight(), asked.document()).map_err(|error| {
+                let why = match Fault::of(&error) {
+                    Fault::Forbidden => QueryRefusal::Forbidden,
+                    _ => QueryRefusal::Malformed,
+                };
+                Unanswered::new(why, error.to_string())
+            });
+            let sight = asked.sight();
+            let answer = match question {
+                Err(unanswered) => Err(unanswered),
+                Ok(question) => tokio::select! {
+                    biased;
+                    () = asked.given_up() => return,
+                    answer = answer(&asker, &question, sight) => answer,
+                },
+            };
+            asked.answer(answer);
+        });
+    }
+}
+
+async fn answer(asker: &Asker, question: &Question, sight: Sight) -> Result<Vec<u8>, Unanswered> {
+    let document =
+        serde_json::to_vec(question).map_err(|error| unanswered(&AskerError::Answer(error), sight))?;
+    asker.ask_bytes(&document).await.map_err(|error| unanswered(&error, sight))
+}
+
+/// Where the engine's files are is the operator's to know.
+fn unanswered(error: &AskerError, sight: Sight) -> Unanswered {
+    let why = match error {
+        AskerError::Busy => QueryRefusal::Busy,
+        AskerError::QuestionTooLong { .. } => QueryRefusal::TooLong,
+        _ => QueryRefusal::Away,
+    };
+    match (why, sight) {
+        (QueryRefusal::Away, Sight::Tenant(_)) => {
+            Unanswered::new(why, "the history cannot be asked now: try again in a moment")
+        }
+        _ => Unanswered::new(why, error.to_string()),
+    }
+}
