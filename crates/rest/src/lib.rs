@@ -23,6 +23,7 @@ mod keys;
 mod live;
 mod metrics;
 mod money;
+mod past;
 mod patient;
 mod problem;
 mod rate;

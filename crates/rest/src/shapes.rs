@@ -510,6 +510,282 @@ pub(crate) struct PartitionQuery {
     pub(crate) limit: Option<u64>,
 }
 
+/// Which locks are wanted of the history.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct LocksQuery {
+    /// About one of these locks.
+    lock: Vec<String>,
+    /// The lock guarantees one of these merchants.
+    merchant: Vec<u64>,
+    /// Its merchant is paid at one of these addresses: `0x` and 40 digits.
+    payee: Vec<String>,
+    /// In one of these partitions: shard and number.
+    partition: Vec<String>,
+    /// One of these tenants'. Of anybody but the operator it can be the own one only.
+    tenant: Vec<u64>,
+    /// Answered by one of these codes, such as `INSUFFICIENT`.
+    code: Vec<String>,
+    /// With the lock in one of these states, such as `live`.
+    state: Vec<String>,
+    /// Of at least this amount, in base units.
+    #[param(nullable = false)]
+    amount_min: Option<String>,
+    /// Of at most this amount, in base units.
+    #[param(nullable = false)]
+    amount_max: Option<String>,
+    /// From this moment on: RFC 3339, in UTC.
+    #[param(nullable = false)]
+    from: Option<String>,
+    /// Until before this moment.
+    #[param(nullable = false)]
+    until: Option<String>,
+    /// Which come first; the newest without it.
+    #[param(nullable = false, pattern = "^(newest_first|oldest_first)$")]
+    order: Option<String>,
+    /// At most so many; 100 without it. There may be fewer, even none, and yet more behind them.
+    #[param(nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// What comes behind a page: its cursor.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
+/// Which live locks are wanted of the history.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct OpenLocksQuery {
+    /// About one of these locks.
+    lock: Vec<String>,
+    /// The lock guarantees one of these merchants.
+    merchant: Vec<u64>,
+    /// Its merchant is paid at one of these addresses: `0x` and 40 digits.
+    payee: Vec<String>,
+    /// In one of these partitions: shard and number.
+    partition: Vec<String>,
+    /// One of these tenants'. Of anybody but the operator it can be the own one only.
+    tenant: Vec<u64>,
+    /// Answered by one of these codes, such as `INSUFFICIENT`.
+    code: Vec<String>,
+    /// With the lock in one of these states, such as `live`.
+    state: Vec<String>,
+    /// Of at least this amount, in base units.
+    #[param(nullable = false)]
+    amount_min: Option<String>,
+    /// Of at most this amount, in base units.
+    #[param(nullable = false)]
+    amount_max: Option<String>,
+    /// From this moment on: RFC 3339, in UTC.
+    #[param(nullable = false)]
+    from: Option<String>,
+    /// Until before this moment.
+    #[param(nullable = false)]
+    until: Option<String>,
+    /// Which come first; the oldest without it.
+    #[param(nullable = false, pattern = "^(age|deadline)$")]
+    by: Option<String>,
+    /// At most so many; 100 without it. There may be fewer, even none, and yet more behind them.
+    #[param(nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// What comes behind a page: its cursor.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
+/// Which records are wanted of the history.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct RecordsQuery {
+    /// About one of these locks.
+    lock: Vec<String>,
+    /// The lock guarantees one of these merchants.
+    merchant: Vec<u64>,
+    /// Its merchant is paid at one of these addresses: `0x` and 40 digits.
+    payee: Vec<String>,
+    /// In one of these partitions: shard and number.
+    partition: Vec<String>,
+    /// One of these tenants'. Of anybody but the operator it can be the own one only.
+    tenant: Vec<u64>,
+    /// Naming one of these suppliers: `0x` and 40 digits.
+    supplier: Vec<String>,
+    /// Answered by one of these codes, such as `INSUFFICIENT`.
+    code: Vec<String>,
+    /// Of one of these kinds, such as `capture`.
+    kind: Vec<String>,
+    /// With the lock in one of these states, such as `live`.
+    state: Vec<String>,
+    /// Of at least this amount, in base units.
+    #[param(nullable = false)]
+    amount_min: Option<String>,
+    /// Of at most this amount, in base units.
+    #[param(nullable = false)]
+    amount_max: Option<String>,
+    /// From this moment on: RFC 3339, in UTC.
+    #[param(nullable = false)]
+    from: Option<String>,
+    /// Until before this moment.
+    #[param(nullable = false)]
+    until: Option<String>,
+    /// Which come first; the newest without it.
+    #[param(nullable = false, pattern = "^(newest_first|oldest_first)$")]
+    order: Option<String>,
+    /// At most so many; 100 without it. There may be fewer, even none, and yet more behind them.
+    #[param(nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// What comes behind a page: its cursor.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
+/// What is wanted of a lock.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct OneLockQuery {
+    /// Where it is, if several partitions have one of this id: shard and number.
+    #[param(nullable = false)]
+    partition: Option<String>,
+    /// At most so many; 100 without it. There may be fewer, even none, and yet more behind them.
+    #[param(nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// What comes behind a page: its cursor.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
+/// Whose money is wanted, and of when.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct BalancesQuery {
+    /// Only what this supplier has in it: `0x` and 40 digits.
+    #[param(nullable = false)]
+    supplier: Option<String>,
+    /// As of when: RFC 3339, in UTC; without it after the last record.
+    #[param(nullable = false)]
+    at: Option<String>,
+}
+
+/// Which part of a statement is wanted.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code, reason = "a description: the parameters are read by name")]
+pub(crate) struct StatementQuery {
+    /// Of a partition: only what this supplier has in it.
+    #[param(nullable = false)]
+    supplier: Option<String>,
+    /// Of a merchant: whose it is. A tenant's own without it; the operator names it.
+    #[param(nullable = false)]
+    tenant: Option<u64>,
+    /// From this moment on: RFC 3339, in UTC; without it from the beginning.
+    #[param(nullable = false)]
+    from: Option<String>,
+    /// Until before this moment; without it to where the history is complete.
+    #[param(nullable = false)]
+    until: Option<String>,
+    /// Records that are looked at for the page; 100 without it.
+    #[param(nullable = false, minimum = 1, maximum = 1000)]
+    limit: Option<u64>,
+    /// What comes behind a page: its cursor.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+    /// In which form: JSON without it.
+    #[param(nullable = false, pattern = "^(json|csv)$")]
+    format: Option<String>,
+}
+
+/// A page of records or locks. What stands in them is described in the history's ASK.md.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "a description: the documents are the history's")]
+pub(crate) struct HistoryPage {
+    /// The records or locks.
+    #[schema(value_type = Vec<Object>)]
+    rows: Vec<String>,
+    /// Give it back for what comes behind this page.
+    #[schema(required = true)]
+    cursor: Option<String>,
+    /// True if it is worth to ask again.
+    has_more: bool,
+    /// Everything that was decided before this moment is in the history: RFC 3339, or `-`.
+    complete_before: String,
+}
+
+/// A lock as it stands now, and a page of its records.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "a description: the documents are the history's")]
+pub(crate) struct HistoryLock {
+    /// The lock; more than one only if several partitions use the id, or if it was forgotten and made again: the newer one comes first.
+    #[schema(value_type = Vec<Object>)]
+    locks: Vec<String>,
+    /// True if there are more than 64.
+    locks_cut: bool,
+    /// The records.
+    #[schema(value_type = Vec<Object>)]
+    rows: Vec<String>,
+    /// Give it back for what comes behind this page.
+    #[schema(required = true)]
+    cursor: Option<String>,
+    /// True if it is worth to ask again.
+    has_more: bool,
+    /// Everything that was decided before this moment is in the history: RFC 3339, or `-`.
+    complete_before: String,
+}
+
+/// The money of a partition or a supplier, in base units.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "a description: the documents are the history's")]
+pub(crate) struct HistoryBalances {
+    /// Shard and number.
+    partition: String,
+    /// The supplier, if one was named.
+    #[schema(required = true)]
+    supplier: Option<String>,
+    /// As of when, if a moment was named.
+    #[schema(required = true)]
+    at: Option<String>,
+    /// The amounts by their names.
+    #[schema(value_type = Object)]
+    balances: String,
+    /// Everything that was decided before this moment is in the history: RFC 3339, or `-`.
+    complete_before: String,
+}
+
+/// A page of a statement. Amounts are in base units, each under its name.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "a description: the documents are the history's")]
+pub(crate) struct HistoryStatement {
+    /// Whose money it is.
+    account: String,
+    /// What the amounts are called, in order.
+    names: Vec<String>,
+    /// From this moment on: RFC 3339, or `-`.
+    from: String,
+    /// Until before this moment; null for a log that nothing is added to any more.
+    #[schema(required = true)]
+    until: Option<String>,
+    /// What there was; on the first page.
+    #[schema(value_type = Option<Object>, required = true)]
+    opening: Option<String>,
+    /// What changed it.
+    #[schema(value_type = Vec<Object>)]
+    lines: Vec<String>,
+    /// Lines up to the end of this page.
+    lines_so_far: u64,
+    /// What there is; on the last page, and only if every line adds up.
+    #[schema(value_type = Option<Object>, required = true)]
+    closing: Option<String>,
+    /// Give it back for what comes behind this page.
+    #[schema(required = true)]
+    cursor: Option<String>,
+    /// True if it is worth to ask again.
+    has_more: bool,
+    /// Everything that was decided before this moment is in the history: RFC 3339, or `-`.
+    complete_before: String,
+}
+
 /// Milliseconds since 1970; none for a moment that is not known.
 pub(crate) const fn millis(time: Time) -> Option<u64> {
     if time.0 == 0 { None } else { Some(time.0 / 1_000_000) }

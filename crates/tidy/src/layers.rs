@@ -220,7 +220,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/rest",
         is_pure: false,
         // Of the messages only their table of codes, which is that of every front door.
-        members: &["surety-protocol", "surety-client", "iso8583", "telemetry", "trust"],
+        members: &["surety-protocol", "surety-client", "iso8583", "telemetry", "texts", "trust"],
         foreign: &[],
         // The engine behind the front door.
         members_in_tests: &["server"],

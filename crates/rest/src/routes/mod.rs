@@ -4,6 +4,7 @@ mod certificates;
 mod changes;
 mod docs;
 mod events;
+mod history;
 mod locks;
 mod partitions;
 mod webhooks;
@@ -46,6 +47,14 @@ fn paths() -> Vec<(&'static str, &'static [&'static str], MethodRouter)> {
         ("/v1/partitions", &["get"], get(partitions::list)),
         ("/v1/partitions/{id}", &["get"], get(partitions::show)),
         ("/v1/events", &["get"], get(events::list)),
+        ("/v1/history/records", &["get"], get(history::records)),
+        ("/v1/history/locks", &["get"], get(history::locks)),
+        ("/v1/history/locks/{id}", &["get"], get(history::lock)),
+        ("/v1/history/open", &["get"], get(history::open)),
+        ("/v1/history/balances/{partition}", &["get"], get(history::balances)),
+        ("/v1/history/statements/merchants/{merchant}", &["get"], get(history::merchant_statement)),
+        ("/v1/history/statements/partitions/{partition}", &["get"], get(history::partition_statement)),
+        ("/v1/history/status", &["get"], get(history::status)),
         ("/v1/webhooks", &["get"], get(webhooks::list)),
         ("/v1/webhooks/{name}/pause", &["post"], post(webhooks::pause)),
         ("/v1/webhooks/{name}/resume", &["post"], post(webhooks::resume)),

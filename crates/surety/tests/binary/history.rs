@@ -21,20 +21,20 @@ const PATIENCE: Duration = Duration::from_secs(100);
 
 const SERVED: [&str; 3] = ["--history", "--admin", "127.0.0.1:0"];
 
-fn start(data: &Data) -> Engine {
+pub(crate) fn start(data: &Data) -> Engine {
     let engine = Engine::start_at(data, "os", "127.0.0.1:0", &SERVED);
     assert_eq!(engine.ready["history"], true);
     engine
 }
 
-fn load(data: &Data) {
+pub(crate) fn load(data: &Data) {
     let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--in-flight", "64"];
     surety(&load).exits(0);
 }
 
 /// Polls until something is there.
 #[track_caller]
-fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = found() {
@@ -55,7 +55,7 @@ fn get(engine: &Engine, path: &str) -> String {
 }
 
 /// What a gauge of the engine's says.
-fn gauge(engine: &Engine, name: &str) -> Option<String> {
+pub(crate) fn gauge(engine: &Engine, name: &str) -> Option<String> {
     let text = get(engine, "/metrics");
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned))
 }
@@ -89,7 +89,7 @@ fn status(data: &Data) -> Option<Value> {
 
 /// Waits until everything that was decided by now is in the index.
 #[track_caller]
-fn catch_up(data: &Data) {
+pub(crate) fn catch_up(data: &Data) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = moment_text(Time(u64::try_from(since.as_nanos()).unwrap()));
     until("the index does not come to the end", || {
@@ -117,11 +117,11 @@ fn state_of(pid: i32) -> Option<(char, u64)> {
     Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
-fn is_gone(pid: Pid) -> bool {
+pub(crate) fn is_gone(pid: Pid) -> bool {
     state_of(pid.as_raw_nonzero().get()).is_none_or(|(state, _)| state == 'Z')
 }
 
-fn child(engine: &Engine) -> Pid {
+pub(crate) fn child(engine: &Engine) -> Pid {
     let parent = engine.ready["pid"].as_u64().unwrap();
     until("the engine has no child", || child_of(parent))
 }

@@ -20,6 +20,7 @@ mod mixed;
 mod node;
 mod objects;
 mod process;
+mod query;
 mod rest;
 mod revoked;
 mod rot;

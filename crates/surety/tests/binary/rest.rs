@@ -162,7 +162,11 @@ pub(crate) fn key() -> String {
 }
 
 pub(crate) fn engine(data: &Data) -> Engine {
-    let engine = Engine::start(data, "fsync");
+    furnished(data, Engine::start(data, "fsync"))
+}
+
+/// With a partition, and a tenant that may use it.
+fn furnished(data: &Data, engine: Engine) -> Engine {
     ctl(data, &["partition", "create", "0:1"]);
     ctl(data, &["policy", "set", "0:1", "life_default=1h"]);
     ctl(data, &["tenant", "set", "1"]);
@@ -544,7 +548,7 @@ fn the_guide_does_what_it_says() {
         return;
     }
     let data = Data::init(1);
-    let engine = engine(&data);
+    let engine = furnished(&data, Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--history"]));
     let directory = tempfile::tempdir().unwrap();
     let tenant = Tenant::new(None);
     let front = Front::start(&data, &settings(directory.path(), "", "", std::slice::from_ref(&tenant)));
@@ -556,6 +560,7 @@ fn the_guide_does_what_it_says() {
     script.extend(blocks);
     let ended = Command::new("timeout")
         .args(["100", "bash", "-c", &script])
+        .current_dir(directory.path())
         .env("DOOR", format!("http://{}", front.ready["rest"].as_str().unwrap()))
         .env("TOKEN", &tenant.token)
         .output()
