@@ -28,6 +28,9 @@ pub struct Config {
     pub checkpoint_records: u64,
     /// Idle time after which the last block is sealed.
     pub seal_idle: Time,
+    /// Idle time after which a state hash is logged for its moment alone: whoever reads the log then knows that nothing came before it, and
+    /// no start of a clock that was set back can begin earlier.
+    pub checkpoint_idle: Time,
 }
 
 impl Config {
@@ -46,6 +49,7 @@ impl Config {
             index_secret: 0,
             checkpoint_records: 1 << 16,
             seal_idle: Time::from_millis(200),
+            checkpoint_idle: Time::from_secs(60),
         }
     }
 

@@ -182,7 +182,9 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Time) {
         self.advance(now);
         // A log that is never drained gets its state hash inside a block.
-        if self.records_since_checkpoint >= 2 * self.config.checkpoint_records && self.has_room() {
+        let is_overdue = self.records_since_checkpoint >= 2 * self.config.checkpoint_records;
+        let is_quiet = self.quiet_due().is_some_and(|due| self.now >= due);
+        if (is_overdue || is_quiet) && self.has_room() {
             self.append_checkpoint();
         }
     }
@@ -200,7 +202,7 @@ impl Engine {
         // A seal waits for the sync of what it seals; its completion turns the loop.
         let is_sealable = !self.log.is_sealed() && self.log.is_idle() && self.log.is_synced();
         let seal = is_sealable.then(|| self.seal_due());
-        [self.ledger.next_due(), seal].into_iter().flatten().min()
+        [self.ledger.next_due(), seal, self.quiet_due()].into_iter().flatten().min()
     }
 
     /// The next block to write. None while one is in flight, or if there is nothing to write, or if it needs a new segment
@@ -480,6 +482,12 @@ impl Engine {
 
     const fn seal_due(&self) -> Time {
         self.appended_at.plus(self.config.seal_idle)
+    }
+
+    /// When a log to which nothing comes tells that time has passed. One that is short of room keeps it for what has to be said.
+    fn quiet_due(&self) -> Option<Time> {
+        let is_quiet = self.log.is_sealed() && !self.is_stopping && !self.is_storage_low;
+        is_quiet.then(|| self.appended_at.plus(self.config.checkpoint_idle))
     }
 
     /// Which durability mode this engine runs in.

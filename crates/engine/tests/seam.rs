@@ -121,6 +121,46 @@ fn a_seal_is_due_so_long_after_the_last_record() {
 }
 
 #[test]
+fn a_quiet_log_tells_that_time_has_passed() {
+    let mut world = World::new(Durability::Fsync);
+    world.settle();
+    let (seal, quiet) = (world.engine.config().seal_idle, world.engine.config().checkpoint_idle);
+    let asked = world.now;
+    world.now = asked.plus(seal);
+    world.settle();
+    let before = world.engine.marks().appended;
+    for minute in 1..=3 {
+        let due = Time(asked.0 + minute * quiet.0);
+        assert!(world.engine.poll_timeout().is_some_and(|wake| wake <= due), "ids may be forgotten before");
+        world.now = due.minus(Time(1));
+        world.engine.handle_timeout(world.now);
+        assert!(world.take_write().is_none(), "not yet");
+        world.now = due;
+        world.engine.handle_timeout(world.now);
+        let write = world.take_write().expect("one record");
+        world.perform(write);
+        let told = *logged(&world).last().unwrap();
+        assert_eq!((told.kind(), told.time), (Some(Kind::Checkpoint), due));
+        assert_eq!(world.engine.marks().appended.0, before.0 + minute);
+        world.now = due.plus(seal);
+        world.settle();
+    }
+    // What has no room says nothing, and what has ended says no more.
+    let later = Time(asked.0 + 9 * quiet.0);
+    let before = world.engine.marks().appended;
+    world.engine.set_storage_low(true);
+    world.engine.handle_timeout(later);
+    assert_eq!(world.engine.marks().appended, before);
+    world.engine.set_storage_low(false);
+    world.now = later;
+    world.engine.stop(later);
+    world.settle();
+    let end = world.engine.marks().appended;
+    world.engine.handle_timeout(Time(asked.0 + 99 * quiet.0));
+    assert_eq!(world.engine.marks().appended, end);
+}
+
+#[test]
 fn more_expiries_than_a_turn_takes_go_on_in_the_next() {
     let rare = Config { checkpoint_records: 1 << 20, ..config(Durability::Fsync) };
     let mut world = World::with(rare);
