@@ -107,7 +107,8 @@ fn load(options: &Options, surety: &Path, data: &Path) -> anyhow::Result<Child> 
         "--json",
         "--data",
     ]);
-    Ok(load.arg(data).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?)
+    // A long run prints more than a pipe holds, and nobody reads it.
+    Ok(load.arg(data).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
 }
 
 /// Looks how far the history is behind, until the load has ended and it has caught up.
