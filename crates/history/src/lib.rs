@@ -1,7 +1,7 @@
 //! An index of everything that happened, fed by the durable change stream and asked by any combination of predicates.
 //!
 //! It never is the truth: nothing in the engine reads it, and it can be made again from log and archive at any time. The money rules
-//! are not told twice: an [`indexer`](mod@indexer) replays each record with the ledger's own code and keeps what the ledger then says.
+//! are not told twice: an [`Indexer`] replays each record with the ledger's own code and keeps what the ledger then says.
 //!
 //! ```text
 //! change stream -> replica of the ledger -> rows in blocks, postings, locks -> Reader
