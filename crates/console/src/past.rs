@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use history::{Ask, AskerError, Question};
 use serde::Deserialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::actions::read;
@@ -42,20 +42,26 @@ pub(crate) async fn ask(
     ))?;
     let Asked { ask } = read(&body)?;
     let of = sight.tenant().map(|tenant| tenant.0);
-    let _own = place(&session.questions).await?;
-    let _of_tenants = match of {
+    let own = place(&session.questions).await?;
+    let of_tenants = match of {
         Some(_) => Some(place(&desk.tenants_questions).await?),
         None => None,
     };
-    // Carried on as it is: a page of large rows takes long to be read, and there is one thread for every page.
-    let answer = asker.ask_text(&Question { of, ask }).await;
+    let asker = asker.clone();
+    // Whoever goes away keeps the places: the history works on.
+    let asked = tokio::spawn(async move {
+        let _places = (own, of_tenants);
+        // Carried on as it is: a page of large rows takes long to be read, and there is one thread for every page.
+        asker.ask_text(&Question { of, ask }).await
+    });
+    let answer = asked.await.map_err(|error| Refusal::PastAway(error.to_string()))?;
     let answer = answer.map_err(|error| refusal(error, is_operator(&session)))?;
     Ok(json_text(Box::<str>::from(answer).into_string()))
 }
 
 /// A place among the questions that are asked, as soon as there is one.
-async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, Refusal> {
-    let place = timeout(PATIENCE, places.acquire()).await;
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    let place = timeout(PATIENCE, Arc::clone(places).acquire_owned()).await;
     place
         .ok()
         .and_then(Result::ok)

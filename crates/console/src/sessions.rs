@@ -99,7 +99,7 @@ pub(crate) struct Session {
     /// Live streams that may still be opened.
     pub(crate) streams: Arc<Semaphore>,
     /// Questions to the history that may still be asked.
-    pub(crate) questions: Semaphore,
+    pub(crate) questions: Arc<Semaphore>,
     began: Instant,
     used: Mutex<Instant>,
 }
@@ -210,7 +210,7 @@ impl Sessions {
             member,
             token: random_text()?,
             streams: Arc::new(Semaphore::new(STREAMS_OWN_MAX)),
-            questions: Semaphore::new(QUESTIONS_OWN_MAX),
+            questions: Arc::new(Semaphore::new(QUESTIONS_OWN_MAX)),
             began: now,
             used: Mutex::new(now),
         });

@@ -76,7 +76,7 @@ pub(crate) struct Desk {
     /// Who keeps the history; none where nobody does.
     pub(crate) history: Option<Asker>,
     /// Questions that tenants may still ask it: the operator's and whoever watches it find a place beside them.
-    pub(crate) tenants_questions: Semaphore,
+    pub(crate) tenants_questions: Arc<Semaphore>,
     /// Who was turned away since it was told last.
     pub(crate) refused: Arc<Refused>,
     pub(crate) site: Arc<Site>,
@@ -127,7 +127,7 @@ impl Console {
             assets: config.assets,
             policy: config.policy,
             history: config.history.as_deref().map(Asker::new),
-            tenants_questions: Semaphore::new(TENANTS_QUESTIONS_MAX),
+            tenants_questions: Arc::new(Semaphore::new(TENANTS_QUESTIONS_MAX)),
             refused: Arc::default(),
             site: Arc::clone(&site),
         });

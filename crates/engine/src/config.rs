@@ -49,7 +49,7 @@ impl Config {
             index_secret: 0,
             checkpoint_records: 1 << 16,
             seal_idle: Time::from_millis(200),
-            checkpoint_idle: Time::from_secs(60),
+            checkpoint_idle: Time::from_secs(300),
         }
     }
 

@@ -160,8 +160,9 @@ fn lock(reader: &Reader, of: &OfLock) -> Result<Value, AskError> {
     predicates.extend(partition.map(Predicate::Partition));
     let cursor = of.cursor.as_deref().map(str::parse).transpose()?;
     let limit = of.limit.unwrap_or(ask::ROWS_DEFAULT);
-    let found = reader.records(&Query { predicates, order: Order::Ascending, cursor, limit })?;
+    // First: the records take the time that is left, and say where to go on.
     let (locks, are_cut) = reader.locks_of_id(id, partition)?;
+    let found = reader.records(&Query { predicates, order: Order::Ascending, cursor, limit })?;
     let mut value = page(&found, rows(reader, &found.rows)?, &found.cursor);
     value["locks"] = locks.iter().map(tell::lock).collect();
     value["locks_cut"] = json!(are_cut);

@@ -14,7 +14,7 @@ use crate::ask::Question;
 use crate::frames::{self, ANSWER_BYTES_MAX, QUESTION_BYTES_MAX};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks over the socket in a data directory. Cheap to clone; each question has a connection of its own.
 #[derive(Clone, Debug)]

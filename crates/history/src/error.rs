@@ -26,6 +26,16 @@ pub enum HistoryError {
         /// What the store says.
         source: fjall::Error,
     },
+    /// Whoever asks is not whose data it is.
+    #[error("{} belongs to user {owner}, and this is user {own}: ask as that user, or while the history is kept", path.display())]
+    Owner {
+        /// The data directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who asks.
+        own: u32,
+    },
     /// Another process has it open.
     #[error("the history in {} is in use by another process: ask the engine that serves it, or stop that", .0.display())]
     InUse(PathBuf),

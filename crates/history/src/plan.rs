@@ -17,7 +17,7 @@ const BLOCK_WORK: u32 = 16;
 
 /// How long one call may go on, at most; what is begun is finished. Less than anybody waits for an answer, so that on a slow disk
 /// too a page comes, with the cursor to go on with.
-const CALL_MAX: Duration = Duration::from_secs(2);
+pub(crate) const CALL_MAX: Duration = Duration::from_secs(2);
 
 /// What one call may do.
 #[derive(Clone, Copy, Debug)]

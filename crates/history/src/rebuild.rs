@@ -112,6 +112,11 @@ pub(crate) fn finish(path: &Path) -> Result<(), HistoryError> {
     path.parent().map_or(Ok(()), remove_fetched)
 }
 
+/// True if a rebuild was cut off between two names: there is an index, under another one.
+pub(crate) fn is_cut_off(path: &Path) -> bool {
+    beside(path, "old").exists()
+}
+
 /// A directory beside another one, of its name and more.
 fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -9,7 +9,9 @@ use tokio::time::timeout;
 
 use crate::answer::{self, Fault};
 use crate::ask::{Ask, Question};
+use crate::asker;
 use crate::frames::{self, QUESTION_BYTES_MAX};
+use crate::plan::CALL_MAX;
 
 /// Connections at a time.
 pub const CONNECTIONS_MAX: usize = 32;
@@ -17,8 +19,11 @@ pub const CONNECTIONS_MAX: usize = 32;
 pub(crate) const WATCHERS_MAX: usize = 2;
 /// Questions that are worked on at a time: each may keep the disk busy.
 const WORKING_MAX: usize = 4;
-/// How long a question may take to come once it has begun, its turn, and its answer to be taken.
+/// How long a question may take to come once it has begun, and its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a question waits for its turn. With the work itself that is less than anybody waits for an answer.
+const TURN_MAX: Duration = Duration::from_secs(2);
+const _: () = assert!(TURN_MAX.as_millis() + CALL_MAX.as_millis() < asker::PATIENCE.as_millis());
 /// How long a connection may be without a question.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// The same of one that is there for `status` alone.
@@ -110,7 +115,7 @@ impl Desk {
 
     async fn answer(&self, question: Vec<u8>, is_status: bool) -> Vec<u8> {
         let turns = if is_status { &self.status_turns } else { &self.turns };
-        let turn = timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await;
+        let turn = timeout(TURN_MAX, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return answer::refusal(Fault::Busy, "other questions take all the time: ask again in a moment");
         };
@@ -122,7 +127,10 @@ impl Desk {
             answer
         };
         let worked = tokio::task::spawn_blocking(work).await;
-        worked.unwrap_or_else(|error| answer::refusal(Fault::Failed, &error.to_string()))
+        worked.unwrap_or_else(|error| {
+            tracing::error!("a question ended the work on it: {error}");
+            answer::refusal(Fault::Failed, "the question could not be worked on")
+        })
     }
 }
 

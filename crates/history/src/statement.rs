@@ -255,7 +255,7 @@ impl Reader {
     }
 
     /// The latest end of a statement: the time of the last record of the account's shard, and of a merchant the least of all shards'. All
-    /// that was logged before is indexed, and nothing that comes is older. A shard to which nothing comes holds it back by a minute.
+    /// that was logged before is indexed, and nothing that comes is older. A shard to which nothing comes holds it back by five minutes.
     ///
     /// # Errors
     /// The store's own.

@@ -1,5 +1,6 @@
 //! The store: tables of one embedded database, and batches that change them all at once or not at all.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -265,6 +266,11 @@ impl Store {
         if !parent.is_dir() {
             return Err(missing());
         }
+        // Who only asks leaves nothing where there is nothing, and nothing that its keeper may not open.
+        if !path.is_dir() && !crate::rebuild::is_cut_off(path) {
+            return Err(missing());
+        }
+        check_owner(parent)?;
         let held = Held::take(path)?;
         crate::rebuild::finish(path)?;
         if !path.is_dir() {
@@ -625,4 +631,12 @@ fn read_merchant(
 fn read_lock(key: &LockKey, bytes: &[u8]) -> Result<Lock, HistoryError> {
     let damaged = HistoryError::Damaged { what: "a lock", shard: key.partition.shard(), at: 0 };
     codec::decode_lock(*key, bytes).ok_or(damaged)
+}
+
+/// Refuses who is not the directory's owner: what the store writes on the way would be another user's.
+fn check_owner(directory: &Path) -> Result<(), HistoryError> {
+    let failed = |source| HistoryError::Io { doing: format!("looking at {}", directory.display()), source };
+    let owner = std::fs::metadata(directory).map_err(failed)?.uid();
+    let own = rustix::process::geteuid().as_raw();
+    if own == owner { Ok(()) } else { Err(HistoryError::Owner { path: directory.to_owned(), owner, own }) }
 }

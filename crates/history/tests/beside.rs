@@ -198,6 +198,11 @@ async fn an_index_of_another_engine_in_use_or_ahead_is_refused_by_name() {
     let engine = |data: &Path| DataDirectory::inspect(data).unwrap().engine;
     let missing = Reader::open(&history::place(one.path()), engine(one.path()));
     assert!(matches!(missing, Err(HistoryError::Missing(_))));
+    let names = std::fs::read_dir(one.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(
+        !names.into_iter().any(|name| name.to_string_lossy().starts_with("history")),
+        "who asks leaves nothing"
+    );
     let running = serve(one.path());
     let history = follow(&running, one.path()).unwrap();
     catch_up(&history, &running).await;
@@ -209,6 +214,14 @@ async fn an_index_of_another_engine_in_use_or_ahead_is_refused_by_name() {
     std::fs::rename(history::place(one.path()), history::place(two.path())).unwrap();
     let foreign = Reader::open(&history::place(two.path()), engine(two.path()));
     assert!(matches!(foreign, Err(HistoryError::Foreign { .. })), "{foreign:?}");
+    // What is opened is written to: its keeper's files stay the keeper's.
+    if std::os::unix::fs::chown(two.path(), Some(65_534), None).is_ok() {
+        let strange = Reader::open(&history::place(two.path()), engine(two.path()));
+        assert!(matches!(strange, Err(HistoryError::Owner { owner: 65_534, .. })), "{strange:?}");
+        std::os::unix::fs::chown(two.path(), Some(rustix::process::geteuid().as_raw()), None).unwrap();
+    } else {
+        eprintln!("SKIPPED: only root can give a directory to somebody else");
+    }
     // Its engine's data begins anew, and the index knows more than there is.
     std::fs::rename(history::place(two.path()), history::place(one.path())).unwrap();
     let directory = DataDirectory::open(one.path()).unwrap();

@@ -7,7 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use parking_lot::{Mutex, RwLock};
-use surety_client::protocol::{Code, Id, Kind, TenantId, Time};
+use surety_client::protocol::{ActorId, Caller, Code, Id, Kind, TenantId, Time};
 use telemetry::Sparing;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -252,11 +252,21 @@ fn who(shared: &Shared, request: &Request) -> Result<Arc<Access>, Box<Problem>> 
     if let Some(peer) = peer {
         peer.note(&access);
     }
-    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    if certified.is_some_and(|certified| !is_reading && !certified.roles.allow(Kind::Lock)) {
+    if certified.is_some_and(|certified| !allows(certified, request.method(), request.uri().path())) {
         return Err(Problem::of_code(Code::NoRight));
     }
     Ok(access)
+}
+
+/// Whether a certificate's roles are enough, as for the engine they would have to be.
+fn allows(certified: Certified, method: &Method, path: &str) -> bool {
+    let Certified { tenant, roles } = certified;
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return roles.allow(Kind::Lock);
+    }
+    // What tells everything that a tenant has done, or everybody.
+    let tells_all = path == "/v1/events" || path.starts_with("/v1/history/");
+    !tells_all || Caller { tenant, roles, actor: ActorId(0) }.sight().is_some()
 }
 
 fn unauthenticated() -> Box<Problem> {
@@ -299,4 +309,30 @@ fn request_id() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let at = Time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
     Id::from_parts(at, u128::from_be_bytes(random)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use surety_client::protocol::Roles;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_allows_what_an_engine_would() {
+        let of = |tenant, roles| Certified { tenant: TenantId(tenant), roles };
+        let (events, history, lock) = ("/v1/events", "/v1/history/records", "/v1/locks/1");
+        for (certified, method, path, expected) in [
+            (of(0, Roles::AUTHORIZER), Method::GET, events, false),
+            (of(0, Roles::AUTHORIZER), Method::GET, history, false),
+            (of(0, Roles::AUTHORIZER), Method::HEAD, history, false),
+            (of(0, Roles::AUTHORIZER), Method::GET, lock, true),
+            (of(0, Roles::READER), Method::GET, history, true),
+            (of(0, Roles::SETTLER), Method::GET, events, true),
+            (of(7, Roles::AUTHORIZER), Method::GET, history, true),
+            (of(7, Roles::AUTHORIZER), Method::POST, lock, true),
+            (of(7, Roles::READER), Method::POST, lock, false),
+        ] {
+            assert_eq!(allows(certified, &method, path), expected, "{certified:?} {method} {path}");
+        }
+    }
 }

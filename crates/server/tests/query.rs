@@ -199,7 +199,7 @@ async fn a_client_of_version_1_is_spoken_to_in_it() {
 
 #[tokio::test]
 async fn so_many_questions_are_out_and_no_more() {
-    let (rig, mut asked) = keeping(|config| (config.limits.queries, config.limits.queries_tenant) = (7, 6));
+    let (rig, mut asked) = keeping(|config| (config.limits.queries, config.limits.queries_tenant) = (8, 6));
     let first = rig.authorizer(0).await;
     let mut open = Vec::new();
     for _ in 0..CONNECTION_QUERIES_MAX {
@@ -224,7 +224,11 @@ async fn so_many_questions_are_out_and_no_more() {
     let of_other = next(&mut asked).await;
     let mut last = stream(&rig, 2, Roles::READER).await;
     ask(&mut last, b"{}").await;
-    assert_eq!(refusal(&mut last).await, Some(QueryRefusal::Busy), "of all");
+    assert_eq!(refusal(&mut last).await, Some(QueryRefusal::Busy), "of all tenants");
+    let mut operator = stream(&rig, 0, Roles::READER).await;
+    ask(&mut operator, b"{}").await;
+    next(&mut asked).await.answer(Ok(Vec::new()));
+    assert_eq!(answer(&mut operator).await.unwrap(), (None, Vec::new(), 1), "one place is the operator's");
     // Whoever gives up is noticed, and its place comes free with the work.
     let (mut gone, mut question) = open.remove(0);
     gone.send.reset(0_u32.into()).unwrap();

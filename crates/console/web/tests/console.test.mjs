@@ -417,6 +417,21 @@ if (!existsSync(CHROMIUM)) {
     await leave(page);
   });
 
+  test("what a partition's collateral is worth is told with its age", async () => {
+    const page = await person();
+    await go(page, "partitions/0:1");
+    await page.getByText("Nobody has said what AMP is worth.").waitFor();
+    await engine.ctl("price", "set", "4000", "--asset", "1", "--quote", "840");
+    await engine.indexed();
+    await page.reload();
+    const price = page.locator("dd", { hasText: /^4\s000 base units for 10/ });
+    await price.getByText(/, seen /).waitFor();
+    await page.getByText("AMP in currency 840").waitFor();
+    await sound(page, "prices");
+    uncomplaining(page);
+    await leave(page);
+  });
+
   test("a partition's money is shown as it was at a moment", async () => {
     await engine.ctl("deposit", "0:1", "7", "--supplier", `0x${"aa".repeat(20)}`, "--nonce", "3");
     await engine.indexed();

@@ -143,8 +143,8 @@ pub(super) async fn lock(
     let mut of = fields(&words, OF_A_LOCK)?;
     of.insert("id".to_owned(), lock_id(&id)?.to_string().into());
     let told = ask(&visit, json!({ "lock": of })).await?;
-    let Found { locks, rows } = told.read()?;
-    if locks.is_empty() && rows.is_empty() && !of.contains_key("cursor") {
+    let Found { locks, rows, has_more } = told.read()?;
+    if locks.is_empty() && rows.is_empty() && !has_more && !of.contains_key("cursor") {
         return Err(Problem::not_found("UNKNOWN_LOCK", "There is no such lock, or none of this tenant."));
     }
     let link = told.next(uri.path(), &words)?;
@@ -158,6 +158,8 @@ struct Found<'a> {
     locks: Vec<&'a RawValue>,
     #[serde(borrow)]
     rows: Vec<&'a RawValue>,
+    /// A page may have nothing, and yet there may be more behind it.
+    has_more: bool,
 }
 
 /// Tells the money of a partition, or of a supplier in it, as of a moment. For the operator.

@@ -22,7 +22,8 @@ impl Answerer {
 }
 
 impl Historian for Answerer {
-    fn ask(&self, mut asked: Asked) {
+    // Also where nobody waits for the answer any more: until it has come, the history works on it, and its place is taken.
+    fn ask(&self, asked: Asked) {
         let asker = self.asker.clone();
         self.runtime.spawn(async move {
             let question = Question::read_by(asked.sight(), asked.document()).map_err(|error| {
@@ -35,11 +36,7 @@ impl Historian for Answerer {
             let sight = asked.sight();
             let answer = match question {
                 Err(unanswered) => Err(unanswered),
-                Ok(question) => tokio::select! {
-                    biased;
-                    () = asked.given_up() => return,
-                    answer = answer(&asker, &question, sight) => answer,
-                },
+                Ok(question) => answer(&asker, &question, sight).await,
             };
             asked.answer(answer);
         });

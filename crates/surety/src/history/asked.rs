@@ -248,7 +248,8 @@ pub(crate) async fn lock(source: &mut Source, one: &OneLock, json: bool) -> Resu
         cursor: one.cursor.clone(),
     });
     let answer = source.ask(one.of, ask).await?;
-    if list(&answer["locks"]).is_empty() && list(&answer["rows"]).is_empty() && one.cursor.is_none() {
+    let is_nothing = list(&answer["locks"]).is_empty() && list(&answer["rows"]).is_empty();
+    if is_nothing && answer["has_more"] == json!(false) && one.cursor.is_none() {
         return Err(Failure::new(Exit::Failure, format!("no lock {} in the history", one.id)));
     }
     let mut out = BufWriter::new(std::io::stdout().lock());

@@ -75,11 +75,19 @@ export function PartitionPage({ handle, me }: { handle: string; me: Me }) {
 function Prices({ row, asset }: { row: PartitionWhole; asset: Asset }) {
   const now = useNow();
   const shard = Number(row.partition.split(":")[0]);
-  const { rows, error } = usePages<Row>(`${row.partition}/prices`, () => ({ records: { kind: ["price"], code: ["APPROVED"], partition: [`${shard}:0`], limit: 100 } }));
+  const { rows, page, error } = usePages<Row>(`${row.partition}/prices`, () => ({ records: { kind: ["price"], code: ["APPROVED"], partition: [`${shard}:0`], limit: 100 } }));
   const ofAsset = rows.filter((price) => price.shard === shard && price.asset === row.asset);
   const newest = [...new Map([...ofAsset].reverse().map((price) => [price.quote, price])).values()];
   if (error !== null) return <Notice kind="bad">{error}</Notice>;
-  if (newest.length === 0) return null;
+  if (page === null) return null;
+  if (newest.length === 0) {
+    return (
+      <section class="card">
+        <h2>Prices</h2>
+        <p class="about">{page.has_more ? `None of ${asset.name} is among the last ${rows.length} of the shard.` : `Nobody has said what ${asset.name} is worth.`}</p>
+      </section>
+    );
+  }
   return (
     <section class="card">
       <h2>Prices</h2>
