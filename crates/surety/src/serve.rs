@@ -405,7 +405,7 @@ fn warn_of_memory(config: &Config) {
         tracing::warn!(
             wanted,
             available,
-            "the locks of limits.reserve_locks, here and in the history, take more memory than there is"
+            "the history, with the locks of limits.reserve_locks here and there, may take more memory than there is"
         );
     }
 }
