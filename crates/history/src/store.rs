@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
-use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
-    Snapshot,
-};
+use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, RestartIntervalPolicy};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use surety_protocol::{EngineId, MerchantId, PartitionHandle, Seq, ShardId, TenantId};
 
 use crate::codec::{self, Position, Zone};
@@ -32,6 +30,10 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 /// Memory of a store, at most: its cache, and of each table what is written while as much goes to the files. Beside it stand the replica,
 /// a ledger as large as the engine's own, and what is asked at the moment: of each question one unpacked block a shard, some 80 kB.
 pub const MEMORY_BYTES: u64 = CACHE_BYTES + 2 * MEMTABLE_BYTES * (Table::ALL.len() as u64 + 1);
+/// Bytes of postings that are packed together: they are read many at a time.
+const POSTINGS_BYTES: u32 = 16 << 10;
+/// One posting of so many is written whole, the others as what they differ in from the one before.
+const POSTINGS_WHOLE_EVERY: u8 = 64;
 /// Bytes of a table's file.
 const FILE_BYTES: u64 = 8 << 20;
 /// A merge of tables writes as much again before it takes the old files away: the database merges with no more than 50 files of the next
@@ -399,31 +401,32 @@ impl Tables {
             opened => opened,
         };
         let database = database.map_err(failed)?;
-        let table = |name: &str, packs: bool| {
-            let made = database.keyspace(name, || {
-                let merges = Leveled::default().with_table_target_size(FILE_BYTES);
-                let kept = KeyspaceCreateOptions::default()
-                    .max_memtable_size(options.memtable_bytes)
-                    .compaction_strategy(Arc::new(merges));
-                if packs {
-                    return kept;
-                }
-                // Blocks are packed already.
-                let none = fjall::config::CompressionPolicy::all(CompressionType::None);
-                kept.data_block_compression_policy(none)
-            });
-            made.map_err(failed)
+        let table =
+            |name: &str, options: KeyspaceCreateOptions| database.keyspace(name, || options).map_err(failed);
+        let kept = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(options.memtable_bytes)
+                .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(FILE_BYTES)))
         };
+        // Nobody looks in them for what may not be there: they are read in order, or at a key that another table names. So a filter would
+        // save no reading, and takes a byte and a quarter of each key.
+        let ordered = || kept().filter_policy(FilterPolicy::disabled());
+        let long_packs = || {
+            let sizes = BlockSizePolicy::all(POSTINGS_BYTES);
+            let starts = RestartIntervalPolicy::all(POSTINGS_WHOLE_EVERY);
+            ordered().data_block_size_policy(sizes).data_block_restart_interval_policy(starts)
+        };
+        let packed_already = || ordered().data_block_compression_policy(CompressionPolicy::disabled());
         Ok(Self {
-            meta: table("meta", true)?,
-            blocks: table("blocks", false)?,
-            zones: table("zones", true)?,
-            postings: table("postings", true)?,
-            locks: table("locks", true)?,
-            open: table("open", true)?,
-            stakes: table("stakes", true)?,
-            merchants: table("merchants", true)?,
-            partitions: table("partitions", true)?,
+            meta: table("meta", kept())?,
+            blocks: table("blocks", packed_already())?,
+            zones: table("zones", ordered())?,
+            postings: table("postings", long_packs())?,
+            locks: table("locks", kept())?,
+            open: table("open", ordered())?,
+            stakes: table("stakes", ordered())?,
+            merchants: table("merchants", kept())?,
+            partitions: table("partitions", kept())?,
             database,
         })
     }
