@@ -50,6 +50,8 @@ const TARGETS: [(&str, &str); 4] = [
     ("lock_p99_us", "<= 1000"),
     ("page_p99_us", "<= 10000"),
 ];
+/// What a payment of the scenario `tap` asks for, each a request and a record: a lock, its capture, and that it is settled.
+const REQUESTS_OF_PAYMENT: u64 = 3;
 /// How long the history may take to come to the end.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often it is asked how far it is behind.
@@ -94,14 +96,16 @@ fn measure(report: &mut Report, options: &Options, surety: &Path, data: &Path) -
 }
 
 fn load(options: &Options, surety: &Path, data: &Path) -> anyhow::Result<Child> {
-    let (rate, seconds) = (options.rate.to_string(), (options.records / options.rate).max(3));
+    // The generator's rate is one of payments.
+    let payments = (options.rate / REQUESTS_OF_PAYMENT).max(1).to_string();
+    let seconds = (options.records / options.rate).max(3);
     let mut load = Command::new(surety);
     load.args([
         "load",
         "--scenario",
         "tap",
         "--rate",
-        &rate,
+        &payments,
         "--duration",
         &format!("{seconds}s"),
         "--json",
@@ -134,7 +138,9 @@ async fn follow(
         let status = status(asker).await?;
         ensure!(status.state == State::Following, "the history does not follow: {status:?}");
         if status.lag_records == 0 && ended.elapsed() > Duration::from_secs(1) {
-            report.put("records", json!(status.shards.iter().map(|shard| shard.indexed).sum::<u64>()));
+            let records: u64 = status.shards.iter().map(|shard| shard.indexed).sum();
+            report.put("records", json!(records));
+            report.put_figure("records_per_s", records as f64 / ended.duration_since(begun).as_secs_f64());
             break;
         }
         ensure!(ended.elapsed() < PATIENCE, "the history does not come to the end: {status:?}");
