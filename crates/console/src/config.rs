@@ -1,8 +1,8 @@
 //! What a console is started with.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
+use history::Asker;
 use surety_protocol::{AssetId, Policy};
 
 use crate::site::TlsFiles;
@@ -16,8 +16,8 @@ pub struct ConsoleConfig {
     pub tls: Option<TlsFiles>,
     /// How the collateral is called and written; what is not here is shown in base units.
     pub assets: Vec<Asset>,
-    /// The data directory whose history is asked; none where nobody keeps one.
-    pub history: Option<PathBuf>,
+    /// How the history is asked, where somebody keeps one; none: nobody is asked.
+    pub history: Option<Asker>,
     /// How policies are written.
     pub policy: PolicyWords,
 }

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::listener::Shown;
 use crate::refusal::Refusal;
 use crate::sessions::Session;
 use crate::start::Desk;
@@ -71,6 +73,20 @@ fn check_origin(desk: &Desk, method: &Method, is_api: bool, headers: &HeaderMap)
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
+}
+
+/// Refuses a session that a certificate has opened over a connection that has not shown that one.
+pub(crate) async fn bound(
+    State(desk): State<Arc<Desk>>,
+    Extension(shown): Extension<Shown>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match find(&desk, request.headers(), false) {
+        Ok(session) if !session.is_over(&shown) => Refusal::SignedOut.into_response(),
+        // Where there is none, whoever needs one says so.
+        _ => next.run(request).await,
+    }
 }
 
 /// The session of whoever asks.

@@ -36,7 +36,7 @@ pub(crate) async fn ask(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let session = signed_in(&desk, &headers)?;
-    let asker = desk.history.as_ref().ok_or(Refusal::NoHistory)?;
+    let asker = desk.history().ok_or(Refusal::NoHistory)?;
     let sight = session.caller.sight().ok_or(Refusal::NoRole(
         "the history is of all tenants together: it takes reader, settler or admin",
     ))?;

@@ -70,8 +70,10 @@ pub(crate) enum Refusal {
     /// Something stands against it now.
     #[error("{0}")]
     Conflict(&'static str),
-    /// The engine was started without a history.
-    #[error("this engine keeps no history itself: start it with `surety serve --history`")]
+    /// There is no history to ask.
+    #[error(
+        "nobody keeps a history of this engine: start it with `surety serve --history`, or `surety history run` beside it"
+    )]
     NoHistory,
     /// The history does not answer this.
     #[error("{message}")]

@@ -100,8 +100,17 @@ pub(crate) struct Session {
     pub(crate) streams: Arc<Semaphore>,
     /// Questions to the history that may still be asked.
     pub(crate) questions: Arc<Semaphore>,
+    /// True if a certificate has opened it, by its key: then it is good over connections that have shown the same one.
+    is_bound: bool,
     began: Instant,
     used: Mutex<Instant>,
+}
+
+impl Session {
+    /// False if it is another's connection: cookie and token, taken from a browser, open nothing without its certificate's key.
+    pub(crate) fn is_over(&self, shown: &Shown) -> bool {
+        !self.is_bound || shown.0.first() == self.member.chain.first()
+    }
 }
 
 /// What a cookie holds: only its hash is kept.
@@ -166,7 +175,7 @@ impl Sessions {
         if let Some(link) = &link {
             self.used_links.lock().spend(link)?;
         }
-        self.open(member).await
+        self.open(member, matches!(proof, Proof::Certificate(_))).await
     }
 
     fn read(&self, proof: Proof<'_>) -> Result<(Option<Link>, Arc<Member>), Refusal> {
@@ -198,7 +207,7 @@ impl Sessions {
         Ok(Arc::new(Member { person, caller, chain, vouched: Mutex::new(vouched) }))
     }
 
-    async fn open(&self, member: Arc<Member>) -> Result<(String, Arc<Session>), Refusal> {
+    async fn open(&self, member: Arc<Member>, is_bound: bool) -> Result<(String, Arc<Session>), Refusal> {
         let caller = member.caller;
         let connector = Arc::new(self.inside.connector(caller));
         let client = Client::over(connector, Options::default(), &[]).await;
@@ -211,6 +220,7 @@ impl Sessions {
             token: random_text()?,
             streams: Arc::new(Semaphore::new(STREAMS_OWN_MAX)),
             questions: Arc::new(Semaphore::new(QUESTIONS_OWN_MAX)),
+            is_bound,
             began: now,
             used: Mutex::new(now),
         });

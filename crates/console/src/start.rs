@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use trust::TlsError;
 
 use crate::config::{Asset, ConsoleConfig, PolicyWords};
-use crate::guard::watch as watched;
+use crate::guard::{bound, watch as watched};
 use crate::live::{self, Frame};
 use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
@@ -73,13 +73,20 @@ pub(crate) struct Desk {
     pub(crate) proposals: Mutex<Proposals>,
     pub(crate) assets: Vec<Asset>,
     pub(crate) policy: PolicyWords,
-    /// Who keeps the history; none where nobody does.
-    pub(crate) history: Option<Asker>,
+    /// How the history is asked; none: nobody is. See [`Desk::history`].
+    history: Option<Asker>,
     /// Questions that tenants may still ask it: the operator's and whoever watches it find a place beside them.
     pub(crate) tenants_questions: Arc<Semaphore>,
     /// Who was turned away since it was told last.
     pub(crate) refused: Arc<Refused>,
     pub(crate) site: Arc<Site>,
+}
+
+impl Desk {
+    /// Who is asked what has happened, if anybody can say. A history may be begun beside a running engine.
+    pub(crate) fn history(&self) -> Option<&Asker> {
+        self.history.as_ref().filter(|asker| asker.is_kept())
+    }
 }
 
 /// A running console. Dropping it closes every page's connection.
@@ -126,7 +133,7 @@ impl Console {
             proposals: Mutex::default(),
             assets: config.assets,
             policy: config.policy,
-            history: config.history.as_deref().map(Asker::new),
+            history: config.history,
             tenants_questions: Arc::new(Semaphore::new(TENANTS_QUESTIONS_MAX)),
             refused: Arc::default(),
             site: Arc::clone(&site),
@@ -179,10 +186,13 @@ impl Drop for Console {
 }
 
 fn router(desk: Arc<Desk>) -> Router {
-    let api = Router::new()
-        .route("/session", get(reads::session).post(actions::sign_in))
+    // Whoever signs in shows a certificate that may be another one than that of the session before.
+    let doors = Router::new()
+        .route("/session", post(actions::sign_in))
         .route("/session/look", post(actions::look))
-        .route("/session/end", post(actions::sign_out))
+        .route("/session/end", post(actions::sign_out));
+    let within = Router::new()
+        .route("/session", get(reads::session))
         .route("/history", post(past::ask))
         .route("/overview", get(reads::overview))
         .route("/live", get(live::live))
@@ -199,8 +209,9 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/proposals", get(proposals::list))
         .route("/proposals/{number}/approve", post(approvals::approve))
         .route("/proposals/{number}/withdraw", post(approvals::withdraw))
-        .route("/tenants", get(reads::tenants));
-    assets::add(Router::new().nest("/console/api", api))
+        .route("/tenants", get(reads::tenants))
+        .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&desk), bound));
+    assets::add(Router::new().nest("/console/api", within.merge(doors)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(in_time))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&desk), watched))

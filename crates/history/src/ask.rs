@@ -1,7 +1,7 @@
 //! Questions as JSON documents, the same at every door. The contract is ASK.md, beside the sources.
 
 use serde::{Deserialize, Serialize};
-use surety_protocol::{Code, End, Id, Kind, MerchantId, PartitionHandle, ShardId, Sight, TenantId, Time};
+use surety_protocol::{Code, End, Id, Kind, MerchantId, PartitionHandle, Sight, TenantId, Time};
 use texts::values;
 
 use crate::cursor::{Cursor, OpenCursor};
@@ -354,7 +354,9 @@ impl Conditions {
         any(&mut all, &self.lock, |text| Ok(Predicate::Lock(id("lock", text)?)))?;
         any(&mut all, &self.merchant, |merchant| Ok(Predicate::Merchant(MerchantId(*merchant))))?;
         any(&mut all, &self.payee, |text| Ok(Predicate::Payee(address("payee", text)?)))?;
-        any(&mut all, &self.partition, |text| Ok(Predicate::Partition(place(text)?)))?;
+        any(&mut all, &self.partition, |text| {
+            Ok(Predicate::Partition(read("partition", text, values::place)?))
+        })?;
         any(&mut all, &self.tenant, |tenant| Ok(Predicate::Tenant(TenantId(*tenant))))?;
         any(&mut all, &self.supplier, |text| Ok(Predicate::Supplier(address("supplier", text)?)))?;
         any(&mut all, &self.code, |text| Ok(Predicate::Code(read("code", text, code)?)))?;
@@ -404,14 +406,6 @@ pub(crate) fn id(field: &'static str, text: &str) -> Result<Id, AskError> {
 
 pub(crate) fn partition(text: &str) -> Result<PartitionHandle, AskError> {
     read("partition", text, values::partition)
-}
-
-/// A partition, or `shard:0`: what is said of a shard itself, as prices and merchants are.
-fn place(text: &str) -> Result<PartitionHandle, AskError> {
-    match text.strip_suffix(":0").map(str::parse) {
-        Some(Ok(shard)) => Ok(PartitionHandle::new(ShardId(shard), 0)),
-        _ => partition(text),
-    }
 }
 
 pub(crate) fn address(field: &'static str, text: &str) -> Result<surety_protocol::Address, AskError> {

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::ask::Question;
 use crate::frames::{self, ANSWER_BYTES_MAX, QUESTION_BYTES_MAX};
+use crate::place;
 
 /// How long an answer may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,6 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Asker {
     data: PathBuf,
+    is_expected: bool,
 }
 
 /// Why there is no answer.
@@ -76,7 +78,19 @@ impl Asker {
     /// Whoever keeps the index of this data directory, when it is asked.
     #[must_use]
     pub fn new(data: &Path) -> Self {
-        Self { data: data.to_owned() }
+        Self { data: data.to_owned(), is_expected: false }
+    }
+
+    /// Of a data directory whose index somebody is known to keep, though it may not have begun yet.
+    #[must_use]
+    pub fn expecting(data: &Path) -> Self {
+        Self { data: data.to_owned(), is_expected: true }
+    }
+
+    /// True if somebody keeps an index, or has: if nobody answers, that may be otherwise in a moment.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.is_expected || place(&self.data).is_dir()
     }
 
     /// Asks, and reads the answer.

@@ -9,7 +9,7 @@ use engine::Config;
 use ledger::Ledger;
 use storage::{DataDirectory, FileStorage};
 use surety_protocol::{Record, Seq, ShardId};
-use wal::{FileName, Storage, TailReader};
+use wal::{FileName, Storage, TailError, TailReader};
 
 use crate::error::HistoryError;
 use crate::held::Held;
@@ -172,7 +172,7 @@ fn index(
         };
         from_archive(&config, (store, &mut indexer), (archive, directory.path()), oldest, progress)?;
     }
-    read(&config, (store, &mut indexer), &storage, end, progress)?;
+    read(&config, (store, &mut indexer), &storage, end, log_error, progress)?;
     store.room()?;
     indexer.commit()?;
     progress(shard, Seq(indexer.wanted().0 - 1));
@@ -201,7 +201,14 @@ fn from_archive(
         }
         let until = segments.get(index + 1).copied().unwrap_or(oldest);
         let (place, storage) = fetch(archive, data, &prefix, *first)?;
-        read(config, (store, indexer), &storage, Seq(until.0 - 1), progress)?;
+        // What ends where its file does is whole: the archive has lost what should come next.
+        let unread = |shard, wanted, error| match error {
+            TailError::Rot { file, offset, seq } if storage.len(file).is_ok_and(|bytes| bytes == offset) => {
+                HistoryError::Gone { shard, wanted: seq, oldest: until }
+            }
+            error => log_error(shard, wanted, error),
+        };
+        read(config, (store, indexer), &storage, Seq(until.0 - 1), unread, progress)?;
         drop((storage, place));
     }
     if indexer.wanted() < oldest {
@@ -232,13 +239,14 @@ fn read<S: Storage<Error = storage::StorageError>>(
     (store, indexer): (&Store, &mut Indexer),
     storage: &S,
     end: Seq,
+    unread: impl Fn(ShardId, Seq, TailError<storage::StorageError>) -> HistoryError,
     progress: &mut impl FnMut(ShardId, Seq),
 ) -> Result<(), HistoryError> {
     let shard = config.shard;
     let mut tail = TailReader::new(config.identity(), indexer.wanted());
     while indexer.wanted() <= end {
         let wanted = indexer.wanted();
-        let block = tail.next_block(storage, end).map_err(|error| log_error(shard, wanted, error))?;
+        let block = tail.next_block(storage, end).map_err(|error| unread(shard, wanted, error))?;
         let Some(block) = block else { return Err(HistoryError::Ahead { shard, indexed: wanted, end }) };
         let records: Vec<Record> =
             block.records_from(wanted).map(|record| Record::from_bytes(record.bytes)).collect();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use console::link::{LINK_LIFE, Link};
 use console::{Asset, Console, ConsoleConfig, PolicyWords, StartError, TlsFiles};
+use history::Asker;
 use serde_json::{Value, json};
 use server::{Authority, Running};
 use surety_protocol::{EngineId, Policy, Time};
@@ -27,18 +28,18 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// Starts it, if the settings name an address. Pages ask the history only where one is kept.
+    /// Starts it, if the settings name an address. Its pages ask `history`.
     pub(crate) fn start(
         running: &Running,
         data: &Path,
         settings: &ConsoleSettings,
-        keeps_history: bool,
+        history: &Asker,
     ) -> Result<Option<Self>, Failure> {
         let Some(listen) = settings.listen else { return Ok(None) };
         let authority = Authority::open(data).map_err(|error| Failure::new(Exit::Failure, error))?;
         let authority = Arc::new(authority);
         let tls = tls_files(settings, data)?;
-        let history = keeps_history.then(|| data.to_owned());
+        let history = Some(history.clone());
         let config = ConsoleConfig { listen, tls, assets: assets(settings)?, history, policy: POLICY_WORDS };
         let console = Console::start(running.inside(), Arc::clone(&authority), config);
         let is_tls = settings.certificate.is_some();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use engine::Durability;
+use history::Asker;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use serde_json::{Value, json};
 use server::{Config, IoMode, Running, Server, StartError, StartFailure, TraceConfig};
@@ -148,9 +149,9 @@ async fn serve(
     if DataDirectory::inspect(&data).is_ok_and(|metadata| !metadata.is_forensic) {
         console::check_files(console, &data)?;
     }
-    if history.is_some() {
-        config.history = Some(Arc::new(Answerer::new(&data, Handle::current())));
-    }
+    // Whoever keeps the index: our own process, or a service beside us.
+    let asker = if history.is_some() { Asker::expecting(&data) } else { Asker::new(&data) };
+    config.history = Some(Arc::new(Answerer::new(asker.clone(), Handle::current())));
     let running = Server::start(config).map_err(|error| start_failure(&error))?;
     let links = match Links::start(&running, iso).await {
         Ok(links) => links,
@@ -159,7 +160,7 @@ async fn serve(
             return Err(failure);
         }
     };
-    let console = match Served::start(&running, &data, console, history.is_some()) {
+    let console = match Served::start(&running, &data, console, &asker) {
         Ok(console) => console,
         Err(failure) => {
             links.stop().await;

@@ -161,6 +161,14 @@ pub fn partition(text: &str) -> Result<PartitionHandle, String> {
     Ok(PartitionHandle::new(ShardId(shard), number))
 }
 
+/// Reads a partition, or `shard:0`: what is said of a shard itself, as prices and merchants are.
+pub fn place(text: &str) -> Result<PartitionHandle, String> {
+    match text.strip_suffix(":0").map(str::parse) {
+        Some(Ok(shard)) => Ok(PartitionHandle::new(ShardId(shard), 0)),
+        _ => partition(text),
+    }
+}
+
 /// Reads a UUID.
 pub fn id(text: &str) -> Result<Id, String> {
     Id::parse(text).ok_or_else(|| format!("`{text}` is not a UUID"))

@@ -771,6 +771,13 @@ async fn over_tls_a_certificate_signs_in_once_it_was_asked() {
     refused(&other.post("/console/api/session", &looked_at), 409, "OTHER_CERTIFICATE");
     let own = other.post("/console/api/session/look", &json!({})).json()["certificate"].clone();
     refused(&other.post("/console/api/session", &json!({ "certificate": own })), 409, "SIGNED_IN");
+    // Cookie and token are worth nothing over a connection that has not shown its certificate.
+    refused(&other.get("/console/api/session"), 401, "SIGNED_OUT");
+    refused(&other.get("/console/api/overview"), 401, "SIGNED_OUT");
+    let mut taken = world.secured(None);
+    (taken.cookie, taken.token) = (browser.cookie.clone(), browser.token.clone());
+    refused(&taken.get("/console/api/session"), 401, "SIGNED_OUT");
+    assert_eq!(browser.get("/console/api/session").status, 200);
 
     // Without a certificate a link does as it does elsewhere, and nothing else does.
     let mut bare = world.secured(None);

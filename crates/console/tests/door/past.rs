@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use history::{Answerer, Dial, History, Scope, Settings, Store};
+use history::{Answerer, Asker, Dial, History, Scope, Settings, Store};
 use serde_json::{Value, json};
 use surety_client::{Client, LockRequest, Options, request};
 use surety_protocol::{
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A console that asks the history of its engine, whether or not anybody keeps one.
 fn asking(data: &Path) -> ConsoleConfig {
-    ConsoleConfig { history: Some(data.to_owned()), ..config() }
+    ConsoleConfig { history: Some(Asker::expecting(data)), ..config() }
 }
 
 fn ask(browser: &mut Browser, ask: &Value) -> Answer {

@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::{Args as ClapArgs, ValueEnum};
+use history::Asker;
 use server::{Running, Server};
 use surety_client::{Client, Draft, LockRequest};
 use surety_protocol::limits::SEGMENT_BYTES;
@@ -251,7 +252,9 @@ struct Shown {
 impl Shown {
     fn start(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Option<Self>, Failure> {
         let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
-        let Some(console) = Served::start(server, data, &settings, false)? else { return Ok(None) };
+        let Some(console) = Served::start(server, data, &settings, &Asker::new(data))? else {
+            return Ok(None);
+        };
         let (listen, address) = (serve::address(server)?, console.address());
         let serving = Serving {
             listen,

@@ -1,11 +1,13 @@
 //! Questions that come to an engine over the wire: asked of the process that keeps its history, over the socket in the data directory.
 
-use std::path::Path;
-
 use history::{Asker, AskerError, Fault, Question};
 use server::{Asked, Historian, Unanswered};
 use surety_protocol::{QueryRefusal, Sight};
 use tokio::runtime::Handle;
+
+/// What is told where nobody keeps an index, nor ever has.
+const NO_HISTORY: &str =
+    "this engine keeps no history: `surety serve --history` does, or `surety history run` beside it";
 
 /// Asks whoever keeps the index, on the runtime of the process: the engine's threads wait for nothing.
 #[derive(Debug)]
@@ -15,9 +17,9 @@ pub(crate) struct Answerer {
 }
 
 impl Answerer {
-    /// For the engine of a data directory.
-    pub(crate) fn new(data: &Path, runtime: Handle) -> Self {
-        Self { asker: Asker::new(data), runtime }
+    /// For the engine of the asker's data directory.
+    pub(crate) const fn new(asker: Asker, runtime: Handle) -> Self {
+        Self { asker, runtime }
     }
 }
 
@@ -46,7 +48,10 @@ impl Historian for Answerer {
 async fn answer(asker: &Asker, question: &Question, sight: Sight) -> Result<Vec<u8>, Unanswered> {
     let document =
         serde_json::to_vec(question).map_err(|error| unanswered(&AskerError::Answer(error), sight))?;
-    asker.ask_bytes(&document).await.map_err(|error| unanswered(&error, sight))
+    asker.ask_bytes(&document).await.map_err(|error| match error {
+        AskerError::Nobody(_) if !asker.is_kept() => Unanswered::new(QueryRefusal::NoHistory, NO_HISTORY),
+        error => unanswered(&error, sight),
+    })
 }
 
 /// Where the engine's files are is the operator's to know.

@@ -76,8 +76,8 @@ struct Held {
     /// The lock's merchant is paid at this address
     #[arg(long, value_parser = values::address, value_name = "ADDRESS")]
     payee: Vec<Address>,
-    /// In this partition: shard:number
-    #[arg(long, value_parser = values::partition, value_name = "PARTITION")]
+    /// In this partition: shard:number. shard:0 is the shard itself, of prices and merchants
+    #[arg(long, value_parser = values::place, value_name = "PARTITION")]
     partition: Vec<PartitionHandle>,
     /// This tenant's
     #[arg(long, value_name = "N")]

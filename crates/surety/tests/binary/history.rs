@@ -168,6 +168,73 @@ fn an_index_beside_a_killed_engine_is_the_one_made_anew() {
     agrees(&data, &verified);
 }
 
+/// The first record that the log of an engine of one shard still has.
+fn oldest(data: &Data) -> u64 {
+    let first = data.segments(0).swap_remove(0);
+    first.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// Some thousand records at a time, until the log has none before `seq` and that one.
+#[track_caller]
+fn load_past(data: &Data, seq: u64, after_each: impl Fn()) {
+    until("retention takes nothing away", || {
+        let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--rate", "1000"];
+        surety(&load).exits(0);
+        after_each();
+        (oldest(data) > seq).then_some(())
+    });
+}
+
+#[test]
+fn an_index_of_more_than_the_log_has_is_made_anew_with_the_archive() {
+    let (data, beside) = (Data::init(1), tempfile::tempdir().unwrap());
+    let (archive, config) = (beside.path().join("archive"), beside.path().join("surety.toml"));
+    let kept = "snapshot_records = 2000\nretain_records = 10000\ncursor_records = 0";
+    fs::write(&config, format!("[log]\narchive = {archive:?}\n{kept}\n")).unwrap();
+    let archive = archive.to_str().unwrap();
+    let settings = ["--config", config.to_str().unwrap()];
+    let start = |more: &[&str]| Engine::start_at(&data, "os", "127.0.0.1:0", &[&settings[..], more].concat());
+    let rebuild = |more: &[&str]| {
+        surety(&[&["history", "rebuild", "--data", data.path(), "--json"][..], more].concat())
+    };
+
+    let engine = start(&SERVED);
+    load_past(&data, 1, || catch_up(&data));
+    kill(engine);
+    let live = digest(&data);
+    rebuild(&[]).fails(1, "--archive");
+    assert_eq!(digest(&data)["digest"], live["digest"], "what is refused changes nothing");
+    assert_eq!(rebuild(&["--archive", archive]).exits(0).json()["digest"], live["digest"]);
+    let first = ["history", "records", "--data", data.path(), "--oldest-first", "--limit", "1", "--json"];
+    let first = surety(&first).exits(0).stdout;
+    let first: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    assert_eq!(first["seq"].to_string().trim_matches('"'), "1", "{first}");
+
+    // What happens without it is archived and gone from the log before it comes back: it says so, and stays as it was.
+    let indexed = live["shards"][0]["seq"].as_u64().unwrap();
+    let engine = start(&[]);
+    load_past(&data, indexed + 1, || {});
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    let engine = start(&SERVED);
+    until("it is not said what is gone", || (status(&data)?["state"] == "gone").then_some(()));
+    until("nobody is told", || (gauge(&engine, "surety_history_up")? == "0").then_some(()));
+    kill(engine);
+    assert_eq!(digest(&data)["digest"], live["digest"]);
+    let rebuilt = rebuild(&["--archive", archive]).exits(0).json();
+    assert!(rebuilt["shards"][0]["seq"].as_u64() > Some(indexed), "{rebuilt}");
+    let engine = start(&SERVED);
+    catch_up(&data);
+    kill(engine);
+
+    // A segment that the archive has lost is missed, and the index stays.
+    let live = digest(&data);
+    let mut segments: Vec<_> = fs::read_dir(beside.path().join("archive/shard-0")).unwrap().collect();
+    segments.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
+    fs::remove_file(segments[1].as_ref().unwrap().path()).unwrap();
+    rebuild(&["--archive", archive]).fails(1, "the log begins at");
+    assert_eq!(digest(&data)["digest"], live["digest"]);
+}
+
 /// What is asked of the index is what the log and the ledger say.
 fn agrees(data: &Data, verified: &Value) {
     for shard in verified["shards"].as_array().unwrap() {
@@ -254,7 +321,7 @@ fn a_history_that_is_killed_at_any_moment_goes_on_and_is_the_one_made_anew() {
 }
 
 /// A load that ends with the test.
-struct Loading(Child);
+pub(crate) struct Loading(pub(crate) Child);
 
 impl Drop for Loading {
     fn drop(&mut self) {
@@ -426,13 +493,18 @@ fn a_socket_answers_whoever_asks_as_they_ask() {
     assert!(!data.file("history.sock").exists());
 }
 
-#[test]
-fn a_history_of_its_own_finds_its_engine_wherever_it_is() {
-    let data = Data::init(1);
+/// A history as a service of its own.
+pub(crate) fn keeper(data: &Data) -> Loading {
     let mut kept = spawn(&["history", "run", "--data", data.path()]);
     let mut stderr = kept.stderr.take().unwrap();
     std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-    let mut kept = Loading(kept);
+    Loading(kept)
+}
+
+#[test]
+fn a_history_of_its_own_finds_its_engine_wherever_it_is() {
+    let data = Data::init(1);
+    let mut kept = keeper(&data);
     until("it does not answer without an engine", || (status(&data)?["state"] == "waiting").then_some(()));
     for _ in 0..2 {
         let engine = Engine::start(&data, "os");

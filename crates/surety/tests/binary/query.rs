@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use surety_client::{Client, Identity, QueryError};
 use surety_protocol::QueryRefusal;
 
-use crate::history::{catch_up, child, gauge, is_gone, load, start, until};
+use crate::history::{catch_up, child, gauge, is_gone, keeper, load, start, until};
 use crate::process::{Data, Engine, Front, spawn, surety};
 use crate::rest::{PATIENT, Tenant, settings, stranger};
 
@@ -218,6 +218,87 @@ fn what_does_not_read_is_told_over_the_wire() {
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
+/// A field as it is written in a question.
+fn words_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The locks that are meant, out of all.
+fn meant<'a>(all: &'a [Value], conditions: &[(&str, String)]) -> Vec<&'a Value> {
+    let amount = |text: &str| text.parse::<u128>().unwrap();
+    let holds = |lock: &Value, name: &str, wanted: &str| match name {
+        "amount_min" => amount(lock["asked"].as_str().unwrap()) >= amount(wanted),
+        "amount_max" => amount(lock["asked"].as_str().unwrap()) <= amount(wanted),
+        // Moments are written so that their texts are in their order.
+        "from" => lock["created"].as_str().unwrap() >= wanted,
+        "until" => lock["created"].as_str().unwrap() < wanted,
+        name => words_of(&lock[name]) == wanted,
+    };
+    all.iter().filter(|lock| conditions.iter().all(|(name, wanted)| holds(lock, name, wanted))).collect()
+}
+
+#[test]
+fn each_condition_means_the_same_at_every_door() {
+    let data = Data::init(1);
+    let engine = start(&data);
+    let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--rate", "300"];
+    surety(&load).exits(0);
+    catch_up(&data);
+    let directory = tempfile::tempdir().unwrap();
+    let reader = data.file("pki/reader.pem").to_str().unwrap().to_owned();
+    let tenant = Tenant::new(Some(&reader));
+    let front = Front::start(&data, &settings(directory.path(), "", PATIENT, std::slice::from_ref(&tenant)));
+    let listed = |args: &[&str]| {
+        let listed = surety(&[args, &["--limit", "1000", "--json"]].concat()).exits(0);
+        assert_ne!(listed.json()["has_more"], true, "more than a page");
+        let mut locks = lines(&listed.stdout);
+        locks.pop();
+        locks
+    };
+    let all = listed(&["history", "locks", "--data", data.path()]);
+    let sample = |name: &str| words_of(&all[all.len() / 2][name]);
+    let mut conditions: Vec<(&str, String)> =
+        ["lock", "merchant", "payee", "partition", "tenant", "code", "state"]
+            .map(|name| (name, sample(name)))
+            .to_vec();
+    conditions.extend([("amount_min", sample("asked")), ("amount_max", sample("asked"))]);
+    let newest = words_of(&all[0]["created"]);
+    conditions.extend([("from", sample("created")), ("until", newest)]);
+    // Each alone, each beside the next, and those that are true of the sample together.
+    let mut combinations: Vec<&[(&str, String)]> =
+        conditions.chunks(1).chain(conditions.windows(2)).collect();
+    combinations.push(&conditions[1..]);
+    for conditions in combinations {
+        let expected = meant(&all, conditions);
+        let flags: Vec<String> = conditions
+            .iter()
+            .flat_map(|(name, value)| [format!("--{}", name.replace('_', "-")), value.clone()])
+            .collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let local = listed(&[&["history", "locks", "--data", data.path()][..], &flags].concat());
+        assert_eq!(local.iter().collect::<Vec<_>>(), expected, "{conditions:?}");
+        let wire = listed(&[&query(&data, &["locks"])[..], &flags].concat());
+        assert_eq!(wire.iter().collect::<Vec<_>>(), expected, "{conditions:?} over the wire");
+        let asked: Vec<String> = conditions.iter().map(|(name, value)| format!("&{name}={value}")).collect();
+        let told = get(&front, &tenant, &format!("/v1/history/locks?limit=1000{}", asked.concat()), "*/*");
+        assert_eq!(told.json()["rows"], json!(expected), "{conditions:?} over HTTP: {}", told.body);
+    }
+    // What is said of a shard itself is in no partition.
+    let own = ["records", "--partition", "0:0"];
+    assert!(!listed(&query(&data, &own)).is_empty());
+    // Kinds and suppliers are of records.
+    let records = listed(&["history", "records", "--data", data.path(), "--kind", "deposit"]);
+    let supplier = words_of(&records[0]["supplier"]);
+    let of = |record: &&Value| record["supplier"] == supplier.as_str();
+    let expected: Vec<&Value> = records.iter().filter(of).collect();
+    let flags = ["records", "--kind", "deposit", "--supplier", &supplier];
+    assert_eq!(listed(&query(&data, &flags)).iter().collect::<Vec<_>>(), expected, "over the wire");
+    let path = format!("/v1/history/records?limit=1000&kind=deposit&supplier={supplier}");
+    assert_eq!(get(&front, &tenant, &path, "*/*").json()["rows"], json!(expected), "over HTTP");
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
 #[test]
 fn a_history_that_is_not_there_is_said_not_to_be() {
     let data = Data::init(1);
@@ -227,6 +308,28 @@ fn a_history_that_is_not_there_is_said_not_to_be() {
     assert_eq!((&refused["ok"], &refused["exit"]), (&json!(false), &json!(10)));
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&query(&data, &["locks"])).exits(9);
+}
+
+#[test]
+fn an_engine_answers_by_a_history_that_is_a_service_beside_it() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let mut kept = keeper(&data);
+    load(&data);
+    catch_up(&data);
+    let locks = surety(&query(&data, &["locks", "--limit", "2", "--json"])).exits(0);
+    assert_eq!(locks.json()["rows"], 2);
+    // It was there, and may be again: that is no engine without a history.
+    kept.0.kill().unwrap();
+    kept.0.wait().unwrap();
+    surety(&query(&data, &["locks"])).fails(9, "nobody keeps the history");
+    let mut kept = keeper(&data);
+    until("it is not asked again", || {
+        let asked = surety(&query(&data, &["status", "--json"]));
+        (asked.exit == 0).then_some(())
+    });
+    kept.0.kill().unwrap();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]
