@@ -5,14 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::json;
-use server::pki::DevelopmentPki;
+use server::pki::{DevelopmentPki, Validity};
 use surety_protocol::{Roles, TenantId};
 
 use crate::gateway::{CANARY, Host, LINK, connect, engine, sent};
@@ -50,6 +50,12 @@ impl Files {
     /// A certificate of the tenant for one of its machines.
     fn client(&self, name: &str) -> String {
         self.authority.client(TenantId(1), Roles::AUTHORIZER, name).unwrap()
+    }
+
+    /// The same, for so long.
+    fn client_until(&self, name: &str, until: SystemTime) -> String {
+        let validity = Validity { from: SystemTime::now() - Duration::from_secs(60), until };
+        self.authority.client_valid(TenantId(1), Roles::AUTHORIZER, name, validity).unwrap()
     }
 
     fn revoke(&self, lost: &[String]) {
@@ -222,6 +228,45 @@ fn clients_that_are_shut_out_are_cut_off_and_nobody_else() {
     front.terminate();
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
+}
+
+#[test]
+fn a_certificate_that_ends_ends_its_open_connections_and_nobody_elses() {
+    let data = Data::init(1);
+    let engine = engine(&data);
+    let files = Files::new(&data);
+    let front = Front::start(&data, &files.settings(&[Tenant::new(None)]));
+    let (link, rest) = (&front.ready["listen"], &front.ready["rest"]);
+    // Long enough to come in by, also on a machine that stalls.
+    let until = SystemTime::now() + Duration::from_secs(20);
+    let (till, brief) = (files.client("till"), files.client_until("brief", until));
+    let mut hosts = [&till, &brief].map(|pem| Host::over(files.connect(link, Some(pem))));
+    let mut apps = [&till, &brief].map(|pem| App::new(files.connect(rest, Some(pem)), None));
+    let mut told = [&till, &brief].map(|pem| App::new(files.connect(rest, Some(pem)), None).listen());
+    hosts.iter_mut().for_each(Host::sign_on);
+    apps.iter_mut().for_each(App::ask);
+    // Nobody reads a file again, and nothing is sent.
+    let [host, ended] = &mut hosts;
+    let [app, ended_app] = &mut apps;
+    let [_, ended_told] = &mut told;
+    for stream in [ended.stream(), &mut ended_app.stream, &mut ended_told.stream] {
+        is_cut_off(stream);
+        assert!(SystemTime::now() >= until, "it was cut off while its certificate was good");
+    }
+    for address in [link, rest] {
+        let mut stream = files.connect(address, Some(&brief));
+        let _ = stream.write_all(b"0000");
+        is_cut_off(&mut stream);
+    }
+    // To those whose certificates go on nothing has happened.
+    host.echo();
+    app.ask();
+    let key = key();
+    app.lock(&key);
+    app.until("\"status\":\"approved\"");
+    told[0].until(&key);
+    front.terminate();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]
