@@ -1,8 +1,14 @@
 //! `init`, `cert`, `dump`, `verify`, and what every command does with nonsense.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
+use server::identity::role_names;
+use surety_protocol::Roles;
 
 use crate::process::{Data, Engine, ctl, surety};
 
@@ -38,7 +44,45 @@ fn wrong_usage_exits_with_2_and_help_with_0() {
     for args in [&["--help"][..], &["serve", "--help"], &["ctl", "policy", "set", "--help"], &["--version"]] {
         assert!(!surety(args).exits(0).stdout.is_empty(), "{args:?}");
     }
-    assert!(surety(&["completions", "bash"]).exits(0).stdout.contains("surety"));
+}
+
+#[test]
+fn shells_complete_every_command_and_man_has_a_page_of_it() {
+    let mut told = Vec::new();
+    helps(&[], &mut told);
+    let usage = |help: &String| {
+        let line = help.lines().find_map(|line| line.strip_prefix("Usage: "))?;
+        let words = line
+            .split_whitespace()
+            .take_while(|word| word.starts_with(|first: char| first.is_ascii_lowercase()));
+        Some(words.collect::<Vec<_>>().join("-"))
+    };
+    let commands: BTreeSet<String> = told.iter().filter_map(usage).collect();
+    assert!(commands.contains("surety-ctl-partition-create") && commands.len() == told.len(), "{commands:?}");
+    let directory = tempfile::tempdir().unwrap();
+    surety(&["man", directory.path().to_str().unwrap()]).exits(0);
+    for command in &commands {
+        let page = fs::read_to_string(directory.path().join(command).with_extension("1"));
+        assert!(page.is_ok_and(|page| page.contains(".SH SYNOPSIS")), "no page of {command}");
+    }
+    surety(&["man", "/nowhere"]).fails(1, "/nowhere");
+    for (shell, begin) in [("bash", "_surety()"), ("zsh", "#compdef surety"), ("fish", "complete -c surety")]
+    {
+        let script = surety(&["completions", shell]).exits(0).stdout;
+        assert!(script.contains(begin), "{shell}");
+        for command in &commands {
+            let last = command.rsplit('-').next().unwrap();
+            assert!(script.contains(last), "{shell} does not know {command}");
+        }
+        // Where the shell is here, it takes the script.
+        let file = directory.path().join(shell);
+        fs::write(&file, script).unwrap();
+        match Command::new(shell).arg("-n").arg(&file).output() {
+            Err(_) => eprintln!("SKIPPED: no {shell} here, so it does not read its completions"),
+            Ok(output) => assert!(output.status.success(), "{shell}: {output:?}"),
+        }
+    }
+    surety(&["completions", "cmd.com"]).exits(2);
 }
 
 #[test]
@@ -63,6 +107,68 @@ fn certificates_are_made_and_never_replaced() {
     assert!(data.file("own/host.key").exists());
     surety(&["cert", "client", "--pki", "/nowhere", "--tenant", "1", "--role", "admin", "--out", out])
         .fails(4, "no authority");
+}
+
+/// Every command of the program, with what its help says.
+fn helps(command: &[&str], told: &mut Vec<String>) {
+    let help = surety(&[command, &["--help"]].concat()).exits(0).stdout;
+    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = lines.take_while(|line| line.starts_with("  ")).filter(|line| !line.starts_with("   "));
+    for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        helps(&[command, &[name]].concat(), told);
+    }
+    told.push(help);
+}
+
+/// The names of all files below a directory, but for those of logs.
+fn file_names(directory: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            file_names(&entry.path(), names);
+        } else if !name.ends_with(".wal") {
+            names.insert(name);
+        }
+    }
+}
+
+#[test]
+fn what_each_key_can_do_is_told_of_every_one() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../SECURITY.md")).unwrap();
+    let told = page.split("## What each key can do").nth(1).unwrap().split("\n## ").next().unwrap();
+    let keys: Vec<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).collect();
+    let check = |name: &str| {
+        let name = format!("`{name}`");
+        let is_named =
+            keys.iter().any(|key| key.contains(&name) || key.contains(&name.replacen('`', "/", 1)));
+        assert!(is_named, "SECURITY.md does not say what {name} can do");
+    };
+    role_names(Roles::KNOWN).into_iter().for_each(check);
+    // What is made for a data directory and by `cert`.
+    let data = Data::init(1);
+    let mut files = BTreeSet::new();
+    file_names(data.file("").as_path(), &mut files);
+    let own = data.file("own");
+    surety(&["cert", "ca", "--out", own.to_str().unwrap()]).exits(0);
+    file_names(&own, &mut files);
+    assert!(files.contains("token.key") && files.contains("ca.key"), "{files:?}");
+    files.iter().for_each(|name| check(name));
+    // What commands are told of secrets: by variables, options and settings.
+    let mut told = Vec::new();
+    helps(&[], &mut told);
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "_-".contains(letter);
+    let words = told.iter().flat_map(|help| help.split(|letter| !is_part(letter)));
+    let is_secret = |word: &str| {
+        word.starts_with("SURETY_") && word.ends_with("_KEY") && !word.contains("__")
+            || word.starts_with("--") && word.ends_with("-key")
+            || word.ends_with("key_file")
+    };
+    let secrets: BTreeSet<&str> = words.filter(|word| is_secret(word)).collect();
+    for sure in ["SURETY_POSTER_KEY", "SURETY_DEPLOYER_KEY", "--console-key", "id_key_file"] {
+        assert!(secrets.contains(sure), "{secrets:?}");
+    }
+    secrets.into_iter().for_each(check);
 }
 
 #[test]
