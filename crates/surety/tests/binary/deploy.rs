@@ -8,6 +8,10 @@ use crate::process::surety;
 
 /// Schemas that the manifests are held against.
 const KUBERNETES: &str = "1.33.1";
+/// Models of the Prometheus operator's kinds.
+const PROMETHEUS_OPERATOR: &str = "0.80.1.0";
+/// Directories that kustomize renders.
+const MANIFESTS: [&str; 3] = ["base", "init", "volume"];
 
 fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
@@ -134,7 +138,7 @@ fn an_engine_whose_directory_is_in_use_is_started_again_and_one_of_a_forensic_co
 
 #[test]
 fn kustomizations_name_every_file_beside_them() {
-    for directory in ["base", "init", "volume"] {
+    for directory in MANIFESTS {
         let directory = format!("kubernetes/{directory}");
         let kustomization = text(&deploy(&directory).join("kustomization.yaml"));
         for file in files_in(&directory) {
@@ -165,32 +169,93 @@ fn compose_understands_its_file() {
     assert!(!is_fine, "what is no option is noticed");
 }
 
-#[test]
-fn manifests_are_what_kubernetes_takes() {
+/// A directory with Python's checkers of manifests: Kubernetes' own kinds, and those of the Prometheus operator. None, loudly, if they cannot be had.
+fn checkers() -> Option<tempfile::TempDir> {
     let directory = tempfile::tempdir().unwrap();
     let venv = directory.path().to_str().unwrap();
     let install = format!(
-        "python3 -m venv {venv} && {venv}/bin/pip install -q --disable-pip-version-check kubernetes-validate=={KUBERNETES}"
+        "python3 -m venv {venv} && {venv}/bin/pip install -q --disable-pip-version-check \
+         kubernetes-validate=={KUBERNETES} cloudcoil-models-prometheus-operator=={PROMETHEUS_OPERATOR}"
     );
-    if !run(Path::new("sh"), &["-c", &install]).is_some_and(|(is_there, _)| is_there) {
+    let is_there = run(Path::new("sh"), &["-c", &install]).is_some_and(|(is_there, _)| is_there);
+    if !is_there {
         eprintln!(
-            "SKIPPED: no kubernetes-validate from PyPI here, so nothing is held against Kubernetes' schemas"
+            "SKIPPED: no checkers of manifests from PyPI here, so nothing is held against Kubernetes' schemas"
         );
-        return;
     }
-    let validate = directory.path().join("bin/kubernetes-validate");
-    for path in ["base", "init", "volume"]
-        .map(|name| format!("kubernetes/{name}"))
-        .iter()
-        .flat_map(|name| files_in(name))
-    {
-        // These two kinds are not Kubernetes' own.
-        let is_own =
-            !text(&path).contains("kind: Kustomization") && !text(&path).contains("kind: ServiceMonitor");
-        if is_own {
-            let args = ["-k", KUBERNETES, "--strict", path.to_str().unwrap()];
-            let (is_valid, said) = run(&validate, &args).unwrap();
-            assert!(is_valid && said.contains("passed"), "{}: {said}", path.display());
-        }
+    is_there.then_some(directory)
+}
+
+/// What the operator's model takes of a document is the whole document: a field that it does not know is one that is missing afterwards.
+const IS_A_MONITOR: &str = "
+import sys, yaml
+from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+given = yaml.safe_load(open(sys.argv[1]))
+taken = ServiceMonitor.model_validate(given).model_dump(by_alias=True, exclude_unset=True, mode='json')
+sys.exit(0 if given == taken else f'{given} is taken as {taken}')
+";
+
+/// Holds one document against the schema of its kind.
+fn check_manifest(checkers: &Path, file: &Path) -> (bool, String) {
+    let name = file.to_str().unwrap();
+    if text(file).contains("\nkind: ServiceMonitor") {
+        return run(&checkers.join("bin/python"), &["-c", IS_A_MONITOR, name]).unwrap();
+    }
+    let (is_valid, said) =
+        run(&checkers.join("bin/kubernetes-validate"), &["-k", KUBERNETES, "--strict", name]).unwrap();
+    (is_valid && said.contains("passed"), said)
+}
+
+#[test]
+fn manifests_are_what_kubernetes_takes() {
+    let Some(checkers) = checkers() else { return };
+    let directories = MANIFESTS.map(|name| format!("kubernetes/{name}"));
+    let files = directories.iter().flat_map(|name| files_in(name));
+    // Kustomize's own kind is read by kustomize.
+    for file in files.filter(|file| !text(file).contains("kind: Kustomization")) {
+        let (is_valid, said) = check_manifest(checkers.path(), &file);
+        assert!(is_valid, "{}: {said}", file.display());
+    }
+    let monitor = text(&deploy("kubernetes/base/monitor.yaml"));
+    let wrong = checkers.path().join("wrong.yaml");
+    for (right, other) in [("interval:", "intervall:"), ("15s", "15 seconds"), ("selector:", "selectors:")] {
+        assert!(monitor.contains(right));
+        fs::write(&wrong, monitor.replace(right, other)).unwrap();
+        assert!(!check_manifest(checkers.path(), &wrong).0, "{other} is noticed");
+    }
+}
+
+#[test]
+fn what_kustomize_makes_of_them_is_what_kubernetes_takes() {
+    let kubectl = Path::new("kubectl");
+    if run(kubectl, &["version", "--client"]).is_none() {
+        return eprintln!("SKIPPED: no kubectl here, so nobody renders the manifests");
+    }
+    let rendered = MANIFESTS.map(|name| {
+        let directory = deploy("kubernetes").join(name);
+        let (is_fine, said) = run(kubectl, &["kustomize", directory.to_str().unwrap()]).unwrap();
+        assert!(is_fine, "{name}: {said}");
+        said
+    });
+    let documents: Vec<&str> = rendered.iter().flat_map(|said| said.split("\n---\n")).collect();
+    let kind = |document: &&str| {
+        let kind = document.lines().find_map(|line| line.strip_prefix("kind: "));
+        kind.map(str::to_owned).unwrap_or_else(|| panic!("no kind: {document}"))
+    };
+    let mut kinds: Vec<String> = documents.iter().map(kind).collect();
+    kinds.sort();
+    let expected = "Job Namespace NetworkPolicy PersistentVolumeClaim PodDisruptionBudget Service ServiceAccount ServiceMonitor StatefulSet";
+    assert_eq!(kinds.join(" "), expected);
+    for document in &documents {
+        let is_placed =
+            document.contains("\n  namespace: surety\n") || document.ends_with("\n  namespace: surety");
+        assert!(is_placed || kind(document) == "Namespace", "{document}");
+    }
+    let Some(checkers) = checkers() else { return };
+    let file = checkers.path().join("rendered.yaml");
+    for document in &documents {
+        fs::write(&file, format!("\n{document}")).unwrap();
+        let (is_valid, said) = check_manifest(checkers.path(), &file);
+        assert!(is_valid, "{document}: {said}");
     }
 }
