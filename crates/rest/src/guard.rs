@@ -86,10 +86,16 @@ impl Doors {
     /// Keeps, with its rate, who could come in before; who cannot any more is told.
     pub(crate) fn take_over(&mut self, old: &Self) {
         let is_same = |one: &Access, other: &Access| one.tenant == other.tenant && one.name == other.name;
+        for (hash, access) in &self.tokens {
+            if !old.tokens.iter().any(|(other, known)| other == hash && is_same(known, access)) {
+                tracing::info!(tenant = access.tenant.0, token = access.name, "a token counts from now on");
+            }
+        }
         for (hash, access) in &old.tokens {
             match self.tokens.iter_mut().find(|(other, new)| other == hash && is_same(new, access)) {
                 Some((_, new)) => *new = access.clone(),
                 None => {
+                    tracing::info!(tenant = access.tenant.0, token = access.name, "a token counts no more");
                     access.withdrawn.send_replace(true);
                 }
             }

@@ -29,6 +29,8 @@ const RESET_KEY: &str = "reset.key";
 const PKI: &str = "pki";
 const EPOCHS: &str = "epochs";
 const CLOCK_ACCEPT: &str = "clock.accept";
+/// What is told of it.
+const ACCEPTANCE_CHARS_MAX: usize = 200;
 
 /// Why a data directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -131,13 +133,13 @@ pub fn pki_path(data: &Path) -> PathBuf {
     data.join(PKI)
 }
 
-/// Lets the next start take the wall clock, however far it is from the last logged time.
+/// Lets the next start take the wall clock, however far it is from the last logged time. That start logs in one line by whom it was accepted.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn accept_clock(data: &Path) -> io::Result<()> {
+pub fn accept_clock(data: &Path, by: &str) -> io::Result<()> {
     let mut file = File::create(data.join(CLOCK_ACCEPT))?;
-    writeln!(file, "The next start takes the wall clock as it is.")?;
+    writeln!(file, "{by}")?;
     file.sync_all()
 }
 
@@ -209,9 +211,13 @@ impl Keys {
     }
 }
 
-/// Takes the mark of [`accept_clock`] away; true if it was there.
-pub(crate) fn take_clock_acceptance(data: &Path) -> bool {
-    fs::remove_file(data.join(CLOCK_ACCEPT)).is_ok()
+/// Takes the mark of [`accept_clock`] away, if it is there, and tells what stands in it.
+pub(crate) fn take_clock_acceptance(data: &Path) -> Option<String> {
+    let path = data.join(CLOCK_ACCEPT);
+    // For people alone: whatever is there counts, also what cannot be read.
+    let by = fs::read_to_string(&path).unwrap_or_default();
+    let by = by.lines().next().unwrap_or_default().chars().take(ACCEPTANCE_CHARS_MAX).collect();
+    fs::remove_file(path).is_ok().then_some(by)
 }
 
 /// True if the mark of [`accept_clock`] is there.

@@ -22,7 +22,7 @@ use crate::embedded::EmbeddedConnector;
 use crate::shard::{self, Archive, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
-use crate::tls::{TlsError, client_verifier, endpoint_config, server_config};
+use crate::tls::{TlsError, client_verifier_and_revoked, endpoint_config, server_config};
 use crate::traces::Told;
 use engine::clock::{Clock, ClockGap};
 
@@ -512,7 +512,9 @@ impl Starting {
                 (start.epoch, start.seq) = (epoch, seq);
             }
         }
-        take_clock_acceptance(&config.data);
+        if let Some(accepted) = take_clock_acceptance(&config.data) {
+            tracing::warn!(accepted, "the wall clock is taken as it is, once");
+        }
         Ok((self.threads, self.reports, starts))
     }
 
@@ -598,11 +600,13 @@ fn engine_config(
 
 fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, StartError> {
     let pki: PathBuf = pki_path(&config.data);
+    let (verifier, revoked) = client_verifier_and_revoked(&pki)?;
     Ok(Network {
         socket,
         endpoint: endpoint_config(*keys.reset),
         server: server_config(&pki, &config.limits)?,
-        verifier: client_verifier(&pki)?,
+        verifier,
+        revoked,
         pki,
     })
 }

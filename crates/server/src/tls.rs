@@ -130,9 +130,17 @@ fn connection_ids(reset_key: &[u8; 32]) -> HashedConnectionIdGenerator {
 
 /// Who may connect, by the authority and the revocations of a directory.
 pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    client_verifier_and_revoked(directory).map(|(verifier, _)| verifier)
+}
+
+/// The same with how many certificates are revoked.
+pub(crate) fn client_verifier_and_revoked(
+    directory: &Path,
+) -> Result<(Arc<dyn ClientCertVerifier>, usize), TlsError> {
     let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
     let authorities = certificates(&directory.join(CA_CERTIFICATE))?;
     let revocations = revocations(&directory.join(REVOKED), &authorities)?;
+    let revoked = revocations.iter().map(serials).sum();
     let mut roots = RootCertStore::empty();
     for certificate in authorities {
         roots.add(certificate).map_err(tls_error)?;
@@ -142,11 +150,17 @@ pub(crate) fn client_verifier(directory: &Path) -> Result<Arc<dyn ClientCertVeri
     if sabotage!("certificate-not-required") {
         builder = builder.allow_unauthenticated();
     }
-    builder
+    let verifier = builder
         .with_crls(revocations)
         .allow_unknown_revocation_status()
         .build()
-        .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })
+        .map_err(|source| TlsError::Verifier { directory: directory.to_owned(), source })?;
+    Ok((verifier, revoked))
+}
+
+/// How many certificates a list names.
+fn serials(list: &CertificateRevocationListDer<'_>) -> usize {
+    parse_x509_crl(list).map_or(0, |(_, list)| list.iter_revoked_certificates().count())
 }
 
 fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {

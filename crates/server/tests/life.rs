@@ -236,7 +236,7 @@ fn a_clock_far_from_the_log_must_be_accepted() {
     let error = server::Server::start(config.clone()).unwrap_err();
     assert_eq!(error.failure(), StartFailure::ClockGap, "{error}");
     assert_eq!(listing(&rig), before, "nothing is changed");
-    server::accept_clock(rig.path()).unwrap();
+    server::accept_clock(rig.path(), "a test").unwrap();
     server::Server::start(config.clone()).unwrap().shutdown();
     // Accepted once, not for ever.
     assert_eq!(server::Server::start(config).unwrap_err().failure(), StartFailure::ClockGap);

@@ -9,7 +9,7 @@ use surety_protocol::CloseCode;
 use tokio::time::timeout;
 
 use crate::clock::boot_now;
-use crate::identity::{IdentityError, caller_of};
+use crate::identity::{IdentityError, caller_of, role_names};
 use crate::shard::credentials::Credentials;
 use crate::shard::outlet::Peer;
 use crate::shard::tenants::Counted;
@@ -148,11 +148,15 @@ async fn serve_streams(shard: &Rc<Shard>, connection: Connection, peer: Rc<Peer>
     let _open = Count::new(shard, |shard| &shard.connections);
     let caller = peer.caller;
     shard.core.borrow().metrics().connections.add(1);
+    // Records name the principal alone: this line says whose certificate that is.
+    let subject = peer.credentials.as_ref().map_or_else(String::new, Credentials::subject);
     tracing::info!(
         shard = shard.id.0,
         address = %connection.remote_address(),
         tenant = caller.tenant.0,
+        roles = role_names(caller.roles).join(","),
         actor = %caller.actor,
+        subject,
         "connection opened"
     );
     let number = shard.note_peer(&peer);

@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use surety_protocol::{CloseCode, Time, sabotage};
 
 use crate::clock::readings;
-use crate::identity::{IdentityError, valid_until};
+use crate::identity::{IdentityError, Person, valid_until};
 use crate::shard::Shard;
 use crate::shard::outlet::Peer;
 
@@ -40,6 +40,11 @@ impl Credentials {
     /// The peer's own certificate.
     pub(super) fn leaf(&self) -> &CertificateDer<'static> {
         &self.chain[0]
+    }
+
+    /// Whom the peer's certificate names; empty if nobody.
+    pub(super) fn subject(&self) -> String {
+        Person::of(self.leaf()).map_or_else(|_| String::new(), |person| person.name().to_owned())
     }
 
     fn is_expired(&self, wall: Time) -> bool {
@@ -75,17 +80,19 @@ impl Shard {
     /// Closes connections that the authority and the revocations of now would not let in.
     pub(super) async fn close_refused(self: Rc<Self>, verifier: Arc<dyn ClientCertVerifier>) {
         let numbers: Vec<_> = self.peers.borrow_mut().numbers().collect();
+        let mut closed = 0_u64;
         for few in numbers.chunks(CHECKS) {
             let wall = readings().wall;
             for number in few {
                 let peer = self.peers.borrow_mut().get_mut(*number).map(|peer| Rc::clone(peer));
                 let Some(peer) = peer else { continue };
                 if peer.credentials.as_ref().is_some_and(|held| !held.are_accepted(&*verifier, wall)) {
-                    self.shut(&peer);
+                    closed += u64::from(self.shut(&peer));
                 }
             }
             tokio::task::yield_now().await;
         }
+        tracing::info!(shard = self.id.0, closed, "connections that would not be let in any more are closed");
     }
 
     fn close_those(&self, is_to_go: impl Fn(&Peer) -> bool) {
@@ -99,10 +106,11 @@ impl Shard {
         }
     }
 
-    fn shut(&self, peer: &Peer) {
-        let Some(connection) = &peer.connection else { return };
+    /// True if it was open.
+    fn shut(&self, peer: &Peer) -> bool {
+        let Some(connection) = &peer.connection else { return false };
         if connection.close_reason().is_some() {
-            return;
+            return false;
         }
         tracing::warn!(
             shard = self.id.0,
@@ -111,5 +119,6 @@ impl Shard {
             "closing a connection: its certificate has expired or was revoked, or its tenant is shut out"
         );
         peer.close(CloseCode::BadCertificate);
+        true
     }
 }

@@ -114,6 +114,8 @@ pub(crate) struct Network {
     pub(crate) server: ServerConfig,
     /// Judges the certificates of open connections, as `server` judges those of new ones.
     pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+    /// How many certificates it holds for revoked.
+    pub(crate) revoked: usize,
     /// Where certificates are read again.
     pub(crate) pki: PathBuf,
 }
@@ -241,6 +243,7 @@ fn serve(
     let Setup { path, keeping, busy_poll, .. } = setup;
     let shard = Rc::new(Shard::new(core, path, busy_poll, keeper, keeping, has_archive, newest_snapshot));
     shard.verifier.replace(setup.network.as_ref().map(|network| Arc::clone(&network.verifier)));
+    shard.revoked.set(setup.network.as_ref().map_or(0, |network| network.revoked));
     let reports = setup.reports;
     runtime.block_on(async {
         let endpoint = setup.network.map(Endpoints::open).transpose()?;
@@ -274,6 +277,8 @@ struct Shard {
     verifier: RefCell<Option<Arc<dyn ClientCertVerifier>>>,
     /// How often they were read again.
     reloads: Cell<u64>,
+    /// How many certificates were revoked by what was read last.
+    revoked: Cell<usize>,
     /// Connections, and readers of the change stream, of each tenant.
     tenant_connections: Rc<TenantCounts>,
     tenant_readers: Rc<TenantCounts>,
@@ -311,7 +316,7 @@ struct Endpoints {
 
 impl Endpoints {
     fn open(network: Network) -> Result<Self, ShardError> {
-        let Network { socket, endpoint, server, verifier: _, pki } = network;
+        let Network { socket, endpoint, server, verifier: _, revoked: _, pki } = network;
         let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(UdpRuntime))?;
         Ok(Self { endpoint, pki })
     }
@@ -347,6 +352,7 @@ impl Shard {
             peers: RefCell::default(),
             verifier: RefCell::default(),
             reloads: Cell::new(0),
+            revoked: Cell::new(0),
             tenant_connections: Rc::default(),
             tenant_readers: Rc::default(),
             delivering: Cell::new(0),
@@ -652,15 +658,21 @@ impl Shard {
     fn reload(self: &Rc<Self>, endpoints: Option<&Endpoints>) {
         let Some(Endpoints { endpoint, pki }) = endpoints else { return };
         let read = crate::tls::server_config(pki, &self.shared.limits)
-            .and_then(|config| Ok((config, crate::tls::client_verifier(pki)?)));
+            .and_then(|config| Ok((config, crate::tls::client_verifier_and_revoked(pki)?)));
         match read {
-            Ok((config, verifier)) => {
+            Ok((config, (verifier, revoked))) => {
                 endpoint.set_server_config(Some(config));
                 self.reloads.update(|count| count + 1);
                 self.verifier.replace(Some(Arc::clone(&verifier)));
-                threads::spawn_task(Rc::clone(self).close_refused(verifier));
                 self.core.borrow().metrics().reloads.add(1);
-                tracing::info!(shard = self.id.0, "certificates were read again");
+                tracing::info!(
+                    shard = self.id.0,
+                    directory = %pki.display(),
+                    revoked,
+                    revoked_before = self.revoked.replace(revoked),
+                    "certificates were read again"
+                );
+                threads::spawn_task(Rc::clone(self).close_refused(verifier));
             }
             Err(error) => {
                 self.core.borrow().metrics().reload_failures.add(1);

@@ -6,7 +6,7 @@ use surety_protocol::ShardId;
 
 use super::{Target, answer};
 use crate::exit::{self, Exit, Failure};
-use crate::remote::Session;
+use crate::remote::{Session, now};
 use crate::{directory, values};
 
 #[derive(Debug, Subcommand)]
@@ -58,8 +58,20 @@ pub(crate) fn clock(command: &ClockCommand, target: &Target, json: bool) -> Resu
     };
     // Opened for the lock alone: a running engine has its time already.
     let _directory = directory::open(data)?;
-    server::accept_clock(data)
+    server::accept_clock(data, &format!("by {} at {}", person(), values::moment_text(now())))
         .map_err(|error| Failure::new(Exit::Failure, format!("{}: {error}", data.display())))?;
+    // What stays of it is this file, until a start has taken it and logged what it says.
     let line = "the next start takes the wall clock as it is".to_owned();
     answer::show(json, &json!({ "ok": true }), &[line])
+}
+
+/// Who runs this process: the user, and who had logged in where that is somebody else (`sudo`).
+fn person() -> String {
+    let user = rustix::process::getuid().as_raw();
+    // Nobody has logged in to a service: then it is the highest number.
+    let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());
+    match login.filter(|login| ![user, u32::MAX].contains(login)) {
+        Some(login) => format!("user {user}, logged in as {login}"),
+        None => format!("user {user}"),
+    }
 }

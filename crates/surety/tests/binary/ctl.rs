@@ -1,6 +1,15 @@
 //! `ctl`: every command against a running engine.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::Value;
+use server::identity::actor_of;
+use server::pki::DevelopmentPki;
+use surety_protocol::{Kind, Origin};
 
 use crate::process::{Data, Engine, ctl, surety};
 
@@ -149,4 +158,91 @@ fn declines_and_wrong_targets_have_their_exit_codes() {
         begun.elapsed() < std::time::Duration::from_secs(4),
         "the drain waited for clients that have ended"
     );
+}
+
+/// The lines of a log that say this.
+fn saying<'a>(logs: &'a [Value], what: &str) -> Vec<&'a Value> {
+    logs.iter().filter(|line| line["message"] == what).collect()
+}
+
+#[test]
+fn whatever_an_operator_does_names_its_author() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "fsync");
+    let actor = |name: &str| {
+        let file = data.file("pki").join(name).with_extension("pem");
+        actor_of(&CertificateDer::from_pem_file(file).unwrap()).to_string()
+    };
+    // Every command that changes something, and the kind of its record.
+    let changes: [(&str, &[&str]); 11] = [
+        ("partition_create", &["partition", "create", "0:1", "--asset", "1"]),
+        ("policy", &["policy", "set", "0:1", "lock_max=1e21", "unbonding=0"]),
+        ("deposit", &["deposit", "0:1", "1e21", "--supplier", SUPPLIER, "--nonce", "1"]),
+        ("deficit", &["loss", "deficit", "0:1", "1e20"]),
+        ("unfreeze", &["partition", "unfreeze", "0:1"]),
+        ("withdraw", &["withdraw", "0:1", "7", "--supplier", SUPPLIER]),
+        ("tenant_set", &["tenant", "set", "7", "--locks-max", "1000"]),
+        ("grant", &["grant", "0:1", "7", "authorize,read"]),
+        ("merchant_set", &["merchant", "9", "--tenant", "7", "--payee", PAYEE]),
+        ("price", &["price", "set", "4000", "--asset", "1", "--quote", "840"]),
+        ("freeze", &["partition", "freeze", "0:1", "--reason", "3"]),
+    ];
+    for (_, command) in changes {
+        ctl(&data, command);
+    }
+    for command in ["cover", "write-off"] {
+        surety(&["ctl", "--data", data.path(), "loss", command, "0:1", "5"]).fails(10, "INSUFFICIENT");
+    }
+    let records = surety(&["ctl", "--data", data.path(), "query", "--json"]).exits(0).stdout;
+    let records: Vec<Value> = records.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (admin, settler) = (actor("admin"), actor("settler"));
+    let is_peoples = |record: &&Value| {
+        let kind = Kind::ALL.iter().find(|kind| record["kind"] == kind.name());
+        kind.is_some_and(|kind| !matches!(kind.origin(), Origin::Engine | Origin::Part))
+    };
+    let mut kinds = BTreeSet::new();
+    for record in records.iter().filter(is_peoples) {
+        let author = record["actor"].as_str().unwrap_or_else(|| panic!("nobody has done this: {record}"));
+        assert!([admin.as_str(), settler.as_str()].contains(&author), "{record}");
+        kinds.insert(record["kind"].as_str().unwrap());
+    }
+    let expected = changes.iter().map(|(kind, _)| *kind).chain(["cover", "write_off"]);
+    assert_eq!(kinds, expected.collect::<BTreeSet<_>>());
+
+    // What is no record is in the log of the process.
+    let reader = data.file("pki/reader.pem");
+    let identity = std::fs::read_to_string(&reader).unwrap();
+    let list = DevelopmentPki::open(&data.file("pki")).unwrap().revocations(&[identity]).unwrap();
+    let ask = ["ctl", "--connect", engine.listen(), "--identity", reader.to_str().unwrap(), "status"];
+    surety(&ask).exits(0);
+    std::fs::write(data.file("pki/revoked.pem"), list).unwrap();
+    engine.signal(Signal::HUP);
+    let begun = Instant::now();
+    while surety(&ask).exit == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(100), "it is still let in");
+    }
+    let logs = engine.logs();
+    for (name, actor) in [("admin", &admin), ("settler", &settler), ("reader", &actor("reader"))] {
+        let opened = saying(&logs, "connection opened");
+        let own = opened
+            .iter()
+            .find(|line| line["actor"] == *actor)
+            .unwrap_or_else(|| panic!("{name}: {opened:?}"));
+        assert_eq!((&own["subject"], &own["roles"], &own["tenant"]), (&name.into(), &name.into(), &0.into()));
+    }
+    let read = saying(&logs, "certificates were read again");
+    assert_eq!((&read[0]["revoked"], &read[0]["revoked_before"]), (&1.into(), &0.into()), "{read:?}");
+    assert_eq!(
+        saying(&logs, "connections that would not be let in any more are closed").len(),
+        1,
+        "{logs:?}"
+    );
+
+    ctl(&data, &["clock", "accept"]);
+    let logs = Engine::start(&data, "fsync").logs();
+    let taken = saying(&logs, "the wall clock is taken as it is, once");
+    let by = format!("by user {}", rustix::process::getuid().as_raw());
+    assert!(taken[0]["accepted"].as_str().is_some_and(|accepted| accepted.starts_with(&by)), "{taken:?}");
+    let logs = Engine::start(&data, "fsync").logs();
+    assert!(saying(&logs, "the wall clock is taken as it is, once").is_empty());
 }

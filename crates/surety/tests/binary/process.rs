@@ -246,6 +246,14 @@ impl Engine {
         self.wait()
     }
 
+    /// Asks it to end as it should, and returns what it has logged, by lines.
+    pub(crate) fn logs(mut self) -> Vec<Value> {
+        self.signal(Signal::TERM);
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        let log = self.log.take().unwrap().join().unwrap();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// Waits until it has ended, and returns its exit code.
     pub(crate) fn wait(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap_or(-1)
