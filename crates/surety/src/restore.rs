@@ -24,7 +24,7 @@ const METADATA_BYTES_MAX: u64 = 1 << 16;
 
 /// Puts a backup back as it stood at a moment
 ///
-/// Makes a forensic copy: `surety verify` and `surety dump` read it, `surety serve` refuses it. The moment is a seq of each shard
+/// Makes a forensic copy: `surety verify`, `surety dump` and, once `surety history rebuild` was run on it, `surety history` read it, `surety serve` refuses it. The moment is a seq of each shard
 /// (with several: 0:1200,1:900), or a time for all of them, by which the backup must be known to hold everything that was decided. Every file is compared with the manifest and the result replayed.
 ///
 /// Example: surety restore --from /backup/surety/monday --to DIR --until 2026-11-22T14:00:00Z
@@ -260,7 +260,8 @@ fn write_notice(restoring: &RestoringDirectory, depot: &dyn Depot) -> Result<(),
     writeln!(
         file,
         "A forensic copy out of {}: how things stood at a moment. What came after it has happened all the same.\n\
-         `surety verify` and `surety dump` read it. `surety serve` refuses it: engine.toml says forensic.",
+         `surety verify` and `surety dump` read it, and so does `surety history` once `surety history rebuild` was run on it (with --archive\n\
+         where the log begins with a snapshot). `surety serve` refuses it: engine.toml says forensic.",
         depot.place()
     )?;
     file.sync_all()?;

@@ -203,6 +203,76 @@ fn a_forensic_copy_shows_every_moment_and_is_never_served() {
     restore(&beside.path("to"), &copy, "1").fails(1, "not empty");
 }
 
+/// The records of an index that nobody keeps, the oldest first.
+fn indexed(data: &str, more: &[&str]) -> Vec<Value> {
+    let own = ["history", "records", "--data", data, "--oldest-first", "--limit", "1000", "--json"];
+    let found = surety(&[&own[..], more].concat()).exits(0).stdout;
+    let rows = found.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    rows.filter(|row| row["seq"].is_u64()).collect()
+}
+
+#[test]
+fn a_forensic_copy_is_indexed_and_asked_and_stays_as_it_is() {
+    let (data, beside) = (history(1), Beside::new());
+    backup(&data, &beside.path("to"));
+    let copy = beside.path("copy");
+    restore(&beside.path("to"), &copy, "4").exits(0);
+    let logged = surety(&["dump", "--data", &copy]).exits(0).stdout;
+    surety(&["history", "records", "--data", &copy]).fails(4, "there is no history");
+    let rebuilt = surety(&["history", "rebuild", "--data", &copy, "--json"]).exits(0).json();
+    let last = verified(&copy)["shards"][0]["seq"].clone();
+    assert_eq!(rebuilt["shards"][0]["seq"], last);
+    // To ask needs nothing but to read.
+    let index = beside.file("copy/history");
+    let before = listing(index.to_str().unwrap());
+    let made = indexed(&copy, &["--kind", "partition_create"]);
+    let expected = logged.lines().filter(|line| line.contains("kind=partition_create")).count();
+    assert_eq!(made.len(), expected, "{logged}");
+    assert!(!made.is_empty() && made.iter().all(|row| row["seq"].as_u64() <= last.as_u64()), "{made:?}");
+    let made = made[0]["partition"].as_str().unwrap();
+    surety(&["history", "balances", "--data", &copy, made, "--json"]).exits(0);
+    assert_eq!(listing(index.to_str().unwrap()), before);
+    // It is still a forensic copy, and the same one.
+    surety(&["serve", "--data", &copy, "--listen", "127.0.0.1:0", "--history"]).fails(12, "forensic");
+    assert_eq!(surety(&["dump", "--data", &copy]).exits(0).stdout, logged);
+}
+
+#[test]
+fn a_forensic_copy_without_its_beginning_is_indexed_out_of_the_archive() {
+    let (data, beside) = (Data::init(1), Beside::new());
+    let (archive, to, copy) = (beside.path("archive"), beside.path("to"), beside.path("copy"));
+    let config = beside.file("surety.toml");
+    let settings = "[log]\nsnapshot_records = 2000\nretain_records = 1\ncursor_records = 0\n";
+    std::fs::write(&config, format!("{settings}archive = {archive:?}\n")).unwrap();
+    let more = ["--config", config.to_str().unwrap()];
+    let engine = Engine::start_at(&data, "os", "127.0.0.1:0", &more);
+    let acks = beside.file("acks");
+    let mut load = Load::start(&data, &acks);
+    let mut taken = Value::Null;
+    for round in 1.. {
+        load.wait_for(&acks, 6_000 * round);
+        let place = beside.path(&format!("to-{round}"));
+        taken = backup(&data, &place);
+        if taken["shards"][0]["first_seq"].as_u64() > Some(1) {
+            std::fs::rename(place, &to).unwrap();
+            break;
+        }
+    }
+    drop(load);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    restore(&to, &copy, &ends(&taken)).exits(0);
+    let rebuild = ["history", "rebuild", "--data", &copy, "--json"];
+    surety(&rebuild).fails(1, "--archive");
+    let rebuilt = surety(&[&rebuild[..], &["--archive", &archive]].concat()).exits(0).json();
+    assert_eq!(
+        rebuilt["shards"][0]["seq"], taken["shards"][0]["last_seq"],
+        "to the moment, though the archive goes on"
+    );
+    let rows = indexed(&copy, &[]);
+    assert_eq!((&rows[0]["seq"], rows.len()), (&1.into(), 1000), "from the very beginning");
+    surety(&["history", "digest", "--data", &copy]).exits(0);
+}
+
 #[test]
 fn what_is_damaged_missing_or_newer_is_refused_by_name() {
     let (data, beside) = (history(1), Beside::new());

@@ -32,4 +32,5 @@ mod statement;
 #[path = "../../../backup/tests/store/mod.rs"]
 mod store;
 mod traces;
+mod upgrade;
 mod watch;
