@@ -120,12 +120,17 @@ const SERIES: [Series; 28] = [
     ),
 ];
 
-const DURATIONS: [Durations; 2] = [
+const DURATIONS: [Durations; 3] = [
     ("surety_request_duration_seconds", "from decision to reply", |m| &m.latency),
     (
         "surety_write_duration_seconds",
         "from a block's submission to its completion; with `fsync` it is on the disk then",
         |m| &m.write,
+    ),
+    (
+        "surety_sync_duration_seconds",
+        "of syncs behind the writes with durability `os`; with `fsync` there are none, a write is one",
+        |m| &m.sync,
     ),
 ];
 

@@ -16,6 +16,8 @@ pub(crate) struct ShardMetrics {
     pub(crate) latency: Histogram,
     /// From a block's submission to its completion.
     pub(crate) write: Histogram,
+    /// Syncs behind the writes, in `os` mode; by the thread that syncs, and no other.
+    pub(crate) sync: Histogram,
     pub(crate) blocks: Counter,
     pub(crate) records: Counter,
     pub(crate) frames: Counter,
@@ -52,6 +54,7 @@ impl Default for ShardMetrics {
             answered: (0..KINDS * CODES).map(|_| Counter::default()).collect(),
             latency: Histogram::default(),
             write: Histogram::default(),
+            sync: Histogram::default(),
             blocks: Counter::default(),
             records: Counter::default(),
             frames: Counter::default(),

@@ -17,5 +17,5 @@ pub use data_directory::{
 pub use error::{Operation, StorageError};
 pub use file::{FileStorage, IoMode};
 pub use lock::{DirectoryLock, LOCK_FILE, LockError};
-pub use syncer::{SYNC_INTERVAL, Syncer};
+pub use syncer::{SYNC_INTERVAL, Synced, Syncer};
 pub use writer::{LogWriter, WriterStopped};

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handoff::Pending;
 use wal::{FileName, Mark};
@@ -20,8 +20,17 @@ pub struct Syncer {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A sync that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// The log is on the disk up to there.
+    pub mark: Mark,
+    /// How long it took, over all files that were written since the one before.
+    pub took: Duration,
+}
+
 impl Syncer {
-    /// Starts the thread. `complete` is called on it with each mark that a sync has reached.
+    /// Starts the thread. `complete` is called on it with each sync that is done.
     ///
     /// After an error `complete` is called once with it and never again: the caller aborts the process.
     ///
@@ -31,7 +40,7 @@ impl Syncer {
         name: &str,
         storage: FileStorage,
         interval: Duration,
-        complete: impl FnMut(Result<Mark, StorageError>) + Send + 'static,
+        complete: impl FnMut(Result<Synced, StorageError>) + Send + 'static,
     ) -> io::Result<Self> {
         let pending = Arc::new(Pending::new());
         let theirs = Arc::clone(&pending);
@@ -61,12 +70,13 @@ fn sync_all(
     pending: &Pending<FileName, Mark>,
     mut storage: FileStorage,
     interval: Duration,
-    mut complete: impl FnMut(Result<Mark, StorageError>),
+    mut complete: impl FnMut(Result<Synced, StorageError>),
 ) {
     while let Some((files, mark)) = pending.take() {
+        let begun = Instant::now();
         let synced = files.into_iter().try_for_each(|file| storage.flush(file));
         let is_over = synced.is_err();
-        complete(synced.map(|()| mark));
+        complete(synced.map(|()| Synced { mark, took: begun.elapsed() }));
         if is_over {
             return;
         }

@@ -185,14 +185,14 @@ fn the_syncer_moves_the_synced_mark_and_syncs_the_rest_when_dropped() {
         log.on_written(write);
     };
     write_next(&mut log);
-    log.on_synced(marks.recv().unwrap().unwrap());
+    log.on_synced(marks.recv().unwrap().unwrap().mark);
     assert_eq!(log.synced_seq(), Seq(5));
     append(&mut log, 5);
     write_next(&mut log);
     assert_eq!((log.acked_seq(), log.synced_seq()), (Seq(10), Seq(5)));
     // The pause is an hour; dropping it does not wait for that, and leaves nothing behind.
     drop(syncer);
-    log.on_synced(marks.recv().unwrap().unwrap());
+    log.on_synced(marks.recv().unwrap().unwrap().mark);
     assert_eq!(log.synced_seq(), Seq(10));
     assert!(marks.recv().is_err());
 }

@@ -8,7 +8,7 @@ use storage::{FileStorage, IoMode, LogWriter, SYNC_INTERVAL, StorageError, Synce
 use surety_protocol::ShardId;
 use wal::Write;
 
-use crate::shared::Shared;
+use crate::shared::{ShardShared, Shared};
 use crate::threads::{self, AbortOnPanic};
 
 /// Performs the writes of one log.
@@ -46,9 +46,11 @@ impl Journal {
                 let behind = FileStorage::open(path, io)?;
                 let syncer = Syncer::spawn(&format!("sync-{shard}"), behind, SYNC_INTERVAL, move |synced| {
                     let _held = &guard;
-                    let inbox = &shared.shards[usize::from(shard.0)].inbox;
+                    let ShardShared { inbox, metrics, .. } = &shared.shards[usize::from(shard.0)];
+                    let synced = or_abort(shard, synced);
+                    metrics.sync.observe(synced.took);
                     // Only the newest mark counts.
-                    inbox.synced.force_push(or_abort(shard, synced));
+                    inbox.synced.force_push(synced.mark);
                     inbox.bell.ring();
                 })?;
                 let roller = writer(&rolled, shard, "roll", FileStorage::open(path, io)?)?;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::answerer::{Process, World};
 use crate::gateway::{CANARY, LINK, connect, sent};
-use crate::process::{Data, Engine, Front, spawn, surety};
+use crate::process::{Data, Engine, Front, ctl, spawn, surety};
 use crate::rest::{self, App, PATIENT, Tenant};
 
 /// How long a scrape or a line may take to come.
@@ -250,6 +251,25 @@ fn rules_and_dashboard_name_only_what_is_told() {
         let unknown: Vec<_> = named.difference(&told).collect();
         assert!(unknown.is_empty(), "{file} names {unknown:?}, and {told:?} is told");
     }
+}
+
+#[test]
+fn syncs_behind_the_writes_are_timed() {
+    let data = Data::init(1);
+    let engine = Engine::start_at(&data, "os", "127.0.0.1:0", &["--admin", "127.0.0.1:0"]);
+    ctl(&data, &["partition", "create", "0:1"]);
+    let begun = Instant::now();
+    let counted = || {
+        let page = get(engine.ready["admin"].as_str().unwrap(), "/metrics");
+        let count = page
+            .lines()
+            .find_map(|line| line.strip_prefix("surety_sync_duration_seconds_count{shard=\"0\"} "));
+        count.unwrap().parse::<f64>().unwrap()
+    };
+    while counted() < 1.0 {
+        assert!(begun.elapsed() < Duration::from_secs(100), "nothing is synced");
+    }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 
 #[test]
