@@ -58,6 +58,17 @@ pub fn median(mut runs: Vec<f64>) -> f64 {
     if runs.len() % 2 == 1 { runs[middle] } else { f64::midpoint(runs[middle - 1], runs[middle]) }
 }
 
+/// Where the middle half of several runs begins and where it ends: what a machine makes of one and the same thing.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn quartiles(mut runs: Vec<f64>) -> [f64; 2] {
+    runs.sort_by(f64::total_cmp);
+    let last = runs.len() - 1;
+    [runs[last / 4], runs[last - last / 4]]
+}
+
 /// How far the runs lie apart: the range without the extremes, over the median.
 #[must_use]
 pub fn spread(runs: &[f64]) -> f64 {
@@ -114,6 +125,16 @@ impl Report {
     /// Puts how many times as much a figure is.
     pub fn ratio(&mut self, key: &str, figure: f64, floor: f64) {
         self.put_figure(key, figure / floor);
+    }
+
+    /// Puts the median of what pairs of runs have come to, and between what their middle half lies: a difference that is smaller than that is none.
+    ///
+    /// # Panics
+    /// If there was none.
+    pub fn put_pairs(&mut self, key: &str, pairs: Vec<f64>) {
+        let middle = quartiles(pairs.clone()).map(round);
+        self.put_figure(key, median(pairs));
+        self.put(&format!("{key}_quartiles"), json!(middle));
     }
 
     /// Puts a figure.
@@ -177,6 +198,10 @@ mod tests {
     fn the_middle_and_the_spread() {
         assert!((median(vec![3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median(vec![4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+        let halves = [(vec![2.0], [2.0, 2.0]), (vec![5.0, 1.0, 4.0, 2.0, 3.0], [2.0, 4.0])];
+        for (runs, expected) in halves {
+            assert!(quartiles(runs).iter().zip(expected).all(|(at, expected)| (at - expected).abs() < 1e-9));
+        }
         assert!((spread(&[1.0, 1.0, 1.0]) - 0.0).abs() < 1e-9);
         assert!((spread(&[100.0, 1.0, 2.0, 3.0, 0.0]) - 1.0).abs() < 1e-9);
     }

@@ -6,6 +6,7 @@
 
 pub mod breakdown;
 pub mod capacity;
+pub mod copies;
 pub mod cost;
 pub mod doors;
 pub mod echo;
@@ -19,3 +20,4 @@ pub mod mix;
 pub mod operating;
 pub mod peers;
 pub mod scale;
+pub mod viewers;

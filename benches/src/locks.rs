@@ -367,13 +367,20 @@ pub fn packed_load(address: SocketAddr, identity: Identity, packed: Packed) -> a
         };
         while goes_on(sent) || answered < sent {
             // As soon as a frame's worth is answered the next one leaves.
-            while sent + packed.requests <= answered + window && goes_on(sent) {
+            while sent + packed.requests <= answered + window
+                && goes_on(sent)
+                && start.elapsed() >= packed.due(sent)
+            {
                 let now = client.now();
                 for _ in 0..packed.requests {
                     sender.push_record(source.next(now));
                 }
                 sender.flush().await?;
                 sent += packed.requests;
+            }
+            if answered == sent {
+                tokio::time::sleep_until((start + packed.due(sent)).into()).await;
+                continue;
             }
             replies.clear();
             receiver.receive(&mut replies).await?;
@@ -456,6 +463,8 @@ pub struct Packed {
     pub partitions: u64,
     /// Each lock is released by the next request, so that the log grows and the state does not.
     pub releases: bool,
+    /// Requests a second at most; as many as come through without it.
+    pub per_s: Option<f64>,
     /// When no more is sent.
     pub until: Until,
 }
@@ -473,7 +482,13 @@ impl Packed {
     /// Locks over 1,000 partitions of shard 0.
     #[must_use]
     pub const fn new(core: usize, frames: usize, requests: usize, until: Until) -> Self {
-        Self { core, shard: ShardId(0), frames, requests, partitions: 1_000, releases: false, until }
+        let shard = ShardId(0);
+        Self { core, shard, frames, requests, partitions: 1_000, releases: false, per_s: None, until }
+    }
+
+    /// When the request behind so many is sent at the earliest, counted from the start.
+    fn due(&self, sent: usize) -> Duration {
+        self.per_s.map_or(Duration::ZERO, |per_s| Duration::from_secs_f64(sent as f64 / per_s))
     }
 }
 

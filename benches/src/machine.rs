@@ -29,13 +29,32 @@ pub fn resident_bytes() -> u64 {
 /// Memory of a process in bytes, as the system counts it.
 #[must_use]
 pub fn resident_bytes_of(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|kib| kib.parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+    kib_of(&format!("/proc/{process}/status"), "VmRSS:") * 1024
+}
+
+/// Its part of that memory: what it shares with others, the program's own pages first of all, counts for each of them by their number.
+#[must_use]
+pub fn proportional_bytes_of(process: u32) -> u64 {
+    kib_of(&format!("/proc/{process}/smaps_rollup"), "Pss:") * 1024
+}
+
+fn kib_of(file: &str, name: &str) -> u64 {
+    let said = std::fs::read_to_string(file).unwrap_or_default();
+    let kib = said.lines().find_map(|line| line.strip_prefix(name));
+    kib.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Processes that a process has started, and that have not ended.
+#[must_use]
+pub fn children_of(process: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|number| parent_of(*number) == Some(process)).collect()
+}
+
+fn parent_of(process: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 /// Time that threads of this process whose names begin so have had on the cores, from the scheduler's own count.
@@ -109,4 +128,23 @@ pub fn time<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let start = Instant::now();
     let result = work();
     (result, start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_and_children_of_a_process_are_found() {
+        let own = std::process::id();
+        assert!(resident_bytes() > 0 && proportional_bytes_of(own) > 0);
+        assert!(proportional_bytes_of(own) <= 2 * resident_bytes_of(own));
+        assert_eq!((resident_bytes_of(u32::MAX), proportional_bytes_of(u32::MAX)), (0, 0));
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        assert!(children_of(own).contains(&child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(!children_of(own).contains(&child.id()));
+    }
 }

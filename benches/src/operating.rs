@@ -1,4 +1,5 @@
-//! What operating an engine costs: its numbers scraped and its requests traced, beside an engine of which nobody asks anything.
+//! What operating an engine costs: an engine as a process of its own, what its shard spends on requests, and those who scrape its numbers and take
+//! its spans.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use history::{Ask, Asker, Nothing, Question, State, Status};
 use rustix::process::{Pid, Signal, kill_process};
 use server::pki::DevelopmentPki;
 use surety_client::transport::Closed;
@@ -18,7 +20,8 @@ use surety_protocol::{CloseCode, Code, Reply, Roles, ShardId};
 
 use crate::doors::Program;
 use crate::echo::on_client;
-use crate::locks::CLIENT_CORE;
+use crate::locks::{CLIENT_CORE, Packed, Throughput, packed_load};
+use crate::machine::children_of;
 use crate::mix::{Mix, Numbers, TENANT, furnish};
 
 /// Partitions with collateral.
@@ -30,6 +33,8 @@ const FRAMES: usize = 16;
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 /// How long a connection may outlive its certificate before the run is given up.
 const REVOKED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a history may take to come to the end.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(60);
 /// How often a payment of a link is tried where the engine has too much to do, and the pause before it is tried again.
 const ASKED_MAX: u32 = 200;
 const ASKED_PAUSE: Duration = Duration::from_millis(50);
@@ -42,18 +47,40 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes a data directory, serves it with these flags and furnishes it.
+    /// Makes a data directory, serves it with these flags, its records handed to the operating system before replies leave, and furnishes it.
     ///
     /// # Errors
     /// If it does not start.
     pub fn start(surety: &Path, data: &Path, more: &[&str]) -> anyhow::Result<Self> {
+        let engine = Self::bare(surety, data, &[&["--durability", "os"], more].concat())?;
+        engine.furnish()?;
+        Ok(engine)
+    }
+
+    /// Makes a data directory and serves it with these flags.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn bare(surety: &Path, data: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let init = Command::new(surety).args(["init", "--shards", "1", "--data"]).arg(data).output()?;
         ensure!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
         let mut serve = Command::new(surety);
-        serve.args(["serve", "--listen", "127.0.0.1:0", "--durability", "os", "--data"]).arg(data).args(more);
-        let engine = Self { program: Program::start(&mut serve)?, data: data.to_owned() };
-        engine.furnish()?;
-        Ok(engine)
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+        Ok(Self { program: Program::start(&mut serve)?, data: data.to_owned() })
+    }
+
+    /// Its data directory.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where it listens, and an identity that may read everything.
+    ///
+    /// # Errors
+    /// If it has said neither.
+    pub fn reader(&self) -> anyhow::Result<(SocketAddr, Identity)> {
+        Ok((self.program.address("listen")?, self.identity("reader")?))
     }
 
     fn identity(&self, name: &str) -> anyhow::Result<Identity> {
@@ -81,10 +108,37 @@ impl Engine {
         self.program.address("admin")
     }
 
-    /// Its memory in bytes.
-    #[must_use]
-    pub fn resident_bytes(&self) -> u64 {
-        self.program.resident_bytes()
+    /// The process that keeps its history, once that has everything that was logged.
+    ///
+    /// # Errors
+    /// If nobody keeps one, or it does not come to the end.
+    pub fn history(&self) -> anyhow::Result<u32> {
+        let question = Question { of: None, ask: Ask::Status(Nothing {}) };
+        let asker = Asker::new(&self.data);
+        on_client(CLIENT_CORE, move || async move {
+            let begun = Instant::now();
+            loop {
+                let status = asker.ask(&question).await.ok().map(serde_json::from_value::<Status>);
+                let is_there = |status: Status| status.state == State::Following && status.lag_records == 0;
+                if status.transpose()?.is_some_and(is_there) {
+                    return Ok(());
+                }
+                ensure!(begun.elapsed() < FOLLOWED_WITHIN, "the history does not come to the end");
+                tokio::time::sleep(ASKED_PAUSE).await;
+            }
+        })?;
+        let children = children_of(self.process()?);
+        ensure!(children.len() == 1, "an engine with a history has one process, not {}", children.len());
+        Ok(children[0])
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// If it has not said so.
+    pub fn process(&self) -> anyhow::Result<u32> {
+        let pid = self.program.ready["pid"].as_u64().context("it says no pid")?;
+        Ok(u32::try_from(pid)?)
     }
 
     /// A front door of both kinds before it, of which numbers and traces are told.
@@ -94,7 +148,7 @@ impl Engine {
     pub fn front(&self, surety: &Path, collector: &str) -> anyhow::Result<Program> {
         let directory = self.data.parent().context("the data directory stands in another")?;
         std::fs::write(directory.join("acme.key"), "5a".repeat(32))?;
-        std::fs::write(directory.join("front.toml"), FRONT)?;
+        std::fs::write(directory.join("front.toml"), [LINK, APPLICATIONS].concat())?;
         let mut command = Command::new(surety);
         command.args(["gateway", "run", "--data"]).arg(&self.data).arg("--config");
         command.arg(directory.join("front.toml")).args(["--metrics", "127.0.0.1:0", "--otlp", collector]);
@@ -111,9 +165,27 @@ impl Engine {
         Ok((self.shard_ns()? - before) as f64 / locks as f64)
     }
 
+    /// Nanoseconds that the shard's thread takes for each request of a load, without those that it was too far behind to take.
+    ///
+    /// # Errors
+    /// If a request is not approved, or the kernel does not count.
+    pub fn shard_ns_per_request(&self, load: Packed) -> anyhow::Result<f64> {
+        let before = self.shard_ns()?;
+        let through = self.packed(load)?;
+        Ok((self.shard_ns()? - before) as f64 / through.requests as f64)
+    }
+
+    /// What comes through one link.
+    ///
+    /// # Errors
+    /// If a request is not approved.
+    pub fn packed(&self, load: Packed) -> anyhow::Result<Throughput> {
+        packed_load(self.program.address("listen")?, self.identity("authorizer")?, load)
+    }
+
     /// What the shard's thread has been given of its core so far.
     fn shard_ns(&self) -> anyhow::Result<u64> {
-        let pid = self.program.ready["pid"].as_u64().context("it says no pid")?;
+        let pid = self.process()?;
         for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
             let task = task?.path();
             if std::fs::read_to_string(task.join("comm"))?.trim() == "shard-0" {
@@ -166,8 +238,7 @@ impl Engine {
         let pem = pki.client(TENANT, Roles::AUTHORIZER, "revoked")?;
         let (address, identity) = (self.program.address("listen")?, Identity::from_pem(pem.as_bytes())?);
         let other = self.identity("authorizer")?;
-        let pid = self.program.ready["pid"].as_u64().and_then(|pid| i32::try_from(pid).ok());
-        let pid = pid.and_then(Pid::from_raw).context("it says no pid")?;
+        let pid = Pid::from_raw(i32::try_from(self.process()?)?).context("no process has the number 0")?;
         on_client(CLIENT_CORE, move || async move {
             let mut revoked = Live::open(address, identity, 1).await?;
             let mut other = Live::open(address, other, 2).await?;
@@ -230,8 +301,21 @@ impl Live {
     }
 }
 
-/// Settings of a front door of both kinds.
-const FRONT: &str = r#"
+/// Writes into a directory the settings of an engine with an archive, and those of a link in its own process; their files.
+///
+/// # Errors
+/// If the disk fails.
+pub fn write_settings(directory: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let (engine, link) = (directory.join("engine.toml"), directory.join("link.toml"));
+    let archive = directory.join("archive");
+    std::fs::write(&engine, format!("[log]\narchive = {archive:?}\n"))?;
+    std::fs::write(directory.join("acme.key"), "5a".repeat(32))?;
+    std::fs::write(&link, LINK)?;
+    Ok((engine, link))
+}
+
+/// Settings of a link for acquirers' hosts.
+const LINK: &str = r#"
 name = "acme"
 listen = "127.0.0.1:0"
 header = "ascii4"
@@ -240,7 +324,9 @@ profile = "ascii"
 id_key_file = "acme.key"
 currency = [{ number = 840, asset_decimals = 18, edge_decimals = 2 }]
 route = [{ prefix = "4", partitions = ["0:1"] }]
-
+"#;
+/// And of a door for applications, which may stand in the same file.
+const APPLICATIONS: &str = r#"
 [rest]
 listen = "127.0.0.1:0"
 asset = [{ name = "AMP", id = 1, decimals = 18, scale = 2 }]
