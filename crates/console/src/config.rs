@@ -20,6 +20,8 @@ pub struct ConsoleConfig {
     pub history: Option<Asker>,
     /// How policies are written.
     pub policy: PolicyWords,
+    /// The metrics listener of this engine's settler, which is asked how batches stand; none where there is no settler.
+    pub settler: Option<SocketAddr>,
 }
 
 /// How an asset is shown.

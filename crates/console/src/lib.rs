@@ -22,6 +22,7 @@ mod refusal;
 mod refused;
 mod rows;
 mod sessions;
+mod settlement;
 mod site;
 mod start;
 

@@ -39,7 +39,9 @@ pub(crate) async fn beat(desk: Arc<Desk>, frames: watch::Sender<Frame>) {
         let reading = Reading::parse(&desk.inside.metrics());
         let frame = {
             let mut overview = desk.overview.lock();
-            overview.take(now_ms(), reading);
+            let now_ms = now_ms();
+            overview.take(now_ms, reading);
+            overview.settles(desk.settlement.ages(now_ms));
             // Nobody looks: nothing is written down.
             (frames.receiver_count() > 0).then(|| {
                 json!({

@@ -1,9 +1,10 @@
 //! What an engine does, second by second: two readings make a second, and the last fifteen minutes of them are kept, so that whoever looks later has
 //! a past. The console's overview and `surety top` show the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use surety_protocol::{Code, CodeClass};
 
 use crate::reading::{Durations, Reading, ShardReading};
@@ -34,6 +35,23 @@ pub struct Second {
     pub used_bps: Option<u64>,
     /// Exposure, in basis points of all collateral.
     pub exposure_bps: Option<u64>,
+    /// How old what is settled was; none where no settler tells.
+    #[serde(flatten)]
+    pub settlement: Option<SettlementAges>,
+    /// Why requests were not done in it: codes and how often.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// How old what is settled is, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SettlementAges {
+    /// How long the oldest change waits for a batch; zero if none does.
+    pub waiting_age_ms: u64,
+    /// How long ago the oldest batch was sealed that is not final; zero if all are.
+    pub batch_age_ms: u64,
+    /// How long ago the newest block was made that the settler has seen; none if it has seen none.
+    pub chain_age_ms: Option<u64>,
 }
 
 /// How things stand.
@@ -114,7 +132,7 @@ pub struct Shard {
 /// The past, and how things stand now.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
-    seconds: VecDeque<(Second, BTreeMap<String, u64>)>,
+    seconds: VecDeque<Second>,
     /// Answers that are no success, over the seconds that are kept.
     reasons: BTreeMap<String, u64>,
     last: Option<(u64, Reading)>,
@@ -131,20 +149,20 @@ impl Overview {
         // A first reading counts since the start, and a clock that was set back says nothing.
         if span_ms > 0 {
             let answers = answers_since(&reading, &earlier);
-            self.keep(Second::of(at_ms, span_ms, &reading, &earlier, &answers), not_done(&answers));
+            self.keep(Second::of(at_ms, span_ms, &reading, &earlier, &answers));
         }
         self.last = Some((at_ms, reading));
     }
 
-    fn keep(&mut self, second: Second, reasons: BTreeMap<String, u64>) {
-        for (code, count) in &reasons {
+    fn keep(&mut self, second: Second) {
+        for (code, count) in &second.reasons {
             *self.reasons.entry(code.clone()).or_default() += count;
         }
-        self.seconds.push_back((second, reasons));
+        self.seconds.push_back(second);
         if self.seconds.len() > SECONDS_MAX
-            && let Some((_, gone)) = self.seconds.pop_front()
+            && let Some(gone) = self.seconds.pop_front()
         {
-            for (code, count) in gone {
+            for (code, count) in gone.reasons {
                 if let Some(sum) = self.reasons.get_mut(&code) {
                     *sum = sum.saturating_sub(count);
                 }
@@ -153,15 +171,44 @@ impl Overview {
         }
     }
 
+    /// Notes how old what is settled was in the newest second.
+    pub fn settles(&mut self, ages: Option<SettlementAges>) {
+        if let Some(second) = self.seconds.back_mut() {
+            second.settlement = ages;
+        }
+    }
+
     /// The seconds that are kept, the oldest first.
     pub fn seconds(&self) -> impl ExactSizeIterator<Item = &Second> {
-        self.seconds.iter().map(|(second, _)| second)
+        self.seconds.iter()
+    }
+
+    /// The same, each field as a list: a page that opens gets fifteen minutes of them, and the names once.
+    #[must_use]
+    pub fn columns(&self) -> Value {
+        let seconds: Vec<Value> = self.seconds.iter().map(|second| json!(second)).collect();
+        let all = seconds.iter().filter_map(Value::as_object);
+        let names: BTreeSet<&str> = all
+            .flat_map(|second| second.keys())
+            .map(String::as_str)
+            .filter(|name| *name != "reasons")
+            .collect();
+        let column = |name: &str| seconds.iter().map(|second| second[name].clone()).collect();
+        let mut columns: serde_json::Map<String, Value> =
+            names.into_iter().map(|name| (name.to_owned(), Value::Array(column(name)))).collect();
+        let times = |code: &str| -> Vec<u64> {
+            self.seconds.iter().map(|second| second.reasons.get(code).copied().unwrap_or(0)).collect()
+        };
+        let reasons: BTreeMap<&str, Vec<u64>> =
+            self.reasons.keys().map(|code| (code.as_str(), times(code))).collect();
+        columns.insert("reasons".to_owned(), json!(reasons));
+        Value::Object(columns)
     }
 
     /// The newest second.
     #[must_use]
     pub fn newest(&self) -> Option<&Second> {
-        self.seconds.back().map(|(second, _)| second)
+        self.seconds.back()
     }
 
     /// Why requests were not done, over the seconds that are kept: codes and how often, the most frequent first.
@@ -234,6 +281,8 @@ impl Second {
             write_p99_us: micros(&write, 0.99),
             used_bps,
             exposure_bps,
+            settlement: None,
+            reasons: not_done(answers),
         }
     }
 }
@@ -380,6 +429,25 @@ mod tests {
         assert_eq!(overview.seconds().len(), 1);
         overview.take(2_500, reading(7, 0, 0, 7));
         assert_eq!(overview.newest().unwrap().done, 2);
+    }
+
+    #[test]
+    fn seconds_are_told_field_by_field() {
+        let mut overview = Overview::default();
+        for (at_ms, count) in [(1000, 0), (2000, 4), (3000, 4), (4000, 5)] {
+            overview.take(at_ms, reading(count, count, 0, count));
+            let ages = SettlementAges { waiting_age_ms: count, batch_age_ms: 0, chain_age_ms: None };
+            overview.settles((at_ms == 3000).then_some(ages));
+        }
+        let columns = overview.columns();
+        assert_eq!(columns["at_ms"], json!([2000, 3000, 4000]));
+        assert_eq!(columns["done"], json!([4, 0, 1]));
+        assert_eq!(columns["waiting_age_ms"], json!([null, 4, null]));
+        assert_eq!(columns["reasons"], json!({ "INSUFFICIENT": [4, 0, 1] }));
+        for (name, column) in columns.as_object().unwrap() {
+            assert!(name == "reasons" || column.as_array().is_some_and(|column| column.len() == 3), "{name}");
+        }
+        assert_eq!(Overview::default().columns(), json!({ "reasons": {} }));
     }
 
     #[test]

@@ -78,9 +78,7 @@ pub(crate) async fn overview(State(desk): State<Arc<Desk>>, headers: HeaderMap) 
         return Err(Refusal::NoRole("the overview is of all tenants together: it is the operator's"));
     }
     let overview = desk.overview.lock();
-    let seconds: Vec<_> = overview.seconds().collect();
-    let answer =
-        json!({ "seconds": seconds, "standing": overview.standing(), "reasons": overview.reasons() });
+    let answer = json!({ "seconds": overview.columns(), "standing": overview.standing(), "reasons": overview.reasons() });
     Ok(json_answer(&answer))
 }
 

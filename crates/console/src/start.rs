@@ -25,6 +25,7 @@ use crate::overview::Overview;
 use crate::proposals::{self, Proposals};
 use crate::refused::Refused;
 use crate::sessions::Sessions;
+use crate::settlement::{Settlement, settlement};
 use crate::site::Site;
 use crate::{actions, approvals, assets, listener, past, reads};
 
@@ -73,6 +74,8 @@ pub(crate) struct Desk {
     pub(crate) proposals: Mutex<Proposals>,
     pub(crate) assets: Vec<Asset>,
     pub(crate) policy: PolicyWords,
+    /// How batches stand.
+    pub(crate) settlement: Settlement,
     /// How the history is asked; none: nobody is. See [`Desk::history`].
     history: Option<Asker>,
     /// Questions that tenants may still ask it: the operator's and whoever watches it find a place beside them.
@@ -133,6 +136,7 @@ impl Console {
             proposals: Mutex::default(),
             assets: config.assets,
             policy: config.policy,
+            settlement: Settlement::new(config.settler),
             history: config.history,
             tenants_questions: Arc::new(Semaphore::new(TENANTS_QUESTIONS_MAX)),
             refused: Arc::default(),
@@ -140,6 +144,8 @@ impl Console {
         });
         let serve = async move {
             let beat = tokio::spawn(live::beat(Arc::clone(&desk), frames));
+            let settled = Arc::clone(&desk);
+            let settled = tokio::spawn(async move { settled.settlement.follow().await });
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
                     let (refused, tls) = (Arc::clone(&desk.refused), desk.site.tls());
@@ -148,6 +154,7 @@ impl Console {
                 Err(error) => tracing::error!("the console cannot serve: {error}"),
             }
             beat.abort();
+            settled.abort();
         };
         let thread = thread::Builder::new().name("console".to_owned());
         let thread = thread.spawn(move || runtime.block_on(serve)).map_err(StartError::Thread)?;
@@ -196,6 +203,7 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/history", post(past::ask))
         .route("/overview", get(reads::overview))
         .route("/live", get(live::live))
+        .route("/settlement", get(settlement))
         .route("/id", get(reads::new_id))
         .route("/partitions", get(reads::partitions))
         .route("/partitions/{partition}", get(reads::partition_whole))

@@ -5,6 +5,8 @@ use chain::SendError;
 use settlement::life::View;
 use surety_protocol::{Seq, Time};
 
+use crate::batches::BatchLife;
+use crate::look::Sight;
 use crate::settler::Settler;
 
 /// What became of a transaction of the settler's, as far as its node says at once; and how many of them blocks have taken.
@@ -79,14 +81,17 @@ pub struct Seen {
     pub spent_today: u128,
     /// Of the next block, wei per gas.
     pub base_fee: u128,
+    /// When the newest block was made, by its own word: seconds since the Unix epoch; none where the chain is another's.
+    pub block_time: Option<u64>,
 }
 
-impl From<&View> for Seen {
-    fn from(view: &View) -> Self {
-        let View { block, balance, spent_today, base_fee, .. } = *view;
+impl From<&Sight> for Seen {
+    fn from(sight: &Sight) -> Self {
+        let View { block, balance, spent_today, base_fee, .. } = sight.view;
         // A chain without a contract of ours has no block that counts as final.
-        let finalized_block = view.finalized_block.min(block);
-        Self { block, finalized_block, balance, spent_today, base_fee }
+        let finalized_block = sight.view.finalized_block.min(block);
+        let block_time = sight.newest.as_ref().map(|(newest, _)| newest.time);
+        Self { block, finalized_block, balance, spent_today, base_fee, block_time }
     }
 }
 
@@ -113,6 +118,8 @@ pub struct Figures {
     pub settled: Option<Vec<Seq>>,
     /// None before the first look.
     pub seen: Option<Seen>,
+    /// Batches that are not booked, and the last of those that were booked since the start: the newest last.
+    pub batches: Vec<BatchLife>,
     /// Since the start, in the order of [`Sending::ALL`].
     pub sendings: [u64; Sending::ALL.len()],
 }
@@ -134,6 +141,7 @@ impl Settler {
             read: self.sealer.netting().positions().0.clone(),
             settled: self.settled.clone(),
             seen: self.seen,
+            batches: self.batches.all().cloned().collect(),
             sendings: self.sendings,
         }
     }

@@ -9,6 +9,7 @@
 
 mod answer;
 mod batch_file;
+mod batches;
 mod certificate;
 mod certifier;
 mod chain_facts;
@@ -39,6 +40,7 @@ mod spending;
 mod stream;
 
 pub use batch_file::{BatchFile, BatchFileError, BatchStake, BatchesError};
+pub use batches::{BATCHES_KEPT, BatchLife, Stage};
 pub use certificate::{CertificateError, CertificateFile, Standing};
 pub use certifier::{
     Certifier, CertifierConfig, CertifierTurn, Counter, Desk, Extent, Gap, Mark, Missed, Restored, Shelf,

@@ -28,6 +28,9 @@ pub(crate) struct Eyes<'a> {
     pub(crate) now: Time,
 }
 
+/// An attempt by its hash, and what became of it.
+type Became = (settlement::Hash, TxState);
+
 /// What is seen.
 #[derive(Debug)]
 pub(crate) struct Sight {
@@ -36,6 +39,8 @@ pub(crate) struct Sight {
     pub(crate) finalized: Option<(Block, HeadInfo)>,
     /// The newest block.
     pub(crate) newest: Option<(Block, HeadInfo)>,
+    /// Of each attempt that a block has taken, the number of that block.
+    pub(crate) mined: Vec<(settlement::Hash, u64)>,
 }
 
 impl Eyes<'_> {
@@ -48,7 +53,14 @@ impl Eyes<'_> {
         match self.contract.code(at)? {
             Code::Ours if is_chain && self.contract.separator(at)? == self.genesis => {}
             Code::NotYet if is_chain && self.log.final_seq() == 0 => return Ok(None),
-            _ => return Ok(Some(Sight { view: self.elsewhere(&latest), finalized: None, newest: None })),
+            _ => {
+                return Ok(Some(Sight {
+                    view: self.elsewhere(&latest),
+                    finalized: None,
+                    newest: None,
+                    mined: Vec::new(),
+                }));
+            }
         }
         let finalized = self.finalized()?;
         let head = self.contract.head_info(at)?;
@@ -62,6 +74,7 @@ impl Eyes<'_> {
             _ => None,
         };
         let credit_max = self.credit_max(&head, at)?;
+        let (transactions, mined) = self.transactions(&latest)?;
         let view = View {
             now: self.now,
             is_right_chain: true,
@@ -75,13 +88,13 @@ impl Eyes<'_> {
             base_fee: latest.base_fee,
             base_fee_mean: self.spending.mean_with(self.now, latest.base_fee),
             balance: u128::try_from(chain.balance(self.poster, at)?).unwrap_or(u128::MAX),
-            transactions: self.transactions(&latest)?,
+            transactions,
             spent_today: self.spending.today(self.now),
             refusal: refusal.map(|refusal| (head.seq + 1, refusal)),
             pile: self.pile(credit_max),
             credit_max,
         };
-        Ok(Some(Sight { view, finalized, newest: Some((latest, head)) }))
+        Ok(Some(Sight { view, finalized, newest: Some((latest, head)), mined }))
     }
 
     fn finalized(&self) -> Result<Option<(Block, HeadInfo)>, BackendError> {
@@ -93,10 +106,13 @@ impl Eyes<'_> {
         }
     }
 
-    /// What became of every attempt: nothing that happened behind the view's block.
-    fn transactions(&mut self, latest: &Block) -> Result<Vec<(settlement::Hash, TxState)>, BackendError> {
+    /// What became of every attempt, and in which block: nothing that happened behind the view's block.
+    fn transactions(
+        &mut self,
+        latest: &Block,
+    ) -> Result<(Vec<Became>, Vec<(settlement::Hash, u64)>), BackendError> {
         let refused = std::mem::take(&mut self.spending.underpriced);
-        let mut states = Vec::new();
+        let (mut states, mut mined) = (Vec::new(), Vec::new());
         for attempt in self.log.attempts() {
             let hash = B256::from(attempt.hash);
             let receipt = self.contract.chain.receipt(hash)?;
@@ -104,6 +120,7 @@ impl Eyes<'_> {
                 Some(receipt) if receipt.number <= latest.number => {
                     let wei = u128::from(receipt.gas_used).saturating_mul(receipt.gas_price);
                     self.spending.pay(self.now, hash, wei);
+                    mined.push((attempt.hash, receipt.number));
                     TxState::Mined
                 }
                 Some(_) => TxState::Pending,
@@ -113,7 +130,7 @@ impl Eyes<'_> {
             };
             states.push((attempt.hash, state));
         }
-        Ok(states)
+        Ok((states, mined))
     }
 
     /// What cannot be published, since nobody knows its payee, the limit is reached or the stream has not gone on, is no reason for a

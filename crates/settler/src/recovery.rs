@@ -9,6 +9,7 @@ use storage::DirectoryLock;
 use surety_client::Client;
 use surety_protocol::{Address, PartitionHandle, Record, Seq, ShardId, Time};
 
+use crate::batches::Batches;
 use crate::config::Config;
 use crate::durable;
 use crate::error::SettlerError;
@@ -87,11 +88,13 @@ pub(crate) async fn open(
         settled: None,
         seen: None,
         sendings: Default::default(),
+        batches: Batches::default(),
         witness: None,
         netting,
         _lock: lock,
     };
     restore(&mut settler, replayed.sealed, replayed.base.as_ref()).await?;
+    settler.batches = Batches::new(&settler.log, settler.client.now());
     Ok(settler)
 }
 

@@ -11,6 +11,7 @@ use surety_client::Client;
 use surety_protocol::{PartitionHandle, Record, Seq, ShardId, Time, Token, sabotage};
 
 use crate::answer::Answerer;
+use crate::batches::{Batches, Taken};
 use crate::chain_facts::PutOff;
 use crate::config::Config;
 use crate::contract::Contract;
@@ -80,6 +81,8 @@ pub struct Settler {
     /// What the last look has shown.
     pub(crate) seen: Option<Seen>,
     pub(crate) sendings: [u64; Sending::ALL.len()],
+    /// What became of the last batches.
+    pub(crate) batches: Batches,
     pub(crate) witness: Option<Witness>,
     pub(crate) netting: NettingConfig,
     pub(crate) _lock: DirectoryLock,
@@ -161,7 +164,7 @@ impl Settler {
             return Ok(self.report(Action::Wait));
         };
         self.seen_block = sight.view.block;
-        self.seen = Some(Seen::from(&sight.view));
+        self.seen = Some(Seen::from(&sight));
         let decision = next_action(&self.log, &sight.view, &self.config.policy);
         if let Some(alarm) = decision.alarm {
             self.notices.push(Notice::Batch(alarm));
@@ -170,7 +173,9 @@ impl Settler {
         if let Some((block, head)) = sight.newest.filter(|_| self.log.halt().is_none()) {
             self.answer_calls(chain, block, &head).await?;
         }
-        self.act(chain, &decision.action).await?;
+        let acted = self.act(chain, &decision.action).await;
+        self.batches.follow(&self.log, Some(&Taken::of(&sight)), self.client.now());
+        acted?;
         if self.log.halt().is_none() {
             self.come_abreast().await?;
             let facts_of = if sabotage!("credited-before-final") { sight.newest } else { sight.finalized };

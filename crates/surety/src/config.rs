@@ -75,6 +75,9 @@ pub(crate) struct ConsoleSettings {
     /// The certificate's key in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<PathBuf>,
+    /// The metrics listener of this engine's settler (`surety settle run --metrics`), which is asked how batches stand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) settler: Option<std::net::SocketAddr>,
     /// How assets are called and written: `NUMBER=NAME/DECIMALS` each; `1=AMP/18` without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) assets: Option<Vec<String>>,

@@ -40,7 +40,8 @@ impl Served {
         let authority = Arc::new(authority);
         let tls = tls_files(settings, data)?;
         let history = Some(history.clone());
-        let config = ConsoleConfig { listen, tls, assets: assets(settings)?, history, policy: POLICY_WORDS };
+        let (assets, settler) = (assets(settings)?, settings.settler);
+        let config = ConsoleConfig { listen, tls, assets, history, policy: POLICY_WORDS, settler };
         let console = Console::start(running.inside(), Arc::clone(&authority), config);
         let is_tls = settings.certificate.is_some();
         Ok(Some(Self { console: console.map_err(|error| failure(&error))?, authority, is_tls }))
@@ -73,6 +74,10 @@ pub(crate) fn check(settings: &ConsoleSettings) -> Result<(), Failure> {
     match (settings.listen, tls_files(settings, Path::new(""))?) {
         (None, Some(_)) => {
             let message = "console: a certificate, and no address to listen on: set console.listen, or give --console IP:PORT";
+            Err(Failure::new(Exit::Usage, message))
+        }
+        (None, None) if settings.settler.is_some() => {
+            let message = "console: a settler to ask, and no address to listen on: set console.listen, or give --console IP:PORT";
             Err(Failure::new(Exit::Usage, message))
         }
         (Some(listen), None) if !listen.ip().is_loopback() => Err(failure(&StartError::NotLoopback(listen))),

@@ -68,6 +68,9 @@ pub(crate) struct Args {
     /// Key of that certificate, in PEM
     #[arg(long, value_name = "FILE")]
     console_key: Option<PathBuf>,
+    /// Where this engine's settler tells how batches stand, for the console: what `surety settle run` has as --metrics
+    #[arg(long, value_name = "IP:PORT")]
+    console_settler: Option<SocketAddr>,
     /// What stands behind a reply [default: fsync]
     #[arg(long)]
     durability: Option<DurabilityName>,
@@ -277,6 +280,7 @@ impl Args {
                 listen: self.console,
                 certificate: self.console_certificate.clone(),
                 key: self.console_key.clone(),
+                settler: self.console_settler,
                 assets: None,
             },
             history: HistorySettings { enabled: self.history.then_some(true), ..HistorySettings::default() },

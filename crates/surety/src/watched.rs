@@ -31,6 +31,11 @@ pub(crate) enum Life {
 pub(crate) trait Numbers: Send + Sync + 'static {
     /// Writes all of them.
     fn tell(&self, page: &mut Page);
+
+    /// What is told at an address of its own, as one JSON object.
+    fn document(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// What is told of a process: its numbers once it has some, and whether it serves.
@@ -99,5 +104,9 @@ impl<N: Numbers> Source for Told<N> {
             numbers.tell(page);
         }
         page.build(env!("CARGO_PKG_VERSION"), PROTOCOL_VERSION);
+    }
+
+    fn document(&self, name: &str) -> Option<String> {
+        self.numbers.get()?.document(name)
     }
 }

@@ -8,9 +8,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
@@ -34,6 +34,11 @@ pub trait Source: Send + Sync + 'static {
 
     /// Its numbers; those of the process itself are written beside them.
     fn metrics(&self, page: &mut Page);
+
+    /// What it tells at an address of its own, as one JSON object; none where there is no such address, or nothing yet.
+    fn document(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Answers probes and scrapes until it is dropped.
@@ -82,6 +87,7 @@ async fn serve(listener: TcpListener, source: Arc<dyn Source>, stopped: oneshot:
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
+        .route("/{document}", get(document))
         .with_state(source);
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => Bounded::new(listener, CONNECTION_LIFE),
@@ -107,6 +113,13 @@ async fn ready(State(source): State<Arc<dyn Source>>) -> (StatusCode, String) {
 
 async fn version(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], source.version() + "\n")
+}
+
+async fn document(State(source): State<Arc<dyn Source>>, Path(name): Path<String>) -> Response {
+    match source.document(&name) {
+        Some(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 async fn metrics(State(source): State<Arc<dyn Source>>) -> impl IntoResponse {
@@ -140,6 +153,10 @@ mod tests {
         fn metrics(&self, page: &mut Page) {
             page.single("doors", Sort::Gauge, "doors", 1);
         }
+
+        fn document(&self, name: &str) -> Option<String> {
+            (name == "keys").then(|| "{\"keys\":2}".to_owned())
+        }
     }
 
     fn ask(address: SocketAddr, request: &str) -> String {
@@ -167,6 +184,7 @@ mod tests {
         check("/version", "200", "{}\n");
         check("/metrics", "200", "\ndoors 1\n");
         check("/metrics", "200", "\nprocess_resident_memory_bytes ");
+        check("/keys", "200", "\r\n\r\n{\"keys\":2}\n");
         check("/nothing", "404", "");
         let posted = ask(address, "POST /metrics HTTP/1.0\r\n\r\n");
         assert!(posted.starts_with("HTTP/1.0 405"), "{posted}");

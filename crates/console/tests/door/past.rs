@@ -82,7 +82,7 @@ impl Drop for Kept {
 
 /// Polls until the history has what it must come to have.
 #[track_caller]
-fn until(what: &str, mut found: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut found: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !found() {
         assert!(begun.elapsed() < PATIENCE, "{what}");

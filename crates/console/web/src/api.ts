@@ -34,6 +34,8 @@ export interface Who {
 }
 
 export interface Second {
+  /** Codes of requests that were not done, and how often; none where there were none. */
+  reasons?: Record<string, number>;
   at_ms: number;
   done: number;
   declined: number;
@@ -44,6 +46,49 @@ export interface Second {
   write_p99_us: number | null;
   used_bps: number | null;
   exposure_bps: number | null;
+  /** These three only where a settler tells. */
+  waiting_age_ms?: number | null;
+  batch_age_ms?: number | null;
+  chain_age_ms?: number | null;
+}
+
+/** How far a batch has come. */
+export type Stage = "sealed" | "posted" | "mined" | "final" | "booked";
+
+export interface Batch {
+  batch: number;
+  stage: Stage;
+  held: string | null;
+  records: number;
+  partitions: number;
+  credited: string;
+  locked: string;
+  /** How far each shard was read for it. */
+  read: string[];
+  transaction: string | null;
+  block: number | null;
+  sealed_ms: number;
+  posted_ms: number | null;
+  mined_ms: number | null;
+  final_ms: number | null;
+  booked_ms: number | null;
+}
+
+export interface Settlement {
+  /** The console was told of a settler. */
+  named: boolean;
+  trouble: string | null;
+  asked_age_ms: number | null;
+  ages: { waiting_age_ms: number; batch_age_ms: number; chain_age_ms: number | null } | null;
+  told: {
+    sealed: number;
+    final: number;
+    booked: number;
+    waiting_records: number;
+    pending_transactions: number;
+    chain: { block: number; final_block: number; block_time_s: number | null } | null;
+    batches: Batch[];
+  } | null;
 }
 
 export interface Money {
@@ -85,8 +130,11 @@ export interface Standing {
   shards: Shard[];
 }
 
+/** Seconds field by field, as they are told to a page that opens. */
+export type Columns = { [name: string]: (number | null)[] } & { reasons: Record<string, number[]> };
+
 export interface Overview {
-  seconds: Second[];
+  seconds: Columns;
   standing: Standing;
   reasons: [string, number][];
 }
@@ -294,9 +342,9 @@ export function get<T>(path: string, isPoll = false): Promise<T> {
   return ask<T>(path, isPoll ? { headers: { "x-surety-poll": "1" } } : {});
 }
 
-/** Has something done. */
-export function post<T>(path: string, body: object = {}): Promise<T> {
-  const headers = { "content-type": "application/json" };
+/** Has something done. A page that only keeps itself up to date says so. */
+export function post<T>(path: string, body: object = {}, isPoll = false): Promise<T> {
+  const headers = { "content-type": "application/json", ...(isPoll ? { "x-surety-poll": "1" } : {}) };
   return ask<T>(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 

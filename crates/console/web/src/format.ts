@@ -67,12 +67,17 @@ export function moment(at: number | null): string {
   return at === null ? "–" : new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
+/** A span of time, in milliseconds, rounded. */
+export function span(ms: number): string {
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 120) return `${seconds} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+}
+
 /** How far away a moment is. */
 export function distance(at: number, now: number): string {
-  const seconds = Math.round(Math.abs(at - now) / 1000);
-  const [value, unit] =
-    seconds < 120 ? [seconds, "s"] : seconds < 7200 ? [Math.round(seconds / 60), "min"] : [Math.round(seconds / 3600), "h"];
-  return at < now ? `${value} ${unit} ago` : `in ${value} ${unit}`;
+  const away = span(Math.abs(at - now));
+  return at < now ? `${away} ago` : `in ${away}`;
 }
 
 /** The beginning and the end of something long. */

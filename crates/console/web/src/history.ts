@@ -131,11 +131,23 @@ export type Ask =
   | { open_locks: Conditions & { by: "age" | "deadline" } }
   | { lock: { id: string; cursor?: string } }
   | { balances: { partition: string; supplier?: string; at?: string } }
-  | { statement: StatementAsk };
+  | { statement: StatementAsk }
+  | { status: Record<string, never> };
+
+/** How far the index of a shard is. */
+export interface IndexedShard {
+  shard: number;
+  state: string;
+  message: string | null;
+  indexed: number;
+  lag_records: number;
+  lag_ms: number;
+  complete_before: string | null;
+}
 
 /** Asks the history. */
-export function ask<T>(ask: Ask): Promise<T> {
-  return post<T>("history", { ask });
+export function ask<T>(ask: Ask, isPoll = false): Promise<T> {
+  return post<T>("history", { ask }, isPoll);
 }
 
 export interface Pages<R> {

@@ -1,7 +1,7 @@
 // The live stream: the last fifteen minutes when a page opens, then a frame a second.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Frame, type Me, type Overview, type Second, type Standing, Refused, events, get } from "./api";
+import { type Columns, type Frame, type Me, type Overview, type Second, type Standing, Refused, events, get } from "./api";
 
 const SECONDS_MAX = 15 * 60;
 /** Without a frame for so long the way to the engine is cut. */
@@ -18,6 +18,16 @@ export interface Live {
 }
 
 const NOTHING: Live = { seconds: [], standing: null, reasons: [], lost: false };
+
+/** The seconds that columns tell. */
+function secondsOf({ reasons, ...columns }: Columns): Second[] {
+  const codes = Object.entries(reasons);
+  const times = columns.at_ms ?? [];
+  return times.map((_, at) => ({
+    ...(Object.fromEntries(Object.entries(columns).map(([name, column]) => [name, column[at]])) as unknown as Second),
+    reasons: Object.fromEntries(codes.map(([code, column]) => [code, column[at]!])),
+  }));
+}
 
 /** Follows the engine for as long as somebody is signed in. */
 export function useLive(me: Me): Live {
@@ -39,7 +49,7 @@ export function useLive(me: Me): Live {
     const fill = async () => {
       if (!me.operator) return;
       const past = await get<Overview>("overview", true).catch(() => null);
-      if (past !== null && !isOver) setLive({ ...past, lost: false });
+      if (past !== null && !isOver) setLive({ ...past, seconds: secondsOf(past.seconds), lost: false });
     };
     const cut = new AbortController();
     const follow = async () => {

@@ -13,6 +13,7 @@ import { Locks } from "./pages/locks";
 import { Overview } from "./pages/overview";
 import { PartitionPage } from "./pages/partition";
 import { Partitions } from "./pages/partitions";
+import { SettlementPage } from "./pages/settlement";
 import { Shards } from "./pages/shards";
 import { AskFirst, SignIn } from "./pages/sign-in";
 import { StatementPage } from "./pages/statement";
@@ -24,6 +25,7 @@ const PAGES = [
   { path: "partitions", name: "Partitions", icon: "slices", operator: false },
   { path: "locks", name: "Locks", icon: "lock", operator: false },
   { path: "history", name: "History", icon: "past", operator: false },
+  { path: "settlement", name: "Settlement", icon: "chain", operator: true },
   { path: "shards", name: "Shards", icon: "disks", operator: true },
   { path: "tenants", name: "Tenants", icon: "people", operator: false },
   { path: "approvals", name: "Approvals", icon: "check", operator: true },
@@ -189,8 +191,10 @@ function Page({ route, here, me, live }: { route: string[]; here: string | undef
       return <HistoryPage me={me} view={route[1]} form={route[2]} />;
     case "statement":
       return <StatementPage key={route.join("/")} me={me} route={route.slice(1)} />;
+    case "settlement":
+      return <SettlementPage me={me} live={live} batch={route[1]} />;
     case "shards":
-      return <Shards live={live} />;
+      return <Shards live={live} me={me} />;
     case "tenants":
       return <Tenants />;
     case "approvals":

@@ -10,6 +10,7 @@ const ICONS = {
   pulse: "M3 12h4l3-8 4 16 3-8h4",
   slices: "M4 5h16v4H4zM4 11h10v4H4zM4 17h13v3H4z",
   lock: "M6 11h12v9H6zM8.5 11V8a3.5 3.5 0 0 1 7 0v3",
+  chain: "M10 14a4 4 0 0 1 0-5.600l3-3a4 4 0 0 1 5.600 5.600l-1.500 1.500M14 10a4 4 0 0 1 0 5.600l-3 3a4 4 0 0 1-5.600-5.600l1.500-1.500",
   disks: "M4 6c0-1.7 3.6-3 8-3s8 1.3 8 3-3.600 3-8 3-8-1.300-8-3zM4 6v12c0 1.700 3.600 3 8 3s8-1.300 8-3V6M4 12c0 1.700 3.600 3 8 3s8-1.300 8-3",
   people: "M9 11a3.500 3.500 0 1 0 0-7 3.500 3.500 0 0 0 0 7zM3 20c0-3.300 2.700-6 6-6s6 2.700 6 6M16 4.500a3.500 3.500 0 0 1 0 6.200M17.500 14.500c2.100.9 3.500 3 3.500 5.500",
   check: "M4 12.500 9.500 18 20 6.500",
@@ -60,20 +61,24 @@ export function Units({ units }: { units: string }) {
   return <span class="money">{grouped(units)} <span class="unit">base units</span></span>;
 }
 
-/** What a partition's collateral is doing, as one bar. */
-export function MoneyBar({ of }: { of: Record<(typeof STATES)[number]["key"], string> }) {
+/** What a partition's collateral is doing, as one bar; beyond its end, in proportion, what has no collateral behind it. */
+export function MoneyBar({ of }: { of: Record<(typeof STATES)[number]["key"] | "exposure", string> }) {
   const whole = sum(...STATES.map(({ key }) => of[key]));
-  const shares = STATES.map((state) => ({ ...state, share: share(of[state.key], whole) }));
-  const words = shares.filter(({ share }) => share > 0).map(({ name, share }) => `${name} ${percent(share)}`);
+  const exposure = of.exposure;
+  const scale = sum(whole, exposure);
+  const shares = STATES.map((state) => ({ ...state, share: share(of[state.key], scale) }));
+  const words = STATES.filter(({ key }) => of[key] !== "0").map(({ key, name }) => `${name} ${percent(share(of[key], whole))}`);
+  const exposed = exposure === "0" ? [] : [whole === "0" ? "exposure without any collateral" : `exposure of ${percent(share(exposure, whole))} beyond it`];
   return (
-    <div class="moneybar" role="img" aria-label={words.length === 0 ? "No collateral" : words.join(", ")}>
+    <div class="moneybar" role="img" aria-label={[...(words.length === 0 ? ["No collateral"] : words), ...exposed].join(", ")}>
       {shares.map(({ key, share }) => share > 0 && <span key={key} class={`fill ${key}`} style={{ flexGrow: share }} />)}
+      {exposure !== "0" && <span class="fill exposure" style={{ flexGrow: share(exposure, scale) }} />}
     </div>
   );
 }
 
 /** The same with names and amounts. */
-export function MoneyTable({ of, asset }: { of: Record<(typeof STATES)[number]["key"], string>; asset: Asset }) {
+export function MoneyTable({ of, asset }: { of: Record<(typeof STATES)[number]["key"] | "exposure", string>; asset: Asset }) {
   const whole = sum(...STATES.map(({ key }) => of[key]));
   return (
     <table class="states">
@@ -89,6 +94,16 @@ export function MoneyTable({ of, asset }: { of: Record<(typeof STATES)[number]["
             <td class="share">{percent(share(of[key], whole))}</td>
           </tr>
         ))}
+        {of.exposure !== "0" && (
+          <tr>
+            <th scope="row">
+              <span class="dot exposure" />
+              Exposure <span class="about">owed beyond all collateral</span>
+            </th>
+            <td class="bad"><Money units={of.exposure} asset={asset} /></td>
+            <td class="share">{whole === "0" ? "–" : percent(share(of.exposure, whole))}</td>
+          </tr>
+        )}
       </tbody>
     </table>
   );

@@ -40,6 +40,19 @@ pub(crate) struct Open {
     pub(crate) held: Option<Refusal>,
 }
 
+/// A batch that is not booked yet, as it is told to whoever watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Unbooked<'a> {
+    /// The batch.
+    pub sealed: &'a Sealed,
+    /// When it was sealed, by the settler's clock.
+    pub at: Time,
+    /// A finalized block has it.
+    pub is_final: bool,
+    /// Why the contract refuses it, if it does.
+    pub held: Option<Refusal>,
+}
+
 /// A number under which batches were refused and dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Refused {
@@ -163,6 +176,16 @@ impl Log {
     #[must_use]
     pub fn sealed(&self, seq: u64) -> Option<&Sealed> {
         self.open.get(&seq).map(|open| &open.sealed)
+    }
+
+    /// All batches that are not booked yet, by number.
+    pub fn unbooked(&self) -> impl Iterator<Item = Unbooked<'_>> {
+        self.open.values().map(|open| Unbooked {
+            sealed: &open.sealed,
+            at: open.at,
+            is_final: open.is_final,
+            held: open.held,
+        })
     }
 
     /// A signed transaction that may still be sent, by its hash.

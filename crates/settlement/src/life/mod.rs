@@ -22,7 +22,7 @@ mod view;
 pub use entry::{Attempt, Entry, EntryError, Halt, Purpose, Refusal};
 pub use fees::{DataPolicy, FeePolicy, Fees, Urgency};
 pub use flush::{FlushPolicy, Pile};
-pub use log::{Base, Fold, Log, LogError, TooLong};
+pub use log::{Base, Fold, Log, LogError, TooLong, Unbooked};
 pub use next::{Action, Alarm, Decision, Policy, next_action};
 pub use risk::Coverage;
 pub use view::{ContractHead, TxState, View};

@@ -56,6 +56,9 @@ enum Command {
     /// With a second key in SURETY_ANSWERER_KEY, which needs ether for gas, it answers certificates that are called although the
     /// merchant was credited or has let go. Without one it only tells of them, and they are paid a second time.
     ///
+    /// With --metrics it tells at /batches as well how far the last batches have come: `serve --console --console-settler IP:PORT`
+    /// shows that.
+    ///
     /// Example: surety settle run --dir settler --contract settlement.json --rpc http://127.0.0.1:8545 --data DIR
     #[command(after_help = exit::HELP)]
     Run(run::Args),

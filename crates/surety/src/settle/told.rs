@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy_primitives::B256;
 use parking_lot::Mutex;
-use settler::{Certifier, CertifierTurn, Figures, Seen, Sending, Shelf};
+use serde_json::{Value, json};
+use settlement::life::Refusal;
+use settler::{BatchLife, Certifier, CertifierTurn, Figures, Seen, Sending, Shelf};
 use surety_protocol::{Seq, Time};
 use telemetry::{Gauge, Page, Sort};
 
@@ -44,6 +47,9 @@ impl SettlerNumbers {
     }
 }
 
+/// Where the life of batches is told; the console asks for it.
+const BATCHES: &str = "batches";
+
 impl Numbers for SharedSettler {
     fn tell(&self, page: &mut Page) {
         let (figures, at) = self.last.lock().clone();
@@ -76,6 +82,62 @@ impl Numbers for SharedSettler {
         for (name, help, number) in counters {
             page.single(name, Sort::Counter, help, number.get());
         }
+    }
+
+    fn document(&self, name: &str) -> Option<String> {
+        let (figures, at) = self.last.lock().clone();
+        (name == BATCHES).then(|| batches_document(&figures, at.elapsed().unwrap_or_default()).to_string())
+    }
+}
+
+/// How batches stand. Ages are those at the end of the last turn, which was so long ago.
+fn batches_document(figures: &Figures, turned: Duration) -> Value {
+    let (sealed, last_final, booked) = figures.progress;
+    let chain = figures.seen.map(|seen| {
+        json!({ "block": seen.block, "final_block": seen.finalized_block, "block_time_s": seen.block_time })
+    });
+    json!({
+        "turn_age_ms": whole_ms(turned),
+        "sealed": sealed,
+        "final": last_final,
+        "booked": booked,
+        "waiting_records": figures.waiting_records,
+        "waiting_age_ms": millis(figures.waiting_age),
+        "unsettled_age_ms": millis(figures.unsettled_age),
+        "pending_transactions": figures.pending,
+        "chain": chain,
+        "batches": figures.batches.iter().rev().map(batch_json).collect::<Vec<_>>(),
+    })
+}
+
+/// Moments as milliseconds since the Unix epoch, amounts in base units as decimal strings: JSON's numbers end before them.
+fn batch_json(life: &BatchLife) -> Value {
+    let moment = |at: Option<Time>| at.map(millis);
+    json!({
+        "batch": life.seq,
+        "stage": life.stage.name(),
+        "held": life.held.map(refusal_name),
+        "records": life.records,
+        "partitions": life.partitions,
+        "credited": life.credited.to_string(),
+        "locked": life.locked.to_string(),
+        "read": life.read.iter().map(|seq| seq.0.to_string()).collect::<Vec<_>>(),
+        "transaction": life.transaction.map(|hash| B256::from(hash).to_string()),
+        "block": life.block,
+        "sealed_ms": millis(life.sealed_at),
+        "posted_ms": moment(life.posted_at),
+        "mined_ms": moment(life.mined_at),
+        "final_ms": moment(life.final_at),
+        "booked_ms": moment(life.booked_at),
+    })
+}
+
+const fn refusal_name(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::PayoutLimit => "payout_limit",
+        Refusal::Insolvent => "insolvent",
+        Refusal::Paused => "paused",
+        Refusal::Other => "other",
     }
 }
 
@@ -193,6 +255,14 @@ impl Numbers for SharedCertifier {
             page.single(name, Sort::Counter, help, number.get());
         }
     }
+}
+
+const fn millis(time: Time) -> u64 {
+    time.0 / 1_000_000
+}
+
+fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn seconds(time: Time) -> f64 {

@@ -13,7 +13,7 @@ use crate::process::{Data, Engine, surety, surety_with};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Status and body of an answer, and the cookie that it sets.
-fn ask(
+pub(crate) fn ask(
     base: &str,
     method: &str,
     path: &str,
@@ -117,6 +117,7 @@ fn a_console_is_refused_before_anything_is_touched() {
     }
     let unheard = ["--console-key", "k.pem", "--console-certificate", "no.pem"];
     surety(&[&serve[..], &unheard].concat()).fails(2, "no address to listen on");
+    surety(&[&serve[..], &["--console-settler", "127.0.0.1:9"]].concat()).fails(2, "no address to listen on");
     let assets = ("SURETY__CONSOLE__ASSETS", "[\"AMP\"]");
     surety_with(&serve, &[assets]).fails(2, "console.assets");
     assert_eq!(data.fingerprint(), before);

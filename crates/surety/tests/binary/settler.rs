@@ -1,6 +1,7 @@
 //! `settle`: contracts put on a real node, and a settler process that is killed again and again between it and an engine.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -76,19 +77,22 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
     ctl(&data, &["policy", "set", "0:1", "unbonding=0"]);
     let add = Manager::addPartitionCall { partition, holder: manager, guaranteeCap: U256::ZERO.to() };
     node.transact(DEPLOYER, manager, add.abi_encode());
-    let (to, value) = (key(SUPPLIER).address(), U256::from(1000 * WHOLE));
-    node.transact(SUPPLIER, swap_token, Swappable::mintCall { to, value }.abi_encode());
-    node.transact(SUPPLIER, swap_token, Swappable::approveCall { spender: amp, value }.abi_encode());
-    node.transact(SUPPLIER, amp, Amp::swapCall { from: to }.abi_encode());
-    let supply = Amp::transferByPartitionCall {
-        partition: B256::ZERO,
-        from: to,
-        to: manager,
-        value,
-        data: chain::flexa::change_partition(partition),
-        operatorData: Bytes::new(),
+    let supply = |secret: [u8; 32], whole: u128| {
+        let (to, value) = (key(secret).address(), U256::from(whole * WHOLE));
+        node.transact(secret, swap_token, Swappable::mintCall { to, value }.abi_encode());
+        node.transact(secret, swap_token, Swappable::approveCall { spender: amp, value }.abi_encode());
+        node.transact(secret, amp, Amp::swapCall { from: to }.abi_encode());
+        let supply = Amp::transferByPartitionCall {
+            partition: B256::ZERO,
+            from: to,
+            to: manager,
+            value,
+            data: chain::flexa::change_partition(partition),
+            operatorData: Bytes::new(),
+        };
+        node.transact(secret, amp, supply.abi_encode());
     };
-    node.transact(SUPPLIER, amp, supply.abi_encode());
+    supply(SUPPLIER, 1000);
 
     let dir = data.file("settler");
     let dir = dir.to_str().unwrap();
@@ -96,14 +100,18 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
     let whole = (1000 * WHOLE).to_string();
     let shown = |name: &str| ctl(&data, &["partition", "show", "0:1"])[name].as_str().unwrap().to_owned();
     kill_until(&settling, || shown("free") == whole);
-    let supplier = to.to_string();
+    let supplier = key(SUPPLIER).address().to_string();
     let units = ctl(&data, &["supplier", "0:1"])["suppliers"][0]["units"].as_str().unwrap().to_owned();
     ctl(&data, &["withdraw", "0:1", &units, "--supplier", &supplier.to_lowercase()]);
     kill_until(&settling, || shown("collateral") == "0");
     assert_eq!(node.credit(manager), 1000 * WHOLE);
 
-    // One that ends by itself says so, and a second one on the same directory is refused.
+    // Somebody else supplies, so that one that nobody kills has a batch to tell of.
     let mut last = settling();
+    supply(DEPLOYER, 1);
+    check_batches(last.metrics);
+
+    // One that ends by itself says so, and a second one on the same directory is refused.
     let second = Settling::start(&node.url, dir, place, &data);
     assert_eq!(second.ends(), 5);
     send(&last.child, Signal::TERM);
@@ -115,6 +123,41 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", data.path()]).exits(0);
     check_statement(&data, dir, &supplier, proofs["batch"]["seq"].as_u64().unwrap());
+}
+
+/// How far batches are is told until one is with the engine, as a console reads it.
+fn check_batches(metrics: SocketAddr) {
+    let begun = Instant::now();
+    loop {
+        assert!(begun.elapsed() < PATIENCE, "no batch is told of to its end");
+        let told = batches(metrics);
+        let all = told["batches"].as_array().unwrap();
+        for batch in all {
+            let has = |name: &str| !batch[name].is_null();
+            let stage = batch["stage"].as_str().unwrap();
+            assert!(["sealed", "posted", "mined", "final", "booked"].contains(&stage), "{batch}");
+            assert_eq!(batch["read"].as_array().unwrap().len(), 1, "{batch}");
+            assert!(has("transaction") == has("posted_ms") && (has("block") || stage != "mined"), "{batch}");
+        }
+        let is_whole = |batch: &Value| {
+            batch["stage"] == "booked" && batch["block"].is_u64() && batch["final_ms"].is_u64()
+        };
+        if all.iter().any(is_whole) {
+            assert!(told["chain"]["final_block"].as_u64() <= told["chain"]["block"].as_u64(), "{told}");
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+fn batches(metrics: SocketAddr) -> Value {
+    let mut stream = TcpStream::connect(metrics).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /batches HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// What the supplier had, made again of the log and of all batches, and refused where one of them is missing or another's.
@@ -166,13 +209,15 @@ fn kill_until(settling: &dyn Fn() -> Settling, is_done: impl Fn() -> bool) {
 /// A `surety settle run`.
 struct Settling {
     child: Child,
+    /// Where it tells how it is; nobody listens there if it has ended at once.
+    metrics: SocketAddr,
 }
 
 impl Settling {
     fn start(url: &str, dir: &str, place: &str, data: &Data) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
             .args(["settle", "run", "--dir", dir, "--contract", place, "--rpc", url, "--data", data.path()])
-            .args(["--seal-after", "500ms", "--interval", "200ms"])
+            .args(["--seal-after", "500ms", "--interval", "200ms", "--metrics", "127.0.0.1:0"])
             .env("SURETY_POSTER_KEY", text(POSTER))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -180,9 +225,11 @@ impl Settling {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // It begins, or has ended.
-        let _ = lines.next();
+        let begun = lines.next().and_then(Result::ok).unwrap_or_default();
+        let begun: Value = serde_json::from_str(&begun).unwrap_or_default();
+        let metrics = begun["metrics"].as_str().and_then(|address| address.parse().ok());
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Self { child }
+        Self { child, metrics: metrics.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))) }
     }
 
     fn ends(mut self) -> i32 {

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { type Me, type Money as MoneyOf, type Second } from "../api";
-import { assetOf, count, micros, percent } from "../format";
+import { assetOf, count, micros, percent, span } from "../format";
 import type { Live } from "../live";
 import { Head, Icon, Money, MoneyBar, MoneyTable, Notice } from "../parts";
 import { type Line, Plot } from "../plot";
@@ -23,11 +23,32 @@ const USE: Line[] = [
   { name: "Exposure", color: "bad", of: (second) => (second.exposure_bps === null ? null : second.exposure_bps / 100) },
 ];
 
+const REASON_COLORS = ["bad", "warn", "accent", "captured", "pending"];
+
+/** How often a code was the answer. */
+function line(code: string, at: number): Line {
+  return { name: code, color: REASON_COLORS[at]!, of: (second) => second.reasons?.[code] ?? 0 };
+}
+
+/** How old what waits for the chain is, and the chain itself. */
+export const SETTLED: Line[] = [
+  { name: "Waits for a batch", color: "warn", of: (second) => second.waiting_age_ms ?? null },
+  { name: "Batch not final", color: "accent", of: (second) => second.batch_age_ms ?? null },
+  { name: "Newest block", color: "ink-2", of: (second) => second.chain_age_ms ?? null },
+];
+
+/** True if a settler told something of this second. */
+export function isSettled(second: Second): boolean {
+  return second.batch_age_ms != null;
+}
+
 export function Overview({ live, me }: { live: Live; me: Me }) {
   const { standing, seconds, reasons } = live;
   const now = seconds.at(-1);
   const exposed = standing?.money.filter((money) => money.states.exposure !== "0" || money.states.deficit !== "0") ?? [];
   const frozen = standing?.money.reduce((sum, money) => sum + money.frozen, 0) ?? 0;
+  // Those that are plotted, in an order that does not change with every request.
+  const codes = reasons.slice(0, REASON_COLORS.length).map(([code]) => code).sort();
   const low = standing?.shards.filter((shard) => shard.storage_low) ?? [];
   return (
     <>
@@ -58,6 +79,8 @@ export function Overview({ live, me }: { live: Live; me: Me }) {
         <Plot title="Time to answer" seconds={seconds} lines={LATENCY} label={micros} isLog />
         <Plot title="Collateral" seconds={seconds} lines={USE} label={(value) => `${value < 10 && value > 0 ? value.toFixed(1) : Math.round(value)} %`} />
         <Reasons reasons={reasons} />
+        {codes.length > 0 && <Plot key={codes.join(" ")} title="Not done, by reason" seconds={seconds} lines={codes.map(line)} label={count} />}
+        {seconds.some(isSettled) && <Plot title="Age of what is settled" seconds={seconds} lines={SETTLED} label={span} />}
       </div>
       {standing !== null && standing.money.length === 0 && (
         <Notice kind="plain">There is no collateral yet. <code>surety ctl partition create 0:1</code> makes the first partition.</Notice>
@@ -71,7 +94,7 @@ function inUse(now: Second | undefined): string {
   return now?.used_bps == null ? "–" : percent(now.used_bps / 100);
 }
 
-function Tile({ name, value, unit, about }: { name: string; value: string; unit?: string; about?: ComponentChildren }) {
+export function Tile({ name, value, unit, about }: { name: string; value: string; unit?: string; about?: ComponentChildren }) {
   return (
     <section class="card tile">
       <h2>{name}</h2>
@@ -86,7 +109,7 @@ function Reasons({ reasons }: { reasons: [string, number][] }) {
   const most = reasons[0]?.[1] ?? 1;
   return (
     <section class="card reasons">
-      <h2>Not done, by reason</h2>
+      <h2>Not done, in 15 minutes</h2>
       {reasons.length === 0 && <p class="empty"><Icon name="check" /> Everything that was asked for was done.</p>}
       <ul>
         {reasons.slice(0, 6).map(([code, times]) => (
@@ -104,7 +127,7 @@ function Reasons({ reasons }: { reasons: [string, number][] }) {
 function Asset({ money, me }: { money: MoneyOf; me: Me }) {
   const asset = assetOf(me.assets, money.asset);
   const state = (name: string) => money.states[name] ?? "0";
-  const of = { free: state("free"), held: state("held"), captured: state("captured"), pending: state("pending"), owed: state("owed") };
+  const of = { free: state("free"), held: state("held"), captured: state("captured"), pending: state("pending"), owed: state("owed"), exposure: state("exposure") };
   const partitions = money.open + money.frozen;
   return (
     <section class="card">
