@@ -1,9 +1,9 @@
 // A lock: how it stands now, and giving it back.
 
 import { useEffect, useState } from "preact/hooks";
-import { type Asset, type LockFound, type Me, type Outcome, get, post } from "../api";
+import { type Asset, type Batch, type LockFound, type Me, type Outcome, type Settlement, get, post } from "../api";
 import { assetOf, distance, moment } from "../format";
-import { type LockRow, ask } from "../history";
+import { type LockRow, type Page, type Row, ask, useAssets } from "../history";
 import { usePolled } from "../live";
 import { Act, Head, Money, Notice, ReasonField, Units, useNow } from "../parts";
 import { endWords } from "../words";
@@ -46,6 +46,7 @@ export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: str
       {wanted !== null ? <Elsewhere lock={wanted} /> : partition !== undefined && lock !== undefined && (
         <>
           <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />
+          {me.history && <Guarantee me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
           {me.history && <Timeline me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
         </>
       )}
@@ -141,6 +142,114 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
       </dl>
     </section>
   );
+}
+
+/** What the chain has to do with a lock. */
+function Guarantee({ me, partition, lock, tenant }: { me: Me; partition: string; lock: string; tenant: string }) {
+  const [row, setRow] = useState<LockRow | null>(null);
+  const [records, setRecords] = useState<Row[]>([]);
+  const [error, setError] = useState<string | null>(null);
+  const of = me.operator ? [Number(tenant)] : undefined;
+
+  useEffect(() => {
+    let isOver = false;
+    const wanted = { lock: [lock], partition: [partition], tenant: of, limit: 100 };
+    Promise.all([
+      ask<Page<LockRow>>({ locks: { ...wanted, order: "newest_first" } }),
+      ask<Page<Row>>({ records: { ...wanted, kind: [...PAID_OUT, ...CALLED], order: "oldest_first" } }),
+    ])
+      .then(([locks, found]) => {
+        if (isOver) return;
+        setRow(locks.rows[0] ?? null);
+        setRecords(found.rows.filter((record) => record.code === "APPROVED"));
+      })
+      .catch((error: Error) => !isOver && setError(error.message));
+    return () => {
+      isOver = true;
+    };
+  }, [partition, lock, tenant]);
+
+  // The timeline says as well that the history cannot be asked.
+  if (error !== null || row === null) return null;
+  const paid = records.filter((record) => PAID_OUT.includes(record.kind) && record.result !== undefined && record.result !== "0");
+  return (
+    <section class="card">
+      <h2>On chain</h2>
+      <dl class="facts">
+        <dt>Certificate</dt>
+        <dd>
+          <span class={`tag ${row.called ? "warn" : row.certified ? "good" : "plain"}`}>{row.called ? "called" : row.certified ? "certified" : "none"}</span>{" "}
+          {certificateWords(row, records)}
+        </dd>
+        {paid.map((record) => (
+          <Payout key={`${record.shard}.${record.seq}`} record={record} me={me} />
+        ))}
+      </dl>
+      {paid.length === 0 && <p class="about">Nothing of it was consumed: no batch pays for it.</p>}
+    </section>
+  );
+}
+
+/** Records by which a merchant is owed collateral, which the next batch pays. */
+const PAID_OUT = ["consume", "auto_consume"];
+/** What the chain has said of a certificate. */
+const CALLED = ["guarantee_called", "guarantee_paid", "guarantee_dismissed"];
+
+function certificateWords(row: LockRow, records: Row[]): string {
+  const last = records.filter((record) => CALLED.includes(record.kind)).at(-1)?.kind;
+  if (last === "guarantee_paid") return "its merchant has presented it on chain, and was paid there";
+  if (row.called) return "its merchant has presented it on chain, which decides: nothing of the lock moves until then";
+  if (last === "guarantee_dismissed") return "it was presented on chain, and dismissed there";
+  if (row.certified) return "the merchant can have it, and enforce it on chain without the engine";
+  return "the lock did not ask for one: the engine alone guarantees it";
+}
+
+/** A part of a lock that was consumed, and the batch that pays for it. */
+function Payout({ record, me }: { record: Row; me: Me }) {
+  const [batch, setBatch] = useState<{ number: number; isExact: boolean; stage: string | null } | null | undefined>(undefined);
+  const assetOf = useAssets(me, [record.partition]);
+
+  useEffect(() => {
+    let isOver = false;
+    void batchOf(record, me).then((found) => !isOver && setBatch(found));
+    return () => {
+      isOver = true;
+    };
+  }, [record.shard, record.seq]);
+
+  return (
+    <>
+      <dt>Consumed</dt>
+      <dd>
+        <Held units={record.result!} asset={assetOf(record.partition)} /> <span class="about">{moment(Date.parse(record.time))}</span>
+        {", "}
+        {batch === undefined ? "…" : batch === null ? "to be counted in the next batch" : batch.isExact ? (
+          <>counted in <a href={`#/settlement/${batch.number}`}>batch {batch.number}</a>{batch.stage !== null && `, which is ${batch.stage}`}</>
+        ) : (
+          <>counted in <a href={`#/settlement/${batch.number}`}>batch {batch.number}</a> at the earliest</>
+        )}
+      </dd>
+    </>
+  );
+}
+
+/**
+ * The first batch that has read a record, as the settler tells it. Where it no longer does, the history knows the first batch that became final
+ * for the partition after it: no earlier one can have had it.
+ */
+async function batchOf(record: Row, me: Me): Promise<{ number: number; isExact: boolean; stage: string | null } | null> {
+  if (!me.operator) return null;
+  const settlement = await get<Settlement>("settlement", true).catch(() => null);
+  const batches = [...(settlement?.told?.batches ?? [])].reverse();
+  const has = (batch: Batch) => BigInt(batch.read[record.shard] ?? "0") >= BigInt(record.seq);
+  const first = batches.findIndex(has);
+  // What was read by the oldest that is told of may have been read by one before it.
+  const isFirst = (at: number) => at > 0 || batches[at]!.batch === 1;
+  if (first >= 0 && isFirst(first)) return { number: batches[first]!.batch, isExact: true, stage: batches[first]!.stage };
+  const asked = { partition: [record.partition], kind: ["batch_final"], from: record.time, order: "oldest_first" as const, limit: 20 };
+  const finals = await ask<Page<Row>>({ records: asked }).catch(() => null);
+  const after = finals?.rows.find((row) => row.seq > record.seq && row.code === "APPROVED");
+  return after === undefined ? null : { number: Number(after.batch), isExact: false, stage: null };
 }
 
 function Held({ units, asset }: { units: string; asset: Asset | null }) {
