@@ -17,7 +17,7 @@ const DESK = { width: 1360, height: 900 };
 /** The most that a first page may take on the wire, in bytes. */
 const FIRST_PAGE_BYTES_MAX = 300_000;
 const HISTORY = ["history", "history/locks", "history/open", "history/settlement", "history/audit"];
-const PAGES = ["", "partitions", "partitions/0:1", "locks", ...HISTORY, "statement/partition/0:1", "shards", "tenants", "approvals"];
+const PAGES = ["", "partitions", "partitions/0:1", "locks", ...HISTORY, "statement/partition/0:1", "settlement", "shards", "tenants", "approvals"];
 
 if (!existsSync(CHROMIUM)) {
   console.log(`SKIPPED: no browser at ${CHROMIUM}, so no page of the console was opened`);
@@ -89,6 +89,7 @@ if (!existsSync(CHROMIUM)) {
     if (path.startsWith("partitions/")) await page.getByRole("heading", { name: "Policy" }).waitFor();
     if (path.startsWith("history")) await page.getByText(/^Indexed up to /).waitFor();
     if (path.startsWith("statement/")) await statement(page);
+    if (path.startsWith("settlement")) await page.getByRole("list", { name: /^Batch / }).first().waitFor();
     if (path === "shards") await page.locator("#shard-1").waitFor();
     if (path === "tenants") await page.locator("main tbody tr").first().waitFor();
   }
@@ -468,6 +469,240 @@ if (!existsSync(CHROMIUM)) {
     await leave(page);
   });
 
+  test("a lock tells of its certificate, and of the batch that counts what was consumed of it", async () => {
+    const consumed = await engine.consumed();
+    const { batches } = engine.settler.told;
+    // Each has read one record more than the one before it; the fifth is the first that has this one.
+    for (const batch of batches) batch.read = batch.read.map((_, shard) => String(shard === consumed.shard ? consumed.seq - 5 + batch.batch : 0));
+    const page = await person();
+    const path = `locks/${consumed.partition}/${consumed.lock}/${consumed.tenant}`;
+    /** Waits until the console has asked the settler again, and shows the lock. */
+    async function lock(isTold) {
+      const isIn = (told) => told.batches.length === 0 ? isTold === null : told.batches[0].read[consumed.shard] === isTold;
+      await page.waitForResponse(async (response) => response.url().endsWith("/api/settlement") && isIn((await response.json()).told ?? { batches: [] }));
+      await page.evaluate((path) => (location.hash = `#/${path}`), path);
+      await page.getByRole("heading", { name: "On chain" }).waitFor();
+    }
+    await go(page, "settlement");
+    await lock(batches[0].read[consumed.shard]);
+    await page.getByText("the lock did not ask for one").waitFor();
+    await page.getByText(/counted in batch 5, which is posted/).waitFor();
+    await sound(page, "a lock whose batch is known");
+    await shot(page, "lock-settled");
+    await page.getByRole("link", { name: "batch 5" }).click();
+    assert.equal(await page.locator("tr[aria-current=true] th").textContent(), "5");
+
+    // The settler tells of it no more: then the history knows the earliest that it can have been.
+    engine.settler.told.batches = [];
+    const final = { shard: consumed.shard, seq: consumed.seq + 7, time: consumed.time, kind: "batch_final", code: "APPROVED", id: "-", partition: consumed.partition, batch: 12 };
+    let isFinal = false;
+    await page.route(/\/api\/history$/, async (route) => {
+      const { ask } = route.request().postDataJSON();
+      if (ask.locks !== undefined) {
+        const response = await route.fetch();
+        const page = await response.json();
+        for (const row of page.rows) row.certified = row.called = true;
+        return route.fulfill({ response, json: page });
+      }
+      if (!ask.records?.kind?.includes("batch_final")) return route.continue();
+      await route.fulfill({ json: { rows: isFinal ? [final] : [], cursor: null, has_more: false, complete_before: null } });
+    });
+    await page.evaluate(() => (location.hash = "#/settlement"));
+    await lock(null);
+    await page.getByText("to be counted in the next batch").waitFor();
+    await page.getByText("its merchant has presented it on chain, which decides").waitFor();
+    isFinal = true;
+    await page.reload();
+    await page.getByText(/counted in batch 12 at the earliest/).waitFor();
+    await shot(page, "lock-called");
+    engine.settler.told.batches = batches;
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("batches are shown with how far they have come", async () => {
+    const page = await person();
+    await go(page, "settlement");
+    const batch = (number) => page.locator("main tbody tr").filter({ has: page.getByRole("rowheader", { name: String(number), exact: true }) });
+    for (const [number, stage] of [[7, "sealed"], [6, "posted"], [4, "mined"], [3, "final"], [1, "booked"]]) {
+      await batch(number).getByRole("list", { name: `Batch ${number} is ${stage}` }).waitFor();
+      assert.equal(await batch(number).locator("[aria-current=step]").textContent(), stage);
+    }
+    await batch(6).getByText("refused: the contract is paused").waitFor();
+    assert.match(await batch(7).locator('[data-name="Pays out"]').textContent(), /^3\.25 AMP$/);
+    await page.getByText("of 4 batches under way").waitFor();
+    // How old they are is in the overview's past as well.
+    await go(page, "");
+    await page.getByRole("img", { name: /^Age of what is settled .* Batch not final 40 min/ }).waitFor();
+    await go(page, "settlement/3");
+    assert.equal(await page.locator("tr[aria-current=true] th").textContent(), "3");
+    await go(page, "settlement/9");
+    await page.getByText("Batch 9 is not among those").waitFor();
+    await sound(page, "a batch that is not there");
+    engine.settler.isWell = false;
+    await page.getByRole("alert").getByText(/tells nothing of batches yet/).waitFor();
+    await sound(page, "a settler that is away");
+    await shot(page, "settlement-away");
+    assert.equal(await rows(page).count(), 7, "what was known last stays");
+    engine.settler.isWell = true;
+    await page.getByRole("alert").waitFor({ state: "detached" });
+    uncomplaining(page);
+    await leave(page);
+    const tenant = await person("tenant");
+    await tenant.evaluate(() => (location.hash = "#/settlement"));
+    await tenant.getByText("There is no such page.").waitFor();
+    await leave(tenant);
+  });
+
+  test("a refusal of engine, history or session is said where it happens, and what can be done", async () => {
+    const page = await person("third");
+    await go(page, "partitions/0:1");
+    // A form that was open for too long: ids count for minutes.
+    await page.route(/\/api\/id$/, (route) => route.fulfill({ json: { id: "0190a1b2-c3d4-7000-8000-000000000001" } }));
+    await page.getByRole("button", { name: "Freeze" }).click();
+    await page.getByRole("dialog").getByLabel("Reason").fill("7");
+    await page.getByRole("dialog").getByRole("button", { name: "Freeze" }).click();
+    await page.getByRole("dialog").getByText("STALE_ID").waitFor();
+    await shot(page, "refused-stale-id");
+    await page.getByRole("dialog").getByRole("button", { name: "Close" }).click();
+    await page.unroute(/\/api\/id$/);
+    // Of a moment that is still to come nobody knows everything.
+    await page.getByLabel("When").fill("2099-01-01T00:00:01");
+    await page.getByRole("button", { name: "Show", exact: true }).click();
+    await page.getByRole("alert").waitFor();
+    await sound(page, "a moment that is still to come");
+    await shot(page, "refused-not-complete");
+
+    const [historian] = await engine.children();
+    process.kill(historian, "SIGSTOP");
+    try {
+      await go(page, "shards");
+      await page.evaluate(() => (location.hash = "#/history"));
+      await page.getByRole("alert").waitFor();
+      await sound(page, "a history that does not answer");
+      await shot(page, "refused-history-away");
+      await go(page, "partitions");
+    } finally {
+      process.kill(historian, "SIGCONT");
+    }
+    await go(page, "history");
+
+    // A certificate that is revoked ends its session, also on a page that nobody touches.
+    await engine.revoke("third");
+    engine.process.kill("SIGHUP");
+    await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
+    await shot(page, "session-revoked");
+    await page.context().close();
+  });
+
+  test("an engine that is gone is said to be", async () => {
+    const bare = await Engine.startBare();
+    const context = await stranger();
+    const page = await context.newPage();
+    await page.goto(await bare.link());
+    await confirm(page);
+    await page.getByRole("status").getByText("Serving").or(page.getByText("Serving", { exact: true })).first().waitFor();
+    await bare.crash();
+    await page.getByText("No connection", { exact: true }).waitFor();
+    await page.getByRole("link", { name: "Tenants" }).click();
+    await page.getByRole("alert").getByText("The console does not answer").waitFor();
+    await sound(page, "an engine that is gone");
+    await shot(page, "engine-gone");
+    await context.close();
+  });
+
+  test("the way through the pages is found by Tab and Enter alone", async () => {
+    const page = await person();
+    await go(page, "");
+    /** Presses Tab until something of this name has the focus. */
+    async function tabTo(name) {
+      for (let steps = 0; steps < 120; steps++) {
+        await page.keyboard.press("Tab");
+        const text = await page.evaluate(() => {
+          const { activeElement: here } = document;
+          const label = here.labels?.[0]?.textContent ?? here.getAttribute("aria-label") ?? here.textContent;
+          return label.trim();
+        });
+        if (text === name) return;
+      }
+      assert.fail(`Tab does not lead to ${name}`);
+    }
+    await tabTo("Skip to content");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "main");
+    await tabTo("Partitions");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Partitions", exact: true }).waitFor();
+    await page.locator("main tbody tr").first().waitFor();
+    await tabTo("0:1");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Policy" }).waitFor();
+    await tabTo("Freeze");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog").waitFor();
+    await tabTo("Reason");
+    await page.keyboard.type("9");
+    await page.keyboard.press("Escape");
+    await page.getByRole("dialog").waitFor({ state: "hidden" });
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), "Freeze", "the focus comes back to where it was");
+    await tabTo("Settlement");
+    await page.keyboard.press("Enter");
+    await page.getByRole("list", { name: /^Batch / }).first().waitFor();
+    await tabTo("Who is signed in");
+    await page.keyboard.press("Enter");
+    await tabTo("Sign out");
+    await page.keyboard.press("Enter");
+    await page.getByRole("heading", { name: "Sign in to Surety" }).waitFor();
+    await page.context().close();
+  });
+
+  test("what suppliers and merchants have is told over time", async () => {
+    const { partition } = await engine.consumed();
+    const { suppliers } = JSON.parse(await engine.ctl("--json", "supplier", partition));
+    const { supplier } = suppliers[0];
+    const page = await person();
+    await go(page, `partitions/${partition}`);
+    await page.getByRole("button", { name: /^Rewards and losses of/ }).first().click();
+    await page.getByLabel("Since the beginning").getByText("Put in").waitFor();
+    const lost = page.getByLabel("Since the beginning").locator("div", { has: page.locator("dt", { hasText: "Lost" }) }).locator("dd");
+    assert.notEqual(await lost.textContent(), "0 AMP", "merchants were paid from its collateral");
+    await sound(page, "rewards and losses");
+    await shot(page, "supplier-earned");
+    await page.getByLabel("Whose").selectOption(supplier);
+    await page.getByLabel("When").fill("2020-01-01T00:00:01");
+    await page.getByRole("button", { name: "Show", exact: true }).click();
+    await page.getByText("It was not there at").waitFor();
+    await go(page, `statement/supplier/${partition}/${supplier}`);
+    await page.getByRole("rowheader", { name: "Closing" }).waitFor();
+    await sound(page, "a supplier's statement");
+    await shot(page, "statement-supplier");
+    const [lock] = await engine.history("records", "--kind", "lock", "--code", "APPROVED", "--limit", "1");
+    await go(page, `statement/merchant/1/${lock.merchant}`);
+    await page.getByRole("rowheader", { name: "Closing" }).waitFor();
+    await sound(page, "a merchant's statement");
+    await shot(page, "statement-merchant");
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("the audit tells reasons, releases and starts of the engine", async () => {
+    await engine.ctl("partition", "freeze", "1:1", "--reason", "41");
+    await engine.ctl("partition", "unfreeze", "1:1");
+    await engine.indexed();
+    const page = await person();
+    await go(page, "history/audit");
+    const freeze = rows(page).filter({ hasText: "41" });
+    assert.equal(await freeze.first().locator('[data-name="What"]').textContent(), "freeze");
+    await page.getByLabel("Kind").selectOption("start");
+    await page.getByRole("button", { name: "Find" }).click();
+    await page.waitForFunction(() => [...document.querySelectorAll('main tbody [data-name="What"]')].every((cell) => cell.textContent === "start"));
+    await page.getByText("That is all.").waitFor();
+    assert.equal(await rows(page).count(), 2, "one of each shard");
+    await shot(page, "audit-starts");
+    uncomplaining(page);
+    await leave(page);
+  });
+
   test("a policy takes two people", async () => {
     const one = await person();
     await go(one, "partitions/1:1");
@@ -580,6 +815,10 @@ if (!existsSync(CHROMIUM)) {
           await page.getByRole("button", { name: "Sign in" }).click();
           await page.getByRole("navigation", { name: "Pages" }).waitFor();
           const cookies = await context.cookies();
+          await page.getByRole("link", { name: "Settlement" }).click();
+          await page.getByRole("heading", { name: "No settler was named" }).waitFor();
+          await sound(page, "the settlement of an engine without a settler");
+          await shot(page, "settlement-unnamed");
           assert.ok(cookies.every(({ secure, httpOnly, name }) => secure && httpOnly && name.startsWith("__Host-")), JSON.stringify(cookies));
         } else {
           await page.getByText("has shown no certificate").waitFor();

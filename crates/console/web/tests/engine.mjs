@@ -1,6 +1,8 @@
 // An engine with a console, as an operator starts it, and what the tests need of it.
 import { execFile, spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { X509Certificate } from "node:crypto";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -24,6 +26,67 @@ amount_max = 9_000_000_000_000_000_000
 do = "lock"
 `;
 
+const CONSUMED = `${SCENARIO.replace('"open"', '"consumed"')}
+[[step]]
+do = "capture"
+share_bps = 10_000
+last = true
+
+[[step]]
+do = "consume"
+`;
+
+/** Stands in for the metrics listener of a settler. What it tells is the test's to change. */
+export class StandIn {
+  isWell = true;
+
+  static async start() {
+    const settler = new StandIn();
+    settler.told = batches();
+    settler.server = createServer((request, response) => {
+      response.writeHead(settler.isWell && request.url === "/batches" ? 200 : 503, { connection: "close" });
+      response.end(settler.isWell ? JSON.stringify(settler.told) : "");
+    });
+    await new Promise((resolve) => settler.server.listen(0, "127.0.0.1", resolve));
+    settler.address = `127.0.0.1:${settler.server.address().port}`;
+    return settler;
+  }
+
+  stop() {
+    return new Promise((resolve) => this.server.close(resolve));
+  }
+}
+
+/** A batch at every stage, and one that the contract refuses, as a settler tells them. */
+function batches() {
+  const now = Date.now();
+  const stages = ["sealed", "posted", "posted", "mined", "final", "booked", "booked"];
+  const batches = stages.map((stage, at) => {
+    const sealed = now - (at + 1) * 600_000;
+    const reached = (name) => (["sealed", "posted", "mined", "final", "booked"].indexOf(name) <= ["sealed", "posted", "mined", "final", "booked"].indexOf(stage));
+    const since = (name, minutes) => (reached(name) ? sealed + minutes * 60_000 : null);
+    return {
+      batch: stages.length - at,
+      stage,
+      held: at === 1 ? "paused" : null,
+      records: 1200 + at,
+      partitions: 2,
+      credited: `${3 + at}250000000000000000`,
+      locked: "7000000000000000000",
+      read: ["10", "10"],
+      transaction: reached("posted") ? `0x${"ab".repeat(31)}0${at}` : null,
+      block: reached("mined") ? 9_000 - at : null,
+      sealed_ms: sealed,
+      posted_ms: since("posted", 1),
+      mined_ms: since("mined", 2),
+      final_ms: since("final", 14),
+      booked_ms: since("booked", 15),
+    };
+  });
+  const chain = { block: 9_012, final_block: 8_948, block_time_s: Math.floor(now / 1000) };
+  return { turn_age_ms: 5, sealed: 7, final: 3, booked: 2, waiting_records: 40, waiting_age_ms: 90_000, unsettled_age_ms: 2_400_000, pending_transactions: 3, chain, batches };
+}
+
 export class Engine {
   /** Starts one without anything in it, whose console speaks TLS by the engine's own development certificate. */
   static async startSecured() {
@@ -37,13 +100,24 @@ export class Engine {
     return engine;
   }
 
+  /** Starts one without anything in it, on the loopback. */
+  static async startBare() {
+    const engine = new Engine();
+    engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
+    engine.data = join(engine.directory, "data");
+    await engine.surety("init", "--data", engine.data, "--shards", "1");
+    await engine.serve();
+    return engine;
+  }
+
   /** Starts one with some locks, and with the history of them. */
   static async start() {
     const engine = new Engine();
     engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
     engine.data = join(engine.directory, "data");
     await engine.surety("init", "--data", engine.data, "--shards", "2");
-    await engine.serve("--history");
+    engine.settler = await StandIn.start();
+    await engine.serve("--history", "--console-settler", engine.settler.address);
     for (const [partition, supplier, units] of [["0:1", "aa", "5e24"], ["0:1", "bb", "3e24"], ["1:1", "aa", "2.5e24"]]) {
       if (supplier === "aa") await engine.ctl("partition", "create", partition);
       await engine.ctl("deposit", partition, units, "--supplier", `0x${supplier.repeat(20)}`, "--nonce", supplier === "aa" ? "1" : "2");
@@ -52,6 +126,7 @@ export class Engine {
     await writeFile(join(engine.directory, "open.toml"), SCENARIO);
     await engine.surety("load", "--data", engine.data, "--scenario", join(engine.directory, "open.toml"), "--rate", "50", "--duration", "2s", "--no-view");
     await engine.surety("cert", "client", "--data", engine.data, "--tenant", "0", "--role", "admin", "--name", "second", "--out", engine.file("second"));
+    await engine.surety("cert", "client", "--data", engine.data, "--tenant", "0", "--role", "admin", "--name", "third", "--out", engine.file("third"));
     await engine.surety("cert", "client", "--data", engine.data, "--tenant", "0", "--role", "admin,authorizer", "--name", "desk", "--out", engine.file("desk"));
     await engine.surety("cert", "client", "--data", engine.data, "--tenant", "1", "--role", "reader", "--name", "tenant", "--out", engine.file("tenant"));
     return engine;
@@ -108,10 +183,47 @@ export class Engine {
     return locks.filter((lock) => lock.code === "APPROVED").at(-1);
   }
 
+  /** Has merchants paid from collateral, and gives the record of one such payment. */
+  async consumed() {
+    await writeFile(join(this.directory, "consumed.toml"), CONSUMED);
+    await this.surety("load", "--data", this.data, "--scenario", join(this.directory, "consumed.toml"), "--rate", "20", "--duration", "1s", "--no-view");
+    await this.indexed();
+    const records = await this.history("records", "--kind", "consume", "--code", "APPROVED", "--limit", "100");
+    return records.filter((line) => line.kind === "consume").at(-1);
+  }
+
+  /** Has the authority sign a list by which one of the files that were made above is revoked. */
+  async revoke(name) {
+    const { serialNumber } = new X509Certificate(await readFile(this.file(name)));
+    const file = (name) => join(this.directory, name);
+    const config = `[ca]\ndefault_ca = own\n[own]\ndatabase = ${file("index.txt")}\ncrlnumber = ${file("crlnumber")}\ndefault_md = default\ndefault_crl_days = 1\n`;
+    await writeFile(file("index.txt"), `R\t491231235959Z\t250101000000Z\t${serialNumber}\tunknown\t/CN=${name}\n`);
+    await writeFile(file("crlnumber"), "01\n");
+    await writeFile(file("ca.cnf"), config);
+    const pki = (name) => join(this.data, "pki", name);
+    await run("openssl", ["ca", "-gencrl", "-config", file("ca.cnf"), "-keyfile", pki("ca.key"), "-cert", pki("ca.pem"), "-out", pki("revoked.pem")]);
+  }
+
+  /** The processes that it has started: the one that keeps the history. */
+  async children() {
+    const tasks = await readdir(`/proc/${this.process.pid}/task`);
+    const lists = tasks.map((task) => readFile(`/proc/${this.process.pid}/task/${task}/children`, "utf8").catch(() => ""));
+    return (await Promise.all(lists)).flatMap((list) => list.trim().split(" ")).filter(Boolean).map(Number);
+  }
+
+  /** Ends it as a crash does. */
+  async crash() {
+    const ended = new Promise((resolve) => this.process.once("exit", resolve));
+    this.process.kill("SIGKILL");
+    await ended;
+    await rm(this.directory, { recursive: true, force: true });
+  }
+
   async stop() {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill("SIGTERM");
     const status = await ended;
+    await this.settler?.stop();
     await rm(this.directory, { recursive: true, force: true });
     return status;
   }

@@ -14,7 +14,7 @@ const VIEWS = [
   { path: "open", name: "Open locks", about: "Locks that hold collateral: the one that ends soonest first.", kinds: null, operator: false },
   {
     path: "settlement",
-    name: "Settlement",
+    name: "On chain",
     about: "What the chain has said: batches that are final, what was put in and taken out, guarantees that were called.",
     kinds: ["batch_final", "guarantee_called", "guarantee_paid", "guarantee_dismissed", "deficit", "deposit", "reward", "withdraw", "withdraw_paid"],
     operator: true,
@@ -22,8 +22,8 @@ const VIEWS = [
   {
     path: "audit",
     name: "Audit",
-    about: "What operators and admins have done, and under which principal.",
-    kinds: ["freeze", "unfreeze", "policy", "risk_cap", "cover", "write_off", "partition_create", "tenant_set", "grant", "merchant_set"],
+    about: "What operators and admins have done, and under which principal; releases, prices and starts of the engine with it.",
+    kinds: ["freeze", "unfreeze", "policy", "risk_cap", "cover", "write_off", "partition_create", "tenant_set", "grant", "merchant_set", "release", "price", "start"],
     operator: false,
   },
 ] as const;
@@ -66,7 +66,7 @@ function address(view: View, form: Form): string {
 function Search({ view, form, me }: { view: View; form: Form; me: Me }) {
   const [filled, setFilled] = useState<Form>(form);
   const rare = ["payee", "supplier", "amount_min", "amount_max", "code", "kind", "order"] as const;
-  const [isOpen, setOpen] = useState(rare.some((field) => form[field] !== undefined));
+  const [isOpen, setOpen] = useState(rare.some((field) => form[field] !== undefined && (field !== "kind" || view.kinds === null)));
   const isOfLocks = view.path === "locks" || view.path === "open";
   const input = (field: Field, label: string, more: Record<string, unknown> = {}) => (
     <div class={`field${field === "lock" ? " grow" : ""}`} key={field}>
@@ -95,6 +95,7 @@ function Search({ view, form, me }: { view: View; form: Form; me: Me }) {
         {input("partition", "Partition", { pattern: "[0-9]+:[0-9]+", placeholder: "0:1" })}
         {view.kinds === null && input("merchant", "Merchant", { inputMode: "numeric", pattern: "[0-9]+" })}
         {me.operator && input("tenant", "Tenant", { inputMode: "numeric", pattern: "[0-9]+" })}
+        {view.kinds !== null && choice("kind", "Kind", [["", "any of these"], ...view.kinds.map((kind) => [kind, kind.replaceAll("_", " ")] as const)])}
         {view.path !== "open" && view.kinds === null && choice("state", "State", [["", "any"], ...STATES.map((state) => [state, state] as const)])}
         {view.path !== "open" && input("from", "From", { type: "datetime-local", step: 1 })}
         {view.path !== "open" && input("until", "Until before", { type: "datetime-local", step: 1 })}
@@ -136,7 +137,7 @@ function conditions(view: View, form: Form, cursor?: string): Conditions {
     payee: list("payee"),
     supplier: list("supplier"),
     code: list("code"),
-    kind: view.kinds === null ? list("kind") : [...view.kinds],
+    kind: view.kinds === null || (view.kinds as readonly string[]).includes(form.kind ?? "") ? list("kind") : [...view.kinds],
     state: view.path === "open" ? undefined : list("state"),
     amount_min: form.amount_min,
     amount_max: form.amount_max,
@@ -235,7 +236,7 @@ function Found<R>({ found, title, nothing, children }: { found: Answer<R>; title
 function RecordsTable({ rows, me, caption, audit, ofOneLock }: { rows: Row[]; me: Me; caption: string; audit?: boolean; ofOneLock?: boolean }) {
   const assetOf = useAssets(me, rows.map((row) => row.partition));
   const [open, setOpen] = useState<string | null>(null);
-  const columns = audit ? 6 : ofOneLock ? 7 : 8;
+  const columns = audit ? 7 : ofOneLock ? 7 : 8;
   return (
     <table class="list">
       <caption class="sr">{caption}</caption>
@@ -244,7 +245,7 @@ function RecordsTable({ rows, me, caption, audit, ofOneLock }: { rows: Row[]; me
           <th scope="col">When</th>
           <th scope="col">What</th>
           <th scope="col">Answer</th>
-          {audit ? <><th scope="col">By</th><th scope="col">Partition</th></> : ofOneLock ? <th scope="col">State</th> : <><th scope="col">Lock</th><th scope="col">Merchant</th><th scope="col">Partition</th></>}
+          {audit ? <><th scope="col">By</th><th scope="col">Reason</th><th scope="col">Partition</th></> : ofOneLock ? <th scope="col">State</th> : <><th scope="col">Lock</th><th scope="col">Merchant</th><th scope="col">Partition</th></>}
           {!audit && <th scope="col">Moved</th>}
           {ofOneLock && <th scope="col">Still held</th>}
           <th scope="col"><span class="sr">More</span></th>
@@ -264,6 +265,7 @@ function RecordsTable({ rows, me, caption, audit, ofOneLock }: { rows: Row[]; me
               {audit ? (
                 <>
                   <td data-name="By" class="mono">{row.actor ?? "–"}</td>
+                  <td data-name="Reason">{reasonOf(row)}</td>
                   <td data-name="Partition">{row.partition}</td>
                 </>
               ) : ofOneLock ? (
@@ -289,6 +291,12 @@ function RecordsTable({ rows, me, caption, audit, ofOneLock }: { rows: Row[]; me
       </tbody>
     </table>
   );
+}
+
+/** The number that somebody has given as a reason; of a release it is the request's own number. */
+function reasonOf(row: Row): string {
+  const reason = row.reason ?? (row.kind === "release" ? row.user : undefined);
+  return reason === undefined ? "–" : String(reason);
 }
 
 /** A record's fields as they are written, amounts to the last base unit. */

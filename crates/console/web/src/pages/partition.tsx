@@ -1,9 +1,9 @@
 // One partition: its money, its rules, its suppliers, and what may be done about it.
 
-import { useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { type Asset, type Change, type Me, type Outcome, type PartitionWhole, type Rule, type Supplier, get, post } from "../api";
 import { amount, assetOf, distance, exact, grouped, moment, percent, share, short } from "../format";
-import { type Row, ask, usePages } from "../history";
+import { type Row, type Statement, ask, usePages } from "../history";
 import { usePolled } from "../live";
 import { Act, Head, Money, MoneyBar, MoneyTable, Notice, ReasonField, useNow } from "../parts";
 
@@ -109,9 +109,10 @@ function Prices({ row, asset }: { row: PartitionWhole; asset: Asset }) {
   );
 }
 
-/** The partition's money as it was at a moment. */
+/** The partition's money, or a supplier's, as it was at a moment. */
 function AsOf({ row, asset }: { row: PartitionWhole; asset: Asset }) {
   const [at, setAt] = useState("");
+  const [supplier, setSupplier] = useState("");
   const [found, setFound] = useState<{ at: string; balances: Record<string, string> | null } | null>(null);
   const [error, setError] = useState<string | null>(null);
   const id = useId();
@@ -121,7 +122,7 @@ function AsOf({ row, asset }: { row: PartitionWhole; asset: Asset }) {
     setError(null);
     setFound(null);
     try {
-      const { balances } = await ask<{ balances: Record<string, string> | null }>({ balances: { partition: row.partition, at: new Date(at).toISOString() } });
+      const { balances } = await ask<{ balances: Record<string, string> | null }>({ balances: { partition: row.partition, supplier: supplier === "" ? undefined : supplier, at: new Date(at).toISOString() } });
       setFound({ at, balances });
     } catch (error) {
       setError((error as Error).message);
@@ -135,6 +136,13 @@ function AsOf({ row, asset }: { row: PartitionWhole; asset: Asset }) {
         <div class="field">
           <label for={id}>When</label>
           <input id={id} type="datetime-local" step={1} required value={at} onInput={(event) => (setAt(event.currentTarget.value), setFound(null))} />
+        </div>
+        <div class="field">
+          <label for={`${id}-whose`}>Whose</label>
+          <select id={`${id}-whose`} value={supplier} onChange={(event) => (setSupplier(event.currentTarget.value), setFound(null))}>
+            <option value="">the partition's</option>
+            {row.suppliers.map((one) => <option key={one.supplier} value={one.supplier}>{short(one.supplier, 10, 6)}</option>)}
+          </select>
         </div>
         <button type="submit">Show</button>
       </form>
@@ -159,6 +167,7 @@ function Suppliers({ row, asset, hasStatements }: { row: PartitionWhole; asset: 
   const all = [...row.suppliers, ...(more?.suppliers ?? [])];
   const next = more === null ? row.suppliers_next : more.next;
   const [error, setError] = useState<string | null>(null);
+  const [open, setOpen] = useState<string | null>(null);
 
   async function showMore() {
     try {
@@ -176,9 +185,9 @@ function Suppliers({ row, asset, hasStatements }: { row: PartitionWhole; asset: 
       {all.length === 0 ? <p class="about pad">Nobody has supplied collateral.</p> : (
         <table class="list">
           <caption class="sr">Suppliers of the partition</caption>
-          <thead><tr><th scope="col">Supplier</th><th scope="col">Worth now</th><th scope="col">Share</th><th scope="col">Units</th><th scope="col">Waiting to leave</th></tr></thead>
+          <thead><tr><th scope="col">Supplier</th><th scope="col">Worth now</th><th scope="col">Share</th><th scope="col">Units</th><th scope="col">Waiting to leave</th>{hasStatements && <th scope="col"><span class="sr">More</span></th>}</tr></thead>
           <tbody>
-            {all.map((one) => (
+            {all.map((one) => [
               <tr key={one.supplier}>
                 <th scope="row" class="mono" title={one.supplier}>
                   {hasStatements ? <a href={`#/statement/supplier/${row.partition}/${one.supplier}`}>{short(one.supplier, 10, 6)}</a> : short(one.supplier, 10, 6)}
@@ -187,8 +196,18 @@ function Suppliers({ row, asset, hasStatements }: { row: PartitionWhole; asset: 
                 <td data-name="Share">{percent(share(one.units, row.units))}</td>
                 <td data-name="Units">{amount(one.units, asset, 2)}</td>
                 <td data-name="Waiting to leave">{one.queued === "0" ? "–" : amount(one.queued, asset, 2)}</td>
-              </tr>
-            ))}
+                {hasStatements && (
+                  <td>
+                    <button type="button" class="small" aria-expanded={open === one.supplier} aria-label={`Rewards and losses of ${short(one.supplier, 10, 6)}`} onClick={() => setOpen(open === one.supplier ? null : one.supplier)}>
+                      {open === one.supplier ? "Less" : "Rewards"}
+                    </button>
+                  </td>
+                )}
+              </tr>,
+              open === one.supplier && (
+                <tr key={`${one.supplier}.all`} class="all"><td colSpan={6}><Earned partition={row.partition} supplier={one.supplier} asset={asset} /></td></tr>
+              ),
+            ])}
           </tbody>
         </table>
       )}
@@ -210,6 +229,51 @@ function Suppliers({ row, asset, hasStatements }: { row: PartitionWhole; asset: 
         </table>
       )}
     </section>
+  );
+}
+
+/** Pages of a statement that are added up for a figure, at most, and records looked at for each. */
+const EARNED_PAGES_MAX = 20;
+const EARNED_LIMIT = 500;
+
+const EARNED = [
+  ["deposited", "Put in"],
+  ["withdrawn", "Taken out"],
+  ["rewarded", "Won by rewards and fees"],
+  ["lost", "Lost"],
+] as const;
+
+/** What a supplier has put in, taken out, won and lost, ever: the end of its statement. */
+function Earned({ partition, supplier, asset }: { partition: string; supplier: string; asset: Asset }) {
+  const [closing, setClosing] = useState<Record<string, string> | null>(null);
+  const [words, setWords] = useState<string | null>(null);
+
+  useEffect(() => {
+    let isOver = false;
+    const load = async () => {
+      let [cursor, until]: (string | undefined)[] = [];
+      for (let page = 0; page < EARNED_PAGES_MAX && !isOver; page++) {
+        const next: Statement = await ask<Statement>({ statement: { partition, supplier, limit: EARNED_LIMIT, cursor, until } });
+        if (!next.has_more) return setClosing(next.closing);
+        cursor = next.cursor ?? undefined;
+        until = until ?? next.until ?? undefined;
+      }
+      setWords("There is too much to add up here: its statement, of a period, tells.");
+    };
+    load().catch((error: Error) => setWords(error.message));
+    return () => {
+      isOver = true;
+    };
+  }, [partition, supplier]);
+
+  if (words !== null) return <Notice kind="plain">{words}</Notice>;
+  if (closing === null) return <p class="about">Adding up…</p>;
+  return (
+    <dl class="rules" aria-label="Since the beginning">
+      {EARNED.map(([name, title]) => (
+        <div key={name}><dt>{title}</dt><dd><Money units={closing[name] ?? "0"} asset={asset} places={6} /></dd></div>
+      ))}
+    </dl>
   );
 }
 
