@@ -33,6 +33,7 @@ use crate::config::ConsoleSettings;
 use crate::console::{self, Served};
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
+use crate::history::{Child, Kept};
 use crate::{directory, init, remote, serve};
 
 /// How long a demo goes on that is watched.
@@ -51,7 +52,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// were received, a look-up of every lock, the log of the closed directory, replayed and verified, and the chain. Exit code 0 only
 /// if they agree.
 ///
-/// --console serves the console meanwhile, with payments at a pace that can be watched, until an interrupt or for --seconds, and prints a
+/// --console serves the console meanwhile, with a history beside it and payments at a pace that can be watched, until an interrupt or for --seconds, and prints a
 /// link that opens it once, within a minute; `surety ctl console-link` with the data directory makes another.
 ///
 /// Example: surety demo --seconds 5 --json
@@ -218,7 +219,9 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
         outcome.absorb(worker.await.map_err(|error| Failure::new(Exit::Failure, error))?);
     }
     let lasted = begun.elapsed();
-    drop(shown);
+    if let Some(shown) = shown {
+        shown.end().await;
+    }
     if let Some(unknown) = &outcome.unknown {
         return Err(Failure::new(Exit::Failure, format!("the demo lost track of a request: {unknown}")));
     }
@@ -243,16 +246,26 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
     Ok(Played { seen, locks, replies, lookups, on_chain })
 }
 
-/// The console of a demo that is watched, and where `ctl` finds it.
+/// The console of a demo that is watched, with a history behind it, and where `ctl` finds it.
 struct Shown {
-    _console: Served,
-    data: PathBuf,
+    console: Served,
+    history: Child,
+    announced: Announced,
+}
+
+/// What `ctl` finds in the data directory, for as long as it is so.
+struct Announced(PathBuf);
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        Serving::retract(&self.0);
+    }
 }
 
 impl Shown {
     fn start(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Option<Self>, Failure> {
         let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
-        let Some(console) = Served::start(server, data, &settings, &Asker::new(data))? else {
+        let Some(console) = Served::start(server, data, &settings, &Asker::expecting(data))? else {
             return Ok(None);
         };
         let (listen, address) = (serve::address(server)?, console.address());
@@ -264,17 +277,22 @@ impl Shown {
             pid: std::process::id(),
         };
         serving.announce(data)?;
+        let announced = Announced(data.to_owned());
         let link = console::own_link(data, "admin", server, address)?;
         out.line(&format!("console   {link}"))?;
         out.line("          opens once, within a minute; end with an interrupt. Another link:")?;
         out.line(&format!("          surety ctl --data {} console-link", data.display()))?;
-        Ok(Some(Self { _console: console, data: data.to_owned() }))
+        let free_bytes_min = serve::demo_config(data).free_bytes_min;
+        let kept = Kept { data: data.to_owned(), identity: None, bytes_max: None, free_bytes_min };
+        let history = Child::start(server, kept);
+        Ok(Some(Self { console, history, announced }))
     }
-}
 
-impl Drop for Shown {
-    fn drop(&mut self) {
-        Serving::retract(&self.data);
+    /// Nobody looks any more: what is checked from here on is the engine alone.
+    async fn end(self) {
+        drop(self.console);
+        drop(self.announced);
+        self.history.stop().await;
     }
 }
 

@@ -90,7 +90,7 @@ fn draw(
     trouble: Option<&String>,
 ) {
     let shards = u16::try_from(overview.standing().shards.len()).unwrap_or(u16::MAX).saturating_add(3);
-    let [head, figures, rate, shard_area] = Layout::vertical([
+    let [head, figures, plots, shard_area] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Length(11),
         Constraint::Min(4),
@@ -109,17 +109,34 @@ fn draw(
     let reasons_text: Vec<Line<'_>> = reasons_of(overview).into_iter().map(Line::from).collect();
     let title = " not done, by reason, last 15 min ";
     frame.render_widget(Paragraph::new(reasons_text).block(Block::bordered().title(title)), reasons);
-    draw_rate(frame, rate, overview);
+    draw_plots(frame, plots, overview);
     let shards_text: Vec<Line<'_>> = shards_of(overview).into_iter().map(Line::from).collect();
     frame.render_widget(Paragraph::new(shards_text).block(Block::bordered().title(" shards ")), shard_area);
 }
 
-fn draw_rate(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
-    let rates: Vec<u64> = overview.seconds().map(rate).collect();
-    let width = usize::from(area.width.saturating_sub(2));
-    let last = &rates[rates.len().saturating_sub(width)..];
-    let title = " requests a second ";
-    frame.render_widget(Sparkline::default().data(last).block(Block::bordered().title(title)), area);
+fn draw_plots(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
+    let none = Second::default();
+    let now = overview.newest().unwrap_or(&none);
+    let exposure = now.exposure_bps.map_or("-".to_owned(), |bps| format!("{}.{:02} %", bps / 100, bps % 100));
+    let plots: [(String, fn(&Second) -> u64); 4] = [
+        (" requests a second ".to_owned(), rate),
+        (format!(" p50 {} ", micros(now.p50_us)), |second| second.p50_us.unwrap_or(0)),
+        (format!(" p99 {} ", micros(now.p99_us)), |second| second.p99_us.unwrap_or(0)),
+        (format!(" exposure {exposure} "), |second| second.exposure_bps.unwrap_or(0)),
+    ];
+    let areas = Layout::horizontal([
+        Constraint::Fill(2),
+        Constraint::Fill(1),
+        Constraint::Fill(1),
+        Constraint::Fill(1),
+    ])
+    .areas::<4>(area);
+    for ((title, of), area) in plots.into_iter().zip(areas) {
+        let width = usize::from(area.width.saturating_sub(2));
+        let values: Vec<u64> = overview.seconds().map(of).collect();
+        let last = &values[values.len().saturating_sub(width)..];
+        frame.render_widget(Sparkline::default().data(last).block(Block::bordered().title(title)), area);
+    }
 }
 
 /// All of it in lines, for whoever has no terminal.
@@ -297,7 +314,10 @@ mod tests {
             terminal.draw(|frame| draw(frame, address, &overview, &[Asset::amp()], None)).unwrap();
             let drawn = terminal.backend().to_string();
             assert!(
-                width < 80 || drawn.contains("VELOCITY") && drawn.contains("requests a second"),
+                width < 80
+                    || ["VELOCITY", "requests a second", " p50 ", " p99 ", " exposure "]
+                        .iter()
+                        .all(|told| drawn.contains(told)),
                 "{drawn}"
             );
             terminal.draw(|frame| draw(frame, address, &overview, &[], Some(&"gone".to_owned()))).unwrap();

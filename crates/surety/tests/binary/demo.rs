@@ -1,6 +1,15 @@
 //! `demo`: its JSON, and that its money check notices whatever is altered.
 
-use crate::process::{Data, surety};
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::console;
+use crate::process::{Data, send, spawn, surety};
+
+const PATIENCE: Duration = Duration::from_secs(100);
 
 #[test]
 fn the_demo_agrees_with_itself_and_leaves_a_sound_directory() {
@@ -73,6 +82,51 @@ fn a_certificate_is_checked(place: &Data) {
     let none = surety(&["cert", "verify", altered_path, "--json"]).fails(3, "no certificate");
     assert_eq!(none.json()["ok"], false);
     surety(&["cert", "verify", "nowhere.json"]).fails(2, "nowhere.json");
+}
+
+#[test]
+fn a_demo_that_is_watched_opens_its_console_and_has_a_history_behind_it() {
+    let place = Data::empty();
+    let data = place.file("watched");
+    let mut demo = spawn(&["demo", "--console", "--seconds", "600", "--data", data.to_str().unwrap()]);
+    let mut told = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let link = told.find_map(|line| line.strip_prefix("console   ").map(str::to_owned)).expect("a link");
+    let rest = std::thread::spawn(move || told.last());
+    let (base, fragment) = link.split_once('#').unwrap();
+    let opened = json!({ "link": fragment }).to_string();
+    let (status, body, cookie) = console::ask(base, "POST", "session", ("", ""), &opened);
+    assert_eq!(status, 200, "{body}");
+    let me: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(me["history"], json!(true));
+    let (cookie, token) = (cookie.unwrap(), me["token"].as_str().unwrap().to_owned());
+    let found = |question: Value, is_enough: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        loop {
+            let asked = json!({ "ask": question }).to_string();
+            let (status, body, _) = console::ask(base, "POST", "history", (&cookie, &token), &asked);
+            let answer: Value = serde_json::from_str(&body).unwrap();
+            // It begins beside the engine, and what it is behind comes.
+            assert!(status == 200 || status == 503, "{status}: {body}");
+            if status == 200 && is_enough(&answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{question}: {body}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let has_rows = |answer: &Value| answer["rows"].as_array().is_some_and(|rows| !rows.is_empty());
+    let captured = found(json!({ "records": { "kind": ["capture"], "code": ["APPROVED"] } }), &has_rows);
+    let lock = captured["rows"][0]["lock"].clone();
+    let timeline = found(json!({ "lock": { "id": lock } }), &has_rows);
+    assert!(timeline["rows"].as_array().unwrap().len() >= 2, "a lock and its capture: {timeline}");
+    let of_all = json!({ "statement": { "partition": captured["rows"][0]["partition"] } });
+    found(of_all, &|answer| answer["lines"].as_array().is_some_and(|lines| !lines.is_empty()));
+
+    send(&demo, Signal::INT);
+    let ended = demo.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert!(rest.join().unwrap().is_some(), "it tells how it ended");
+    surety(&["verify", "--data", data.to_str().unwrap()]).exits(0);
 }
 
 #[test]
