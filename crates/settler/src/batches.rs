@@ -6,7 +6,7 @@ use settlement::Hash;
 use settlement::life::{Attempt, Log, Purpose, Refusal, Unbooked};
 use surety_protocol::{Seq, Time};
 
-use crate::look::Sight;
+use crate::look::{MinedIn, Sight};
 
 /// Booked batches beyond this are forgotten, the oldest first.
 pub const BATCHES_KEPT: usize = 64;
@@ -83,7 +83,7 @@ pub(crate) struct Taken {
     /// The contract's last batch.
     last: u64,
     /// Transactions that a block has, and its number.
-    mined: Vec<(Hash, u64)>,
+    mined: Vec<MinedIn>,
 }
 
 impl Taken {

@@ -30,6 +30,8 @@ pub(crate) struct Eyes<'a> {
 
 /// An attempt by its hash, and what became of it.
 type Became = (settlement::Hash, TxState);
+/// An attempt by its hash, and the number of the block that has taken it.
+pub(crate) type MinedIn = (settlement::Hash, u64);
 
 /// What is seen.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub(crate) struct Sight {
     /// The newest block.
     pub(crate) newest: Option<(Block, HeadInfo)>,
     /// Of each attempt that a block has taken, the number of that block.
-    pub(crate) mined: Vec<(settlement::Hash, u64)>,
+    pub(crate) mined: Vec<MinedIn>,
 }
 
 impl Eyes<'_> {
@@ -107,10 +109,7 @@ impl Eyes<'_> {
     }
 
     /// What became of every attempt, and in which block: nothing that happened behind the view's block.
-    fn transactions(
-        &mut self,
-        latest: &Block,
-    ) -> Result<(Vec<Became>, Vec<(settlement::Hash, u64)>), BackendError> {
+    fn transactions(&mut self, latest: &Block) -> Result<(Vec<Became>, Vec<MinedIn>), BackendError> {
         let refused = std::mem::take(&mut self.spending.underpriced);
         let (mut states, mut mined) = (Vec::new(), Vec::new());
         for attempt in self.log.attempts() {
