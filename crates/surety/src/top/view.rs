@@ -114,11 +114,14 @@ fn draw(
     frame.render_widget(Paragraph::new(shards_text).block(Block::bordered().title(" shards ")), shard_area);
 }
 
+/// A title, and what is drawn of each second under it.
+type Plot = (String, fn(&Second) -> u64);
+
 fn draw_plots(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
     let none = Second::default();
     let now = overview.newest().unwrap_or(&none);
     let exposure = now.exposure_bps.map_or("-".to_owned(), |bps| format!("{}.{:02} %", bps / 100, bps % 100));
-    let plots: [(String, fn(&Second) -> u64); 4] = [
+    let plots: [Plot; 4] = [
         (" requests a second ".to_owned(), rate),
         (format!(" p50 {} ", micros(now.p50_us)), |second| second.p50_us.unwrap_or(0)),
         (format!(" p99 {} ", micros(now.p99_us)), |second| second.p99_us.unwrap_or(0)),
