@@ -12,8 +12,8 @@ use iso8583::payment::edge_code;
 use surety_client::Client;
 use surety_client::transport::OpenError;
 use surety_protocol::{
-    Amount, ChangeBody, Code, CodeClass, Flags, Id, Kind, Origin, PartitionHandle, Record, Reply, Seq,
-    ShardId,
+    Amount, ChangeBody, Code, CodeClass, Cursor, Flags, Id, Kind, Origin, PartitionHandle, Record, Reply,
+    Seq, ShardId,
 };
 
 use crate::money::{self, MoneyCheck};
@@ -87,7 +87,7 @@ pub(crate) async fn check(
 async fn read(client: &Client, begin: &Marks, answers: &mut Answers) -> Result<(), String> {
     let end = Marks::of(client).await.map_err(|error| error.to_string())?;
     for ((shard, from), until) in (0..).map(ShardId).zip(&begin.0).zip(&end.0) {
-        let mut tail = client.tail(shard, Seq(from.0 + 1));
+        let mut tail = client.tail(shard, Cursor::anew(Seq(from.0 + 1)));
         let mut through = *from;
         while through < *until {
             let batch = tokio::time::timeout(LOG_PATIENCE, tail.next_batch()).await;

@@ -16,7 +16,7 @@ use surety_client::transport::{
     Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, QueryError,
     StateSource, TailSource,
 };
-use surety_protocol::{Reply, Seq, ShardId, Token};
+use surety_protocol::{Cursor, Reply, ShardId, Token};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::random::Random;
@@ -178,7 +178,7 @@ impl Connector for Faulty {
     fn subscribe<'a>(
         &'a self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         self.inner.subscribe(shard, from, tokens)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use storage::{COPIED_METADATA_FILE, StorageError};
-use surety_protocol::{Seq, sabotage};
+use surety_protocol::{Seq, ShardId, sabotage};
 use wal::{FileName, Identity, TailError, TailReader};
 
 use crate::copy::{Hashed, put, used_part};
@@ -164,6 +164,69 @@ fn check_sound(
     }
 }
 
+/// Which archived segments are compared byte for byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// All that the log still has.
+    Every,
+    /// The one that has this record.
+    With(Seq),
+}
+
+/// Looks whether a place is the archive of this log and not of another life of its engine: every segment that it has of those that
+/// the log begins with or goes on to is in the log, byte for byte. What retention has removed here cannot be compared. An empty place
+/// is anybody's.
+///
+/// It reads what is archived of the log that is still here, as far as `read` says, and nobody writes to the log meanwhile. That a segment
+/// is archived which the log does not have is found out by its name, whatever is read.
+///
+/// # Errors
+/// [`ArchiveError::Differs`], or whatever reading needs.
+pub fn compare_archive(
+    depot: &dyn Depot,
+    shard: ShardId,
+    path: &Path,
+    segments: &[FileName],
+    read: Compared,
+) -> Result<(), ArchiveError> {
+    let holds = match read {
+        Compared::Every => None,
+        // Segments are named by their first record: the last one that begins at or before it has it.
+        Compared::With(seq) => segments
+            .iter()
+            .filter(|name| matches!(name, FileName::Segment { first_seq } if *first_seq <= seq))
+            .max(),
+    };
+    let is_read = |segment: &FileName| read == Compared::Every || holds == Some(segment);
+    let prefix = format!("shard-{shard}/");
+    let parsed = |name: &String| FileName::parse(name.strip_prefix(&prefix)?);
+    let oldest = segments.iter().min();
+    let archived = depot.names()?;
+    let archived = archived.iter().filter_map(parsed).filter(|name| matches!(name, FileName::Segment { .. }));
+    for segment in archived.filter(|segment| oldest.is_none_or(|oldest| segment >= oldest)) {
+        let name = format!("{prefix}{segment}");
+        let is_ours = match segments.contains(&segment) {
+            false => false,
+            true if !is_read(&segment) => true,
+            true => match Pinned::open(path, &[segment])? {
+                None => false,
+                Some(pinned) => is_same(depot, &name, used_part(&pinned, segment)?)?,
+            },
+        };
+        if !is_ours && !sabotage!("archive-of-another-life-taken") {
+            return Err(ArchiveError::Differs { place: depot.place(), name });
+        }
+    }
+    Ok(())
+}
+
+/// Whether an object that is there holds these bytes.
+fn is_same(depot: &dyn Depot, name: &str, part: impl Read) -> Result<bool, ArchiveError> {
+    let failed = |source| reading(depot, name, source);
+    let there = hash_of(depot.get(name)?).map_err(failed)?;
+    Ok(there == hash_of(part).map_err(failed)?)
+}
+
 fn hash_of(from: impl io::Read) -> io::Result<(u64, blake3::Hash)> {
     let mut hashed = Hashed::new(from);
     io::copy(&mut hashed, &mut io::sink())?;
@@ -181,6 +244,59 @@ mod tests {
     use std::fs;
     use std::sync::Barrier;
     use std::thread;
+
+    #[test]
+    fn an_archive_of_another_life_is_told_from_ours() {
+        let directory = tempfile::tempdir().unwrap();
+        let depot = DirectoryDepot::new(&directory.path().join("archive"));
+        let shard = directory.path().join("shard");
+        fs::create_dir(&shard).unwrap();
+        let segment = |first: u64| FileName::Segment { first_seq: Seq(first) };
+        let write = |first: u64, byte: u8| {
+            let mut bytes = vec![byte; 4096];
+            bytes.resize(1 << 20, 0);
+            fs::write(shard.join(segment(first).to_text()), bytes).unwrap();
+        };
+        let archive = |first: u64, byte: u8| {
+            depot.put(&format!("shard-0/{}", segment(first)), &mut &vec![byte; 4096][..]).unwrap();
+        };
+        let ours = [segment(1), segment(50), segment(90)];
+        let compare = |ours: &[FileName]| compare_archive(&depot, ShardId(0), &shard, ours, Compared::Every);
+        assert!(compare(&ours).is_ok(), "an empty place is anybody's");
+        for (first, byte) in [(1, 1), (50, 2), (90, 3)] {
+            write(first, byte);
+            archive(first, byte);
+        }
+        assert!(compare(&ours).is_ok());
+        // What retention has removed here is compared by what comes behind it.
+        assert!(compare(&ours[2..]).is_ok());
+        // It has been further than we are, or has what we have not.
+        let differs = |ours: &[FileName]| matches!(compare(ours), Err(ArchiveError::Differs { .. }));
+        for ours in [&ours[..2], &[], &[ours[0], ours[2]]] {
+            assert!(differs(ours), "{ours:?}");
+        }
+        // And any of them has other bytes, not the newest alone.
+        for (first, byte) in [(1, 1), (50, 2), (90, 3)] {
+            write(first, 9);
+            assert!(differs(&ours), "{first}");
+            write(first, byte);
+        }
+        assert!(compare(&ours).is_ok());
+        // Once they were compared the one with the loss tells, and the names of the others.
+        let compare =
+            |ours: &[FileName]| compare_archive(&depot, ShardId(0), &shard, ours, Compared::With(Seq(60)));
+        let differs = |ours: &[FileName]| matches!(compare(ours), Err(ArchiveError::Differs { .. }));
+        for (first, byte, is_seen) in [(1, 1, false), (50, 2, true), (90, 3, false)] {
+            write(first, 9);
+            assert_eq!(differs(&ours), is_seen, "{first}");
+            write(first, byte);
+        }
+        for ours in [&ours[..2], &[], &[ours[0], ours[2]]] {
+            assert!(differs(ours), "{ours:?}");
+        }
+        // Retention has removed it here.
+        assert!(compare(&ours[2..]).is_ok());
+    }
 
     #[test]
     fn an_archive_belongs_to_one_engine() {

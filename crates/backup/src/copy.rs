@@ -130,6 +130,17 @@ pub struct Wanted {
     pub free_bytes_min: u64,
 }
 
+/// What was copied of a shard.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// The shard, for the manifest.
+    pub part: ShardPart,
+    /// Its files.
+    pub files: Vec<FilePart>,
+    /// The highest format of a block in them: nothing lowers it within a log.
+    pub log_format: u16,
+}
+
 /// The end of the copy.
 struct End {
     file: FileName,
@@ -139,6 +150,7 @@ struct End {
     epoch: Epoch,
     time: Time,
     complete_until: Time,
+    log_format: u16,
 }
 
 /// Copies the files of a shard, and reads each of them back. `progress` is told the bytes of each file.
@@ -151,7 +163,7 @@ pub fn copy_shard(
     wanted: Wanted,
     depot: &dyn Depot,
     progress: &mut dyn FnMut(u64),
-) -> Result<(ShardPart, Vec<FilePart>), CopyError> {
+) -> Result<Copied, CopyError> {
     let shard = identity.shard;
     let Wanted { mark, extent, free_bytes_min } = wanted;
     let (mut pinned, base) = pin_with_base(path, identity, mark, extent)?;
@@ -196,7 +208,7 @@ pub fn copy_shard(
         snapshot: (base.seq > Seq(0)).then_some(base.seq.0),
         state_hash: None,
     };
-    Ok((part, files))
+    Ok(Copied { part, files, log_format: end.log_format })
 }
 
 /// Copies one file beside the shards, and reads it back.
@@ -399,6 +411,7 @@ fn end_of(file: FileName, last: &Header) -> End {
         epoch: last.epoch,
         time: last.time,
         complete_until: Time::ZERO,
+        log_format: last.version,
     }
 }
 

@@ -13,8 +13,8 @@ mod manifest;
 mod object;
 mod pinned;
 
-pub use archive::{ArchiveError, archive_segment, claim_archive};
-pub use copy::{CopyError, Extent, Mark, Wanted, copy_file, copy_shard};
+pub use archive::{ArchiveError, Compared, archive_segment, claim_archive, compare_archive};
+pub use copy::{Copied, CopyError, Extent, Mark, Wanted, copy_file, copy_shard};
 pub use cut::{Cut, CutError, Moment, Reach, cut};
 pub use depot::{Depot, DepotError, DirectoryDepot};
 pub use fetch::{FetchError, check, contents, extend, fetch, read_manifest};

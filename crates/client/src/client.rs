@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use surety_protocol::{
-    Amount, ChangeBody, Flags, HelloReply, Id, Kind, PartitionHandle, Record, Reply, Seq, ShardId, TenantId,
-    Time, Token,
+    Amount, ChangeBody, Cursor, Flags, HelloReply, Id, Kind, PartitionHandle, Record, Reply, ShardId,
+    TenantId, Time, Token,
 };
 use tokio::sync::watch;
 
@@ -78,7 +78,14 @@ impl Client {
         let ids = IdSource::new();
         ids.learn(hello.now);
         let (shards, shards_seen) = watch::channel(hello.shards);
-        let shared = Arc::new(Shared { connector, options, ids, tick: AtomicU32::new(0), shards });
+        let shared = Arc::new(Shared {
+            connector,
+            options,
+            ids,
+            tick: AtomicU32::new(0),
+            shards,
+            life_lost: watch::Sender::new(false),
+        });
         let (closing, closing_seen) = watch::channel(false);
         let lanes = Arc::new(RwLock::new(Vec::new()));
         let tokens = tokens.to_vec();
@@ -117,6 +124,15 @@ impl Client {
     fn observe(&self, request: Record) -> Option<Observed<'_>> {
         let observer = self.inner.observer.get()?;
         Some(Observed::begin(self, observer.as_ref(), request))
+    }
+
+    /// Completes once the engine has refused this client since what it was told is lost (`LOST_LIFE`): the engine goes on from a backup.
+    /// It is refused until it is made anew, without its tokens; whatever was concluded from what it was told is to be looked
+    /// at first. Otherwise it never completes.
+    pub async fn life_lost(&self) {
+        let mut lost = self.inner.shared.life_lost.subscribe();
+        // The sender lives as long as this does.
+        let _ = lost.wait_for(|lost| *lost).await;
     }
 
     /// A new id, on the engine's clock.
@@ -265,13 +281,14 @@ impl Client {
         Ok(PackedLink::new(self.inner.shared.connector.open(shard, &tokens).await?))
     }
 
-    /// Follows the change stream of a shard from `from` on; 0 and 1 both mean the beginning.
+    /// Follows the change stream of a shard from `from` on: a seq, 0 and 1 both mean the beginning, or a [`Cursor`], which is known
+    /// by the engine as its own or refused with [`crate::TailError::Parted`].
     #[must_use]
-    pub fn tail(&self, shard: ShardId, from: Seq) -> Tail {
+    pub fn tail(&self, shard: ShardId, from: impl Into<Cursor>) -> Tail {
         let lanes = self.inner.lanes.clone();
         let token = move || lanes.read().get(usize::from(shard.0)).and_then(|lane| lane.token());
         let shared = &self.inner.shared;
-        Tail::new(shared.connector.clone(), shared.options.clone(), shard, from, Box::new(token))
+        Tail::new(shared.connector.clone(), shared.options.clone(), shard, from.into(), Box::new(token))
     }
 
     pub(crate) fn connector(&self) -> &dyn Connector {

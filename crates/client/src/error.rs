@@ -95,6 +95,14 @@ pub enum Unknown {
     /// The same operation, already sent by another call of this client, is unanswered; that call gets the answer.
     #[error("another call of this client waits for the same operation")]
     InFlight,
+    /// The engine was restored from a backup. Either what it may have decided under this id before is lost, and no repeat and no
+    /// look-up will ever tell; or the id is of a later time, and the partition is not reconciled yet: then a repeat executes it
+    /// afterwards, and a look-up that burns it is definite. Never retry it under another id before its outcome is settled with the
+    /// merchant.
+    #[error(
+        "the engine was restored from a backup and cannot tell what became of it, or its partition is not reconciled yet"
+    )]
+    AfterRestore,
     /// The engine sent a reply that decides nothing.
     #[error("its reply decides nothing")]
     Undecided,
@@ -163,6 +171,12 @@ pub enum ResolveError {
         partition: PartitionHandle,
         /// What became of the last look-up.
         error: SubmitError,
+    },
+    /// The engine was restored from a backup, and what it may have decided under this id before is lost. Asking again does not help.
+    #[error("id {id}: the engine was restored from a backup and cannot tell what became of it")]
+    Lost {
+        /// The id.
+        id: Id,
     },
     /// The id is older than engines remember: "not found" no longer means "not executed".
     #[error("id {id} is too old: the engine no longer remembers every id of its time")]

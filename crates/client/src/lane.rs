@@ -43,6 +43,17 @@ pub(crate) struct Shared {
     pub(crate) tick: AtomicU32,
     /// The most shards that any hello has told of.
     pub(crate) shards: watch::Sender<u16>,
+    /// True once the engine has said that what this client was told is lost.
+    pub(crate) life_lost: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// Tells whoever waits for it that this client has outlived what it knows.
+    fn note_refusal(&self, error: OpenError) {
+        if error == OpenError::Closed(Closed::ByServer(CloseCode::LostLife)) {
+            self.life_lost.send_replace(true);
+        }
+    }
 }
 
 /// Bytes of one request, chain or long request.
@@ -457,6 +468,7 @@ impl Lane {
                     failures = if was_used { 0 } else { failures + 1 };
                     if closed.is_refusal() {
                         let error = OpenError::Closed(closed);
+                        self.shared.note_refusal(error);
                         self.fail_all(NotExecuted::NoLink(error), Unknown::NoLink(error), false);
                     }
                 }
@@ -464,6 +476,7 @@ impl Lane {
                     failures += 1;
                     tracing::debug!(shard = self.shard.0, %error, "link could not be opened");
                     if error.is_refusal() {
+                        self.shared.note_refusal(error);
                         self.fail_all(NotExecuted::NoLink(error), Unknown::NoLink(error), false);
                     }
                 }
@@ -648,6 +661,8 @@ fn judge(id: Id, reply: &Reply, links_lost: u32) -> Answer {
                 && !sabotage!("unadmitted-chain-told-as-declined") => {}
         CodeClass::Success | CodeClass::Decline => return Ok(*reply),
         CodeClass::Admission if code == Code::NotFound => return Ok(*reply),
+        // This sending was not executed, but one before the restore may have been.
+        CodeClass::Unknown => return Err(SubmitError::Unknown { id, cause: Unknown::AfterRestore }),
         CodeClass::Undecided => return Err(SubmitError::Unknown { id, cause: Unknown::Undecided }),
         CodeClass::Admission => {}
     }

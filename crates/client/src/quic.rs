@@ -13,9 +13,9 @@ use quinn::{
 };
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
-    ALPN, CloseCode, EngineId, FrameError, FrameHeader, FrameKind, Hello, HelloReply, QUERY_HEAD_BYTES,
-    QUERY_VERSION, Record, Reply, Seq, ShardId, StateQuery, Subscribe, TailHead, TailStatus, TenantId, Token,
-    write_query,
+    ALPN, CURSORS_HAVE_EPOCHS, CloseCode, Cursor, EngineId, Epoch, FrameError, FrameHeader, FrameKind, Hello,
+    HelloReply, QUERY_HEAD_BYTES, QUERY_VERSION, Record, Reply, ShardId, StateQuery, Subscribe, TailHead,
+    TailStatus, TenantId, Token, write_query,
 };
 
 use crate::error::ConnectError;
@@ -279,17 +279,21 @@ impl Connector for QuicConnector {
     fn subscribe<'a>(
         &'a self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(async move {
             let mut opened = self.open_shard(shard, tokens).await?;
             let header = FrameHeader { kind: FrameKind::Subscribe, count: 1, number: 1 };
-            let subscribe = Subscribe { from, shard, reserved: [0; 6] };
+            let (next, version) = (from.next, opened.hello.version);
+            // Version 1 has no epoch there, and closes the connection where it finds one.
+            let epoch = if version < CURSORS_HAVE_EPOCHS { Epoch(0) } else { from.epoch };
+            let subscribe = Subscribe { from: next, shard, reserved: [0; 2], epoch };
             let frame = [&header.to_bytes()[..], &subscribe.to_bytes()].concat();
             opened.send.write_all(&frame).await.map_err(write_closed)?;
             let Opened { send, reader, connection, .. } = opened;
-            Ok(Box::new(QuicTail { reader, _send: send, _connection: connection }) as Box<dyn TailSource>)
+            let tail = QuicTail { version, reader, _send: send, _connection: connection };
+            Ok(Box::new(tail) as Box<dyn TailSource>)
         })
     }
 
@@ -409,6 +413,7 @@ impl LinkReceiver for QuicReceiver {
 }
 
 struct QuicTail {
+    version: u16,
     reader: FrameReader,
     // An engine may take the end of the client's half for the end of the subscription.
     _send: SendStream,
@@ -416,6 +421,10 @@ struct QuicTail {
 }
 
 impl TailSource for QuicTail {
+    fn version(&self) -> u16 {
+        self.version
+    }
+
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,

@@ -38,7 +38,7 @@ impl Outcome {
             CodeClass::Success => Some(Self::Executed(reply)),
             CodeClass::Decline if reply.code() == Code::Burned => Some(Self::Burned(reply)),
             CodeClass::Decline => Some(Self::Declined(reply)),
-            CodeClass::Admission | CodeClass::Undecided => None,
+            CodeClass::Admission | CodeClass::Undecided | CodeClass::Unknown => None,
         }
     }
 }
@@ -67,6 +67,9 @@ impl Client {
         for failures in 1_u32.. {
             match self.lookup_with(partition, id, flags).await {
                 Ok(reply) => return read_lookup(partition, id, reply),
+                Err(SubmitError::Unknown { cause: Unknown::AfterRestore, .. }) => {
+                    return Err(ResolveError::Lost { id });
+                }
                 Err(error) => {
                     let pause =
                         self.options().backoff(failures, failures.into()).max(Duration::from_millis(1));

@@ -4,7 +4,9 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use surety_protocol::{Epoch, Record, Seq, ShardId, TailHead, TailStatus, Token, sabotage};
+use surety_protocol::{
+    CURSORS_HAVE_EPOCHS, Cursor, Epoch, Record, Seq, ShardId, TailHead, TailStatus, Token, sabotage,
+};
 
 use crate::clock::IdSource;
 use crate::options::Options;
@@ -25,7 +27,12 @@ pub struct Tail {
     source: Option<Box<dyn TailSource>>,
     /// The next seq that is wanted.
     next: Seq,
+    /// The epoch of the record before it; see [`Cursor::epoch`].
     epoch: Epoch,
+    /// The epoch of the record before the last frame.
+    epoch_before: Epoch,
+    /// The highest epoch that an engine of version 1 has spoken from.
+    spoken: Epoch,
     /// Records of the last frame, and how many of them have been given out.
     records: Vec<Record>,
     given: usize,
@@ -36,7 +43,7 @@ pub struct Tail {
 /// Tells the newest rollback token of a shard.
 pub(crate) type TokenSource = Box<dyn Fn() -> Option<Token> + Send + Sync>;
 
-/// Why a tail cannot go on. Both statuses mean that this cursor has no future.
+/// Why a tail cannot go on. All but a refusal mean that this cursor has no future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TailError {
     /// The engine no longer keeps the wanted seq.
@@ -60,6 +67,21 @@ pub enum TailError {
         wanted: Seq,
         /// How far the engine has come.
         synced: Seq,
+    },
+    /// The record before the cursor is not the one that this reader has: the engine was restored from a backup, and part of
+    /// what was read is not in its log any more.
+    #[error(
+        "the engine was restored: what was read of shard {shard} from seq {from} on was lost there, and the cursor stands at seq {wanted} after epoch {epoch}; put back what is kept of this reader from before seq {from}, or begin it anew"
+    )]
+    Parted {
+        /// Which shard.
+        shard: ShardId,
+        /// Where the cursor stands.
+        wanted: Seq,
+        /// The epoch of the record before it, as it was read.
+        epoch: Epoch,
+        /// From here on, at the latest, the engine has other records, or none.
+        from: Seq,
     },
     /// The engine refuses this client.
     #[error("the change stream of shard {shard} is refused: {error}")]
@@ -103,8 +125,16 @@ pub struct TailBatch<'a> {
     pub records: &'a [Record],
     /// Everything up to here has been delivered or is not for this reader.
     pub through: Seq,
-    /// The epoch that speaks.
+    /// The epoch of these records, and of the record `through`; 0 if the engine does not tell.
     pub epoch: Epoch,
+}
+
+impl TailBatch<'_> {
+    /// Where to come back with after this frame.
+    #[must_use]
+    pub const fn cursor(&self) -> Cursor {
+        Cursor { next: self.through.next(), epoch: self.epoch }
+    }
 }
 
 impl Tail {
@@ -112,10 +142,10 @@ impl Tail {
         connector: Arc<dyn Connector>,
         options: Options,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         token: TokenSource,
     ) -> Self {
-        let next = from.max(Seq(1));
+        let next = from.next.max(Seq(1));
         Self {
             connector,
             options,
@@ -124,7 +154,9 @@ impl Tail {
             random: IdSource::new(),
             source: None,
             next,
-            epoch: Epoch(0),
+            epoch: from.epoch,
+            epoch_before: from.epoch,
+            spoken: Epoch(0),
             records: Vec::new(),
             given: 0,
             first: next,
@@ -138,7 +170,15 @@ impl Tail {
         if self.given < self.records.len() { Seq(self.first.0 + self.given as u64) } else { self.next }
     }
 
-    /// The epoch that spoke last.
+    /// The cursor with the epoch that makes it name a record: what a reader keeps.
+    #[must_use]
+    pub fn position(&self) -> Cursor {
+        let is_untouched = self.given == 0 && !self.records.is_empty();
+        let epoch = if is_untouched { self.epoch_before } else { self.epoch };
+        Cursor { next: self.cursor(), epoch }
+    }
+
+    /// The epoch of the last record that was read; 0 if the engine has not told.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.epoch
@@ -180,7 +220,10 @@ impl Tail {
             self.given = 0;
             let records = &mut self.records;
             match poll_fn(|cx| source.poll_next(cx, records)).await {
-                Ok((head, status)) => return self.take(head, status),
+                Ok((head, status)) => {
+                    let version = source.version();
+                    return self.take(head, status, version);
+                }
                 Err(closed) => {
                     self.records.clear();
                     self.source = None;
@@ -194,7 +237,7 @@ impl Tail {
         }
     }
 
-    fn take(&mut self, head: TailHead, status: TailStatus) -> Result<(), TailError> {
+    fn take(&mut self, head: TailHead, status: TailStatus, version: u16) -> Result<(), TailError> {
         let (shard, wanted) = (self.shard, self.next);
         if status != TailStatus::Records {
             self.records.clear();
@@ -203,12 +246,16 @@ impl Tail {
         match status {
             TailStatus::Lost => return Err(TailError::Lost { shard, wanted, oldest: head.first }),
             TailStatus::Ahead => return Err(TailError::Ahead { shard, wanted, synced: head.through }),
+            TailStatus::Parted => {
+                return Err(TailError::Parted { shard, wanted, epoch: self.epoch, from: head.first });
+            }
             TailStatus::Records => {}
         }
-        if head.epoch < self.epoch && !sabotage!("another-history-followed") {
+        let tells_of_records = version >= CURSORS_HAVE_EPOCHS;
+        if let Some(seen) = self.left_behind(head.epoch, tells_of_records) {
             self.records.clear();
             self.source = None;
-            return Err(TailError::OtherHistory { shard, seen: self.epoch, found: head.epoch });
+            return Err(TailError::OtherHistory { shard, seen, found: head.epoch });
         }
         let after = head.first.0 + self.records.len() as u64;
         let is_heartbeat = self.records.is_empty();
@@ -218,11 +265,34 @@ impl Tail {
             return Err(TailError::OutOfOrder { shard, expected: wanted, found: head.first });
         }
         self.failures = 0;
-        self.epoch = head.epoch;
         self.first = if is_heartbeat { wanted } else { head.first };
         let delivered = if is_heartbeat { wanted } else { Seq(after) };
         self.next = delivered.max(head.through.next());
+        let epoch = if tells_of_records {
+            head.epoch
+        } else {
+            self.spoken = head.epoch;
+            Epoch(0)
+        };
+        self.epoch_before = self.epoch;
+        // What is known of the record before the cursor stays so where nobody tells and the cursor has not moved.
+        if epoch != Epoch(0) || self.next != wanted {
+            self.epoch = epoch;
+        }
         Ok(())
+    }
+
+    /// The epoch that an engine has been in, if the one that it tells now is before that.
+    fn left_behind(&self, told: Epoch, tells_of_records: bool) -> Option<Epoch> {
+        if sabotage!("another-history-followed") {
+            return None;
+        }
+        if !tells_of_records {
+            return Some(self.spoken).filter(|spoken| told < *spoken);
+        }
+        // What was never noted is no epoch, and nothing is compared with it.
+        let is_known = self.epoch != Cursor::ANEW && told != Epoch(0);
+        Some(self.epoch).filter(|seen| is_known && told < *seen)
     }
 
     async fn open(&mut self) -> Result<(), TailError> {
@@ -233,7 +303,8 @@ impl Tail {
             tokio::time::sleep(self.backoff()).await;
         }
         let token = (self.token)();
-        let opened = self.connector.subscribe(self.shard, self.next, token.as_slice()).await;
+        let from = Cursor { next: self.next, epoch: self.epoch };
+        let opened = self.connector.subscribe(self.shard, from, token.as_slice()).await;
         match opened {
             Ok(source) => self.source = Some(source),
             Err(error) if error.is_refusal() => {

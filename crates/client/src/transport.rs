@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 
 use surety_protocol::limits::{FRAME_HEADER_BYTES, FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    CloseCode, FrameError, FrameHeader, FrameKind, HelloReply, Record, Reply, Seq, ShardId, StateQuery,
-    TailHead, TailStatus, Token,
+    CloseCode, Cursor, FrameError, FrameHeader, FrameKind, HelloReply, PROTOCOL_VERSION, Record, Reply,
+    ShardId, StateQuery, TailHead, TailStatus, Token,
 };
 
 pub use crate::query::QueryError;
@@ -30,7 +30,7 @@ pub trait Connector: Send + Sync + 'static {
     fn subscribe<'a>(
         &'a self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>>;
 
@@ -109,6 +109,12 @@ pub trait StateSource: Send {
 
 /// The change stream of one shard, as it arrives.
 pub trait TailSource: Send {
+    /// The version of the wire that the engine speaks here. Before 2 the epoch in its heads is the one that speaks, which tells
+    /// nothing of the records, and it takes no cursor's epoch.
+    fn version(&self) -> u16 {
+        PROTOCOL_VERSION
+    }
+
     /// Appends the records of the next frame and yields its head. After an error, `Lost` or `Ahead` it is not called again.
     fn poll_next(
         &mut self,
@@ -266,6 +272,7 @@ impl Closed {
                         | CloseCode::TenantMismatch
                         | CloseCode::BadToken
                         | CloseCode::Fork
+                        | CloseCode::LostLife
                         | CloseCode::BadCertificate
                 )
         )

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use surety_client::protocol::{
-    ALPN, ANSWER_HEAD_BYTES, Amount, CloseCode, Code, EngineId, Epoch, FrameHeader, FrameKind, Hello,
+    ALPN, ANSWER_HEAD_BYTES, Amount, CloseCode, Code, Cursor, EngineId, Epoch, FrameHeader, FrameKind, Hello,
     HelloReply, Id, Kind, LockBody, PartitionHandle, Record, Reply, Seq, ShardId, Subscribe, TailHead,
     TenantId, Time, Token, read_query, shard_map, write_answer,
 };
@@ -347,15 +347,35 @@ async fn a_shard_uses_its_connection_again() {
         stream.greet(&hello).await;
         stream
     });
-    let (tail, mut stream) = tokio::join!(connector.subscribe(ShardId(0), Seq(4), &[]), async {
+    let _first = first.unwrap();
+    // To version 1 those bytes are zero: any other ends the whole connection.
+    check_tail(&connector, &connection, HelloReply { version: 1, ..hello }, 7, 0).await;
+    check_tail(&connector, &connection, HelloReply { version: 1, ..hello }, Cursor::ANEW.0, 0).await;
+    check_tail(&connector, &connection, HelloReply { version: 2, ..hello }, 7, 7).await;
+    check_tail(&connector, &connection, HelloReply { version: 2, ..hello }, Cursor::ANEW.0, Cursor::ANEW.0)
+        .await;
+}
+
+/// Subscribes with an epoch, on a connection that is there; the engine, by its version, must be told `told`.
+async fn check_tail(
+    connector: &QuicConnector,
+    connection: &Stream,
+    hello: HelloReply,
+    epoch: u32,
+    told: u32,
+) {
+    let from = Cursor { next: Seq(4), epoch: Epoch(epoch) };
+    let (tail, mut stream) = tokio::join!(connector.subscribe(ShardId(0), from, &[]), async {
         let mut stream = Stream::accept_on(connection.connection.clone()).await;
         stream.greet(&hello).await;
         let (header, body) = stream.read().await;
         assert_eq!((header.kind, header.number), (FrameKind::Subscribe, 1));
-        assert_eq!(Subscribe::from_body(&body).unwrap().from, Seq(4));
+        let asked = Subscribe::from_body(&body).unwrap();
+        assert_eq!((asked.from, asked.epoch), (Seq(4), Epoch(told)));
         stream
     });
-    let (mut tail, _first) = (tail.unwrap(), first.unwrap());
+    let mut tail = tail.unwrap();
+    assert_eq!(tail.version(), hello.version);
     let head = TailHead {
         first: Seq(4),
         through: Seq(5),

@@ -233,6 +233,9 @@ pub(crate) const fn words(code: Code) -> &'static str {
         Code::StaleId => {
             "the form was open too long; if it was sent before, look whether it was done, else open it again"
         }
+        Code::UnknownAfterRestore => {
+            "the engine was restored: what it may have decided under this id before is lost, or the partition is not reconciled yet"
+        }
         Code::IdFromFuture => "the request's id lies ahead of the engine's clock; open the form again",
         Code::Quota => "the tenant is at one of its quotas",
         Code::Overloaded => "the engine is busy; send it again",

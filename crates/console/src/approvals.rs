@@ -218,7 +218,8 @@ fn decided(
         Ok(Outcome::Executed(reply)) => Stage::Approved { by, answer: outcome_json(&Ok(reply)) },
         Ok(Outcome::Declined(_) | Outcome::Burned(_) | Outcome::Refused(_)) => Stage::Open,
         Err(ResolveError::NoAnswer { .. }) => Stage::Sent { id, by },
-        Err(ResolveError::Forgotten { .. }) => match now {
+        // A restored engine knows as little of it as one that has forgotten; the policy that is in force tells.
+        Err(ResolveError::Forgotten { .. } | ResolveError::Lost { .. }) => match now {
             None => Stage::Sent { id, by },
             Some(now) if now.seq == proposal.base.seq => Stage::Open,
             Some(now) if now.policy == proposal.policy => {

@@ -114,6 +114,14 @@ impl Engine {
         engine
     }
 
+    /// An engine whose ledger has just accepted a loss: its second record.
+    pub(crate) fn after_loss(config: Config, ledger: Ledger, log: Log, now: Time, loss: &Record) -> Self {
+        let mut engine = Self::new(config, ledger, log, now);
+        engine.log.append(&loss.to_bytes());
+        engine.note_appended(1);
+        engine
+    }
+
     /// Takes memory for so many locks, and for two remembered ids for each, before it is needed.
     pub fn reserve(&mut self, locks: usize) {
         let locks = locks.min(self.config.locks_max);

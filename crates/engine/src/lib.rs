@@ -18,6 +18,7 @@ mod snapshot;
 
 pub use config::{Config, Durability};
 pub use engine::{Engine, Marks, Route};
-pub use epochs::Epochs;
-pub use recover::{Begin, RecoverError, Recovered, Report, create, recover};
+pub use epochs::{Epochs, NotNoted};
+pub use ledger::{AcceptedLoss, LossError};
+pub use recover::{AfterLossError, Begin, RecoverError, Recovered, Report, create, recover};
 pub use snapshot::{BuildError, build as build_snapshot, load as load_snapshot};

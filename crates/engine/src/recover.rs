@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use ledger::{Divergence, Ledger};
-use surety_protocol::{Epoch, Record, Seq, Time};
+use ledger::{AcceptedLoss, Divergence, Ledger, LossError};
+use surety_protocol::limits::EPOCH_LEAP;
+use surety_protocol::{Epoch, Record, Seq, Time, sabotage};
 use wal::{Anchor, OpenError, Options, Recovery, SnapshotError, Storage, TornTail};
 
 use crate::{Config, Engine, snapshot};
@@ -28,12 +29,28 @@ pub enum RecoverError<E> {
         /// What differs.
         divergence: Divergence,
     },
+    /// The log is of a version that only a loss makes, and none is in it.
+    #[error(
+        "the log goes on after a loss and does not say which: its restore did not come to its end; restore again"
+    )]
+    NoLoss,
     /// The log begins behind its first record, and there is no sound snapshot to begin with.
     #[error("the log begins at seq {oldest} and no sound snapshot reaches it; restore a backup")]
     NoSnapshot {
         /// The first seq that is there.
         oldest: Seq,
     },
+}
+
+/// Why a shard cannot live on after a loss.
+#[derive(Debug, thiserror::Error)]
+pub enum AfterLossError<E> {
+    /// The loss cannot be what it is said to be. Nothing was changed on the disk.
+    #[error(transparent)]
+    Loss(#[from] LossError),
+    /// Opening the log.
+    #[error(transparent)]
+    Open(#[from] OpenError<E>),
 }
 
 /// Where to begin reading.
@@ -113,6 +130,10 @@ pub fn recover<S: Storage>(
     report.last_seq = Seq(log.next_seq().0 - 1);
     report.epoch = log.epoch();
     report.torn = log.torn().cloned();
+    // The start that raises the version and the record of what was lost are made before anything is served.
+    if log.version() > wal::format::VERSION_FIRST && ledger.losses() == 0 {
+        return Err(RecoverError::NoLoss);
+    }
     Ok(Recovered { config, ledger, log, report })
 }
 
@@ -179,6 +200,48 @@ impl Recovered {
         let log = self.log.open(storage, options(&self.config), now)?;
         Ok(Engine::new(self.config, self.ledger, log, now))
     }
+
+    /// The same where this is an older copy of the shard, and what came after it is lost. The first thing that the shard says is that;
+    /// the epoch leaps over all that the lost life can have had, and over those in `noted`. Not one record is decided before: no
+    /// time passes for it.
+    ///
+    /// # Errors
+    /// [`AfterLossError::Loss`] before anything was changed. [`AfterLossError::Open`] as for [`Recovered::open`]; then begin again with
+    /// another copy of the backup.
+    pub fn open_after_loss<S: Storage>(
+        mut self,
+        storage: &mut S,
+        now: Time,
+        accepted: AcceptedLoss,
+        noted: Epoch,
+    ) -> Result<Engine, AfterLossError<S::Error>> {
+        let kept = self.report.last_time;
+        if now < kept {
+            return Err(LossError::ClockBehind { now, kept }.into());
+        }
+        let loss = self.ledger.accept_loss(now, self.report.last_seq, accepted)?;
+        let is_first = self.ledger.losses() == 1;
+        let epoch = epoch_after_loss(self.report.epoch.max(noted), now, is_first);
+        let log = self.log.open_after_loss(storage, options(&self.config), now, epoch)?;
+        Ok(Engine::after_loss(self.config, self.ledger, log, now, &loss))
+    }
+}
+
+/// Epochs count on in halves of seconds from here after a loss: faster than any engine starts.
+const EPOCH_LEAP_ORIGIN: Time = Time::from_secs(1_767_225_600);
+
+/// Above all epochs that the lost life can have had, and above those of every life that was begun earlier out of this log or an
+/// older copy of it. Lives that are begun in one half of a second share it, and are told apart by their names.
+fn epoch_after_loss(last: Epoch, now: Time, is_first: bool) -> Epoch {
+    if sabotage!("epoch-repeats") {
+        return Epoch(last.0.saturating_add(1));
+    }
+    let halves = now.minus(EPOCH_LEAP_ORIGIN).0 / Time::from_millis(500).0;
+    let by_time = u32::try_from(halves).unwrap_or(u32::MAX);
+    let leapt = last.0.saturating_add(EPOCH_LEAP);
+    // Where epochs count by time already, a leap would take one of a moment to come.
+    let is_told_by_time = if is_first { by_time > leapt } else { by_time > last.0 };
+    Epoch(if is_told_by_time { by_time } else { leapt })
 }
 
 const fn options(config: &Config) -> Options {

@@ -62,6 +62,7 @@ struct Checkpoint {
     seq: Seq,
     time: Time,
     epoch: Epoch,
+    version: u16,
     hash: u128,
     chain: ChainHash,
     ends_its_block: bool,
@@ -165,6 +166,7 @@ fn survey<S: Storage>(
                 seq,
                 time: record.time,
                 epoch: block.header.epoch,
+                version: block.header.version,
                 hash: record.body::<ControlBody>().reference,
                 chain: block.chain_after,
                 ends_its_block: seq == last,
@@ -259,6 +261,7 @@ fn merge<S: Storage>(
     end: &Checkpoint,
 ) -> Result<SnapshotSummary, BuildError<S::Error>> {
     let header = SnapshotHeader {
+        version: end.version,
         identity: config.identity(),
         epoch: end.epoch,
         seq: if sabotage!("snapshot-of-the-wrong-seq") { end.seq.next() } else { end.seq },

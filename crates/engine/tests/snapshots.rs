@@ -37,6 +37,7 @@ fn snapshot(world: &mut World) -> Seq {
 fn put_snapshot(world: &mut World, entries: &[&[u8]]) -> Seq {
     let seq = world.engine.marks().synced;
     let header = SnapshotHeader {
+        version: 1,
         identity: world.engine.config().identity(),
         epoch: world.engine.epoch(),
         seq,

@@ -530,6 +530,7 @@ fn a_whole_snapshot_whose_entries_are_not_its_state_is_passed_over() {
     let config = *world.engine.config();
     let seq = world.engine.marks().synced;
     let header = wal::SnapshotHeader {
+        version: 1,
         identity: config.identity(),
         epoch: world.engine.epoch(),
         seq,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use surety_client::protocol::{Amount, ChangeBody, Code, Flags, Kind, Record, Reply};
-use surety_client::{Client, NotExecuted, SubmitError};
+use surety_client::{Client, NotExecuted, SubmitError, Unknown};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// The first pause before a request is sent again; it doubles.
@@ -23,6 +23,10 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
     loop {
         // What is given up on has left.
         let answer = timeout_at(sending_until, client.submit(request)).await;
+        if let Ok(Err(SubmitError::Unknown { cause: Unknown::AfterRestore, .. })) = answer {
+            // No repeat and no look-up will tell.
+            return None;
+        }
         if let Some(reply) = sendings.note(answer.ok()) {
             return Some(reply);
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use iso8583::payment::{Day, Refusal, Totals};
-use surety_client::protocol::{EngineId, Id, PartitionHandle, Record, Seq, ShardId, TenantId, Time};
+use surety_client::protocol::{
+    Cursor, EngineId, Epoch, Id, PartitionHandle, Record, Seq, ShardId, TenantId, Time,
+};
 
 /// Days that are remembered.
 const DAYS_MAX: u32 = 62;
@@ -29,6 +31,8 @@ pub(crate) struct Book {
     pub(crate) totals: BTreeMap<(Day, PartitionHandle), Totals>,
     /// Of each shard the seq that is to be counted next.
     pub(crate) next: Vec<Seq>,
+    /// And the epoch of the record before it: see [`Cursor::epoch`].
+    pub(crate) epochs: Vec<Epoch>,
     /// Of this day and those before it records may be missing.
     pub(crate) incomplete: Option<Day>,
     /// Records of the shard are gone, and nothing tells yet of when they were.
@@ -54,6 +58,7 @@ impl Book {
             cuts: Vec::new(),
             totals: BTreeMap::new(),
             next: vec![Seq(1); shards],
+            epochs: vec![Epoch(0); shards],
             incomplete: None,
             lost: vec![false; shards],
         }
@@ -69,6 +74,7 @@ impl Book {
     pub(crate) fn for_shards(mut self, shards: u16) -> Self {
         let shards = self.next.len().max(usize::from(shards));
         self.next.resize(shards, Seq(1));
+        self.epochs.resize(shards, Epoch(0));
         self.lost.resize(shards, false);
         self
     }
@@ -79,6 +85,7 @@ impl Book {
         let after = self.cuts.first_mut().and_then(|cut| cut.after.get_mut(shard));
         if let Some((next, after)) = self.next.get_mut(shard).zip(after) {
             (*next, *after) = (Seq(acked.0 + 1), acked);
+            self.epochs[shard] = Cursor::ANEW;
         }
     }
 
@@ -96,6 +103,23 @@ impl Book {
         self.prune();
     }
 
+    /// Where its count of a shard stands; none of a shard that it does not know.
+    pub(crate) fn cursor(&self, shard: ShardId) -> Option<Cursor> {
+        let shard = usize::from(shard.0);
+        let (next, epoch) = self.next.get(shard).zip(self.epochs.get(shard))?;
+        Some(Cursor { next: *next, epoch: *epoch })
+    }
+
+    /// The record before this cursor was counted last, if any of its shard was.
+    pub(crate) fn note_epoch(&mut self, shard: ShardId, cursor: Cursor) {
+        let shard = usize::from(shard.0);
+        if let Some((next, epoch)) = self.next.get(shard).zip(self.epochs.get_mut(shard))
+            && *next == cursor.next
+        {
+            *epoch = cursor.epoch;
+        }
+    }
+
     /// Everything of a shard before this is gone. What was counted before is not lost with it.
     pub(crate) fn forget(&mut self, shard: ShardId, oldest: Seq) {
         let Some(next) = self.next.get_mut(usize::from(shard.0)) else { return };
@@ -103,6 +127,7 @@ impl Book {
             return;
         }
         *next = oldest;
+        self.epochs[usize::from(shard.0)] = Cursor::ANEW;
         if self.cuts.is_empty() {
             self.lost[usize::from(shard.0)] = true;
         } else {

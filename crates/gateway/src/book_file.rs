@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use iso8583::payment::{Day, Totals};
 use serde::{Deserialize, Serialize};
-use surety_client::protocol::{Id, PartitionHandle, Seq};
+use surety_client::protocol::{Epoch, Id, PartitionHandle, Seq, ShardId};
 
 use crate::book::{Book, Cut, Owner};
 
@@ -34,6 +34,18 @@ pub enum BookError {
     Taken {
         /// Which file.
         file: PathBuf,
+    },
+    /// It has counted records that the engine gave up in a restore.
+    #[error(
+        "{file}: the engine was restored, and what this book counts of shard {shard} from seq {from} on was lost there; put it away, or back to one of before that", file = file.display()
+    )]
+    Parted {
+        /// Which file.
+        file: PathBuf,
+        /// Which shard.
+        shard: ShardId,
+        /// From here on, at the latest, the engine has other records.
+        from: Seq,
     },
     /// It is the book of another engine, tenant or link, or of a history that this engine does not have.
     #[error("{file}: the totals of another engine, tenant or link", file = file.display())]
@@ -74,6 +86,9 @@ struct Text {
     tenant: u32,
     link: String,
     next: Vec<u64>,
+    /// Older books have none, and the program that wrote them takes none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    epochs: Vec<u32>,
     incomplete: Option<u32>,
     #[serde(default)]
     cut: Vec<CutText>,
@@ -161,6 +176,7 @@ impl Book {
             tenant: self.owner.tenant.0,
             link: self.owner.link.clone(),
             next: seqs(&self.next),
+            epochs: epochs_to_text(&self.epochs),
             incomplete: self.incomplete.map(|day| day.0),
             cut: self.cuts.iter().map(cut).collect(),
             total: self.totals.iter().map(total).collect(),
@@ -168,11 +184,23 @@ impl Book {
     }
 }
 
+/// None where nothing is known: such a book is one of before, and its program reads it.
+fn epochs_to_text(epochs: &[Epoch]) -> Vec<u32> {
+    if epochs.iter().all(|epoch| *epoch == Epoch(0)) {
+        return Vec::new();
+    }
+    epochs.iter().map(|epoch| epoch.0).collect()
+}
+
 impl Text {
     fn into_book(self, owner: Owner) -> Option<Book> {
         let shards = u16::try_from(self.next.len()).ok()?;
         let mut book = Book::of_calendar(owner, shards);
         book.next = self.next.into_iter().map(Seq).collect();
+        if self.epochs.len() > book.epochs.len() {
+            return None;
+        }
+        book.epochs.iter_mut().zip(self.epochs).for_each(|(epoch, kept)| *epoch = Epoch(kept));
         book.incomplete = self.incomplete.map(Day);
         for cut in self.cut {
             let id = Id(u128::from_str_radix(&cut.id, 16).ok()?);
@@ -191,5 +219,48 @@ impl Text {
         }
         let is_ordered = book.cuts.windows(2).all(|pair| pair[0].day < pair[1].day);
         is_ordered.then_some(book)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surety_client::protocol::{Cursor, EngineId, TenantId};
+
+    #[test]
+    fn a_book_keeps_the_epochs_of_its_counts_and_one_of_before_has_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("book");
+        let owner = Owner { engine: EngineId(1), tenant: TenantId(2), link: "link".into() };
+        let shard = ShardId(1);
+        let mut book = Book::of_cutovers(owner.clone(), 2, Day(5));
+        book.observe(shard, Seq(8), &[], Seq(7));
+        book.note_epoch(shard, Cursor { next: Seq(8), epoch: Epoch(3) });
+        // What does not end where the count stands tells nothing of it.
+        book.note_epoch(shard, Cursor { next: Seq(6), epoch: Epoch(2) });
+        book.save(&file).expect("written");
+        let read = Book::load(&file, &owner).expect("read").expect("one");
+        assert_eq!(read, book);
+        assert_eq!(read.cursor(shard), Some(Cursor { next: Seq(8), epoch: Epoch(3) }));
+        let text = std::fs::read_to_string(&file).expect("read");
+        let older: String =
+            text.lines().filter(|line| !line.starts_with("epochs")).map(|line| format!("{line}\n")).collect();
+        assert_ne!(text, older);
+        std::fs::write(&file, older).expect("written");
+        let read = Book::load(&file, &owner).expect("read").expect("one");
+        assert_eq!(read.cursor(shard), Some(Cursor { next: Seq(8), epoch: Epoch(0) }));
+        // What was lost to retention is not compared either.
+        book.forget(shard, Seq(20));
+        assert_eq!(book.cursor(shard), Some(Cursor::anew(Seq(20))));
+        // And neither is what was there before a book was begun.
+        let mut new = Book::of_cutovers(owner.clone(), 2, Day(5));
+        let unknown = toml::to_string(&new.to_text()).expect("a text");
+        assert!(!unknown.contains("epochs"), "{unknown}");
+        new.begin_after(shard, Seq(30));
+        assert_eq!(new.cursor(shard), Some(Cursor::anew(Seq(31))));
+        new.save(&file).expect("written");
+        assert_eq!(Book::load(&file, &owner).expect("read"), Some(new));
+        std::fs::write(&file, text.replace("[0, 3]", "[0, 3, 4]")).expect("written");
+        assert!(matches!(Book::load(&file, &owner), Err(BookError::Damaged { .. })));
     }
 }

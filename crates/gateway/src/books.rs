@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use iso8583::payment::{Day, Figures, Refusal, Rules, Statement};
 use parking_lot::Mutex;
-use surety_client::TailBatch;
-use surety_client::protocol::{Id, PartitionHandle, Seq, ShardId, Time};
+use surety_client::protocol::{Cursor, Id, PartitionHandle, Seq, ShardId, Time};
+use surety_client::{Client, TailBatch, TailError};
 
 use crate::book::{Book, Owner};
 use crate::book_file::{BookError, Claim};
@@ -43,16 +44,10 @@ impl Books {
         Ok(Self { file, book: Mutex::new(book), is_new, saved, claim })
     }
 
-    /// What a shard has acknowledged before the link is served. A new book begins behind that; one that has counted more is that of
-    /// another history.
-    pub(crate) fn begin(&self, shard: ShardId, acked: Seq) -> Result<(), BookError> {
+    /// What a shard has acknowledged before the link is served. A new book begins behind that.
+    pub(crate) fn begin(&self, shard: ShardId, acked: Seq) {
         if self.is_new {
             self.book.lock().begin_after(shard, acked);
-        }
-        let next = self.book.lock().next.get(usize::from(shard.0)).copied();
-        match &self.file {
-            Some(file) if next > Some(Seq(acked.0 + 1)) => Err(BookError::Foreign { file: file.clone() }),
-            _ => Ok(()),
         }
     }
 
@@ -67,7 +62,36 @@ impl Books {
     }
 
     pub(crate) fn observe(&self, shard: ShardId, batch: &TailBatch<'_>) {
-        self.book.lock().observe(shard, batch.first, batch.records, batch.through);
+        let mut book = self.book.lock();
+        book.observe(shard, batch.first, batch.records, batch.through);
+        book.note_epoch(shard, batch.cursor());
+    }
+
+    /// Where a book that was on file has come to in each shard of which it has counted anything.
+    pub(crate) fn counted(&self) -> Vec<(ShardId, Cursor)> {
+        if self.file.is_none() || self.is_new {
+            return Vec::new();
+        }
+        let book = self.book.lock();
+        let cursors = (0..).map(ShardId).map_while(|shard| Some((shard, book.cursor(shard)?)));
+        cursors.filter(|(_, cursor)| cursor.next > Seq(1)).collect()
+    }
+
+    /// Refuses a book that has counted what the engine does not have, or not any more. All shards are asked at once: one in which
+    /// nothing happens answers after a second.
+    pub(crate) async fn compare(
+        &self,
+        client: &Client,
+        counted: Vec<(ShardId, Cursor)>,
+    ) -> Result<(), BookError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let compare = async |(shard, cursor)| match client.tail(shard, cursor).next_batch().await {
+            Err(TailError::Parted { from, .. }) => Err(BookError::Parted { file: file.clone(), shard, from }),
+            Err(TailError::Ahead { .. }) => Err(BookError::Foreign { file: file.clone() }),
+            // Whatever else there is the stream that is read says, too.
+            _ => Ok(()),
+        };
+        try_join_all(counted.into_iter().map(compare)).await.map(drop)
     }
 
     pub(crate) fn forget(&self, shard: ShardId, oldest: Seq) {

@@ -7,7 +7,8 @@ use iso8583::payment::{
 };
 use parking_lot::{Mutex, RwLock};
 use surety_client::protocol::{Id, Seq, ShardId, Time};
-use surety_client::{Client, TailBatch};
+use surety_client::{Client, TailBatch, TailError};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::abreast::Abreast;
@@ -32,6 +33,8 @@ pub(crate) struct Desk {
     books: Arc<Books>,
     macs: Option<Macs>,
     metrics: Arc<Metrics>,
+    /// Why a change stream has no future.
+    parted: watch::Sender<Option<TailError>>,
 }
 
 impl Desk {
@@ -47,6 +50,7 @@ impl Desk {
             marks: Mutex::new(Marks::new(config.limits.unknown_max)),
             books: Arc::new(Books::open(config.book_file.clone(), &owner, shards, now)?),
             metrics: Arc::default(),
+            parted: watch::Sender::new(None),
             macs: config.mac.as_ref().map(Macs::open).transpose()?,
             client,
         })
@@ -82,6 +86,22 @@ impl Desk {
     pub(crate) fn forget(&self, shard: ShardId, oldest: Seq) {
         self.originals.lock().forget();
         self.books.forget(shard, oldest);
+    }
+
+    /// The engine has another history than what was learned of it: nobody is to be served out of that.
+    pub(crate) fn part(&self, error: TailError) {
+        self.parted.send_modify(|known| *known = known.or(Some(error)));
+    }
+
+    /// Completes once a change stream has no future.
+    pub(crate) async fn parted(&self) -> TailError {
+        let mut parted = self.parted.subscribe();
+        let known = parted.wait_for(Option::is_some).await.ok().and_then(|known| *known);
+        match known {
+            Some(error) => error,
+            // The sender lives as long as this does.
+            None => std::future::pending().await,
+        }
     }
 
     /// The keys of the link, if its messages are authenticated.

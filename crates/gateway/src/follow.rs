@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use surety_client::protocol::{Seq, ShardId};
+use surety_client::protocol::{Cursor, Seq, ShardId};
 use surety_client::{Tail, TailError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -20,16 +20,29 @@ const BOOK_EVERY: Duration = Duration::from_secs(5);
 /// Reads every shard up to what it has acknowledged by now, and follows it until the tasks are dropped. So does whatever keeps the book of
 /// totals.
 pub(crate) async fn follow(desk: &Arc<Desk>) -> Result<JoinSet<()>, StartError> {
-    let mut followers = JoinSet::new();
+    let mut ends = Vec::new();
     for shard in (0..desk.client().shards()).map(ShardId) {
         let link = desk.client().packed(shard).await;
         let until = link.map_err(|error| TailError::Refused { shard, error })?.hello().acked;
-        desk.books().begin(shard, until)?;
+        desk.books().begin(shard, until);
+        ends.push((shard, until));
+    }
+    let counted = desk.books().counted();
+    let comparing = async { Ok(desk.books().compare(desk.client(), counted).await?) };
+    // What is counted meanwhile is not written before this has come to its end.
+    let ((), mut followers) = tokio::try_join!(comparing, read_all(desk, ends))?;
+    desk.books().begun()?;
+    followers.spawn(keep_book(desk.clone()));
+    Ok(followers)
+}
+
+/// Reads each shard up to a seq, and lets it be followed from there.
+async fn read_all(desk: &Arc<Desk>, ends: Vec<(ShardId, Seq)>) -> Result<JoinSet<()>, StartError> {
+    let mut followers = JoinSet::new();
+    for (shard, until) in ends {
         let tail = read(desk, shard, until).await?;
         followers.spawn(keep(desk.clone(), shard, tail));
     }
-    desk.books().begun()?;
-    followers.spawn(keep_book(desk.clone()));
     Ok(followers)
 }
 
@@ -51,7 +64,7 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
             Ok(_) => {}
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
                 desk.forget(shard, oldest);
-                tail = desk.client().tail(shard, oldest);
+                tail = desk.client().tail(shard, Cursor::anew(oldest));
             }
             Err(error) => return Err(error),
         }
@@ -66,19 +79,25 @@ async fn next(desk: &Desk, shard: ShardId, tail: &mut Tail) -> Result<Seq, TailE
     Ok(through)
 }
 
+/// Follows a shard for good, or until the engine goes on without what was read of it.
 async fn keep(desk: Arc<Desk>, shard: ShardId, mut tail: Tail) {
     loop {
         let from = match next(&desk, shard, &mut tail).await {
             Ok(_) => continue,
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
                 desk.forget(shard, oldest);
-                oldest
+                Cursor::anew(oldest)
+            }
+            Err(error @ (TailError::Parted { .. } | TailError::OtherHistory { .. })) => {
+                tracing::error!(%shard, %error, "what was learned is not what the engine has");
+                desk.metrics().stream_failures.raise();
+                return desk.part(error);
             }
             Err(error) => {
                 tracing::warn!(%shard, %error, "the change stream is not read");
                 desk.metrics().stream_failures.raise();
                 sleep(PAUSE).await;
-                tail.cursor()
+                tail.position()
             }
         };
         tail = desk.client().tail(shard, from);

@@ -124,6 +124,12 @@ impl Gateway {
         self.address
     }
 
+    /// Completes once the engine was restored under it, or is another one: what it knows of payments, and has counted, may not be what
+    /// the engine has. It should be stopped then, and its process started anew.
+    pub async fn parted(&self) -> TailError {
+        self.desk.parted().await
+    }
+
     /// What it counts.
     #[must_use]
     pub fn numbers(&self) -> LinkNumbers {

@@ -511,7 +511,7 @@ pub struct Position {
     pub next: Seq,
     /// The time of the last one.
     pub time: Time,
-    /// The highest epoch of the engine that has been seen.
+    /// The epoch of the last record that was taken; 0 if it is not known.
     pub epoch: Epoch,
     /// The state hash of the ledger after the last record.
     pub state_hash: u128,

@@ -118,6 +118,16 @@ pub enum HistoryError {
         /// State hash of the log.
         found: u128,
     },
+    /// The engine goes on from a backup, and part of what was indexed is not in its log.
+    #[error(
+        "shard {shard}: the engine goes on after a loss, and what the history has from seq {from} on was lost there: {REBUILD}"
+    )]
+    Parted {
+        /// Which shard.
+        shard: ShardId,
+        /// From here on, at the latest, the engine has other records.
+        from: Seq,
+    },
     /// The engine is in an epoch before one that the index has seen.
     #[error(
         "shard {shard}: the engine is in epoch {found}, the history has seen epoch {seen}: the data is an older copy; {REBUILD}"

@@ -17,7 +17,7 @@ use engine::Config;
 use parking_lot::Mutex;
 use storage::FileStorage;
 use surety_client::{Client, Tail, TailError};
-use surety_protocol::{EngineId, Epoch, Seq, ShardId, StateKind, StateQuery, TenantRow, Time};
+use surety_protocol::{Cursor, EngineId, Epoch, Seq, ShardId, StateKind, StateQuery, TenantRow, Time};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -366,7 +366,7 @@ impl Follower {
             tries += 1;
             let end = self.synced(client).await?;
             // For as long as this reader is behind, retention leaves it what it has not read, as far as the engine's settings go.
-            let mut hold = client.tail(self.shard, self.oldest()?);
+            let mut hold = client.tail(self.shard, Cursor::anew(self.oldest()?));
             let _ = timeout(SILENCE_MAX, hold.next_batch()).await;
             let (settings, shard, store) = (self.settings.clone(), self.shard, self.store.clone());
             // Beside this thread, so that the connection is kept alive.
@@ -408,7 +408,7 @@ impl Follower {
         indexer: &mut Indexer,
         hold: &mut Option<Tail>,
     ) -> Result<Ended, HistoryError> {
-        let mut tail = client.tail(self.shard, indexer.wanted());
+        let mut tail = client.tail(self.shard, indexer.cursor());
         let asking = ask_heads(client.clone(), self.shard, Arc::clone(&self.told));
         tokio::pin!(asking);
         let mut stopped = self.stopped.clone();
@@ -555,6 +555,7 @@ impl Trouble {
             HistoryError::Gone { .. } => Self::Final(State::Gone),
             HistoryError::Ahead { .. }
             | HistoryError::Epoch { .. }
+            | HistoryError::Parted { .. }
             | HistoryError::OtherLog { .. }
             | HistoryError::Diverged { .. }
             | HistoryError::Damaged { .. }
@@ -575,6 +576,7 @@ fn stream_error(shard: ShardId, error: TailError) -> HistoryError {
         TailError::Ahead { wanted, synced, .. } => {
             HistoryError::Ahead { shard, indexed: Seq(wanted.0 - 1), end: synced }
         }
+        TailError::Parted { from, .. } => HistoryError::Parted { shard, from },
         error => error.into(),
     }
 }

@@ -93,6 +93,12 @@ impl Indexer {
         Seq(self.next.0 + self.begun.len() as u64)
     }
 
+    /// The next record that is wanted, as the stream is to be asked for it: with the epoch of the one before.
+    #[must_use]
+    pub fn cursor(&self) -> surety_protocol::Cursor {
+        surety_protocol::Cursor { next: self.wanted(), epoch: self.epoch }
+    }
+
     /// The next record that is not in the store.
     #[must_use]
     pub fn stored(&self) -> Seq {
@@ -125,7 +131,8 @@ impl Indexer {
         if first != self.wanted() {
             return Err(HistoryError::OutOfTurn { shard: self.shard, wanted: self.wanted(), found: first });
         }
-        if epoch < self.epoch {
+        // An engine that does not tell the epochs of its records says 0.
+        if epoch != Epoch(0) && epoch < self.epoch {
             return Err(HistoryError::Epoch { shard: self.shard, seen: self.epoch, found: epoch });
         }
         self.epoch = epoch;

@@ -12,13 +12,15 @@ mod world;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use events::{events, policies};
+use events::{events, losing_sequence, policies};
 use history::{
     Account, Cursor, Horizon, Indexer, LockKey, OpenBy, OpenCursor, Order, Page, Predicate, Query,
     QueryError, Reader, Scope, StatementQuery, Store,
 };
 use ledger::{Config, Ledger};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use scan::*;
 use surety_protocol::*;
 use world::config;
@@ -397,6 +399,29 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(risen, expected);
     }
+}
+
+/// What was decided before a loss, the loss, and what comes behind it are rows of one log, and an index that begins anew anywhere goes on.
+#[test]
+fn a_log_with_a_loss_is_indexed_to_its_end() {
+    let mut runner = TestRunner::deterministic();
+    let sequence = (policies(), losing_sequence());
+    let mut losses = 0;
+    for piece in [1, 7, 40, 1000] {
+        let (policy, events) = sequence.new_tree(&mut runner).unwrap().current();
+        let log = log_of(&policy, &events);
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open_with(&directory.path().join("history"), ENGINE, small(4)).unwrap();
+        feed(&store, ShardId(0), &log, piece);
+        let query = Query { predicates: vec![], order: Order::Ascending, cursor: None, limit: 7 };
+        let reader = store.reader();
+        let rows = walk(&query, |query| reader.records(query)).unwrap();
+        let seqs: Vec<Seq> = rows.iter().map(|row| row.seq).collect();
+        let told = (1..).map(Seq).zip(&log).filter(|(_, record)| record.kind() != Some(Kind::Continuation));
+        assert_eq!(seqs, told.map(|(seq, _)| seq).collect::<Vec<_>>());
+        losses += rows.iter().filter(|row| row.record.kind() == Some(Kind::Loss)).count();
+    }
+    assert!(losses >= 4, "{losses}");
 }
 
 /// Of many shards, with nearly everything at the same moment, and calls that do next to nothing: walks end, and leave nothing out.

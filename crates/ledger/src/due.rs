@@ -78,14 +78,35 @@ impl Ledger {
         let lock = *self.locks.get(slot);
         self.locks.get_mut(slot).armed = Armed::NO;
         match self.next_action(&lock) {
-            Some((when, _)) if when <= self.time => {
-                self.locks.get_mut(slot).armed = Armed::DUE;
-                self.due.push(Reverse((when, lock.id, slot)));
-            }
+            Some((when, _)) if when <= self.time => self.make_due(slot, &lock, when),
             Some((when, _)) => self.arm(slot, when),
             // Not forgettable although its time is past: what keeps it will arm it again.
             None if !lock.is_live() && lock.since > self.time => self.arm(slot, lock.since),
             None => {}
+        }
+    }
+
+    /// Puts a lock among what is due, or aside if time does nothing to its partition.
+    fn make_due(&mut self, slot: u32, lock: &Lock, when: Time) {
+        let partition = self.account(lock.account).partition;
+        if !self.is_suspended(partition) {
+            self.locks.get_mut(slot).armed = Armed::DUE;
+            self.due.push(Reverse((when, lock.id, slot)));
+            return;
+        }
+        self.locks.get_mut(slot).armed = Armed::SUSPENDED;
+        if lock.armed != Armed::SUSPENDED {
+            self.partition_mut(partition).suspended.push((slot, lock.id));
+        }
+    }
+
+    /// An operator's change of a lock that is due, or put aside, may have made it neither: its arming is a function of its state, in
+    /// replay and out of a snapshot as well.
+    #[cold]
+    pub(crate) fn arm_suspended(&mut self, slot: u32) {
+        let armed = self.locks.get(slot).armed;
+        if matches!(armed, Armed::DUE | Armed::SUSPENDED) && !sabotage!("suspended-lock-not-armed-again") {
+            self.arm_next(slot);
         }
     }
 
@@ -114,7 +135,9 @@ impl Ledger {
 
     /// True if time should already have changed the lock: only while the engine is behind.
     pub(crate) fn is_overdue(&self, lock: &Lock) -> bool {
-        lock.armed == Armed::DUE && self.next_action(lock).is_some_and(|(when, _)| when <= self.time)
+        lock.armed == Armed::DUE
+            && !self.is_suspended(self.account(lock.account).partition)
+            && self.next_action(lock).is_some_and(|(when, _)| when <= self.time)
     }
 
     /// Applies and writes down what is due. True if there is more.
@@ -124,8 +147,9 @@ impl Ledger {
         if sabotage!("nothing-expires") {
             return false;
         }
+        let mut room = limit - out.len();
         while out.len() < limit {
-            let Some((slot, action)) = self.pop_due() else { break };
+            let Some((slot, action)) = self.pop_due(&mut room) else { break };
             let record = self.fire(slot, action);
             out.push(record);
             self.arm_next(slot);
@@ -149,12 +173,18 @@ impl Ledger {
         !self.due.is_empty() || !self.ready.is_empty()
     }
 
-    /// Takes the first thing that is due, if it still is.
-    fn pop_due(&mut self) -> Option<(u32, Action)> {
-        loop {
+    /// Takes the first thing that is due, if it still is. What is put aside takes `room`, so that a turn does not do it all at once.
+    fn pop_due(&mut self, room: &mut usize) -> Option<(u32, Action)> {
+        while *room > 0 {
             let Reverse((when, id, slot)) = self.due.pop()?;
             let lock = self.locks.get(slot);
             if lock.end == End::None || lock.id != id || lock.armed != Armed::DUE {
+                continue;
+            }
+            let partition = self.account(lock.account).partition;
+            if self.is_suspended(partition) {
+                self.arm_next(slot);
+                *room -= 1;
                 continue;
             }
             match self.next_action(lock) {
@@ -163,11 +193,13 @@ impl Ledger {
                 _ => self.arm_next(slot),
             }
         }
+        None
     }
 
     /// Drops what is no longer due from the front; true if something is left. For replay, where the log says what happens.
     pub(crate) fn has_due(&mut self) -> bool {
-        match self.pop_due() {
+        let mut room = usize::MAX;
+        match self.pop_due(&mut room) {
             None => false,
             Some((slot, _)) => {
                 self.arm_next(slot);
@@ -180,7 +212,7 @@ impl Ledger {
     pub(crate) fn may_fire(&self, slot: u32, action: Action) -> bool {
         let lock = self.locks.get(slot);
         let is_past = |when: Time| when <= self.time;
-        if lock.has(flag::CALLED) {
+        if lock.has(flag::CALLED) || self.is_suspended(self.account(lock.account).partition) {
             return false;
         }
         match action {
@@ -292,7 +324,7 @@ impl Ledger {
             user: 0,
             life_ms_or_actor: 0,
             capture,
-            version: lock.version,
+            version: self.version(lock),
         };
         let handle = self.account(lock.account).handle;
         let record = Record::new(kind, Id(lock.id), handle, Amount(result), &body);
@@ -316,6 +348,7 @@ impl Ledger {
         partition.queue.front().is_some_and(|queued| {
             queued.due <= self.time
                 && !partition.stops_locks()
+                && !self.is_suspended(slot)
                 && partition.money.free >= partition.value_of(queued.units)
         })
     }

@@ -114,6 +114,9 @@ impl Ledger {
         self.hash_in(self.lock_hash(self.edited(edit)));
         self.settle_open(edit.partition, edit.slot, edit.open_before);
         self.touched(edit.partition);
+        if self.is_suspended(edit.partition) {
+            self.arm_suspended(edit.slot);
+        }
     }
 
     /// Books what an operation on a lock has changed of its merchant's open value.

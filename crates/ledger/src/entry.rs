@@ -11,6 +11,7 @@ use crate::canon::{Field, KeyPart, Reader, Sink, WordHash, canonical, put_key, t
 use crate::decide::{is_for_shard, lock_named};
 use crate::ledger::{CAPTURE_PIECE, Config, EXT_PIECE, Ledger, Price, Tenant, partition_hash};
 use crate::lock::{Capture, Ext, Lock};
+use crate::loss::Loss;
 use crate::op::{Op, Side};
 use crate::partition::{Partition, Position, Queued};
 use crate::state::{Entry, EntryError, EntryKey, EntryKind};
@@ -65,6 +66,10 @@ pub(crate) enum Parsed {
         key: EntryKey,
         op: Op,
         side: Option<Side>,
+    },
+    Loss(Loss),
+    Unreconciled {
+        partition: PartitionHandle,
     },
 }
 
@@ -190,6 +195,8 @@ impl Parsed {
                 let sum = core_hash(key, lock).wrapping_add(ext);
                 captures.iter().fold(sum, |sum, capture| sum.wrapping_add(capture_hash(key, capture)))
             }
+            Self::Loss(loss) => hash_of(EntryKind::Loss, |out| loss.put(out)),
+            Self::Unreconciled { partition } => unreconciled_hash(*partition),
             Self::Op { key, op, side } => hash_of(EntryKind::Op, |out| {
                 put_key(out, key.tenant, key.partition, key.id);
                 op.put(out);
@@ -259,6 +266,8 @@ fn parse(kind: EntryKind, from: &mut Reader) -> Option<Parsed> {
             let side = Side::take_for(op.memo, from)?;
             Parsed::Op { key, op, side }
         }
+        EntryKind::Loss => Parsed::Loss(Loss::take(from)?),
+        EntryKind::Unreconciled => Parsed::Unreconciled { partition: handle(from)? },
     })
 }
 
@@ -271,12 +280,15 @@ fn parse_lock(from: &mut Reader) -> Option<Parsed> {
         ext.insert(alloc::boxed::Box::new(Ext::default())).take(from)?;
     }
     let mut captures = Vec::with_capacity(usize::from(lock.count));
-    for index in 0..lock.count {
+    // In the order in which they were made; losses leave gaps.
+    let mut next = 0;
+    for _ in 0..lock.count {
         let mut capture = Capture::default();
         capture.take(from)?;
-        if capture.index != index {
+        if capture.index < next {
             return None;
         }
+        next = capture.index.checked_add(1)?;
         captures.push(capture);
     }
     let is_lock = !matches!(lock.end, surety_protocol::End::None | surety_protocol::End::Declined);
@@ -365,6 +377,25 @@ impl Ledger {
             .into_iter()
             .chain(locks.into_iter().map(|(_, slot)| self.lock_entry(slot)))
             .chain(ops.into_iter().map(|(_, slot)| self.op_entry(slot)))
+            .chain(self.entries_of_losses())
+    }
+
+    /// Losses, and what was not reconciled since.
+    fn entries_of_losses(&self) -> Vec<Entry> {
+        let losses = self.losses.iter().map(|loss| {
+            let mut entry = Entry::new(EntryKind::Loss);
+            loss.put(&mut entry.bytes);
+            entry
+        });
+        let unreconciled = self.partitions.iter().filter(|partition| partition.is_unreconciled);
+        let unreconciled = unreconciled.map(|partition| {
+            let mut entry = Entry::new(EntryKind::Unreconciled);
+            partition.handle.0.put_in_key(&mut entry.bytes);
+            entry
+        });
+        let mut entries: Vec<Entry> = losses.chain(unreconciled).collect();
+        entries.sort_unstable();
+        entries
     }
 
     /// Everything but locks and ids.
@@ -486,6 +517,14 @@ impl Ledger {
         hash_of(EntryKind::Open, |out| put_open(out, (account.handle, account.tenant), merchant, value))
     }
 
+    pub(crate) fn loss_hash(&self, loss: &Loss) -> u128 {
+        hash_of(EntryKind::Loss, |out| loss.put(out))
+    }
+
+    pub(crate) fn unreconciled_hash(&self, slot: u32) -> u128 {
+        unreconciled_hash(self.handle_of(slot))
+    }
+
     fn handle_of(&self, slot: u32) -> PartitionHandle {
         self.partitions[slot as usize].handle
     }
@@ -538,6 +577,10 @@ fn put_open(out: &mut impl Sink, owner: (PartitionHandle, TenantId), merchant: M
     value.put(out);
 }
 
+fn unreconciled_hash(partition: PartitionHandle) -> u128 {
+    hash_of(EntryKind::Unreconciled, |out| partition.0.put_in_key(out))
+}
+
 fn hash_of(kind: EntryKind, write: impl FnOnce(&mut WordHash)) -> u128 {
     let mut canon = WordHash::new();
     canon.number(kind as u64, 1);
@@ -551,6 +594,7 @@ pub(crate) fn small_hash(ledger: &Ledger) -> u128 {
     let others = ledger
         .small_entries()
         .into_iter()
+        .chain(ledger.entries_of_losses())
         .filter(|entry| entry.kind() != EntryKind::Partition)
         .map(|entry| entry.hash());
     partitions.chain(others).fold(0, u128::wrapping_add)
@@ -558,7 +602,7 @@ pub(crate) fn small_hash(ledger: &Ledger) -> u128 {
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Tenant,
         Self::Partition,
         Self::Grant,
@@ -570,6 +614,8 @@ impl EntryKind {
         Self::Open,
         Self::Lock,
         Self::Op,
+        Self::Loss,
+        Self::Unreconciled,
     ];
 
     /// Reads a kind byte.

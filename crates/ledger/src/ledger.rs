@@ -5,15 +5,18 @@ use alloc::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use surety_protocol::limits::CAPTURES_PER_LOCK_MAX;
 use surety_protocol::{
     Amount, AssetId, Caller, Code, End, Epoch, Id, Kind, MerchantBody, MerchantId, MerchantKey,
-    PartitionHandle, QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time, sabotage,
+    PartitionHandle, QuoteId, Record, Reply, Rights, Seq, ShardId, TenantBody, TenantId, Time, UNRECONCILED,
+    sabotage,
 };
 
 use crate::canon::{Sink, WordHash, put_key};
 use crate::decide::{Outcome, Source};
 use crate::index::{Found, Index};
 use crate::lock::{Armed, Capture, Ext, Lock};
+use crate::loss::Loss;
 use crate::mix::Map;
 use crate::op::{self, Op, Quota, Side};
 use crate::partition::Partition;
@@ -210,6 +213,8 @@ pub struct Ledger {
     /// Open value of merchants, by account and number.
     pub(crate) open: Map<(u32, u64), u128>,
     pub(crate) prices: BTreeMap<(AssetId, QuoteId), Price>,
+    /// What was lost and accepted, oldest first.
+    pub(crate) losses: Vec<Loss>,
     /// The state hash, but for the partitions in `dirty`.
     pub(crate) sum: u128,
     pub(crate) dirty: Vec<u32>,
@@ -271,6 +276,7 @@ impl Ledger {
             merchants: Map::default(),
             open: Map::default(),
             prices: BTreeMap::new(),
+            losses: Vec::new(),
             sum: 0,
             dirty: Vec::new(),
             scratch: Vec::new(),
@@ -586,17 +592,35 @@ impl Ledger {
         self.locks.remove(slot);
     }
 
-    /// Adds a capture to a lock that is being changed.
+    /// Adds a capture to a lock that is being changed, and has room for it.
     pub(crate) fn insert_capture(&mut self, lock: u32, mut capture: Capture) -> u8 {
+        let index = self.next_capture(self.locks.get(lock));
+        let Some(index) = index else { unreachable!("whoever captures has looked for room") };
+        capture.index = index;
+        self.attach_capture(lock, capture);
+        index
+    }
+
+    /// Adds a capture that has its index.
+    pub(crate) fn attach_capture(&mut self, lock: u32, mut capture: Capture) {
         let owner = self.locks.get(lock);
-        capture.index = owner.count;
         capture.next = owner.captures;
         self.hash_in(self.capture_hash(owner.account, owner.id, &capture));
         let slot = self.captures.insert(capture);
         let owner = self.locks.get_mut(lock);
         owner.captures = slot;
         owner.count += 1;
-        capture.index
+    }
+
+    /// Indices of a lock's captures, the earliest first.
+    pub(crate) fn capture_indices(&self, lock: &Lock) -> ([u8; CAPTURES_PER_LOCK_MAX], usize) {
+        let (mut indices, mut count) = ([0; CAPTURES_PER_LOCK_MAX], 0);
+        for slot in self.capture_slots(lock) {
+            indices[count] = self.captures.get(slot).index;
+            count += 1;
+        }
+        indices[..count].reverse();
+        (indices, count)
     }
 
     pub(crate) fn capture_slot(&self, lock: &Lock, index: u16) -> Option<u32> {
@@ -729,7 +753,7 @@ impl Ledger {
         let (remaining, version, end) = match outcome.lock {
             Some(slot) => {
                 let lock = self.locks.get(slot);
-                (self.remaining(lock), lock.version, lock.end)
+                (self.remaining(lock), self.version(lock), lock.end)
             }
             None => (outcome.about, 0, outcome.end),
         };
@@ -748,7 +772,7 @@ impl Ledger {
             capture: outcome.capture,
             code: outcome.code as u8,
             end: end as u8,
-            flags: 0,
+            flags: if self.partitions[partition as usize].is_unreconciled { UNRECONCILED } else { 0 },
             kind: record.kind,
             reserved: [0; 10],
         });

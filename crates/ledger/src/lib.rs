@@ -25,6 +25,7 @@ mod index;
 mod ledger;
 mod load;
 mod lock;
+mod loss;
 mod mix;
 mod op;
 mod partition;
@@ -39,6 +40,7 @@ mod verify;
 mod wire;
 
 pub use ledger::{Config, Decision, Divergence, FOLLOW_MAX, Intake, Ledger};
+pub use loss::{AcceptedLoss, LossError};
 pub use partition::unit_value;
 pub use replay::operation_len;
 pub use rows::Page;

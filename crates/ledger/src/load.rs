@@ -1,5 +1,6 @@
 //! A ledger out of snapshot entries.
 
+use surety_protocol::limits::LOSSES_MAX;
 use surety_protocol::{PartitionHandle, Rights, Time};
 
 use crate::entry::Parsed;
@@ -101,6 +102,14 @@ impl Ledger {
                 let account = self.make_account(tenant, partition).ok_or(orphan)?;
                 self.open.insert((account, merchant.0), value).is_none()
             }
+            Parsed::Loss(loss) => {
+                let is_next = self.losses.last().is_none_or(|last| last.after < loss.after);
+                self.losses.push(loss);
+                is_next && self.losses.len() <= LOSSES_MAX
+            }
+            Parsed::Unreconciled { partition } => {
+                !core::mem::replace(&mut self.loaded(partition, orphan)?.is_unreconciled, true)
+            }
             Parsed::Partition(_) | Parsed::Lock { .. } | Parsed::Op { .. } => false,
         })
     }
@@ -125,7 +134,7 @@ impl Ledger {
         lock.ext = ext.map_or(NONE, |ext| self.exts.insert(ext));
         *self.locks.get_mut(slot) = lock;
         for capture in captures {
-            self.insert_capture(slot, *capture);
+            self.attach_capture(slot, *capture);
         }
         self.hash_in_lock(slot);
         self.arm_next(slot);

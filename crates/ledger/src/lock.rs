@@ -155,6 +155,8 @@ impl Armed {
     pub(crate) const NO: Self = Self(0);
     /// It waits among what is due.
     pub(crate) const DUE: Self = Self(1);
+    /// It is due, and waits until its partition is reconciled.
+    pub(crate) const SUSPENDED: Self = Self(2);
 
     /// At a millisecond of the ring.
     pub(crate) fn at(ms: u64) -> Self {
@@ -163,7 +165,7 @@ impl Armed {
 
     /// True if an entry of the ring at `ms` is not the one that counts: another one stands for a later moment, or none does.
     pub(crate) fn is_past(self, ms: u64) -> bool {
-        if self == Self::NO || self == Self::DUE {
+        if matches!(self, Self::NO | Self::DUE | Self::SUSPENDED) {
             return true;
         }
         // A ring spans a minute: moments are compared modulo three weeks.
@@ -175,7 +177,7 @@ impl Armed {
     pub(crate) fn is_after(self, ms: u64) -> bool {
         match self {
             Self::NO => true,
-            Self::DUE => false,
+            Self::DUE | Self::SUSPENDED => false,
             armed => {
                 let ahead = armed.0.wrapping_sub(Self::at(ms).0) & 0x7fff_ffff;
                 ahead != 0 && ahead < 0x4000_0000
@@ -307,6 +309,7 @@ mod tests {
         check((1 << 31) - 1, 1 << 31, false, false);
         assert!(Armed::NO.is_past(5) && Armed::NO.is_after(5));
         assert!(Armed::DUE.is_past(5) && !Armed::DUE.is_after(5));
+        assert!(Armed::SUSPENDED.is_past(5) && !Armed::SUSPENDED.is_after(5));
     }
 
     #[test]

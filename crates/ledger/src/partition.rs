@@ -1,6 +1,7 @@
 //! A partition: its money, its stake, its limits in use.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use surety_protocol::limits::UNITS_MAX;
 use surety_protocol::{Address, AssetId, Id, PartitionHandle, Policy, Seq, TenantId, Time, sabotage};
 
@@ -90,6 +91,10 @@ pub(crate) struct Partition {
     pub(crate) is_dirty: bool,
     /// It waits to pay withdrawals.
     pub(crate) is_ready: bool,
+    /// Not reconciled since a loss. An entry of its own in snapshots, so that those without a loss stay as they were.
+    pub(crate) is_unreconciled: bool,
+    /// Locks to which time would have done something: their slots and ids, perhaps several times.
+    pub(crate) suspended: Vec<(u32, u128)>,
     /// The tumbling window that the counts belong to.
     pub(crate) window: u64,
     pub(crate) window_count: u32,
@@ -126,6 +131,8 @@ impl Partition {
             tracks_merchants: false,
             is_dirty: false,
             is_ready: false,
+            is_unreconciled: false,
+            suspended: Vec::new(),
             window: 0,
             window_count: 0,
             window_value: 0,

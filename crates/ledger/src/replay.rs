@@ -96,6 +96,7 @@ impl Ledger {
         let not_due = Divergence::NotDue { seq, kind };
         let decided = match kind {
             Kind::Start => return self.replay_start(seq, logged),
+            Kind::Loss => self.replay_loss(seq, logged),
             Kind::Checkpoint => {
                 self.clean();
                 let reference = logged.body::<ControlBody>().reference;

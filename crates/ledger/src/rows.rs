@@ -141,6 +141,7 @@ impl From<&Totals> for PartitionRow {
             generation: totals.generation,
             frozen: u8::from(totals.is_frozen),
             track_merchants: u8::from(totals.tracks_merchants),
+            unreconciled: u8::from(totals.is_unreconciled),
             reserved: [0; _],
             policy: totals.policy,
         }
@@ -166,6 +167,7 @@ impl From<&PartitionRow> for Totals {
             generation: row.generation,
             fees: row.fees.0,
             is_frozen: row.frozen == 1,
+            is_unreconciled: row.unreconciled == 1,
             tracks_merchants: row.track_merchants == 1,
             risk_cap: (row.cap_until != Time::ZERO).then_some((row.cap.0, row.cap_until)),
             batch: row.batch,

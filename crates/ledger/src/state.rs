@@ -40,6 +40,8 @@ pub struct Totals {
     pub fees: u128,
     /// True if new locks are declined.
     pub is_frozen: bool,
+    /// True if it was not reconciled since a loss.
+    pub is_unreconciled: bool,
     /// True if the open value of each merchant is kept.
     pub tracks_merchants: bool,
     /// Ceiling of H + U + P + W, and until when it holds; `None` if the chain sets none.
@@ -189,6 +191,10 @@ pub enum EntryKind {
     Lock = 10,
     /// A remembered id.
     Op = 11,
+    /// A loss that was accepted.
+    Loss = 12,
+    /// A partition that was not reconciled since.
+    Unreconciled = 13,
 }
 
 /// Names a lock or an id across ledgers and snapshots.

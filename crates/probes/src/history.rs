@@ -122,6 +122,7 @@ fn made(kind: Kind, id: u128, lock: u128, random: &mut Random) -> Record {
             | Kind::Lookup
             | Kind::Freeze
             | Kind::Unfreeze
+            | Kind::Reconcile
     );
     let most = if kind == Kind::Lock { 900 } else { 90 };
     let amount = Amount(if takes_none { 0 } else { 1 + random.below(most) as u128 });

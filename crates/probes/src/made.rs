@@ -122,6 +122,7 @@ pub(crate) fn snapshots() -> Vec<Vec<u8>> {
 fn snapshot(entries: u8) -> Vec<u8> {
     let mut storage = MemoryStorage::new();
     let header = SnapshotHeader {
+        version: 1,
         identity: IDENTITY,
         epoch: Epoch(2),
         seq: Seq(77),

@@ -178,7 +178,7 @@ fn hello_reply() -> [u8; HELLO_REPLY_BYTES] {
 }
 
 fn subscribe() -> [u8; SUBSCRIBE_BYTES] {
-    Subscribe { from: Seq(5), shard: ShardId(1), reserved: [0; 6] }.to_bytes()
+    Subscribe { from: Seq(5), shard: ShardId(1), reserved: [0; 2], epoch: Epoch(0) }.to_bytes()
 }
 
 fn tail_head(records: u64) -> [u8; TAIL_HEAD_BYTES] {

@@ -220,7 +220,9 @@ fn decode_hello(body: &[u8]) {
     if let Ok((hello, tokens)) = Hello::from_body(body) {
         assert_eq!(hello.to_body(&tokens), body);
         assert!(hello.name().len() <= hello.name.len());
-        let _ = hello.common_version();
+        for oldest in 1..=2 {
+            assert!(hello.common_version(oldest).is_none_or(|version| version >= oldest));
+        }
     }
 }
 

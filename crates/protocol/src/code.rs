@@ -30,7 +30,7 @@ macro_rules! codes {
                 match byte { $($value => Some(Code::$name),)* _ => None }
             }
 
-            /// Which of the four classes the code belongs to.
+            /// Which of the five classes the code belongs to.
             #[must_use]
             pub const fn class(self) -> CodeClass {
                 match self { $(Code::$name => CodeClass::$class,)* }
@@ -46,6 +46,9 @@ pub enum CodeClass {
     Undecided,
     /// Not executed and not recorded; the same id may be sent again.
     Admission,
+    /// Not recorded, and nobody can tell whether it was executed before: neither "done" nor "not done". Not to be sent again as
+    /// something new.
+    Unknown,
     /// Recorded as declined; the id is spent and a repeat gets the same answer.
     Decline,
     /// Done, and recorded.
@@ -79,6 +82,8 @@ codes! {
     ChainStale = 11, "CHAIN_STALE", Admission;
     /// A look-up found nothing. Definite only if it asked to burn the id.
     NotFound = 12, "NOT_FOUND", Admission;
+    /// What was decided here is lost, or not yet reconciled, since the engine went on from a backup: neither done nor declined.
+    UnknownAfterRestore = 13, "UNKNOWN_AFTER_RESTORE", Unknown;
     /// Another member of the linked chain failed.
     LinkedFailed = 32, "LINKED_FAILED", Decline;
     /// The id was burned by a look-up before the request arrived.

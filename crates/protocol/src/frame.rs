@@ -211,6 +211,8 @@ close_codes! {
     Fork = 0x105, "FORK", "the engine runs on an old copy of its data";
     /// The certificate has no role or tenant, or has been revoked.
     BadCertificate = 0x106, "BAD_CERTIFICATE", "the certificate has no tenant or role, is expired or revoked, or its tenant is shut out";
+    /// A rollback token is of what was lost when the engine went on from a backup.
+    LostLife = 0x107, "LOST_LIFE", "the engine was restored from a backup, and what this client was told after that is lost: compare what was made of it, then start the client anew";
     /// A frame is larger than allowed.
     TooLarge = 0x110, "FRAME_TOO_LARGE", "a frame is larger than allowed";
     /// A stream ended inside a frame.

@@ -11,8 +11,11 @@ use crate::{EngineId, Epoch, FrameError, FrameKind, Seq, ShardId, TenantId, Time
 
 /// The newest version of the wire that this crate speaks.
 pub const PROTOCOL_VERSION: u16 = 2;
-/// The oldest one.
+/// The oldest that is still spoken. An engine that lives on after a loss speaks nothing older than 2: what it then says has no words
+/// in 1.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
+/// From this version on a subscription has an epoch, and the heads of its frames have the epochs of their records.
+pub const CURSORS_HAVE_EPOCHS: u16 = 2;
 /// The ALPN protocol name of QUIC connections.
 pub const ALPN: &[u8] = b"surety/1";
 /// "SRTY", read as a little-endian number.
@@ -101,11 +104,11 @@ impl Hello {
         core::str::from_utf8(&self.name[..end]).unwrap_or("")
     }
 
-    /// The version to speak with this client: the newest that both speak. `None` if there is no common one.
+    /// The newest version that both speak; `None` if there is none. `oldest` is the oldest that the engine speaks now.
     #[must_use]
-    pub const fn common_version(&self) -> Option<u16> {
+    pub const fn common_version(&self, oldest: u16) -> Option<u16> {
         let newest = if self.version_max < PROTOCOL_VERSION { self.version_max } else { PROTOCOL_VERSION };
-        if newest >= self.version_min && newest >= PROTOCOL_VERSION_MIN { Some(newest) } else { None }
+        if self.version_min <= newest && oldest <= newest { Some(newest) } else { None }
     }
 
     /// Writes the body of a hello frame.
@@ -201,12 +204,20 @@ mod tests {
     #[test]
     fn versions_are_negotiated() {
         let hello = |min, max| Hello { version_min: min, version_max: max, ..Hello::new(TenantId(1), "") };
-        assert_eq!(hello(1, 1).common_version(), Some(1), "an older client");
-        assert_eq!(hello(1, 2).common_version(), Some(2));
-        assert_eq!(hello(0, 9).common_version(), Some(2));
-        assert_eq!(hello(2, 9).common_version(), Some(2));
-        assert_eq!(hello(3, 9).common_version(), None);
-        assert_eq!(hello(0, 0).common_version(), None);
-        assert_eq!(hello(2, 1).common_version(), None, "upside down");
+        let check = |min, max, oldest, expect| {
+            assert_eq!(hello(min, max).common_version(oldest), expect, "{min} {max} {oldest}");
+        };
+        check(1, 1, 1, Some(1));
+        check(1, 2, 1, Some(2));
+        check(0, 9, 1, Some(2));
+        check(2, 9, 1, Some(2));
+        check(3, 9, 1, None);
+        check(0, 0, 1, None);
+        check(2, 1, 1, None);
+        // After a loss.
+        check(1, 1, 2, None);
+        check(1, 2, 2, Some(2));
+        check(2, 2, 2, Some(2));
+        check(3, 2, 1, None);
     }
 }

@@ -119,6 +119,8 @@ kinds! {
     Grant = 71, "grant", Admin;
     /// Sets a merchant's payee and release key.
     MerchantSet = 72, "merchant_set", Admin;
+    /// A partition's books say again what chain and merchants say: it lives on after a loss.
+    Reconcile = 73, "reconcile", Admin;
     /// A lock's deadline has passed (row 18).
     Expire = 96, "expire", Engine;
     /// A capture's settle-by time has passed, and the policy settles (row 24).
@@ -133,6 +135,8 @@ kinds! {
     Start = 112, "start", Engine;
     /// The state hash after the record before.
     Checkpoint = 113, "checkpoint", Engine;
+    /// What came after a record was lost, and the operator has accepted it: the engine goes on from a backup.
+    Loss = 114, "loss", Engine;
     /// More of the long record before.
     Continuation = 127, "continuation", Part;
 }

@@ -34,8 +34,8 @@ pub mod trace;
 pub use code::{Code, CodeClass, End};
 pub use frame::{CloseCode, FrameError, FrameHeader, FrameKind};
 pub use hello::{
-    ALPN, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply, PROTOCOL_VERSION,
-    PROTOCOL_VERSION_MIN, shard_map,
+    ALPN, CURSORS_HAVE_EPOCHS, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply,
+    PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, shard_map,
 };
 pub use ids::{
     ActorId, Address, Amount, AssetId, EngineId, Epoch, Id, MerchantId, PartitionHandle, QuoteId, Seq,
@@ -49,18 +49,18 @@ pub use query::{
     QueryRefusal, read_answer, read_query, write_answer, write_query,
 };
 pub use record::{
-    ALL_CAPTURES, ArchivedRecord, Body, ChangeBody, ConsumeBody, ControlBody, GrantBody, LockBody,
+    ALL_CAPTURES, ArchivedRecord, Body, ChangeBody, ConsumeBody, ControlBody, GrantBody, LockBody, LossBody,
     MerchantBody, PartitionBody, PriceBody, Record, RecordError, Request, StakeBody, TenantBody,
 };
 pub use release_group::{ReleaseEntry, ReleaseGroup, ReleaseGroupError};
-pub use reply::{MerchantKey, REPLAYED, Reply};
+pub use reply::{MerchantKey, REPLAYED, Reply, UNRECONCILED};
 #[cfg(sabotage)]
 pub use sabotage::is_sabotaged;
 pub use state::{
     PartitionRow, STATE_HEAD_BYTES, STATE_QUERY_BYTES, StateHead, StateKind, StateQuery, StateRow,
     SupplierRow, TenantRow, WithdrawalRow, read_state_page,
 };
-pub use tail::{SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
+pub use tail::{Cursor, SUBSCRIBE_BYTES, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus};
 pub use token::Token;
 
 /// The README's example, run by the documentation tests.

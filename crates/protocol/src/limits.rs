@@ -57,6 +57,13 @@ pub const DUE_RECORDS_PER_TURN_MAX: usize = 1024;
 pub const SHARDS_MAX: usize = 256;
 /// Captures of one lock.
 pub const CAPTURES_PER_LOCK_MAX: usize = 16;
+/// Losses that one shard may live on after. What has to leap over lost lives leaps once for each, and has room for so many.
+pub const LOSSES_MAX: usize = 3;
+/// How far the versions of all locks leap at a loss: further than a lock that is kept can have changed in the life that is lost,
+/// unless it changed 16,384 times.
+pub const VERSION_LEAP: u16 = 1 << 14;
+/// How far the epoch leaps at least at a loss: more starts than the life that is lost can have made.
+pub const EPOCH_LEAP: u32 = 1 << 16;
 /// Amounts are below this: 2^104 base units, 200 times the supply of AMP, which leaves room for sums and units.
 pub const AMOUNT_MAX: u128 = (1 << 104) - 1;
 /// Units that one withdrawal may name: suppliers get 10^6 units for each base unit while nothing has been lost, so units
@@ -108,7 +115,11 @@ const _: () = {
     assert!(HELLO_TOKENS_MAX * TOKEN_BYTES <= FRAME_BODY_BYTES_MAX);
     // A question that is too long still fits into a frame, and is answered.
     assert!(QUERY_BYTES_MAX < FRAME_RECORDS_MAX * RECORD_BYTES);
-    assert!(CAPTURES_PER_LOCK_MAX <= u8::MAX as usize);
+    // What leaps for the last time is still told from what leapt before it.
+    assert!((LOSSES_MAX + 1) * VERSION_LEAP as usize <= 1 << 16);
+    // Each loss takes the captures' indices of one life; the last byte means none.
+    assert!(CAPTURES_PER_LOCK_MAX * (LOSSES_MAX + 1) < u8::MAX as usize);
+    assert!(ADVICE_WINDOW.0 >= ID_WINDOW_MAX.0, "a loss reaches back as far as any id is accepted");
     // Sums of a million amounts, and units a million times an amount, stay below u128.
     assert!(AMOUNT_MAX.checked_mul(1 << 20).is_some() && UNITS_MAX >> 20 == AMOUNT_MAX);
     // The largest group of signed releases fits into one long operation.

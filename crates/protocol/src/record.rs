@@ -8,7 +8,7 @@ use crate::archive;
 use crate::limits::{AMOUNT_MAX, BODY_BYTES, CONTINUATION_BYTES, RECORD_BYTES, UNITS_MAX};
 use crate::{
     ActorId, Address, Amount, AssetId, Code, Flags, Id, Kind, MerchantId, Origin, PartitionHandle, QuoteId,
-    TenantId, Time,
+    Seq, TenantId, Time,
 };
 
 /// A request, or the log's record of it.
@@ -154,8 +154,8 @@ pub struct StakeBody {
     pub due: Time,
 }
 
-/// [`Kind::Freeze`], [`Kind::Unfreeze`], [`Kind::Cover`], [`Kind::WriteOff`], [`Kind::BatchFinal`], [`Kind::Deficit`],
-/// [`Kind::RiskCap`], [`Kind::Start`], [`Kind::Checkpoint`] and the heads of long records.
+/// [`Kind::Freeze`], [`Kind::Unfreeze`], [`Kind::Reconcile`], [`Kind::Cover`], [`Kind::WriteOff`], [`Kind::BatchFinal`],
+/// [`Kind::Deficit`], [`Kind::RiskCap`], [`Kind::Start`], [`Kind::Checkpoint`] and the heads of long records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct ControlBody {
     /// Checkpoint: the state hash. Start: the engine id. Deficit: which guarantee the chain has paid for no lock, else 0.
@@ -164,7 +164,7 @@ pub struct ControlBody {
     pub number: u64,
     /// Risk cap: until when it holds. Start: the span for which ids are remembered.
     pub until: Time,
-    /// Freeze: a reason code. Release group: the merchant.
+    /// Freeze, reconcile: the operator's own code. Release group: the merchant.
     pub user: u64,
     /// *Engine*: the principal.
     pub actor: ActorId,
@@ -261,6 +261,25 @@ pub struct MerchantBody {
     pub enabled: u32,
 }
 
+/// [`Kind::Loss`]: the facts of a loss that an operator has accepted. The engine's own, right behind its [`Kind::Start`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct LossBody {
+    /// Names the life that begins: drawn at random, so that two restores of one backup differ.
+    pub life: u128,
+    /// The last record that is kept; what came after it is lost.
+    pub after: Seq,
+    /// When that was logged: nothing earlier is lost.
+    pub from: Time,
+    /// Ids up to this time may have been decided by the life that is lost.
+    pub until: Time,
+    /// How far every lock's version leaps.
+    pub version_leap: u16,
+    /// How many indices of captures are passed over.
+    pub capture_leap: u16,
+    /// Zero.
+    pub reserved: [u8; 12],
+}
+
 bodies!(
     LockBody,
     ChangeBody,
@@ -271,7 +290,8 @@ bodies!(
     PartitionBody,
     TenantBody,
     GrantBody,
-    MerchantBody
+    MerchantBody,
+    LossBody
 );
 
 /// Why a frame's record is not a request at all. The connection that sent it is closed.
@@ -478,7 +498,7 @@ impl Record {
             }};
         }
         match kind {
-            Kind::Lock | Kind::Increase | Kind::Continuation | Kind::Lookup => {}
+            Kind::Lock | Kind::Increase | Kind::Continuation | Kind::Lookup | Kind::Loss => {}
             Kind::Consume | Kind::AutoConsume => stamp!(ConsumeBody),
             Kind::Deposit | Kind::Reward | Kind::Withdraw | Kind::WithdrawPaid => stamp!(StakeBody),
             Kind::Price => stamp!(PriceBody),
@@ -521,6 +541,7 @@ impl Places {
             Kind::Grant => (&[(12, 56)], &[(8, 12)]),
             Kind::MerchantSet => (&[], &[(48, 52)]),
             Kind::Continuation => (&[], &[]),
+            Kind::Loss => (&[(44, 56)], &[(0, 44)]),
             _ if kind.changes_a_lock() => (&[], &[(16, 40), (48, 52)]),
             _ => (&[(44, 56)], &[(40, 44)]),
         };

@@ -39,7 +39,8 @@ pub struct Reply {
     pub code: u8,
     /// An [`End`]: the state of the lock.
     pub end: u8,
-    /// Bit 0: `replayed`: code, approved, seq and deadline are those of the first time.
+    /// Bit 0: `replayed`: code, approved, seq and deadline are those of the first time. Bit 1: `unreconciled`: what is shown is as
+    /// a backup has it.
     pub flags: u8,
     /// The request's kind.
     pub kind: u8,
@@ -51,6 +52,9 @@ const _: () = assert!(size_of::<ArchivedReply>() == RECORD_BYTES);
 
 /// In [`Reply::flags`]: the answer of an earlier time.
 pub const REPLAYED: u8 = 1;
+/// In [`Reply::flags`]: the partition was not reconciled since a loss. What is shown is what was kept of it, and may have changed
+/// in what was lost.
+pub const UNRECONCILED: u8 = 2;
 
 impl Reply {
     /// Writes 128 bytes.
@@ -67,7 +71,7 @@ impl Reply {
         let reply: Self = archive::read(bytes)?;
         let is_valid = Code::from_byte(reply.code).is_some()
             && End::from_byte(reply.end).is_some()
-            && reply.flags & !REPLAYED == 0
+            && reply.flags & !(REPLAYED | UNRECONCILED) == 0
             && reply.reserved == [0; 10];
         is_valid.then_some(reply)
     }
@@ -88,6 +92,12 @@ impl Reply {
     #[must_use]
     pub const fn is_replayed(&self) -> bool {
         self.flags & REPLAYED != 0
+    }
+
+    /// True if the answer is only what a backup holds; see [`UNRECONCILED`].
+    #[must_use]
+    pub const fn is_unreconciled(&self) -> bool {
+        self.flags & UNRECONCILED != 0
     }
 }
 

@@ -144,8 +144,10 @@ pub struct PartitionRow {
     pub frozen: u8,
     /// 1 if the open value of each merchant is kept.
     pub track_merchants: u8,
+    /// 1 if it was not reconciled since a loss: these are the sums of a backup.
+    pub unreconciled: u8,
     /// Zero.
-    pub reserved: [u8; 14],
+    pub reserved: [u8; 13],
     /// The rules.
     pub policy: Policy,
 }

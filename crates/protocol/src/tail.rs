@@ -18,7 +18,40 @@ pub struct Subscribe {
     /// Which shard: the one behind the port.
     pub shard: ShardId,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// The epoch of the record before `from` as the reader has it; 0 if it does not know, [`Cursor::ANEW`] if it has read nothing
+    /// before.
+    pub epoch: Epoch,
+}
+
+/// Where a reader of a shard's change stream stands. To be kept together with what was made of the records before it.
+///
+/// A seq alone does not name a record: an engine that goes on from a backup gives the seqs that were lost to other records. Epoch
+/// and seq together do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The next seq that is wanted.
+    pub next: Seq,
+    /// The epoch of the record before it; 0 if that is not known, [`Cursor::ANEW`] if the reader has nothing of what is before.
+    pub epoch: Epoch,
+}
+
+impl Cursor {
+    /// Stands for the epoch where the reader has read nothing before: then there is nothing to compare.
+    pub const ANEW: Epoch = Epoch(u32::MAX);
+
+    /// Of a reader that begins here, wherever that is.
+    #[must_use]
+    pub const fn anew(next: Seq) -> Self {
+        Self { next, epoch: Self::ANEW }
+    }
+}
+
+impl From<Seq> for Cursor {
+    /// A cursor from before cursors knew epochs.
+    fn from(next: Seq) -> Self {
+        Self { next, epoch: Epoch(0) }
+    }
 }
 
 /// How a tail frame is to be read.
@@ -31,6 +64,9 @@ pub enum TailStatus {
     Lost = 1,
     /// The wanted seq lies past the synced mark by more than one: the cursor belongs to another history. The stream ends.
     Ahead = 2,
+    /// The record before the wanted seq is not the one that the reader has, or nobody can tell that it is: the engine goes on from
+    /// a backup, and what the reader has from `first` on, at the latest, was lost here. The stream ends.
+    Parted = 3,
 }
 
 /// The first 32 bytes of a tail frame.
@@ -43,7 +79,7 @@ pub struct TailHead {
     pub first: Seq,
     /// Everything up to here has been delivered or is not for this reader.
     pub through: Seq,
-    /// The epoch that speaks.
+    /// The epoch of the record `through` and of all records of the frame; 0 if it was never noted, or there is none.
     pub epoch: Epoch,
     /// Which shard.
     pub shard: ShardId,
@@ -69,7 +105,7 @@ impl Subscribe {
     /// [`FrameError::Body`] if the length is wrong, [`FrameError::Padding`] if a reserved byte is not zero.
     pub fn from_body(body: &[u8]) -> Result<Self, FrameError> {
         let subscribe: Self = archive::read(body).ok_or(FrameError::Body(FrameKind::Subscribe))?;
-        if subscribe.reserved == [0; 6] { Ok(subscribe) } else { Err(FrameError::Padding) }
+        if subscribe.reserved == [0; 2] { Ok(subscribe) } else { Err(FrameError::Padding) }
     }
 }
 
@@ -94,6 +130,7 @@ impl TailHead {
             0 => TailStatus::Records,
             1 => TailStatus::Lost,
             2 => TailStatus::Ahead,
+            3 => TailStatus::Parted,
             _ => return Err(wrong),
         };
         Ok((head, status))

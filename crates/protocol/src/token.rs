@@ -20,8 +20,9 @@ pub struct Token {
     pub epoch: Epoch,
     /// Which shard.
     pub shard: ShardId,
-    /// Zero.
-    pub reserved: u16,
+    /// Two drawn bytes of the life that speaks, never zero; zero where no loss was accepted. They tell lives apart that were begun
+    /// out of one backup.
+    pub life: u16,
     /// The first 16 bytes of keyed BLAKE3 over the 32 bytes before it.
     pub tag: [u8; 16],
 }
@@ -32,9 +33,25 @@ impl Token {
     /// Makes a token with the engine's secret key.
     #[must_use]
     pub fn sign(key: &[u8; 32], engine: EngineId, shard: ShardId, epoch: Epoch, synced: Seq) -> Self {
-        let mut token = Self { engine, synced, epoch, shard, reserved: 0, tag: [0; 16] };
-        token.tag = token.expected_tag(key);
-        token
+        Self { engine, synced, epoch, shard, life: 0, tag: [0; 16] }.of_life(key, 0)
+    }
+
+    /// The same of a life that has begun after a loss.
+    #[must_use]
+    pub fn of_life(mut self, key: &[u8; 32], life: u16) -> Self {
+        self.life = life;
+        self.tag = self.expected_tag(key);
+        self
+    }
+
+    /// What tokens say of the life with this name.
+    #[must_use]
+    pub const fn mark_of(life: u128) -> u16 {
+        let bytes = life.to_le_bytes();
+        match u16::from_le_bytes([bytes[0], bytes[1]]) {
+            0 => 1,
+            mark => mark,
+        }
     }
 
     /// True if the token was made with this key.
@@ -51,10 +68,10 @@ impl Token {
         archive::write(self)
     }
 
-    /// Reads 48 bytes; `None` for another length or non-zero padding.
+    /// Reads 48 bytes; `None` for another length.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        archive::read(bytes).filter(|token: &Self| token.reserved == 0)
+        archive::read(bytes)
     }
 
     fn expected_tag(&self, key: &[u8; 32]) -> [u8; 16] {
@@ -73,12 +90,21 @@ mod tests {
     fn any_flipped_bit_spoils_a_token() {
         let key = [5; 32];
         let token = Token::sign(&key, EngineId(1), ShardId(2), Epoch(3), Seq(4));
-        assert!(token.is_genuine(&key));
-        assert!(!token.is_genuine(&[6; 32]));
-        for bit in 0..TOKEN_BYTES * 8 {
-            let mut bytes = token.to_bytes();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(Token::from_slice(&bytes).is_none_or(|token| !token.is_genuine(&key)), "bit {bit}");
+        for token in [token, token.of_life(&key, Token::mark_of(7))] {
+            assert!(token.is_genuine(&key));
+            assert!(!token.is_genuine(&[6; 32]));
+            for bit in 0..TOKEN_BYTES * 8 {
+                let mut bytes = token.to_bytes();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                assert!(Token::from_slice(&bytes).is_none_or(|token| !token.is_genuine(&key)), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_life_after_a_loss_has_a_mark() {
+        for (life, mark) in [(0, 1), (1 << 16, 1), (1, 1), (0x1_ffff, 0xffff), (0x1234_5678, 0x5678)] {
+            assert_eq!(Token::mark_of(life), mark, "{life}");
         }
     }
 }

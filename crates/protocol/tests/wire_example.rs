@@ -207,7 +207,8 @@ fn the_state_holds_it() {
 
 #[test]
 fn the_change_stream_tells_it() {
-    let subscribe = p::Subscribe { from: p::Seq(1001), shard: p::ShardId(1), reserved: [0; 6] };
+    let subscribe =
+        p::Subscribe { from: p::Seq(1001), shard: p::ShardId(1), reserved: [0; 2], epoch: p::Epoch(3) };
     check("subscribe", &frame(FrameKind::Subscribe, 1, 1, &[&subscribe.to_bytes()]));
     let logged = lock_logged().to_bytes();
     check("records", &frame(FrameKind::Records, 1, 1, &[&tail_head().to_bytes(), &logged]));

@@ -130,6 +130,13 @@ fn bodies() {
         }),
     );
     check(
+        "loss",
+        &places!(in_record, p::LossBody::default(), {
+            life = u128::MAX, after = p::Seq(u64::MAX), from = TIME, until = TIME, version_leap = u16::MAX,
+            capture_leap = u16::MAX, reserved = [255; 12],
+        }),
+    );
+    check(
         "price",
         &places!(in_record, p::PriceBody::default(), {
             asset = p::AssetId(u32::MAX), quote = p::QuoteId(u16::MAX), reserved_a = u16::MAX, ratio_bps = u32::MAX,
@@ -177,12 +184,12 @@ fn messages_around_the_records() {
         synced: p::Seq(0),
         epoch: p::Epoch(0),
         shard: p::ShardId(0),
-        reserved: 0,
+        life: 0,
         tag: [0; 16],
     };
     let places = places!(|t: &p::Token| t.to_bytes(), token, {
         engine = p::EngineId(u128::MAX), synced = p::Seq(u64::MAX), epoch = p::Epoch(u32::MAX),
-        shard = p::ShardId(u16::MAX), reserved = u16::MAX, tag = [255; 16],
+        shard = p::ShardId(u16::MAX), life = u16::MAX, tag = [255; 16],
     });
     check_layout("token", &table("layout: token 48"), 0, limits::TOKEN_BYTES, &places);
     let reply = p::HelloReply {
@@ -209,9 +216,10 @@ fn messages_around_the_records() {
         reserved = [255; 2], ports = [u16::MAX; 256],
     });
     check_layout("hello_reply", &table("layout: hello_reply 576"), 0, p::HELLO_REPLY_BYTES, &places);
-    let subscribe = p::Subscribe { from: p::Seq(0), shard: p::ShardId(0), reserved: [0; 6] };
+    let subscribe =
+        p::Subscribe { from: p::Seq(0), shard: p::ShardId(0), reserved: [0; 2], epoch: p::Epoch(0) };
     let places = places!(|s: &p::Subscribe| s.to_bytes(), subscribe, {
-        from = p::Seq(u64::MAX), shard = p::ShardId(u16::MAX), reserved = [255; 6],
+        from = p::Seq(u64::MAX), shard = p::ShardId(u16::MAX), reserved = [255; 2], epoch = p::Epoch(u32::MAX),
     });
     check_layout("subscribe", &table("layout: subscribe 16"), 0, p::SUBSCRIBE_BYTES, &places);
     let head = p::TailHead {
@@ -284,7 +292,7 @@ fn state_rows() {
         free = AMOUNT, held = AMOUNT, captured = AMOUNT, pending = AMOUNT, owed = AMOUNT, exposure = AMOUNT,
         units = AMOUNT, units_queued = AMOUNT, fees = AMOUNT, cap = AMOUNT, cap_until = TIME, batch = u64::MAX,
         policy_seq = p::Seq(u64::MAX), asset = p::AssetId(u32::MAX), generation = u32::MAX, frozen = 255,
-        track_merchants = 255, reserved = [255; 14], policy = policy,
+        track_merchants = 255, unreconciled = 255, reserved = [255; 13], policy = policy,
     });
     check_layout("partition_row", &table("layout: partition_row 640"), 0, 640, &places);
     let places = places!(row, zeros::<p::SupplierRow>(), {
@@ -579,7 +587,7 @@ fn a_stamped_actor_is_the_engine_s() {
         let mut record = Record { kind: *kind as u8, ..empty_record() };
         record.set_actor(*kind, p::ActorId(u32::MAX));
         assert_eq!(record.as_sent(), Record { kind: *kind as u8, ..empty_record() }, "{kind}");
-        let keeps_none = matches!(kind, p::Kind::Lock | p::Kind::Increase | p::Kind::Lookup);
+        let keeps_none = matches!(kind, p::Kind::Lock | p::Kind::Increase | p::Kind::Lookup | p::Kind::Loss);
         assert_eq!(record == record.as_sent(), keeps_none, "{kind}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use surety_client::protocol::{Code, Record, Reply};
-use surety_client::{Client, NotExecuted, SubmitError};
+use surety_client::{Client, NotExecuted, SubmitError, Unknown};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::problem::Problem;
@@ -21,6 +21,8 @@ pub(crate) enum Failure {
     Unreachable,
     /// It may have been executed, or still be.
     Unknown,
+    /// It may have been executed before the engine was restored from a backup. Asking again does not help.
+    Lost,
 }
 
 impl From<Failure> for Box<Problem> {
@@ -29,6 +31,7 @@ impl From<Failure> for Box<Problem> {
             Failure::Refused(code) => Problem::of_code(code),
             Failure::Unreachable => Problem::unavailable("The engine cannot be reached; nothing was sent."),
             Failure::Unknown => Problem::unknown_outcome(),
+            Failure::Lost => Problem::of_code(Code::UnknownAfterRestore),
         }
     }
 }
@@ -50,7 +53,9 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
         match answer {
             Failure::Unknown => is_open = true,
             // True of every sending of these bytes.
-            Failure::Refused(Code::Malformed | Code::TooLarge | Code::IdConflict) => return Err(answer),
+            Failure::Lost | Failure::Refused(Code::Malformed | Code::TooLarge | Code::IdConflict) => {
+                return Err(answer);
+            }
             _ if !is_open => return Err(answer),
             // It says nothing of the sending before it.
             _ => {}
@@ -65,6 +70,7 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
 
 const fn read(error: SubmitError) -> Failure {
     match error {
+        SubmitError::Unknown { cause: Unknown::AfterRestore, .. } => Failure::Lost,
         SubmitError::Unknown { .. } => Failure::Unknown,
         SubmitError::NotExecuted { why, .. } => match why {
             NotExecuted::Refused { code, .. } => Failure::Refused(code),

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::StatusCode;
 use parking_lot::{Mutex, RwLock};
-use surety_client::Client;
 use surety_client::protocol::{AssetId, Code, Id, PartitionHandle, Record, Reply, Seq, ShardId, Time};
 use surety_client::transport::OpenError;
+use surety_client::{Client, TailBatch};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
@@ -97,7 +97,8 @@ impl Desk {
     }
 
     /// Takes what a shard's change stream tells next.
-    pub(crate) fn observe(&self, shard: ShardId, first: Seq, records: &[Record], through: Seq) {
+    pub(crate) fn observe(&self, shard: ShardId, batch: &TailBatch<'_>) {
+        let TailBatch { first, records, through, epoch } = *batch;
         let now = now();
         let mut told = self.told.lock();
         for record in records {
@@ -105,7 +106,7 @@ impl Desk {
             told.keys.observe(record, now);
         }
         if let Some(recent) = told.recent.get_mut(usize::from(shard.0)) {
-            recent.push(first, records, through);
+            recent.push(first, records, through, epoch);
         }
         drop(told);
         self.news.send_modify(|count| *count += 1);
@@ -135,7 +136,7 @@ impl Desk {
         let read = async {
             let acked = self.acked(Instant::now()).await.map_err(|_| behind())?;
             let mut news = self.news();
-            let is_read = || self.told(|told| told.cursor().has_reached(&acked));
+            let is_read = || self.told(|told| told.cursor().has_reached(acked.iter().copied()));
             while !is_read() {
                 // The sender lives as long as this does.
                 let _ = news.changed().await;

@@ -3,17 +3,17 @@
 use axum::http::StatusCode;
 use surety_client::TailError;
 use surety_client::protocol::{
-    ALL_CAPTURES, ChangeBody, ConsumeBody, Kind, LockBody, Record, Seq, ShardId, Time,
+    self, ALL_CAPTURES, ChangeBody, ConsumeBody, Epoch, Kind, LockBody, Record, Seq, ShardId, Time,
 };
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Position};
 use crate::desk::Desk;
 use crate::problem::Problem;
-use crate::recent::is_told;
+use crate::recent::{Lives, is_told};
 use crate::shapes::{Event, Events, millis};
 
 /// Where an event stands.
-pub(crate) type Place = (ShardId, Seq);
+pub(crate) type Place = (ShardId, Position);
 
 /// A page, and where each of its events stands.
 #[derive(Debug)]
@@ -27,94 +27,122 @@ pub(crate) struct Page {
 /// Reads what comes behind a cursor: in the order of each shard, and between shards by time.
 pub(crate) async fn page(desk: &Desk, after: &Cursor, limit: usize) -> Result<Page, Box<Problem>> {
     let mut through = desk.told(|told| told.cursor());
-    if !through.has_reached(&after.0) {
+    if !through.has_reached(after.seqs()) {
         // Another front door may have told of what comes here in a moment.
         desk.catch_up().await?;
         through = desk.told(|told| told.cursor());
     }
-    if !through.has_reached(&after.0) {
+    if !through.has_reached(after.seqs()) {
+        if through.0.iter().any(|position| position.life != Epoch(0)) {
+            return Err(lost());
+        }
         let detail = "The cursor lies before the engine: it belongs to another history.";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "CURSOR_AHEAD", detail).about("after"));
     }
     let mut found: Vec<(Time, Place, Record)> = Vec::new();
     // How far each shard was looked through.
     let mut looked = after.clone();
+    let mut ends: Vec<Lives> = Vec::new();
     for ((shard, after), looked) in (0..).map(ShardId).zip(&after.0).zip(&mut looked.0) {
-        let (records, end) = shard_page(desk, shard, *after, limit).await?;
-        *looked = end;
+        let (records, end, lives) = shard_page(desk, shard, *after, limit).await?;
+        let place = |seq| Position { seq, life: lives.of(seq).unwrap_or(after.life) };
+        *looked = place(end);
+        ends.push(lives.clone());
         // Each shard keeps its order, whatever its times are.
         let mut latest = Time::ZERO;
         found.extend(records.into_iter().map(|(seq, record)| {
             latest = latest.max(record.time);
-            (latest, (shard, seq), record)
+            (latest, (shard, place(seq)), record)
         }));
     }
     found.sort_by_key(|(time, ..)| *time);
     // Nothing that is left out counts as told. What is left out of a shard is its end.
-    for (_, (shard, seq), _) in found.drain(limit.min(found.len())..) {
-        let looked = &mut looked.0[usize::from(shard.0)];
-        *looked = Seq(seq.0 - 1).min(*looked);
+    for (_, (shard, place), _) in found.drain(limit.min(found.len())..) {
+        let at = usize::from(shard.0);
+        let (seq, looked) = (Seq(place.seq.0 - 1), &mut looked.0[at]);
+        if seq < looked.seq {
+            *looked = Position { seq, life: ends[at].of(seq).unwrap_or(after.0[at].life) };
+        }
     }
     let events = found.into_iter().map(|(_, place, record)| (place, record)).collect();
-    let is_more = !looked.has_reached(&through.0);
+    let is_more = !looked.has_reached(through.seqs());
     Ok(Page { events, cursor: looked, is_more })
 }
 
-/// One shard's records behind a position, and how far was looked.
+/// Records of a shard, how far was looked, and of which lives they are.
+type ShardPage = (Vec<(Seq, Record)>, Seq, Lives);
+
+/// What is told of a position that may be of a life that is lost.
+fn lost() -> Box<Problem> {
+    let detail = "The engine goes on after a loss, and the cursor is of what was lost, or may be: what came before it may not be so any \
+                  more. Read anew from the beginning, and compare.";
+    Problem::new(StatusCode::GONE, "CURSOR_GONE", detail).about("after")
+}
+
+/// One shard's records behind a position.
 async fn shard_page(
     desk: &Desk,
     shard: ShardId,
-    after: Seq,
+    after: Position,
     limit: usize,
-) -> Result<(Vec<(Seq, Record)>, Seq), Box<Problem>> {
+) -> Result<ShardPage, Box<Problem>> {
     let at_hand = desk.told(|told| {
         let recent = told.recent.get(usize::from(shard.0))?;
-        recent.after(after, limit).map(|records| (records, recent.through()))
+        recent.after(after, limit).map(|records| (records, recent.through().seq, recent.lives().clone()))
     });
-    let (records, through) = match at_hand {
+    let (records, through, lives) = match at_hand {
         Some(found) => found,
         None => return from_log(desk, shard, after, limit).await,
     };
     let end = if records.len() < limit { through } else { last(&records, through) };
-    Ok((records, end.max(after)))
+    Ok((records, end.max(after.seq), lives))
 }
 
 /// What is not at hand any more.
 async fn from_log(
     desk: &Desk,
     shard: ShardId,
-    after: Seq,
+    after: Position,
     limit: usize,
-) -> Result<(Vec<(Seq, Record)>, Seq), Box<Problem>> {
+) -> Result<ShardPage, Box<Problem>> {
     let busy =
         || Problem::new(StatusCode::TOO_MANY_REQUESTS, "BUSY", "Too many read old events.").retryable(1);
     let _reader = desk.log_readers.try_acquire().map_err(|_| busy())?;
-    let mut tail = desk.client().tail(shard, after.next());
-    let mut records = Vec::new();
+    let from = protocol::Cursor { next: after.seq.next(), epoch: after.life };
+    let mut tail = desk.client().tail(shard, from);
+    let (mut records, mut lives, mut read) = (Vec::new(), Lives::default(), after.seq);
     loop {
         let batch = match tail.next_batch().await {
             Ok(batch) => batch,
             Err(TailError::Lost { oldest, .. }) => {
                 let detail = format!(
-                    "What comes behind position {after} of shard {shard} is not kept any more; position {oldest} is the oldest."
+                    "What comes behind position {} of shard {shard} is not kept any more; position {oldest} is the oldest.",
+                    after.seq
                 );
                 return Err(Problem::new(StatusCode::GONE, "CURSOR_GONE", detail).about("after"));
             }
+            Err(TailError::Parted { .. } | TailError::Ahead { .. }) => return Err(lost()),
             Err(error) => {
                 tracing::warn!(%shard, %error, "old events cannot be read");
                 return Err(Problem::unavailable("The engine's log cannot be read now."));
             }
         };
+        if batch.through > read {
+            lives.note(read.next(), batch.epoch);
+            read = batch.through;
+        }
         let numbered = (batch.first.0..).map(Seq).zip(batch.records.iter().copied());
         records.extend(numbered.filter(|(_, record)| is_told(record)));
         let through = batch.through;
         if records.len() >= limit {
             records.truncate(limit);
             let end = last(&records, through);
-            return Ok((records, end));
+            return Ok((records, end, lives));
         }
-        if desk.told(|told| told.cursor().0.get(usize::from(shard.0)).is_none_or(|known| through >= *known)) {
-            return Ok((records, through));
+        if desk
+            .told(|told| told.cursor().0.get(usize::from(shard.0)).is_none_or(|known| through >= known.seq))
+        {
+            return Ok((records, through, lives));
         }
     }
 }
@@ -135,11 +163,11 @@ pub(crate) async fn tell(desk: &Desk, page: &Page) -> Events {
     Events { events, cursor: page.cursor.to_string(), more: page.is_more }
 }
 
-fn event(desk: &Desk, (shard, seq): Place, record: &Record) -> Event {
+fn event(desk: &Desk, (shard, place): Place, record: &Record) -> Event {
     let (lock, capture, merchant) = about(record);
     let asset = desk.known_asset(record.partition);
     Event {
-        id: format!("{shard}-{seq}"),
+        id: format!("{shard}-{place}"),
         kind: record.kind().map_or("", Kind::name).to_owned(),
         code: record.code().map_or("", surety_client::protocol::Code::name).to_owned(),
         time_ms: millis(record.time).unwrap_or(0),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use surety_client::protocol::{Seq, ShardId};
+use surety_client::protocol::{Cursor, Seq, ShardId};
 use surety_client::{Tail, TailError};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -40,7 +40,7 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
             Ok(_) => {}
             Err(TailError::Lost { oldest, wanted, .. }) if oldest > wanted => {
                 desk.skip(shard, Seq(oldest.0 - 1));
-                tail = desk.client().tail(shard, oldest);
+                tail = desk.client().tail(shard, Cursor::anew(oldest));
             }
             Err(error) => return Err(error),
         }
@@ -49,7 +49,7 @@ async fn read(desk: &Desk, shard: ShardId, until: Seq) -> Result<Tail, TailError
 
 async fn next(desk: &Desk, shard: ShardId, tail: &mut Tail) -> Result<Seq, TailError> {
     let batch = tail.next_batch().await?;
-    desk.observe(shard, batch.first, batch.records, batch.through);
+    desk.observe(shard, &batch);
     Ok(batch.through)
 }
 
@@ -63,18 +63,21 @@ async fn keep(desk: Arc<Desk>, numbers: Arc<Numbers>, shard: ShardId, mut tail: 
         let from = match error {
             TailError::Lost { oldest, wanted, .. } if oldest > wanted => {
                 desk.skip(shard, Seq(oldest.0 - 1));
-                oldest
+                Cursor::anew(oldest)
             }
-            TailError::Ahead { .. } | TailError::OtherHistory { .. } | TailError::OutOfOrder { .. } => {
+            TailError::Ahead { .. }
+            | TailError::Parted { .. }
+            | TailError::OtherHistory { .. }
+            | TailError::OutOfOrder { .. } => {
                 tracing::error!(%shard, %error, "the engine has another history: it is read anew");
                 desk.start_over(shard);
                 sleep(PAUSE).await;
-                Seq(1)
+                Seq(1).into()
             }
             TailError::Lost { .. } | TailError::Refused { .. } => {
                 tracing::warn!(%shard, %error, "the change stream is not read");
                 sleep(PAUSE).await;
-                tail.cursor()
+                tail.position()
             }
         };
         tail = desk.client().tail(shard, from);

@@ -101,9 +101,9 @@ async fn has_sent(pieces: &mpsc::Sender<Bytes>, text: String, ends: &mut Ends) -
 async fn write(desk: &Desk, after: &mut Cursor, page: &Page) -> String {
     let mut text = String::new();
     let told = tell(desk, page).await;
-    for (event, ((shard, seq), _)) in told.events.iter().zip(&page.events) {
+    for (event, ((shard, place), _)) in told.events.iter().zip(&page.events) {
         if let Some(position) = after.0.get_mut(usize::from(shard.0)) {
-            *position = *seq;
+            *position = *place;
         }
         let data = serde_json::to_string(event).unwrap_or_default();
         let _ = write!(text, "id: {after}\nevent: {}\ndata: {data}\n\n", event.kind);

@@ -150,5 +150,5 @@ impl Metrics {
 
 /// Records between a cursor and what is known.
 pub(crate) fn distance(behind: &Cursor, known: &Cursor) -> u64 {
-    behind.0.iter().zip(&known.0).map(|(at, end)| end.0.saturating_sub(at.0)).sum()
+    behind.seqs().zip(known.seqs()).map(|(at, end)| end.0.saturating_sub(at.0)).sum()
 }

@@ -144,6 +144,11 @@ const fn detail_of(code: Code) -> &'static str {
             "The key's own time is too far in the past. Nothing was done now, but an earlier request with this key may have been \
              executed: look the lock up before you make a new key."
         }
+        Code::UnknownAfterRestore => {
+            "The engine was restored from a backup. What it may have decided under this key before that is lost, or the partition is \
+             not reconciled yet. Nothing was done now. Do not send it under a new key: settle with the merchant what was done, or, \
+             if the key was made after the restore, send it again with the same key later."
+        }
         Code::IdFromFuture => "The key's own time is in the future: check the clock that makes keys.",
         Code::Quota => {
             "The tenant is at one of its quotas. Nothing was done for this sending of the request."

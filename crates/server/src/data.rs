@@ -5,6 +5,7 @@
 //! <data>/keys/reset.key    signs stateless resets
 //! <data>/pki/              certificates, see `pki`
 //! <data>/epochs/<shard>    first seq of each epoch
+//! <data>/archived/<shard>  after a loss: which archive was compared, for which life
 //! <data>/clock.accept      the next start takes the wall clock, however far it is from the log
 //! ```
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use storage::{CreateDirectoryError, DataDirectory, Metadata};
 use surety_protocol::limits::{ID_WINDOW_DEFAULT, SEGMENT_BYTES};
-use surety_protocol::{EngineId, Seq, ShardId, Time, sabotage};
+use surety_protocol::{EngineId, Epoch, Seq, ShardId, Time, sabotage};
 
 use engine::Epochs;
 
@@ -28,6 +29,7 @@ const TOKEN_KEY: &str = "token.key";
 const RESET_KEY: &str = "reset.key";
 const PKI: &str = "pki";
 const EPOCHS: &str = "epochs";
+const ARCHIVED: &str = "archived";
 const CLOCK_ACCEPT: &str = "clock.accept";
 /// What is told of it.
 const ACCEPTANCE_CHARS_MAX: usize = 200;
@@ -125,6 +127,61 @@ pub fn backup_files(shards: u16) -> Vec<String> {
 #[must_use]
 pub fn epochs_file(shard: ShardId) -> String {
     format!("{EPOCHS}/{shard}")
+}
+
+/// What a restore knows of a shard's epochs beyond the notes that the backup has.
+#[derive(Clone, Debug)]
+pub struct RestoredEpochs {
+    /// Those that began behind the end of the backup, each with its first seq, in order.
+    pub archived: Vec<(Epoch, Seq)>,
+    /// The one that the restore has opened, and its first seq: what the lost life had from there on was given up.
+    pub opened: (Epoch, Seq),
+}
+
+/// Makes a restored data directory one that can be served: another key for resets, and the notes of each shard's epochs up to
+/// and with the one that the restore has opened.
+///
+/// # Errors
+/// If a note of the backup makes no sense, a file cannot be written, or there is no randomness.
+pub fn furnish_restored(data: &Path, shards: &[RestoredEpochs]) -> Result<(), RestoredError> {
+    write_secret(&data.join(KEYS).join(RESET_KEY), &to_hex(&random::<32>()?)).map_err(InitError::from)?;
+    for (number, restored) in (0..).zip(shards) {
+        let shard = ShardId(number);
+        let mut epochs = read_notes(data, shard)?;
+        note_restored(&mut epochs, restored);
+        write_epochs(data, shard, &epochs)?;
+    }
+    let synced = File::open(data.join(KEYS)).and_then(|keys| keys.sync_all());
+    synced.map_err(|source| FilesError::File { path: data.join(KEYS), source })?;
+    Ok(())
+}
+
+fn note_restored(epochs: &mut Epochs, restored: &RestoredEpochs) {
+    let (epoch, first) = restored.opened;
+    let last = epochs.starts.last().map_or(Epoch(0), |(last, _)| *last);
+    epochs.starts.extend(restored.archived.iter().filter(|(archived, _)| *archived > last));
+    // What was noted later than the log that is kept goes belongs to the life that is lost.
+    epochs.starts.retain(|(_, start)| *start < first);
+    epochs.starts.push((epoch, first));
+}
+
+/// The highest epoch that is noted of a shard; 0 if none is.
+///
+/// # Errors
+/// As for [`furnish_restored`].
+pub fn last_noted_epoch(data: &Path, shard: ShardId) -> Result<Epoch, FilesError> {
+    Ok(read_notes(data, shard)?.starts.last().map_or(Epoch(0), |(epoch, _)| *epoch))
+}
+
+/// Why a restored directory cannot be made one to serve from.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoredError {
+    /// A key could not be made.
+    #[error(transparent)]
+    Key(#[from] InitError),
+    /// The notes of epochs.
+    #[error(transparent)]
+    Notes(#[from] FilesError),
 }
 
 /// Where the certificates of a data directory are.
@@ -231,12 +288,7 @@ pub(crate) fn read_epochs(
     shard: ShardId,
     opening: (surety_protocol::Epoch, Seq),
 ) -> Result<Epochs, FilesError> {
-    let path = epochs_path(data, shard);
-    let epochs = match read_text(&path) {
-        Ok(text) => Epochs::parse(&text).ok_or(FilesError::Content(path))?,
-        Err(FilesError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Epochs::default(),
-        Err(error) => return Err(error),
-    };
+    let epochs = read_notes(data, shard)?;
     let (opening_epoch, first) = opening;
     match epochs.starts.last() {
         Some((noted, noted_first))
@@ -255,17 +307,70 @@ pub(crate) fn read_epochs(
     }
 }
 
+/// The epochs that are noted; none for a shard that was never served.
+fn read_notes(data: &Path, shard: ShardId) -> Result<Epochs, FilesError> {
+    let path = epochs_path(data, shard);
+    match read_text(&path) {
+        Ok(text) => Epochs::parse(&text).ok_or(FilesError::Content(path)),
+        Err(FilesError::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(Epochs::default()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Notes the epochs durably, before the shard serves.
 pub(crate) fn write_epochs(data: &Path, shard: ShardId, epochs: &Epochs) -> Result<(), FilesError> {
-    let path = epochs_path(data, shard);
+    write_note(data, EPOCHS, shard, &epochs.to_text())
+}
+
+/// An archive that was compared with the whole log after a loss.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ComparedArchive {
+    /// Where it is.
+    pub(crate) place: String,
+    /// The life that the log is of.
+    pub(crate) life: u128,
+}
+
+/// Which archive was compared last; none if none was.
+pub(crate) fn read_compared(data: &Path, shard: ShardId) -> Result<Option<ComparedArchive>, FilesError> {
+    let path = data.join(ARCHIVED).join(shard.to_string());
+    let text = match read_text(&path) {
+        Err(FilesError::File { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let parse = || {
+        let (life, place) = text.split_once('\n')?;
+        let life = u128::from_str_radix(life, 16).ok()?;
+        Some(ComparedArchive { place: place.strip_suffix('\n')?.to_owned(), life })
+    };
+    parse().ok_or(FilesError::Content(path)).map(Some)
+}
+
+/// Notes durably that an archive was compared.
+pub(crate) fn write_compared(
+    data: &Path,
+    shard: ShardId,
+    compared: &ComparedArchive,
+) -> Result<(), FilesError> {
+    write_note(data, ARCHIVED, shard, &format!("{:032x}\n{}\n", compared.life, compared.place))
+}
+
+/// Puts a shard's note in the place of the one before, durably.
+fn write_note(data: &Path, kind: &str, shard: ShardId, text: &str) -> Result<(), FilesError> {
+    let directory = data.join(kind);
+    let path = directory.join(shard.to_string());
     let temp = path.with_extension("tmp");
     let write = || {
-        fs::create_dir_all(data.join(EPOCHS))?;
+        let is_new = !directory.exists();
+        fs::create_dir_all(&directory)?;
+        if is_new {
+            File::open(data)?.sync_all()?;
+        }
         let mut file = File::create(&temp)?;
-        file.write_all(epochs.to_text().as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temp, &path)?;
-        File::open(data.join(EPOCHS))?.sync_all()
+        File::open(&directory)?.sync_all()
     };
     write().map_err(|source| FilesError::File { path: path.clone(), source })
 }
@@ -297,7 +402,25 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use surety_protocol::Epoch;
+
+    #[test]
+    fn notes_of_a_restored_log_have_every_epoch_that_is_kept_and_none_that_is_lost() {
+        let start = |(epoch, first): (u32, u64)| (Epoch(epoch), Seq(first));
+        let check = |noted: &[(u32, u64)], archived: &[(u32, u64)], expect: &[(u32, u64)]| {
+            let starts = noted.iter().copied().map(start).collect();
+            let mut epochs = Epochs { starts, restored: Vec::new() };
+            let archived = archived.iter().copied().map(start).collect();
+            note_restored(&mut epochs, &RestoredEpochs { archived, opened: start((70_000, 50)) });
+            assert_eq!(epochs.starts, expect.iter().copied().map(start).collect::<Vec<_>>());
+        };
+        check(&[(1, 1), (2, 10)], &[], &[(1, 1), (2, 10), (70_000, 50)]);
+        // Noted, but begun where the copy ends or behind it.
+        check(&[(1, 1), (2, 50), (3, 60)], &[], &[(1, 1), (70_000, 50)]);
+        check(&[(1, 1)], &[(2, 20), (4, 30)], &[(1, 1), (2, 20), (4, 30), (70_000, 50)]);
+        // One that the notes have already.
+        check(&[(1, 1), (2, 20)], &[(2, 20), (4, 30)], &[(1, 1), (2, 20), (4, 30), (70_000, 50)]);
+        check(&[], &[], &[(70_000, 50)]);
+    }
 
     #[test]
     fn keys_are_hexadecimal() {
@@ -314,11 +437,26 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_that_was_compared_is_noted_for_its_place_and_life() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, shard) = (directory.path(), ShardId(3));
+        assert_eq!(read_compared(data, shard).unwrap(), None);
+        for (place, life) in [("/var/archive", 7), ("s3://bucket/pre fix", u128::MAX)] {
+            let compared = ComparedArchive { place: place.to_owned(), life };
+            write_compared(data, shard, &compared).unwrap();
+            assert_eq!(read_compared(data, shard).unwrap(), Some(compared));
+        }
+        fs::write(data.join(ARCHIVED).join("3"), "nonsense").unwrap();
+        assert!(matches!(read_compared(data, shard), Err(FilesError::Content(_))));
+    }
+
+    #[test]
     fn an_epoch_is_opened_once() {
         let directory = tempfile::tempdir().unwrap();
         let read = |epoch, seq| read_epochs(directory.path(), ShardId(3), (Epoch(epoch), Seq(seq)));
         assert_eq!(read(1, 1).unwrap(), Epochs::default());
-        let epochs = Epochs { starts: vec![(Epoch(1), Seq(1)), (Epoch(2), Seq(9))] };
+        let starts = vec![(Epoch(1), Seq(1)), (Epoch(2), Seq(9))];
+        let epochs = Epochs { starts, restored: Vec::new() };
         write_epochs(directory.path(), ShardId(3), &epochs).unwrap();
         assert_eq!(read(3, 9).unwrap(), epochs);
         assert_eq!(read(4, 100).unwrap(), epochs);

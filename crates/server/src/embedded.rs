@@ -13,7 +13,7 @@ use surety_client::transport::{
 };
 use surety_protocol::limits::CONNECTION_IN_FLIGHT_MAX;
 use surety_protocol::{
-    Caller, CloseCode, HelloReply, QueryRefusal, Record, Reply, Seq, ShardId, StateKind, StateQuery,
+    Caller, CloseCode, Cursor, HelloReply, QueryRefusal, Record, Reply, ShardId, StateKind, StateQuery,
     TailHead, TailStatus, Token,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +85,7 @@ impl EmbeddedConnector {
         match self.shared.judge(tokens) {
             Verdict::Sound => Ok(()),
             Verdict::BadToken => closed(CloseCode::BadToken),
+            Verdict::LostLife => closed(CloseCode::LostLife),
             Verdict::Fork(token) => {
                 self.shared.declare_fork(&token);
                 closed(CloseCode::Fork)
@@ -113,7 +114,7 @@ impl EmbeddedConnector {
     async fn open_tail(
         &self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &[Token],
     ) -> Result<Box<dyn TailSource>, OpenError> {
         self.check(shard, tokens)?;
@@ -131,7 +132,7 @@ impl Connector for EmbeddedConnector {
     fn subscribe<'a>(
         &'a self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(self.open_tail(shard, from, tokens))
@@ -179,7 +180,7 @@ pub(crate) enum LinkMessage {
     /// Both halves are dropped.
     Close { end: Arc<LinkEnd> },
     /// A reader of the change stream.
-    Subscribe { from: Seq, caller: Caller, frames: mpsc::Sender<TailFrame> },
+    Subscribe { from: Cursor, caller: Caller, frames: mpsc::Sender<TailFrame> },
     /// A question about the state.
     State {
         query: StateQuery,

@@ -29,7 +29,8 @@ pub use authority::{Authority, NotVouched, Vouched};
 pub use clock::readings;
 pub use config::{Config, Limits, TraceConfig};
 pub use data::{
-    FilesError, InitError, InitOptions, accept_clock, backup_files, epochs_file, init, init_with, pki_path,
+    FilesError, InitError, InitOptions, RestoredEpochs, RestoredError, accept_clock, backup_files,
+    epochs_file, furnish_restored, init, init_with, last_noted_epoch, pki_path,
 };
 pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;

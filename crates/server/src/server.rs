@@ -209,17 +209,22 @@ fn shard_failure(error: &ShardError) -> StartFailure {
             ) => StartFailure::Foreign,
             RecoverError::Log(wal::RecoverError::Newer { .. }) => StartFailure::Newer,
             RecoverError::Log(wal::RecoverError::Io(_)) | RecoverError::Io(_) => StartFailure::Io,
-            RecoverError::Log(_) | RecoverError::Diverged { .. } | RecoverError::NoSnapshot { .. } => {
-                StartFailure::Corrupt
-            }
+            RecoverError::Log(_)
+            | RecoverError::Diverged { .. }
+            | RecoverError::NoLoss
+            | RecoverError::NoSnapshot { .. } => StartFailure::Corrupt,
         },
-        ShardError::Files(FilesError::RolledBack { .. } | FilesError::Content(_)) => StartFailure::Corrupt,
+        ShardError::Files(FilesError::RolledBack { .. } | FilesError::Content(_)) | ShardError::Epochs(_) => {
+            StartFailure::Corrupt
+        }
+        ShardError::Archive(_) => StartFailure::Settings,
         ShardError::Files(FilesError::File { .. })
         | ShardError::Storage(_)
         | ShardError::Open(_)
         | ShardError::Journal(_)
         | ShardError::Keeper(_)
         | ShardError::NotWritten
+        | ShardError::ArchiveUnread(_)
         | ShardError::Io(_) => StartFailure::Io,
     }
 }

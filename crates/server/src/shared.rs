@@ -240,6 +240,9 @@ impl Shared {
             if epochs.prove_fork(token, shard.synced()) {
                 return Verdict::Fork(*token);
             }
+            if epochs.is_of_a_loss(token) && !sabotage!("lost-token-taken") {
+                return Verdict::LostLife;
+            }
         }
         Verdict::Sound
     }
@@ -269,4 +272,6 @@ pub(crate) enum Verdict {
     BadToken,
     /// One that proves that this engine's state is older than what it has said.
     Fork(Token),
+    /// One of a life that is lost, which the operator has accepted.
+    LostLife,
 }

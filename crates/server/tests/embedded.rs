@@ -129,7 +129,7 @@ async fn the_change_stream_and_the_end_come_through_memory_too() {
     send(&mut link, &[lock(0)]).await.unwrap();
     let last = receive(&mut link, 1).await.unwrap()[0].seq;
     let reader = embedded.connector(caller(TenantId(0), Roles::READER));
-    let mut tail = reader.subscribe(ShardId(0), Seq(1), &[]).await.unwrap();
+    let mut tail = reader.subscribe(ShardId(0), Seq(1).into(), &[]).await.unwrap();
     let mut records = Vec::new();
     loop {
         let next = std::future::poll_fn(|cx| tail.poll_next(cx, &mut records));
@@ -155,7 +155,7 @@ async fn whoever_comes_after_the_end_hears_of_it() {
         let opened = tokio::time::timeout(PATIENCE, connector.open(shard, &[])).await.unwrap();
         let error = opened.err().unwrap();
         assert!(matches!(error, OpenError::Closed(Closed::ByServer(CloseCode::Draining))), "{error}");
-        let mut tail = connector.subscribe(shard, Seq(1), &[]).await.unwrap();
+        let mut tail = connector.subscribe(shard, Seq(1).into(), &[]).await.unwrap();
         let mut records = Vec::new();
         let next = std::future::poll_fn(|cx| tail.poll_next(cx, &mut records));
         let ended = tokio::time::timeout(PATIENCE, next).await.unwrap();

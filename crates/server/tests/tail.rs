@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rig::{Raw, Rig, SEGMENT, TENANT, lock};
-use surety_protocol::{Code, Kind, Record, Seq, TailStatus, TenantId};
+use surety_protocol::{
+    CloseCode, Code, FrameKind, Hello, HelloReply, Kind, Record, Seq, TailStatus, TenantId,
+};
 
 async fn reader(rig: &Rig, shard: u16, from: u64) -> Raw {
     let mut raw = Raw::connect(rig.address(shard), &rig.identity("reader")).await.unwrap();
@@ -60,6 +62,76 @@ async fn a_cursor_past_the_end_belongs_to_another_history() {
     let frame = tail.tail().await.unwrap();
     assert_eq!(frame.status, TailStatus::Ahead);
     assert!(tail.recv.read_to_end(1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_cursor_of_a_record_that_was_given_up_is_told_from_where() {
+    let mut rig = Rig::start_with(1, |config| config.durability = server::Durability::Fsync);
+    // Each frame is of one epoch, whichever restart it comes across.
+    let mut epochs: Vec<(u32, u64)> = Vec::new();
+    for _ in 0..3 {
+        let mut raw = rig.authorizer(0).await;
+        let (reply, _) = raw.ask(lock(0)).await.unwrap();
+        let mut tail = reader(&rig, 0, 1).await;
+        epochs.clear();
+        while epochs.last().is_none_or(|(_, through)| *through < reply.seq.0) {
+            let frame = tail.tail().await.unwrap();
+            assert_eq!(frame.status, TailStatus::Records);
+            let starts = frame.records.iter().skip(1).filter(|record| record.kind() == Some(Kind::Start));
+            assert_eq!(starts.count(), 0, "a start is the first record of its epoch");
+            epochs.push((frame.head.epoch.0, frame.head.through.0));
+        }
+        rig.kill();
+        rig.restart_with(|config| config.durability = server::Durability::Fsync);
+    }
+    assert!(epochs.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{epochs:?}");
+    let (last_epoch, last) = *epochs.last().unwrap();
+    let (first_epoch, first_end) = *epochs.iter().rfind(|(epoch, _)| *epoch < last_epoch).unwrap();
+    let check = async |next: u64, epoch: u32, expect: Option<u64>| {
+        let mut raw = Raw::connect(rig.address(0), &rig.identity("reader")).await.unwrap();
+        raw.greet(TenantId(0), &[]).await.unwrap();
+        raw.resume(0, next, epoch).await.unwrap();
+        let frame = raw.tail().await.unwrap();
+        let parted = (frame.status == TailStatus::Parted).then_some(frame.head.first.0);
+        assert_eq!(parted, expect, "{next} after epoch {epoch}");
+    };
+    check(first_end + 1, first_epoch, None).await;
+    check(last + 1, last_epoch, None).await;
+    check(last + 1, 0, None).await;
+    // A reader that went on in the epoch before, as in a life that was given up, and one of a life that nobody here knows.
+    check(last + 1, first_epoch, Some(first_end + 1)).await;
+    check(first_end + 1, last_epoch, Some(first_end)).await;
+    check(first_end + 1, u32::MAX - 1, Some(first_end)).await;
+    // Who has read nothing begins wherever it likes.
+    check(first_end + 1, u32::MAX, None).await;
+}
+
+/// It compares what heads say with what they said before, and has no epoch in its subscriptions.
+#[tokio::test]
+async fn who_speaks_the_first_version_is_told_the_epoch_that_speaks() {
+    let mut rig = Rig::start_with(1, |config| config.durability = server::Durability::Fsync);
+    rig.kill();
+    rig.restart_with(|config| config.durability = server::Durability::Fsync);
+    let hello = Hello { version_min: 1, version_max: 1, ..Hello::new(TenantId(0), "old") }.to_body(&[]);
+    let connect = async || {
+        let mut raw = Raw::connect(rig.address(0), &rig.identity("reader")).await.unwrap();
+        raw.frame(FrameKind::Hello, 0, &hello).await.unwrap();
+        let (_, body) = raw.receive().await.unwrap();
+        (raw, HelloReply::from_body(&body).unwrap())
+    };
+    let (mut raw, hello) = connect().await;
+    assert_eq!(hello.version, 1);
+    raw.subscribe(0, 1).await.unwrap();
+    loop {
+        let frame = raw.tail().await.unwrap();
+        assert_eq!(frame.head.epoch, hello.epoch, "{:?}", frame.head);
+        if frame.head.through >= hello.acked {
+            break;
+        }
+    }
+    let (mut raw, _) = connect().await;
+    raw.resume(0, 1, 1).await.unwrap();
+    raw.expect_close(CloseCode::Padding).await;
 }
 
 #[tokio::test]

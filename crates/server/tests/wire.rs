@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn subscription(shard: u16) -> [u8; 16] {
-    Subscribe { from: Seq(1), shard: ShardId(shard), reserved: [0; 6] }.to_bytes()
+    Subscribe { from: Seq(1), shard: ShardId(shard), reserved: [0; 2], epoch: Epoch(0) }.to_bytes()
 }
 
 #[tokio::test]

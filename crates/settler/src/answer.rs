@@ -17,7 +17,7 @@ use chain::{
 use settlement::life::{FeePolicy, Fees};
 use settlement::{Hash, LockId, Released};
 use surety_client::TailError;
-use surety_protocol::{Kind, Record, ReleaseGroup, Time, long, sabotage};
+use surety_protocol::{Cursor, Kind, Record, ReleaseGroup, Time, long, sabotage};
 
 use crate::chain_facts::PutOff;
 use crate::contract::{HeadInfo, batch_of};
@@ -262,7 +262,7 @@ impl Settler {
 
     /// Reads it from the engine once more: what nobody disputes need not be kept here.
     async fn release_group(&self, lock: &LockId, released: Released) -> Result<ReleaseGroup, NotAnswered> {
-        let mut tail = self.client.tail(lock.partition.shard(), released.seq);
+        let mut tail = self.client.tail(lock.partition.shard(), Cursor::anew(released.seq));
         let mut records: Vec<Record> = Vec::new();
         while records.first().is_none_or(|head| records.len() <= head.continuations()) {
             let (seq, record) = match tail.next().await {

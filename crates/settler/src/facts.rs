@@ -169,10 +169,12 @@ const fn changes_a_leaf(kind: Kind) -> bool {
             | Kind::Price
             | Kind::Freeze
             | Kind::Unfreeze
+            | Kind::Reconcile
             | Kind::Policy
             | Kind::Grant
             | Kind::TenantSet
             | Kind::Start
+            | Kind::Loss
             | Kind::Checkpoint
             | Kind::Continuation
     )

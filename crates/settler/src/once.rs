@@ -31,9 +31,10 @@ impl Settler {
                 self.pass(Point::Asked)?;
                 self.catch_up(partition.shard(), reply.seq).await?;
             }
-            // Burned: it never will be executed. Forgotten: if it ever was, the stream says so.
+            // Burned: it never will be executed. Forgotten: if it ever was, the stream says so. Lost: nobody can tell; the stream has the
+            // loss then, and catching up ends with it.
             Ok(Outcome::Burned(_) | Outcome::Refused(_))
-            | Err(DefiniteError::Unresolved(ResolveError::Forgotten { .. })) => {
+            | Err(DefiniteError::Unresolved(ResolveError::Forgotten { .. } | ResolveError::Lost { .. })) => {
                 self.catch_up_with(partition).await?;
             }
             Err(error) => return Err(error.into()),

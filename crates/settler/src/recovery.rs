@@ -21,7 +21,7 @@ use crate::scan::{PaidOnChain, Scan};
 use crate::settler::Settler;
 use crate::snapshot::Snapshot;
 use crate::spending::Spending;
-use crate::stream::Stream;
+use crate::stream::{Losses, Stream};
 
 /// What a log's entries come to.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) async fn open(
     let netting = NettingConfig { shards: head.shards, salt_key: head.salt_key, claim_span: head.claim_span };
     let replayed = replay(domain.separator(), scan.notes)?;
     let sealer = Sealer::new(netting, &domain);
-    let stream = Stream::open(&client, &Positions(Vec::new()));
+    let stream = Stream::open(&client, &Positions(Vec::new()), &[], Losses::Stop);
     let mut settler = Settler {
         config,
         domain,
@@ -180,6 +180,7 @@ async fn restore(
     settler.covered = Coverage::default();
     settler.abreast.clear();
     settler.statements.clear();
+    let mut epochs = Vec::new();
     settler.sealer = match snapshot {
         Some(snapshot) if snapshot.batch > booked => {
             return Err(SettlerError::OldLog { snapshot: snapshot.batch, booked });
@@ -187,13 +188,15 @@ async fn restore(
         Some(snapshot) => {
             settler.facts = snapshot.facts;
             settler.scan = snapshot.scan;
+            epochs = snapshot.epochs;
             Sealer::restore(settler.netting, &snapshot.sealer)?
         }
         None => Sealer::new(settler.netting, &settler.domain),
     };
     let partitions = settler.sealer.trees().partitions().to_vec();
     settler.covered.include(&BatchData { partitions, ..BatchData::default() });
-    settler.stream = Stream::open(&settler.client, settler.sealer.netting().positions());
+    let positions = settler.sealer.netting().positions();
+    settler.stream = Stream::open(&settler.client, positions, &epochs, Losses::Stop);
     let sealed = sealed_since(settler, sealed, base)?;
     for (seq, was) in &sealed {
         read_to(settler, &was.positions()?).await?;

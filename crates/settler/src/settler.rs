@@ -346,6 +346,7 @@ impl Settler {
             facts: self.facts.clone(),
             scan: self.scan.clone(),
             tokens: self.client.tokens(),
+            epochs: self.stream.epochs(),
         };
         self.unbooked = Some(snapshot);
     }

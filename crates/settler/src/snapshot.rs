@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use surety_protocol::Token;
 use surety_protocol::limits::TOKEN_BYTES;
+use surety_protocol::{Epoch, Token};
 
 use crate::codec::{Damaged, Put, Take};
 use crate::durable;
@@ -11,7 +11,9 @@ use crate::facts::Facts;
 use crate::scan::Scan;
 
 const MAGIC: &[u8; 8] = b"SURETYSS";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// It knows no epochs.
+const VERSION_WITHOUT_EPOCHS: u32 = 3;
 const PREFIX: &str = "snapshot-";
 const TEMPORARY: &str = "snapshot.tmp";
 /// How many are kept.
@@ -28,6 +30,8 @@ pub(crate) struct Snapshot {
     pub(crate) scan: Scan,
     /// The engine's newest rollback tokens.
     pub(crate) tokens: Vec<Token>,
+    /// Of each shard the epoch of the record at the sealer's position; none of a shard that is not there, 0 of one that is not known.
+    pub(crate) epochs: Vec<Epoch>,
 }
 
 impl Snapshot {
@@ -65,6 +69,7 @@ impl Snapshot {
         self.facts.write(&mut body);
         self.scan.write(&mut body);
         body.list(self.tokens.iter(), |to, token| _ = to.raw(&token.to_bytes()));
+        body.list(self.epochs.iter(), |to, epoch| _ = to.u32(epoch.0));
         let mut to = Put::default();
         to.raw(MAGIC).u32(VERSION).u64(body.0.len() as u64).raw(&body.0).u32(crc32c::crc32c(&body.0));
         to.0
@@ -72,7 +77,8 @@ impl Snapshot {
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Damaged> {
         let mut from = Take(bytes);
-        if from.array::<8>()? != *MAGIC || from.u32()? != VERSION {
+        let (magic, version) = (from.array::<8>()?, from.u32()?);
+        if magic != *MAGIC || !(VERSION_WITHOUT_EPOCHS..=VERSION).contains(&version) {
             return Err(Damaged);
         }
         let len = usize::try_from(from.u64()?).map_err(|_| Damaged)?;
@@ -86,8 +92,12 @@ impl Snapshot {
         let sealer = from.slice(len)?.to_vec();
         let (facts, scan) = (Facts::take(&mut from)?, Scan::take(&mut from)?);
         let tokens = from.list(|from| Token::from_slice(&from.array::<TOKEN_BYTES>()?).ok_or(Damaged))?;
+        let epochs = match version {
+            VERSION_WITHOUT_EPOCHS => Vec::new(),
+            _ => from.list(|from| from.u32().map(Epoch))?,
+        };
         from.end()?;
-        Ok(Self { batch, sealer, facts, scan, tokens })
+        Ok(Self { batch, sealer, facts, scan, tokens, epochs })
     }
 }
 
@@ -126,7 +136,30 @@ mod tests {
             touched: [[5; 32]].into(),
             ..Scan::default()
         };
-        Snapshot { batch, sealer: vec![5; 40], facts: Facts::default(), scan, tokens: Vec::new() }
+        Snapshot {
+            batch,
+            sealer: vec![5; 40],
+            facts: Facts::default(),
+            scan,
+            tokens: Vec::new(),
+            epochs: vec![Epoch(7), Epoch(0)],
+        }
+    }
+
+    #[test]
+    fn one_of_the_version_before_knows_no_epochs() {
+        let now = snapshot(8).to_bytes();
+        // Without the list at the end of the body: its length, and two epochs.
+        let body = &now[20..now.len() - 4 - 16];
+        let mut then = Put::default();
+        then.raw(MAGIC)
+            .u32(VERSION_WITHOUT_EPOCHS)
+            .u64(body.len() as u64)
+            .raw(body)
+            .u32(crc32c::crc32c(body));
+        assert_eq!(Snapshot::from_bytes(&then.0), Ok(Snapshot { epochs: Vec::new(), ..snapshot(8) }));
+        then.0[11] = 2;
+        assert_eq!(Snapshot::from_bytes(&then.0), Err(Damaged));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use settlement::Positions;
-use surety_client::{Client, Tail, TailError};
-use surety_protocol::{Record, Seq, ShardId};
+use surety_client::{Client, Tail, TailBatch, TailError};
+use surety_protocol::{Cursor, Epoch, Kind, LossBody, Record, Seq, ShardId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -21,39 +21,80 @@ pub enum StreamError {
     /// The cursor has no future, or the engine refuses it.
     #[error(transparent)]
     Tail(#[from] TailError),
+    /// The engine goes on after a loss: what was settled in the life that is lost may not be in its books.
+    #[error(
+        "shard {shard}: the engine goes on from a backup, and what it had decided after seq {after} is lost: batches, withdrawals and \
+         guarantees of that time may be on chain and not in its books. This settler does not settle behind a loss: pause the contract as its \
+         guardian, and read \"After a loss\" in the runbook"
+    )]
+    AfterLoss {
+        /// Which shard.
+        shard: ShardId,
+        /// The last record that was kept.
+        after: Seq,
+    },
     /// The engine does not tell what it must have.
     #[error("shard {0} of the engine does not tell the records that it must have")]
     Silent(ShardId),
 }
 
-type Frame = Result<(Seq, Vec<Record>), TailError>;
+/// Consecutive records of one epoch.
+struct Batch {
+    first: Seq,
+    records: Vec<Record>,
+    epoch: Epoch,
+}
+
+type Frame = Result<Batch, TailError>;
 
 /// All shards, each from a position of its own.
 #[derive(Debug)]
 pub(crate) struct Stream {
     shards: Vec<Shard>,
+    losses: Losses,
+}
+
+/// What is done where an engine goes on after a loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losses {
+    /// Nothing behind it is read: what is on chain may not be in the books.
+    Stop,
+    /// It is read over: somebody has compared, or nothing depends on it.
+    Pass,
 }
 
 #[derive(Debug)]
 struct Shard {
     frames: mpsc::Receiver<Frame>,
-    ready: VecDeque<(Seq, Record)>,
+    ready: VecDeque<(Seq, Record, Epoch)>,
+    /// The epoch of the record that was taken last; 0 if it is not known.
+    epoch: Epoch,
     /// Why nothing more comes.
     failure: Option<TailError>,
     reader: JoinHandle<()>,
 }
 
 impl Stream {
-    /// Follows every shard from behind its position.
-    pub(crate) fn open(client: &Client, positions: &Positions) -> Self {
-        let open = |(shard, seq): (u16, &Seq)| Shard::open(client.tail(ShardId(shard), seq.next()));
-        Self { shards: (0..).zip(&positions.0).map(open).collect() }
+    /// Follows every shard from behind its position. `epochs` are those of the records there; of shards that it lacks they are not
+    /// known.
+    pub(crate) fn open(client: &Client, positions: &Positions, epochs: &[Epoch], losses: Losses) -> Self {
+        let epochs = epochs.iter().copied().chain(std::iter::repeat(Epoch(0)));
+        let open = |((shard, seq), epoch): ((u16, &Seq), Epoch)| {
+            let cursor = Cursor { next: seq.next(), epoch };
+            Shard::open(client.tail(ShardId(shard), cursor), epoch)
+        };
+        Self { shards: (0..).zip(&positions.0).zip(epochs).map(open).collect(), losses }
+    }
+
+    /// The epoch of the record of each shard that was taken last: with its position it names that record.
+    pub(crate) fn epochs(&self) -> Vec<Epoch> {
+        self.shards.iter().map(|shard| shard.epoch).collect()
     }
 
     /// The next record that is there already.
     pub(crate) fn take(&mut self) -> Result<Option<(ShardId, Seq, Record)>, StreamError> {
         for (number, shard) in (0..).zip(&mut self.shards) {
-            if let Some((seq, record)) = shard.take()? {
+            if let Some((seq, record)) = shard.take(ShardId(number), self.losses)? {
                 return Ok(Some((ShardId(number), seq, record)));
             }
         }
@@ -62,9 +103,10 @@ impl Stream {
 
     /// The next record of one shard.
     pub(crate) async fn next_of(&mut self, shard: ShardId) -> Result<(Seq, Record), StreamError> {
+        let losses = self.losses;
         let source = self.shards.get_mut(usize::from(shard.0)).ok_or(StreamError::Silent(shard))?;
         loop {
-            if let Some(next) = source.take()? {
+            if let Some(next) = source.take(shard, losses)? {
                 return Ok(next);
             }
             match tokio::time::timeout(PATIENCE, source.frames.recv()).await {
@@ -93,13 +135,15 @@ impl Stream {
 }
 
 impl Shard {
-    fn open(mut tail: Tail) -> Self {
+    fn open(mut tail: Tail, epoch: Epoch) -> Self {
         let (sender, frames) = mpsc::channel(FRAMES);
         let read = async move {
             loop {
                 let frame = match tail.next_batch().await {
                     Ok(batch) if batch.records.is_empty() => continue,
-                    Ok(batch) => Ok((batch.first, batch.records.to_vec())),
+                    Ok(TailBatch { first, records, epoch, .. }) => {
+                        Ok(Batch { first, records: records.to_vec(), epoch })
+                    }
                     Err(error) => Err(error),
                 };
                 let is_over = frame.is_err();
@@ -108,17 +152,27 @@ impl Shard {
                 }
             }
         };
-        Self { frames, ready: VecDeque::new(), failure: None, reader: tokio::spawn(read) }
+        Self { frames, ready: VecDeque::new(), epoch, failure: None, reader: tokio::spawn(read) }
     }
 
-    fn take(&mut self) -> Result<Option<(Seq, Record)>, StreamError> {
+    fn take(&mut self, shard: ShardId, losses: Losses) -> Result<Option<(Seq, Record)>, StreamError> {
         if self.ready.is_empty()
             && let Ok(frame) = self.frames.try_recv()
         {
             self.accept(frame);
         }
+        // It stays in front, so that nothing behind it is ever read.
+        if let Some((_, record, _)) = self.ready.front()
+            && record.kind() == Some(Kind::Loss)
+            && losses == Losses::Stop
+        {
+            return Err(StreamError::AfterLoss { shard, after: record.body::<LossBody>().after });
+        }
         match (self.ready.pop_front(), self.failure) {
-            (Some(next), _) => Ok(Some(next)),
+            (Some((seq, record, epoch)), _) => {
+                self.epoch = epoch;
+                Ok(Some((seq, record)))
+            }
             (None, Some(failure)) => Err(failure.into()),
             (None, None) => Ok(None),
         }
@@ -126,7 +180,10 @@ impl Shard {
 
     fn accept(&mut self, frame: Frame) {
         match frame {
-            Ok((first, records)) => self.ready.extend((first.0..).map(Seq).zip(records)),
+            Ok(Batch { first, records, epoch }) => {
+                let numbered = (first.0..).map(Seq).zip(records);
+                self.ready.extend(numbered.map(|(seq, record)| (seq, record, epoch)));
+            }
             Err(failure) => self.failure = Some(failure),
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use simulator::run::{run_all, shrink};
-use simulator::world::coverage::{Branch, Fault};
+use simulator::world::coverage::{Branch, Coverage, Fault};
 use simulator::world::{Plan, Sabotage, run};
 
 #[test]
@@ -19,6 +19,22 @@ fn worlds_of_faults_hold() {
     for branch in [Branch::TornTail, Branch::FromSnapshot, Branch::RefusedLaterBlock] {
         assert!(report.coverage.branches_of(branch) > 0, "{branch:?}");
     }
+}
+
+#[test]
+fn worlds_that_lose_an_engine_hold() {
+    let mut coverage = Coverage::default();
+    for seed in (2..80).step_by(5) {
+        let outcome = run(&Plan::new(seed, 3_000));
+        assert_eq!(outcome.failure, None, "seed {seed}");
+        coverage.add(&outcome.coverage);
+    }
+    assert!(coverage.faults_of(Fault::AcceptedLoss) > 10, "{:?}", coverage.faults());
+    assert!(coverage.faults_of(Fault::CutInRestore) > 0);
+    for branch in [Branch::LostAgain, Branch::LostLifeTold, Branch::ZombieProven, Branch::Reconciled] {
+        assert!(coverage.branches_of(branch) > 0, "{branch:?}");
+    }
+    assert!(coverage.codes()["UNKNOWN_AFTER_RESTORE"] > 1_000);
 }
 
 #[test]

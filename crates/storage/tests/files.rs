@@ -251,6 +251,7 @@ fn snapshots_are_written_to_real_files() {
     let parent = directory();
     let mut storage = FileStorage::open(parent.path(), IoMode::Direct).unwrap();
     let header = SnapshotHeader {
+        version: 1,
         identity: IDENTITY,
         epoch: surety_protocol::Epoch(1),
         seq: Seq(9),

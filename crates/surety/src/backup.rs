@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use backup::{
-    CopyError, Depot, DepotError, Extent, FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, Mark,
+    Copied, CopyError, Depot, DepotError, Extent, FilePart, MANIFEST_FILE, MANIFEST_VERSION, Manifest, Mark,
     ShardPart, Wanted,
 };
 use clap::Args as ClapArgs;
@@ -161,7 +161,7 @@ fn allow_open_files() {
 /// Copies and publishes. A closed directory is let go before the replay: an engine need not wait for it.
 fn copy(args: &Args, metadata: Metadata, source: Source, depot: &dyn Depot) -> Result<Manifest, Failure> {
     let created = remote::now().0;
-    let (mut shards, files) = copy_files(args, metadata, &source, depot)?;
+    let (mut shards, files, log_format) = copy_files(args, metadata, &source, depot)?;
     drop(source);
     if !args.no_verify {
         for part in &mut shards {
@@ -172,7 +172,7 @@ fn copy(args: &Args, metadata: Metadata, source: Source, depot: &dyn Depot) -> R
         format: MANIFEST_VERSION,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         engine: metadata.engine.to_string(),
-        log_format: wal::format::VERSION,
+        log_format,
         created,
         shards,
         files,
@@ -188,18 +188,19 @@ fn copy_files(
     metadata: Metadata,
     source: &Source,
     depot: &dyn Depot,
-) -> Result<(Vec<ShardPart>, Vec<FilePart>), Failure> {
+) -> Result<(Vec<ShardPart>, Vec<FilePart>, u16), Failure> {
     let mut files = vec![claim(args, depot)?];
-    let mut shards = Vec::new();
+    let (mut shards, mut log_format) = (Vec::new(), wal::format::VERSION_FIRST);
     let mut progress = Progress::new();
     for shard in (0..metadata.shards).map(ShardId) {
-        let (part, parts) = copy_shard(args, metadata, source, shard, depot, &mut progress)?;
-        shards.push(part);
-        files.extend(parts);
+        let copied = copy_shard(args, metadata, source, shard, depot, &mut progress)?;
+        shards.push(copied.part);
+        files.extend(copied.files);
+        log_format = log_format.max(copied.log_format);
     }
     progress.clear();
     files.extend(beside(args, metadata, &shards, depot)?);
-    Ok((shards, files))
+    Ok((shards, files, log_format))
 }
 
 /// The first file: it makes the place none of a data directory, and ours. Of several backups to one place at once, one gets here.
@@ -229,7 +230,7 @@ fn copy_shard(
     shard: ShardId,
     depot: &dyn Depot,
     progress: &mut Progress,
-) -> Result<(ShardPart, Vec<FilePart>), Failure> {
+) -> Result<Copied, Failure> {
     let path = args.data.join(format!("shard-{shard}"));
     let identity = Identity { engine: metadata.engine, shard };
     let extent = if args.whole { Extent::Whole } else { Extent::Newest };

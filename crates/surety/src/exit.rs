@@ -95,6 +95,12 @@ impl Failure {
         self.exit
     }
 
+    /// The same, with more to say.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.message.push_str(more);
+        self
+    }
+
     /// The same, where the command has printed its JSON object, if one was wanted.
     pub(crate) fn told(self) -> Self {
         Self { is_told: true, ..self }

@@ -9,14 +9,14 @@ use history::Question;
 use ledger::Totals;
 use loadtest::{Faulty, Injection};
 use serde_json::Value;
-use surety_client::transport::Connector;
+use surety_client::transport::{Closed, Connector, OpenError};
 use surety_client::{
     Client, ConnectError, Identity, Options, QueryError, QuicConnector, QuicOptions, StateError, SubmitError,
-    TailBatch, TailError,
+    TailBatch, TailError, Unknown,
 };
 use surety_protocol::{
-    Code, HelloReply, Id, PartitionHandle, QueryRefusal, Record, Reply, Seq, ShardId, StateQuery, StateRow,
-    Time,
+    CloseCode, Code, Cursor, HelloReply, Id, PartitionHandle, QueryRefusal, Record, Reply, Seq, ShardId,
+    StateQuery, StateRow, Time,
 };
 
 use crate::ctl::Target;
@@ -132,6 +132,21 @@ pub(crate) async fn client_over(
     client.map_err(|error| connect_failure(address, &error))
 }
 
+/// Why a process ends that an engine was restored under.
+pub(crate) fn life_lost() -> Failure {
+    let meaning = CloseCode::LostLife.meaning();
+    Failure::new(Exit::Declined, format!("LOST_LIFE: {meaning}"))
+}
+
+/// True if a stream was refused since the engine was restored without what its client was told.
+pub(crate) const fn is_of_a_lost_life(error: &TailError) -> bool {
+    matches!(error, TailError::Refused { error, .. } if is_lost_life(*error))
+}
+
+const fn is_lost_life(error: OpenError) -> bool {
+    matches!(error, OpenError::Closed(Closed::ByServer(CloseCode::LostLife)))
+}
+
 /// Connects a client over it.
 pub(crate) async fn connect_over(
     address: SocketAddr,
@@ -160,8 +175,10 @@ pub(crate) async fn connect_spoiled(
     Ok((client, faults))
 }
 
-fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {
+/// Why there is no client, with its exit code.
+pub(crate) fn connect_failure(address: SocketAddr, error: &ConnectError) -> Failure {
     match error {
+        ConnectError::Open { error, .. } if is_lost_life(*error) => life_lost(),
         ConnectError::Open { .. } => Failure::new(
             Exit::Unreachable,
             format!("{address}: {error}; check address, identity and authority"),
@@ -226,7 +243,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let until = self.hello(shard).await?.acked;
         let first = from.unwrap_or(Seq(1));
-        let mut tail = self.client.tail(shard, first);
+        let mut tail = self.client.tail(shard, Cursor::anew(first));
         if until < first {
             return Ok(());
         }
@@ -237,7 +254,7 @@ impl Session {
                     eprintln!(
                         "the log of shard {shard} begins at seq {oldest}: what came before is no longer kept"
                     );
-                    tail = self.client.tail(shard, oldest);
+                    tail = self.client.tail(shard, Cursor::anew(oldest));
                     continue;
                 }
                 Err(error) => return Err(Failure::new(Exit::Failure, error)),
@@ -304,9 +321,12 @@ fn answer(request: &Record, answer: Result<Reply, SubmitError>) -> Result<Reply,
         Ok(reply) => return Ok(reply),
         Err(error) => error,
     };
-    match error.refusal() {
-        Some(code) => Ok(refusal(request, code)),
-        None => Err(Failure::new(Exit::Unreachable, error)),
+    match (error.refusal(), error) {
+        (Some(code), _) => Ok(refusal(request, code)),
+        (None, SubmitError::Unknown { cause: Unknown::AfterRestore, .. }) => {
+            Err(Failure::new(Exit::Declined, format!("{}: {error}", Code::UnknownAfterRestore)))
+        }
+        (None, _) => Err(Failure::new(Exit::Unreachable, error)),
     }
 }
 

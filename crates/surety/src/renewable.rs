@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use surety_client::transport::{BoxFuture, Connector, Link, OpenError, QueryError, StateSource, TailSource};
 use surety_client::{Client, Identity, QuicConnector};
-use surety_protocol::{Seq, ShardId, Token};
+use surety_protocol::{Cursor, ShardId, Token};
 
 use crate::exit::{Exit, Failure};
 use crate::remote;
@@ -97,7 +97,7 @@ impl Connector for Dialling {
     fn subscribe<'a>(
         &'a self,
         shard: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(async move { self.now().subscribe(shard, from, tokens).await })

@@ -1,11 +1,13 @@
-//! `surety restore`: puts a backup back, as it stood at a moment and for looking at.
+//! `surety restore`: puts a backup back, to look at how things stood at a moment, or to serve from it again.
+
+mod serving;
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use backup::{Cut, CutError, Depot, DepotError, FilePart, Manifest, Moment, Reach, ShardPart};
-use clap::Args as ClapArgs;
+use clap::{ArgGroup, Args as ClapArgs};
 use engine::{Begin, Recovered};
 use serde_json::{Value, json};
 use storage::{COPIED_METADATA_FILE, Metadata, RestoringDirectory};
@@ -22,14 +24,24 @@ const FORENSIC_FILE: &str = "FORENSIC.txt";
 /// An archive's metadata has no more than this.
 const METADATA_BYTES_MAX: u64 = 1 << 16;
 
-/// Puts a backup back as it stood at a moment
+/// Puts a backup back: to look at a moment, or to serve from it again
 ///
-/// Makes a forensic copy: `surety verify`, `surety dump` and, once `surety history rebuild` was run on it, `surety history` read it, `surety serve` refuses it. The moment is a seq of each shard
-/// (with several: 0:1200,1:900), or a time for all of them, by which the backup must be known to hold everything that was decided. Every file is compared with the manifest and the result replayed.
+/// With --until it makes a forensic copy: `surety verify`, `surety dump` and, once `surety history rebuild` was run on it, `surety history`
+/// read it, `surety serve` refuses it. The moment is a seq of each shard (with several: 0:1200,1:900), or a time for all of them, by which the backup must be known to hold everything that
+/// was decided.
+///
+/// With --accept-loss-after it makes a directory that is served again, where the newest data is gone for good. It states the last
+/// seq that is kept of each shard, which is the end of the archive, and --lost-until when the former engine can last have decided
+/// anything. With neither --until nor this nothing is made, and you are told where that end is. Everything after it is lost: ids of that
+/// time are answered UNKNOWN_AFTER_RESTORE for ever, every partition is unreconciled, so that nothing moves in it until
+/// `surety ctl partition reconcile`, the epoch leaps, and clients and readers that know what is lost are refused. Make sure first that the
+/// former engine never runs again. Certificates are not in a backup: put them into DIR/pki.
+///
+/// Every file is compared with the manifest, and the result is replayed.
 ///
 /// Example: surety restore --from /backup/surety/monday --to DIR --until 2026-11-22T14:00:00Z
 #[derive(Debug, ClapArgs)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = exit::HELP, group(ArgGroup::new("purpose").args(["until", "accept_loss_after"])))]
 pub(crate) struct Args {
     /// The backup
     #[arg(long, value_name = "PLACE")]
@@ -41,8 +53,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// The last seq that is wanted of a shard, or the last moment
-    #[arg(long, value_name = "[SHARD:]SEQ|TIME", value_delimiter = ',', required = true, value_parser = until)]
+    #[arg(long, value_name = "[SHARD:]SEQ|TIME", value_delimiter = ',', value_parser = until)]
     until: Vec<Until>,
+    /// To serve again: the last seq that is kept of a shard
+    #[arg(long, value_name = "[SHARD:]SEQ", value_delimiter = ',', value_parser = kept)]
+    accept_loss_after: Vec<Until>,
+    /// The latest moment at which the engine that is lost can have decided anything: when it is known to have stopped
+    #[arg(long, value_name = "TIME", requires = "accept_loss_after", conflicts_with = "until", value_parser = values::moment)]
+    lost_until: Option<Time>,
+    /// There is no archive of this engine: keep no more than the backup
+    #[arg(long, conflicts_with_all = ["until", "archive"])]
+    no_archive: bool,
+    /// Take the wall clock although it is more than 24 h after the last record
+    #[arg(long, requires = "accept_loss_after", conflicts_with = "until")]
+    accept_clock: bool,
     /// End with one JSON object on its own line
     #[arg(long)]
     pub(crate) json: bool,
@@ -65,6 +89,12 @@ fn until(text: &str) -> Result<Until, String> {
     Ok(Until { shard, moment: Moment::Seq(seq) })
 }
 
+fn kept(text: &str) -> Result<Until, String> {
+    let wrong = || format!("`{text}` is no seq; write the last seq that is kept, or SHARD:SEQ");
+    let (shard, seq) = shard_and_seq(text).ok_or_else(wrong)?;
+    Ok(Until { shard, moment: Moment::Seq(seq) })
+}
+
 fn shard_and_seq(text: &str) -> Option<(Option<u16>, Seq)> {
     let (shard, seq) = match text.split_once(':') {
         Some((shard, seq)) => (Some(shard.parse().ok()?), seq),
@@ -78,22 +108,38 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let depot = depots::open(&args.from)?;
     let manifest = backup::read_manifest(&*depot).map_err(|error| depots::fetch_failure(&error))?;
     let metadata = metadata_of(&*depot, &manifest)?;
-    let moments = moments(&args.until, metadata.shards)?;
-    if args.archive.is_none() {
-        judge(&manifest, &moments)?;
-    }
     let archive = args.archive.as_deref().map(|place| open_archive(place, metadata)).transpose()?;
+    let source = Source { depot, manifest, metadata, archive };
+    if args.until.is_empty() { serving::restore(args, &source) } else { look(args, &source) }
+}
+
+/// What is put back.
+struct Source {
+    depot: Box<dyn Depot>,
+    manifest: Manifest,
+    metadata: Metadata,
+    archive: Option<Box<dyn Depot>>,
+}
+
+/// Makes a forensic copy.
+fn look(args: &Args, source: &Source) -> Result<(), Failure> {
+    let Source { depot, manifest, metadata, archive } = source;
+    let metadata = *metadata;
+    let moments = moments(&args.until, metadata.shards)?;
+    if archive.is_none() {
+        judge(manifest, &moments)?;
+    }
     let restoring = RestoringDirectory::begin(&args.to)
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;
     for part in manifest.files.iter().filter(|part| part.name.starts_with("shard-")) {
-        backup::fetch(&*depot, part, restoring.path()).map_err(|error| depots::fetch_failure(&error))?;
+        backup::fetch(&**depot, part, restoring.path()).map_err(|error| depots::fetch_failure(&error))?;
     }
     let mut shards = Vec::new();
     for (part, moment) in manifest.shards.iter().zip(moments) {
         let shard = ShardId(part.shard);
         let path = restoring.shard_path(shard);
         let identity = Identity { engine: metadata.engine, shard };
-        let end = match &archive {
+        let end = match archive {
             None => Seq(part.last_seq),
             Some(archive) => extend(&**archive, metadata, part, &restoring)?,
         };
@@ -104,7 +150,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let recovered = replay(&path, metadata, shard, last_seq, known)?;
         shards.push((shard, recovered));
     }
-    write_notice(&restoring, &*depot)?;
+    write_notice(&restoring, &**depot)?;
     restoring
         .finish(Metadata { is_forensic: true, ..metadata })
         .map_err(|error| init::failure(&server::InitError::Directory(error)))?;

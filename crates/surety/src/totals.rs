@@ -28,6 +28,7 @@ pub(crate) fn to_json(totals: &Totals) -> Value {
         "onchain": hex_text(&totals.onchain),
         "asset": totals.asset.0,
         "frozen": totals.is_frozen,
+        "unreconciled": totals.is_unreconciled,
         "tracks_merchants": totals.tracks_merchants,
         "units": totals.units.to_string(),
         "units_queued": totals.units_queued.to_string(),
@@ -53,6 +54,9 @@ pub(crate) fn to_line(totals: &Totals) -> String {
     }
     if totals.is_frozen {
         line.push_str("  FROZEN");
+    }
+    if totals.is_unreconciled {
+        line.push_str("  UNRECONCILED");
     }
     line
 }

@@ -101,7 +101,7 @@ pub(crate) fn recover_failure(path: &Path, error: &RecoverError<StorageError>) -
     match error {
         RecoverError::Log(error) => directory::log_failure(path, error),
         RecoverError::Io(error) => directory::storage_failure(error),
-        RecoverError::Diverged { .. } | RecoverError::NoSnapshot { .. } => {
+        RecoverError::Diverged { .. } | RecoverError::NoLoss | RecoverError::NoSnapshot { .. } => {
             Failure::caused(Exit::Corrupt, path.display(), error)
         }
     }

@@ -6,8 +6,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 use surety_protocol::{
     ALL_CAPTURES, ActorId, Amount, ChangeBody, Code, ConsumeBody, ControlBody, Flags, GrantBody, Kind,
-    LockBody, MerchantBody, PartitionBody, Policy, PriceBody, Record, ReleaseGroup, Rights, Seq, ShardId,
-    StakeBody, TenantBody, TenantId, Time, long,
+    LockBody, LossBody, MerchantBody, PartitionBody, Policy, PriceBody, Record, ReleaseGroup, Rights, Seq,
+    ShardId, StakeBody, TenantBody, TenantId, Time, long,
 };
 
 use crate::policy_text::PolicyText;
@@ -164,12 +164,23 @@ fn body(fields: &mut Fields, kind: Kind, record: &Record, parts: &[Record]) {
         | Kind::RiskCap
         | Kind::Freeze
         | Kind::Unfreeze
+        | Kind::Reconcile
         | Kind::Cover
         | Kind::WriteOff
         | Kind::Start
         | Kind::Checkpoint => control(fields, kind, &record.body()),
+        Kind::Loss => loss(fields, &record.body()),
         Kind::Continuation => {}
     }
+}
+
+fn loss(fields: &mut Fields, body: &LossBody) {
+    fields.push("life", format!("{:032x}", body.life));
+    fields.push("after", body.after.0);
+    fields.moment("from", body.from);
+    fields.moment("until", body.until);
+    fields.push("version_leap", body.version_leap);
+    fields.push("capture_leap", body.capture_leap);
 }
 
 fn lock(fields: &mut Fields, body: &LockBody) {
@@ -281,6 +292,7 @@ fn control(fields: &mut Fields, kind: Kind, body: &ControlBody) {
         Kind::BatchFinal => fields.push("batch", body.number),
         Kind::RiskCap => fields.moment("until", body.until),
         Kind::Freeze | Kind::Unfreeze => fields.push_some("reason", body.user),
+        Kind::Reconcile => fields.push_some("note", body.user),
         _ => {
             fields.push_some("number", body.number);
             fields.push_some("user", body.user);

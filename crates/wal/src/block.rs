@@ -83,6 +83,8 @@ pub(crate) struct Place {
     pub(crate) chain: ChainHash,
     /// Epoch of the last block.
     pub(crate) epoch: Epoch,
+    /// Its format version.
+    pub(crate) version: u16,
 }
 
 impl Place {
@@ -95,6 +97,7 @@ impl Place {
         seq: Seq(1),
         chain: format::GENESIS,
         epoch: Epoch(0),
+        version: format::VERSION_FIRST,
     };
 
     pub(crate) const fn file_name(&self) -> FileName {
@@ -120,8 +123,8 @@ impl Place {
     /// True if a block with this header goes exactly here.
     pub(crate) fn is_continued_by(&self, header: &Header) -> bool {
         let epoch_fits = match header.kind {
-            Kind::Start => header.epoch > self.epoch,
-            Kind::Data | Kind::Seal => header.epoch == self.epoch,
+            Kind::Start => header.epoch > self.epoch && header.version >= self.version,
+            Kind::Data | Kind::Seal => header.epoch == self.epoch && header.version == self.version,
         };
         epoch_fits
             && header.segment == self.segment
@@ -139,6 +142,7 @@ impl Place {
             seq: header.next_seq(),
             chain,
             epoch: header.epoch,
+            version: header.version,
             ..*self
         }
     }

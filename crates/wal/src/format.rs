@@ -14,8 +14,11 @@ use crate::{ChainHash, Identity};
 
 /// First bytes of a block.
 pub const MAGIC: [u8; 8] = *b"SURETYWL";
-/// The format version that this crate writes, and the highest that it reads.
-pub const VERSION: u16 = 1;
+/// The highest format version that this crate reads and writes.
+pub const VERSION: u16 = 2;
+/// The format version of a log without a loss, which older programs read, too. One that goes on after a loss is of version 2: what
+/// its records say needs a program that knows it.
+pub const VERSION_FIRST: u16 = 1;
 /// Bytes of a page: blocks begin and end on one.
 pub const PAGE_BYTES: u64 = BLOCK_ALIGN as u64;
 /// The chain hash before the first block.
@@ -60,9 +63,11 @@ pub enum HeaderFault {
     Malformed,
 }
 
-/// A block's header, all but its magic, version and own checksum.
+/// A block's header, all but its magic and own checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// Version of the format, which only a start block raises.
+    pub version: u16,
     /// What the block is for.
     pub kind: Kind,
     /// Mode of the run that wrote it.
@@ -210,7 +215,7 @@ impl RawHeader {
     fn write(header: &Header) -> Self {
         let mut raw = Self::new_zeroed();
         raw.magic = MAGIC;
-        raw.version = VERSION.into();
+        raw.version = header.version.into();
         raw.kind = kind_code(header.kind);
         raw.durability = durability_code(header.durability);
         raw.shard = header.identity.shard.0.into();
@@ -231,6 +236,7 @@ impl RawHeader {
 
     fn read(&self) -> Option<Header> {
         let header = Header {
+            version: self.version.get(),
             kind: kind_of(self.kind)?,
             durability: durability_of(self.durability)?,
             identity: Identity { engine: EngineId(self.engine.get()), shard: ShardId(self.shard.get()) },
@@ -246,7 +252,7 @@ impl RawHeader {
             chain: self.chain,
             body_crc: self.body_crc.get(),
         };
-        (self.version.get() == VERSION && self.is_canonical() && is_plausible(&header)).then_some(header)
+        (self.is_canonical() && is_plausible(&header)).then_some(header)
     }
 
     fn is_canonical(&self) -> bool {
@@ -263,7 +269,8 @@ fn is_plausible(header: &Header) -> bool {
         Kind::Data => (1..=BLOCK_RECORDS_MAX).contains(&records),
         Kind::Start | Kind::Seal => records == 0,
     };
-    count_fits
+    (VERSION_FIRST..=VERSION).contains(&header.version)
+        && count_fits
         && are_in_range(header.epoch, header.segment, header.number, header.first_seq)
         && header.offset.is_multiple_of(PAGE_BYTES)
         && header.offset < NUMBER_END

@@ -313,6 +313,7 @@ impl Log {
 
     fn header(&self, kind: Kind, block: &mut OpenBlock, now: Time) -> Header {
         Header {
+            version: self.place.version,
             kind,
             durability: self.durability,
             identity: self.identity,

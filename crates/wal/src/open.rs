@@ -3,10 +3,10 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use surety_protocol::limits::{BLOCK_BYTES_MAX, SEGMENT_BYTES};
-use surety_protocol::{Seq, Time, sabotage};
+use surety_protocol::{Epoch, Seq, Time, sabotage};
 
 use crate::block::Place;
-use crate::format::PAGE_BYTES;
+use crate::format::{PAGE_BYTES, VERSION};
 use crate::guard::RING_BYTES;
 use crate::log::OpenBlock;
 use crate::{Durability, FileName, Identity, Log, Mark, PageBuffer, Recovered, Storage};
@@ -56,6 +56,14 @@ pub enum OpenError<E> {
     /// The disk failed.
     #[error("preparing the log failed; check the disk and its free space, then start again")]
     Io(#[from] E),
+    /// The log cannot go on with this epoch. Nothing was changed.
+    #[error("a log whose last epoch is {last} cannot go on with epoch {epoch}")]
+    Epoch {
+        /// The last epoch of the log.
+        last: Epoch,
+        /// The one that was asked for.
+        epoch: Epoch,
+    },
 }
 
 /// Makes the log of a new shard: a first segment with a start block of epoch 1.
@@ -116,6 +124,28 @@ impl Recovered {
         log.reserves = reserves;
         write_start_block(&mut log, storage, now)?;
         Ok(log)
+    }
+
+    /// The same where the log goes on from an older copy of itself: with an epoch of the caller's, since the later ones are taken,
+    /// and in the format that tells of it.
+    ///
+    /// # Errors
+    /// The storage's own, and [`OpenError::Epoch`].
+    pub fn open_after_loss<S: Storage>(
+        mut self,
+        storage: &mut S,
+        options: Options,
+        now: Time,
+        epoch: Epoch,
+    ) -> Result<Log, OpenError<S::Error>> {
+        let last = self.place.epoch;
+        // The start block raises it by one.
+        self.place.epoch = Epoch(epoch.0.saturating_sub(1));
+        self.place.version = VERSION;
+        if epoch <= last || !self.place.takes_a_start() {
+            return Err(OpenError::Epoch { last, epoch });
+        }
+        self.open(storage, options, now)
     }
 
     fn drop_later_segments<S: Storage>(&self, storage: &mut S) -> Result<(), S::Error> {

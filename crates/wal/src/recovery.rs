@@ -303,6 +303,7 @@ impl Recovery {
                 self.place.segment = header.segment;
                 self.place.number = header.number;
                 self.place.chain = header.chain;
+                self.place.version = header.version;
                 // A start block must raise the epoch, any other must keep it.
                 let raised = u32::from(header.kind == Kind::Start);
                 self.place.epoch = Epoch(header.epoch.0.saturating_sub(raised));
@@ -427,6 +428,12 @@ impl Recovered {
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.place.epoch
+    }
+
+    /// The format version of the last block.
+    #[must_use]
+    pub const fn version(&self) -> u16 {
+        self.place.version
     }
 
     /// Chain hash over the whole log.

@@ -17,7 +17,9 @@ use crate::{ChainHash, FileName, Identity, PageBuffer, Storage, format};
 const MAGIC: [u8; 8] = *b"SURETYSN";
 const BLOCK_MAGIC: [u8; 4] = *b"SNBK";
 const FOOTER_MAGIC: [u8; 4] = *b"SNFT";
-const VERSION: u16 = 1;
+/// The highest version that is read and written. A snapshot has that of the log which it is of.
+const VERSION: u16 = 2;
+const _: () = assert!(VERSION == format::VERSION);
 const HEADER_BYTES: usize = size_of::<RawHeader>();
 const BLOCK_HEADER_BYTES: usize = size_of::<RawBlock>();
 const FOOTER_BYTES: usize = size_of::<RawFooter>();
@@ -33,6 +35,8 @@ const _: () = {
 /// What a snapshot is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotHeader {
+    /// Format version of the log that it is of, and its own.
+    pub version: u16,
     /// Engine and shard.
     pub identity: Identity,
     /// Epoch of the last record included.
@@ -417,6 +421,7 @@ fn read_header<S: Storage>(
     }
     let named =
         matches!(file, FileName::Snapshot { seq } | FileName::SnapshotTemp { seq } if seq == header.seq);
+    let named = named && header.version >= format::VERSION_FIRST;
     if named && raw.as_bytes() == RawHeader::write(&header).as_bytes() { Ok(header) } else { Err(damaged) }
 }
 
@@ -452,8 +457,8 @@ impl RawHeader {
     fn write(header: &SnapshotHeader) -> Self {
         let mut raw = Self::new_zeroed();
         raw.magic = MAGIC;
-        raw.version = VERSION.into();
-        raw.log_version = format::VERSION.into();
+        raw.version = header.version.into();
+        raw.log_version = header.version.into();
         raw.shard = header.identity.shard.0.into();
         raw.engine = header.identity.engine.0.into();
         raw.epoch = header.epoch.0.into();
@@ -467,6 +472,7 @@ impl RawHeader {
 
     fn read(&self) -> SnapshotHeader {
         SnapshotHeader {
+            version: self.version.get(),
             identity: Identity { engine: EngineId(self.engine.get()), shard: ShardId(self.shard.get()) },
             epoch: Epoch(self.epoch.get()),
             seq: Seq(self.seq.get()),

@@ -145,6 +145,7 @@ impl TailReader {
                     number: header.number,
                     chain: header.chain,
                     epoch,
+                    version: header.version,
                     ..blank
                 })
             }

@@ -30,8 +30,8 @@ fn refusal_of(change: impl Fn(&mut MemoryStorage)) -> Refusal {
 
 #[test]
 fn the_first_block_behind_an_anchor_must_be_ours_and_known() {
-    let newer = refusal_of(|disk| rewrite_header(disk, SECOND, 0, |bytes| bytes[8] = 2));
-    assert!(matches!(newer, RecoverError::Newer { file: SECOND, offset: 0, version: 2 }), "{newer}");
+    let newer = refusal_of(|disk| rewrite_header(disk, SECOND, 0, |bytes| bytes[8] = 3));
+    assert!(matches!(newer, RecoverError::Newer { file: SECOND, offset: 0, version: 3 }), "{newer}");
     let engine = refusal_of(|disk| rewrite_header(disk, SECOND, 0, |bytes| bytes[16] ^= 1));
     let expect = EngineId(IDENTITY.engine.0 ^ 1);
     assert!(

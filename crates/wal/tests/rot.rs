@@ -400,9 +400,9 @@ fn a_newer_format_is_refused_wherever_it_is_met() {
         world.block(1);
         let page = world.disk.bytes(FIRST).unwrap()[4096..8192].to_vec();
         world.disk.bytes_mut(FIRST)[16_384..20_480].copy_from_slice(&page);
-        rewrite_header(&mut world.disk, FIRST, offset, |bytes| bytes[8] = 2);
+        rewrite_header(&mut world.disk, FIRST, offset, |bytes| bytes[8] = 3);
         let refusal = replay(&mut world.disk).unwrap_err();
-        assert!(matches!(refusal, RecoverError::Newer { version: 2, .. }), "{offset}: {refusal}");
+        assert!(matches!(refusal, RecoverError::Newer { version: 3, .. }), "{offset}: {refusal}");
     }
 }
 

@@ -12,6 +12,7 @@ use wal::{
 use world::{FSYNC, IDENTITY, Random, World};
 
 const HEADER: SnapshotHeader = SnapshotHeader {
+    version: 1,
     identity: IDENTITY,
     epoch: Epoch(4),
     seq: Seq(700),
@@ -136,11 +137,11 @@ fn a_snapshot_of_another_engine_or_program_is_refused() {
         assert!(matches!(error, SnapshotError::Foreign { found: IDENTITY, .. }), "{error}");
     }
     let bytes = disk.bytes_mut(NAME);
-    bytes[8] = 2;
+    bytes[8] = 3;
     let crc = crc32c::crc32c(&bytes[..252]);
     bytes[252..256].copy_from_slice(&crc.to_le_bytes());
     let error = verify_snapshot(&mut disk, NAME, IDENTITY).unwrap_err();
-    assert!(matches!(error, SnapshotError::Newer { version: 2, .. }), "{error}");
+    assert!(matches!(error, SnapshotError::Newer { version: 3, .. }), "{error}");
     // Under another name it would stand for another seq.
     write(&mut disk, &[1]).unwrap();
     let bytes = disk.bytes(NAME).unwrap().to_vec();

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use surety_client::protocol::{
-    Code, EngineId, Epoch, HelloReply, Id, Record, Reply, Seq, ShardId, TailHead, TailStatus, TenantId, Time,
-    Token, shard_map,
+    Code, Cursor, EngineId, Epoch, HelloReply, Id, PROTOCOL_VERSION, Record, Reply, Seq, ShardId, TailHead,
+    TailStatus, TenantId, Time, Token, shard_map,
 };
 use surety_client::transport::{
     Batch, BoxFuture, Closed, Connector, Event, Link, LinkReceiver, LinkSender, OpenError, QueryError,
@@ -23,6 +23,8 @@ pub(crate) struct Script {
     /// What the next attempts to open end with; then they succeed.
     pub(crate) failures: Mutex<VecDeque<OpenError>>,
     pub(crate) shards: Mutex<u16>,
+    /// What the engine speaks on the subscriptions that follow.
+    pub(crate) version: Mutex<u16>,
 }
 
 /// The engine's end of one link.
@@ -37,7 +39,7 @@ type TailEvent = Result<(TailHead, TailStatus, Vec<Record>), Closed>;
 
 /// The engine's end of one subscription.
 pub(crate) struct TailPeer {
-    pub(crate) from: Seq,
+    pub(crate) from: Cursor,
     pub(crate) tokens: Vec<Token>,
     pub(crate) events: UnboundedSender<TailEvent>,
 }
@@ -63,6 +65,7 @@ impl Stage {
             tails: tails_in,
             failures: Mutex::default(),
             shards: Mutex::new(shards),
+            version: Mutex::new(PROTOCOL_VERSION),
         });
         let client = Client::over(script.clone(), options, &[]).await.unwrap();
         let mut stage = Self { client, script, peers, tails };
@@ -190,15 +193,22 @@ impl LinkReceiver for ScriptReceiver {
     }
 }
 
-struct ScriptTail(UnboundedReceiver<TailEvent>);
+struct ScriptTail {
+    version: u16,
+    events: UnboundedReceiver<TailEvent>,
+}
 
 impl TailSource for ScriptTail {
+    fn version(&self) -> u16 {
+        self.version
+    }
+
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         records: &mut Vec<Record>,
     ) -> Poll<Result<(TailHead, TailStatus), Closed>> {
-        match self.0.poll_recv(cx) {
+        match self.events.poll_recv(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => Poll::Ready(Err(Closed::Ended)),
             Poll::Ready(Some(Err(closed))) => Poll::Ready(Err(closed)),
@@ -231,7 +241,7 @@ impl Connector for Script {
     fn subscribe<'a>(
         &'a self,
         _: ShardId,
-        from: Seq,
+        from: Cursor,
         tokens: &'a [Token],
     ) -> BoxFuture<'a, Result<Box<dyn TailSource>, OpenError>> {
         Box::pin(async move {
@@ -240,7 +250,8 @@ impl Connector for Script {
             }
             let (events_in, events) = unbounded_channel();
             let _ = self.tails.send(TailPeer { from, tokens: tokens.to_vec(), events: events_in });
-            Ok(Box::new(ScriptTail(events)) as Box<dyn TailSource>)
+            let version = *self.version.lock();
+            Ok(Box::new(ScriptTail { version, events }) as Box<dyn TailSource>)
         })
     }
 

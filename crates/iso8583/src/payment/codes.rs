@@ -60,6 +60,7 @@ pub const fn edge_code(code: Code) -> EdgeCode {
         Code::NoRight => EdgeCode::new(b"57", b"119", 403),
         Code::UnknownPartition => EdgeCode::new(b"14", b"111", 404),
         Code::StaleId => EdgeCode::new(b"68", b"911", 422),
+        Code::UnknownAfterRestore => EdgeCode::new(b"68", b"911", 409),
         Code::IdFromFuture => EdgeCode::new(b"30", b"904", 422),
         Code::Quota | Code::Overloaded => EdgeCode::new(b"91", b"907", 429),
         Code::StorageLow | Code::ChainStale => EdgeCode::new(b"91", b"907", 503),

@@ -77,6 +77,13 @@ impl Ledger {
         first_seq: Seq,
         records: &mut [Record],
     ) -> Result<(Vec<Ask>, Vec<Option<Found>>), Refusal> {
+        // What is true of one of them is true of all, whatever else the others are refused for.
+        if let Some(caller) = source.caller() {
+            for (member, record) in records.iter().enumerate() {
+                let kind = record.kind().unwrap_or(Kind::Continuation);
+                self.check_not_lost(caller, kind, record).map_err(|code| Refusal { member, code })?;
+            }
+        }
         let mut asks = vec![Ask::NONE; records.len()];
         let mut repeated = vec![None; records.len()];
         for member in 0..records.len() {

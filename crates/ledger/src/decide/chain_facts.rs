@@ -133,8 +133,9 @@ impl Ledger {
             self.lock_mut(edit).captured += held;
             self.money(edit).held -= held;
         }
-        for index in 0..u16::from(self.edited(edit).count) {
-            let Some(slot) = self.capture_slot(self.edited(edit), index) else { continue };
+        let (indices, count) = self.capture_indices(self.edited(edit));
+        for index in &indices[..count] {
+            let Some(slot) = self.capture_slot(self.edited(edit), u16::from(*index)) else { continue };
             let paid = self.captures.get(slot).open.min(left);
             if paid > 0 {
                 left -= paid;

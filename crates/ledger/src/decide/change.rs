@@ -37,14 +37,17 @@ impl Draw {
 }
 
 impl Ledger {
-    /// The answer to a change of what is no lock: the id of a lock that never was, or nothing.
-    pub(crate) fn not_a_lock(&self, found: Option<Found>) -> Outcome {
+    /// The answer to a change of what is no lock: the id of a lock that never was, or nothing. An error if it may be lost.
+    pub(crate) fn not_a_lock(&self, ask: &Ask, lock: u128, found: Option<Found>) -> Result<Outcome, Code> {
         let end = match found {
             Some(Found::Op(slot)) => self.end_of_op(self.ops.get(slot)),
-            _ => End::None,
+            _ => {
+                self.check_lock_not_lost(ask, lock)?;
+                End::None
+            }
         };
         let code = if end == End::None { Code::UnknownLock } else { Code::NotOpen };
-        Outcome { end, ..Outcome::new(code) }
+        Ok(Outcome { end, ..Outcome::new(code) })
     }
 
     /// Finds the lock of a change, or the answer that there is none.
@@ -52,7 +55,7 @@ impl Ledger {
         match self.find(ask.account, id) {
             Some(Found::Lock(slot)) if self.is_overdue(self.locks.get(slot)) => Err(Code::Overloaded),
             Some(Found::Lock(slot)) => Ok(Ok(slot)),
-            other => Ok(Err(self.not_a_lock(other))),
+            other => Ok(Err(self.not_a_lock(ask, id, other)?)),
         }
     }
 
@@ -99,8 +102,8 @@ impl Ledger {
         if !lock.is_live() {
             return Err(Code::NotOpen);
         }
-        check_version(lock, body.version)?;
-        if lock.version == u16::MAX {
+        self.check_version(lock, body.version)?;
+        if self.version(lock) == u16::MAX {
             return Err(Code::VersionConflict);
         }
         let captured =
@@ -115,10 +118,11 @@ impl Ledger {
         record: &mut Record,
         outcome: &mut Outcome,
     ) -> Result<(), Code> {
-        let slot = match self.find(ask.account, wire::lock_of(record).0) {
+        let named = wire::lock_of(record).0;
+        let slot = match self.find(ask.account, named) {
             Some(Found::Lock(slot)) => slot,
             other => {
-                *outcome = self.not_a_lock(other);
+                *outcome = self.not_a_lock(ask, named, other)?;
                 return Ok(());
             }
         };
@@ -185,8 +189,8 @@ impl Ledger {
         if !lock.is_live() {
             return Err(ended_code(lock));
         }
-        check_version(lock, wire::version_of(record))?;
-        check_room(lock)?;
+        self.check_version(lock, wire::version_of(record))?;
+        self.check_room(lock)?;
         let wanted = self.collateral_of_capture(lock, record.amount.0);
         let capturable = lock.total() - lock.captured;
         if wanted <= capturable {
@@ -230,8 +234,8 @@ impl Ledger {
         if !is_open {
             return Err(Code::NotOpen);
         }
-        check_version(lock, wire::version_of(record))?;
-        check_room(lock)?;
+        self.check_version(lock, wire::version_of(record))?;
+        self.check_room(lock)?;
         if partition.stops_locks() {
             return Err(Code::Frozen);
         }
@@ -336,7 +340,7 @@ impl Ledger {
         outcome.code = match lock.end {
             End::Live if lock.has(flag::CALLED) => Code::GuaranteeCalled,
             End::Live | End::Expired => {
-                check_version(&lock, wire::version_of(record)).err().unwrap_or(Code::Approved)
+                self.check_version(&lock, wire::version_of(record)).err().unwrap_or(Code::Approved)
             }
             _ => Code::Approved,
         };
@@ -365,6 +369,7 @@ impl Ledger {
 
     /// A release that overtakes its lock leaves a tombstone, unless the lock can no longer come.
     fn release_unknown(&mut self, ask: &Ask, lock: u128) -> Result<Outcome, Code> {
+        self.check_lock_not_lost(ask, lock)?;
         let answer = Outcome { end: End::Tombstone, ..Outcome::new(Code::Approved) };
         if self.time >= stale_at(lock, Kind::Lock, false, self.config.id_window) {
             return Ok(Outcome { end: End::None, ..answer });
@@ -404,7 +409,7 @@ impl Ledger {
         let answer =
             Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
         let declined = |code| Ok(Outcome::new(code).of(slot));
-        if let Err(code) = check_version(&lock, body.version) {
+        if let Err(code) = self.check_version(&lock, body.version) {
             return declined(code);
         }
         let Some(capture_slot) = self.capture_slot(&lock, body.capture) else {
@@ -451,7 +456,7 @@ impl Ledger {
         let lock = *self.locks.get(slot);
         let answer =
             Outcome { deadline: lock.deadline, capture: body.capture, ..Outcome::new(Code::Approved) };
-        if let Err(code) = check_version(&lock, body.version) {
+        if let Err(code) = self.check_version(&lock, body.version) {
             return Ok(Outcome::new(code).of(slot));
         }
         let Some(capture_slot) = self.capture_slot(&lock, body.capture) else {
@@ -480,9 +485,13 @@ impl Ledger {
         match self.find(ask.account, body.lock.0) {
             Some(Found::Lock(slot)) if self.is_overdue(self.locks.get(slot)) => Err(Code::Overloaded),
             Some(Found::Lock(slot)) => self.advise_lock(ask, slot, record),
-            None => self.advise_unknown(ask, body, record),
-            Some(Found::Op(slot)) => {
-                let end = self.end_of_op(self.ops.get(slot));
+            // A lock of its own would say of a lost one that it never was: what is told now is only exposure.
+            None if !self.may_be_lost(body.lock.0) => self.advise_unknown(ask, body, record),
+            other => {
+                let end = match other {
+                    Some(Found::Op(slot)) => self.end_of_op(self.ops.get(slot)),
+                    _ => End::None,
+                };
                 self.expose(ask.partition, record.amount.0)?;
                 self.touched(ask.partition);
                 record.flags |= Flags::EXPOSED.0;
@@ -496,7 +505,7 @@ impl Ledger {
         let lock = *self.locks.get(slot);
         let amount = record.amount.0;
         let mut draw = Draw::default();
-        if check_room(&lock).is_ok() {
+        if self.check_room(&lock).is_ok() {
             if lock.is_live() {
                 draw.approved = amount.min(lock.total() - lock.captured);
                 let headroom = if lock.ext == NONE { 0 } else { self.exts.get(lock.ext).headroom };
@@ -553,13 +562,15 @@ impl Ledger {
         self.expose(ask.partition, exposure)?;
         let settle_by = self.settle_by_from_now(ask.partition);
         let slot = self.insert_lock(body.lock.0, ask.account);
+        // What leaps at a loss goes by it: this lock has lived through none.
+        self.locks.get_mut(slot).seq = ask.seq;
         let capture = Capture { open: covered, settle_by, ..Capture::default() };
         let index = self.insert_capture(slot, capture);
         let since = self.kept_after_end(self.locks.get(slot), ask.partition);
         let now = self.time;
         let lock = self.locks.get_mut(slot);
         (lock.approved, lock.captured) = (covered, covered);
-        (lock.end, lock.seq, lock.deadline, lock.since) = (End::Exposed, ask.seq, now, since);
+        (lock.end, lock.deadline, lock.since) = (End::Exposed, now, since);
         let money = &mut self.partition_mut(ask.partition).money;
         let open_before = money.held + money.captured;
         money.free -= covered;
@@ -576,6 +587,15 @@ impl Ledger {
         }
         let outcome = Outcome::new(Code::Approved).of(slot).moving(covered);
         Ok(Outcome { extra: exposure, capture: u16::from(index), deadline: settle_by, ..outcome })
+    }
+
+    /// 0 means that the sender does not mind.
+    pub(crate) fn check_version(&self, lock: &Lock, version: u16) -> Result<(), Code> {
+        if version == 0 || version == self.version(lock) { Ok(()) } else { Err(Code::VersionConflict) }
+    }
+
+    fn check_room(&self, lock: &Lock) -> Result<(), Code> {
+        if self.next_capture(lock).is_some() { Ok(()) } else { Err(Code::UnknownCapture) }
     }
 
     /// Adds to X. What no counter can hold is refused: it would take ten million of the largest amounts.
@@ -605,16 +625,6 @@ fn refundable(lock: &Lock, capture: &Capture, asked: u128) -> (u128, u128) {
     }
     // Rounded down: what stays guaranteed keeps its collateral.
     (mul_div_floor(capture.open, asked, capture.value).unwrap_or(0), asked)
-}
-
-/// 0 means that the sender does not mind.
-pub(crate) fn check_version(lock: &Lock, version: u16) -> Result<(), Code> {
-    if version == 0 || version == lock.version { Ok(()) } else { Err(Code::VersionConflict) }
-}
-
-fn check_room(lock: &Lock) -> Result<(), Code> {
-    let is_full = usize::from(lock.count) >= surety_protocol::limits::CAPTURES_PER_LOCK_MAX;
-    if is_full { Err(Code::UnknownCapture) } else { Ok(()) }
 }
 
 /// The moment until which a capture needs its collateral.

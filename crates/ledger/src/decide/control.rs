@@ -26,6 +26,17 @@ impl Ledger {
         Ok(Outcome::new(Code::Approved))
     }
 
+    /// The operator's word that the books of a partition say again what chain and merchants say.
+    pub(super) fn reconcile(&mut self, ask: &Ask, _record: &mut Record) -> Result<Outcome, Code> {
+        if self.losses.is_empty() {
+            return Err(Code::Malformed);
+        }
+        if self.partitions[ask.partition as usize].is_unreconciled {
+            self.resume(ask.partition);
+        }
+        Ok(Outcome::new(Code::Approved))
+    }
+
     /// Exposure was made good from outside, or given up.
     pub(super) fn lower_exposure(&mut self, ask: &Ask, record: &mut Record) -> Result<Outcome, Code> {
         let amount = record.amount.0;
@@ -54,6 +65,10 @@ impl Ledger {
         partition.tracks_merchants = body.track_merchants == 1;
         let slot = self.add_partition(partition);
         self.touched(slot);
+        // The life that is lost may have made the same, and used it.
+        if !self.losses.is_empty() {
+            self.unsettle(slot);
+        }
         Ok(Outcome::new(Code::Approved))
     }
 

@@ -354,7 +354,7 @@ impl Ledger {
         let mut body: ChangeBody = record.body();
         let slot = match self.find(ask.account, body.lock.0) {
             Some(Found::Lock(slot)) => slot,
-            other => return Ok(self.not_a_lock(other)),
+            other => return self.not_a_lock(ask, body.lock.0, other),
         };
         let lock = *self.locks.get(slot);
         if self.is_overdue(&lock) {
@@ -423,7 +423,8 @@ impl Ledger {
             return Err(Code::NotOpen);
         }
         // The version says which total the sender means to raise. At its last value it no longer tells changes apart.
-        if body.version != lock.version || lock.version == u16::MAX {
+        let version = self.version(lock);
+        if body.version != version || version == u16::MAX {
             return Err(Code::VersionConflict);
         }
         if partition.stops_locks() {

@@ -48,6 +48,11 @@ impl Ledger {
         if applicable.is_empty() {
             let merchant = self.merchants.get(&(ask.tenant.0, body.user));
             let is_its_key = merchant.is_some_and(|merchant| merchant.release_key == group.key);
+            for entry in &group.entries {
+                if self.find(ask.account, entry.lock.0).is_none() {
+                    self.check_lock_not_lost(ask, entry.lock.0)?;
+                }
+            }
             return Ok(Outcome::new(if is_its_key { Code::UnknownLock } else { Code::Forbidden }));
         }
         let code = if applicable.len() == group.entries.len() { Code::Approved } else { Code::Partial };
@@ -66,7 +71,7 @@ impl Ledger {
             && key != Address::default()
             && self.exts.get(lock.ext).release_key == key
             && !lock.has(flag::CALLED)
-            && entry.version >= u32::from(lock.version);
+            && entry.version >= u32::from(self.version(lock));
         covers.then_some(slot)
     }
 

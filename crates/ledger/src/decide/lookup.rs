@@ -16,6 +16,8 @@ impl Ledger {
         match self.find(ask.account, body.lock.0) {
             Some(Found::Lock(slot)) => Ok(self.show_lock(slot, body.capture)),
             Some(Found::Op(slot)) => Ok(self.show_op(slot)),
+            // Neither "not found" nor a burn would be true: somebody may have been told that it was executed.
+            None if self.may_be_lost(body.lock.0) => Err(Code::UnknownAfterRestore),
             None => {
                 let unknown = Outcome { needs_op: false, is_logged: false, ..Outcome::new(Code::NotFound) };
                 // An id that is too old may have been executed and forgotten since: nobody can tell any more, and without a
@@ -24,6 +26,10 @@ impl Ledger {
                     self.time >= stale_at(body.lock.0, Kind::Lookup, ask.is_lasting, self.config.id_window);
                 if !record.flags().has(Flags::BURN) || is_stale {
                     return Ok(unknown);
+                }
+                if ask.is_live && !ask.is_operator && self.partitions[ask.partition as usize].is_unreconciled
+                {
+                    return Err(Code::UnknownAfterRestore);
                 }
                 if ask.is_live {
                     self.check_intake()?;

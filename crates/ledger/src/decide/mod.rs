@@ -208,7 +208,9 @@ impl Ledger {
     fn refuse(&self, refusal: &Refusal, records: &[Record], replies: &mut Vec<Reply>) {
         let requests = records.iter().filter(|record| record.kind() != Some(Kind::Continuation));
         for (member, record) in requests.enumerate() {
-            let code = if member == refusal.member { refusal.code } else { Code::LinkedFailed };
+            // Of the others nobody knows more than of the one: a chain is one thing.
+            let is_one = member == refusal.member || refusal.code == Code::UnknownAfterRestore;
+            let code = if is_one { refusal.code } else { Code::LinkedFailed };
             replies.push(Reply {
                 id: record.id,
                 time: self.time,
@@ -238,6 +240,7 @@ impl Ledger {
         }
         let known = match caller {
             Some(caller) => {
+                self.check_not_lost(caller, kind, record)?;
                 let (tenant, account) = self.admit_to_partition(caller, kind, record)?;
                 record.tenant = tenant;
                 account
@@ -273,7 +276,8 @@ impl Ledger {
             Some(_) if sabotage!("retried-refund-applied-again") && kind == Kind::Refund => {}
             Some(found) => return self.repeat_or_conflict(ask, found).map(Some),
         }
-        if ask.is_live {
+        if let Some(caller) = caller {
+            self.check_reconciled(caller, kind, ask.partition)?;
             self.check_window(ask)?;
             self.check_quotas(ask)?;
         }
@@ -468,6 +472,7 @@ impl Ledger {
             Kind::Price => self.price(ask, record),
             Kind::Freeze => self.freeze(ask, record),
             Kind::Unfreeze => self.unfreeze(ask, record),
+            Kind::Reconcile => self.reconcile(ask, record),
             Kind::Policy => self.policy(ask, record, parts),
             Kind::Cover | Kind::WriteOff => self.lower_exposure(ask, record),
             Kind::PartitionCreate => self.partition_create(ask, record),
@@ -484,6 +489,7 @@ impl Ledger {
             | Kind::Mature
             | Kind::Start
             | Kind::Checkpoint
+            | Kind::Loss
             | Kind::Continuation => Err(Code::Malformed),
         }
     }
@@ -554,7 +560,7 @@ impl Ledger {
         };
         self.reply(record, self.account(account).partition, seq, &outcome, replies);
         if let Some(reply) = replies.last_mut() {
-            reply.flags = surety_protocol::REPLAYED;
+            reply.flags |= surety_protocol::REPLAYED;
         }
     }
 

@@ -2,7 +2,6 @@
 
 use surety_protocol::{ALL_CAPTURES, Amount, ChangeBody, Code, ConsumeBody, End, Flags, MerchantId, Record};
 
-use super::change::check_version;
 use super::lock::{WHOLE, ended_code};
 use super::{Ask, Outcome};
 use crate::due::signed;
@@ -61,21 +60,22 @@ impl Ledger {
             return Err(Code::AlreadySettled);
         }
         if body.capture == ALL_CAPTURES {
-            return check_version(lock, body.version);
+            return self.check_version(lock, body.version);
         }
         let capture = self.capture_slot(lock, body.capture).map(|slot| self.captures.get(slot));
         if let Some(code) = capture.and_then(closed_code) {
             return Err(code);
         }
-        check_version(lock, body.version)?;
+        self.check_version(lock, body.version)?;
         if capture.is_some() { Ok(()) } else { Err(Code::UnknownCapture) }
     }
 
     /// Settles every capture, and gives back what a live lock holds.
     pub(crate) fn settle_all(&mut self, edit: &mut Edit) -> (u128, u128) {
         let (mut settled, mut freed) = (0, 0);
-        for index in 0..u16::from(self.edited(edit).count) {
-            let (u, free) = self.settle_capture(edit, index);
+        let (indices, count) = self.capture_indices(self.edited(edit));
+        for index in &indices[..count] {
+            let (u, free) = self.settle_capture(edit, u16::from(*index));
             settled += u;
             freed += free;
         }

@@ -2,6 +2,7 @@
 // Each test is a crate of its own and uses a part of it.
 #![allow(dead_code, unreachable_pub, clippy::large_enum_variant)]
 
+use ledger::operation_len;
 use proptest::prelude::*;
 use surety_protocol::*;
 
@@ -23,6 +24,9 @@ pub enum Event {
     Deposit(u8, u128),
     Withdraw(u8, u128),
     Checkpoint,
+    /// So many of the last operations are lost.
+    Lose(usize),
+    Reconcile(PartitionHandle),
 }
 
 fn names() -> impl Strategy<Value = &'static str> {
@@ -158,11 +162,46 @@ pub fn events() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// The same in a world that loses what it has decided, sometimes more than once.
+pub fn losing_events() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        420 => events(),
+        1 => (0..40_usize).prop_map(Event::Lose),
+        // After a loss not much happens before it.
+        20 => prop::sample::select(vec![P1, P1, P2]).prop_map(Event::Reconcile),
+    ]
+}
+
+/// Worlds that lose nothing, and worlds that do.
+pub fn any_events() -> impl Strategy<Value = Vec<Event>> {
+    prop_oneof![
+        prop::collection::vec(events(), 1..120),
+        prop::collection::vec(losing_events(), 1..120),
+        losing_sequence(),
+    ]
+}
+
+/// One that loses something for certain, about its middle.
+pub fn losing_sequence() -> impl Strategy<Value = Vec<Event>> {
+    let parts = (
+        prop::collection::vec(events(), 20..60),
+        0..40_usize,
+        prop::collection::vec(losing_events(), 20..60),
+    );
+    parts.prop_map(|(mut before, back, after)| {
+        before.push(Event::Lose(back));
+        before.extend(after);
+        before
+    })
+}
+
 /// What was sent, and what was answered.
 #[derive(Default)]
 pub struct Sent {
     pub operations: Vec<(Caller, Vec<Record>)>,
     pub answers: Vec<Vec<Reply>>,
+    /// True for those whose outcome was lost.
+    pub lost: Vec<bool>,
 }
 
 /// Does it; `sent` are the operations that may be repeated.
@@ -200,7 +239,38 @@ pub fn happen(world: &mut World, sent: &mut Sent, event: &Event) {
             world.withdraw_by(Address([*supplier + 1; 20]), *units);
         }
         Event::Checkpoint => world.checkpoint(),
+        Event::Lose(back) => lose(world, sent, *back),
+        Event::Reconcile(partition) => {
+            world.send(&operate(Kind::Reconcile, 0).partition(*partition));
+        }
     }
+}
+
+fn lose(world: &mut World, sent: &mut Sent, back: usize) {
+    let losses = world.log.iter().filter(|record| record.kind() == Some(Kind::Loss)).count();
+    // What makes the world is not lost, nor is a loss that was accepted.
+    let floor = world.log.iter().rposition(|record| matches!(record.kind(), Some(Kind::Loss | Kind::Price)));
+    let cuts = cuts(&world.log);
+    let kept = cuts[cuts.len().saturating_sub(1 + back)].max(floor.map_or(0, |at| at + 1));
+    if losses == limits::LOSSES_MAX {
+        return;
+    }
+    world.lose(kept, world.now);
+    for (answer, is_lost) in sent.answers.iter().zip(&mut sent.lost) {
+        let is_behind = answer.iter().any(|reply| reply.seq.0 > kept as u64);
+        *is_lost |= is_behind && answer.iter().any(|reply| reply.code().is_recorded());
+    }
+    // Ids up to five seconds ahead of the life that is lost are lost with it.
+    world.wait(5_001);
+    if back.is_multiple_of(2) {
+        forget_names(world);
+    }
+}
+
+/// Lets the names be used again that no lock has.
+fn forget_names(world: &mut World) {
+    let World { names, ledger, .. } = world;
+    names.retain(|_, id| [P1, P2].iter().any(|at| ledger.lock(T1, *at, *id).is_some()));
 }
 
 fn everything(tenant: TenantId) -> Caller {
@@ -213,4 +283,16 @@ fn send(world: &mut World, sent: &mut Sent, by: Caller, records: Vec<Record>) {
     assert_eq!(replies.len(), requests.count(), "every request is answered");
     sent.operations.push((by, records));
     sent.answers.push(replies);
+    sent.lost.push(false);
+}
+
+/// Positions between two operations.
+pub fn cuts(log: &[Record]) -> Vec<usize> {
+    let mut at = 0;
+    let mut cuts = vec![0];
+    while at < log.len() {
+        at += operation_len(&log[at..]).unwrap();
+        cuts.push(at);
+    }
+    cuts
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ledger::{Config, Decision, Divergence, Entry, Ledger, Totals, operation_len};
+use ledger::{AcceptedLoss, Config, Decision, Divergence, Entry, Ledger, LossError, Totals, operation_len};
 use surety_protocol::*;
 
 pub const SHARD: ShardId = ShardId(0);
@@ -537,6 +537,33 @@ impl World {
     /// Replays the log into a new ledger.
     pub fn replayed(&self) -> Result<Ledger, Divergence> {
         replay(Ledger::new(config()), Seq(1), &self.log)
+    }
+
+    /// What came behind the first `kept` records is lost, and that is accepted: goes on from a copy of what came before.
+    pub fn lose(&mut self, kept: usize, until: Time) {
+        self.try_to_lose(kept, until).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn try_to_lose(&mut self, kept: usize, until: Time) -> Result<(), LossError> {
+        let kept_log = self.log[..kept].to_vec();
+        let mut ledger = replay(Ledger::new(config()), Seq(1), &kept_log).unwrap();
+        let accepted = AcceptedLoss { life: self.next, until };
+        let loss = ledger.accept_loss(self.now, Seq(kept as u64), accepted)?;
+        self.ledger = ledger;
+        self.log.clear();
+        self.sums.clear();
+        self.append(&kept_log);
+        let mut start =
+            Record::new(Kind::Start, Id(0), PartitionHandle(0), Amount::ZERO, &ControlBody::default());
+        (start.time, start.code) = (self.now, Code::Approved as u8);
+        self.append(&[start, loss]);
+        self.check();
+        Ok(())
+    }
+
+    /// The last word of the operator after a loss.
+    pub fn reconcile(&mut self, partition: PartitionHandle) {
+        assert_eq!(self.send(&operate(Kind::Reconcile, 0).partition(partition)).code(), Code::Approved);
     }
 
     /// Checks that log and snapshots lead to the same state.

@@ -82,7 +82,7 @@ pub(super) async fn replay(
     let shards = usize::from(visit.desk.client().shards());
     let after = Cursor::parse(&wanted.after, shards)
         .ok_or_else(|| Problem::parameter("after", "Give a cursor that came with events before."))?;
-    if !visit.desk.told(|told| told.cursor()).has_reached(&after.0) {
+    if !visit.desk.told(|told| told.cursor()).has_reached(after.seqs()) {
         let detail = "The cursor lies before the engine.";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "CURSOR_AHEAD", detail).about("after"));
     }

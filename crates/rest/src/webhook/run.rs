@@ -273,7 +273,7 @@ impl Hook {
         match StatusCode::from_u16(problem.status) {
             // Nothing is left out in silence.
             Ok(StatusCode::GONE) => {
-                self.stop("what comes next is not kept by the engine any more: replay from a later cursor")
+                self.stop("what comes next is not kept by the engine any more, or its cursor is of what was lost in a restore: compare, then replay from another cursor")
                     .await
             }
             Ok(StatusCode::UNPROCESSABLE_ENTITY) => {

@@ -40,6 +40,8 @@ pub(super) struct Core {
     dirty: Vec<OutletNumber>,
     token: TokenBytes,
     token_synced: Option<Seq>,
+    /// What tokens say of the life that runs; 0 where there was no loss.
+    life: u16,
     /// Requests that other shards have not answered.
     forwarded: usize,
     /// Releases whose signatures are being checked.
@@ -77,6 +79,7 @@ impl Core {
         clock: Clock,
     ) -> Self {
         let expired_before = engine.ledger().expired_locks();
+        let life = engine.ledger().losses_accepted().last().map_or(0, |(_, life)| Token::mark_of(life));
         let tracer = shared.traces.as_ref().map(|traces| Tracer::new(Arc::clone(traces), id));
         let mut core = Self {
             id,
@@ -89,6 +92,7 @@ impl Core {
             dirty: Vec::new(),
             token: [0; _],
             token_synced: None,
+            life,
             forwarded: 0,
             releases: 0,
             unchecked: Vec::new(),
@@ -519,6 +523,7 @@ impl Core {
         self.shared.shards[usize::from(self.id.0)].set_synced(synced);
         let token =
             Token::sign(&self.shared.token_key, self.shared.engine, self.id, self.engine.epoch(), synced);
+        let token = if self.life == 0 { token } else { token.of_life(&self.shared.token_key, self.life) };
         self.token = token.to_bytes();
         self.token_synced = Some(synced);
     }
@@ -617,6 +622,9 @@ pub(super) enum FrameFault {
     /// A token without this engine's tag.
     #[error("a rollback token of the hello was not signed by this engine")]
     BadToken,
+    /// A token of what was lost.
+    #[error("a rollback token of the hello is of a life that is lost; forget it, and what was made of it")]
+    LostLife,
     /// A subscription or a question to a shard that is not behind this port.
     #[error("a subscription or a question to shard {0}, which is behind another port")]
     WrongShard(ShardId),
@@ -643,6 +651,7 @@ impl From<FrameFault> for CloseCode {
             FrameFault::ShutOut => Self::BadCertificate,
             FrameFault::BadToken => Self::BadToken,
             FrameFault::Forked => Self::Fork,
+            FrameFault::LostLife => Self::LostLife,
             FrameFault::Truncated => Self::Truncated,
             FrameFault::TooSlow => Self::FrameDeadline,
         }

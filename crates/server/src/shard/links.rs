@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use surety_protocol::CloseCode;
+use surety_protocol::{CloseCode, PROTOCOL_VERSION};
 
 use crate::embedded::{LinkEnd, LinkMessage, LinkSink};
 use crate::shard::Shard;
@@ -43,7 +43,14 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
             // A reader that is not let in finds its channel closed.
             if let Some(reader) = tail::count_reader(shard, caller.tenant) {
                 let sink = ChannelTail { frames };
-                threads::spawn_task(tail::follow(Rc::clone(shard), caller, from, sink, reader));
+                threads::spawn_task(tail::follow(
+                    Rc::clone(shard),
+                    caller,
+                    from,
+                    PROTOCOL_VERSION,
+                    sink,
+                    reader,
+                ));
             }
         }
         LinkMessage::State { query, kind, caller, page } => {

@@ -46,7 +46,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::{boot_now, readings};
-use crate::data::{FilesError, read_epochs, write_epochs};
+use crate::data::{ComparedArchive, FilesError, read_compared, read_epochs, write_compared, write_epochs};
 use crate::limiter::Limiter;
 use crate::release::is_genuine_release;
 use crate::server::ShardEnd;
@@ -155,6 +155,14 @@ pub enum ShardError {
     /// Its log could not be opened.
     #[error("{}{}", .0, causes(.0))]
     Open(#[from] wal::OpenError<StorageError>),
+    /// The archive is of a life of this engine that is lost.
+    #[error("{0}; after a loss the log is archived to a new place: set log.archive to one")]
+    Archive(Box<backup::ArchiveError>),
+    /// The archive was not compared since the loss, and cannot be now.
+    #[error(
+        "the archive cannot be compared, and before that nothing is served after a loss: {0}; make it readable and start again, or set log.archive to a new place"
+    )]
+    ArchiveUnread(Box<backup::ArchiveError>),
     /// The server's own files.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -170,6 +178,9 @@ pub enum ShardError {
         START_PATIENCE.as_secs()
     )]
     NotWritten,
+    /// Its notes of epochs are not those of its log.
+    #[error("{0}; its notes are lost or of another copy: restore again, or put the notes back")]
+    Epochs(#[from] engine::NotNoted),
     /// Its socket or runtime.
     #[error("cannot serve: {0}")]
     Io(#[from] std::io::Error),
@@ -198,9 +209,13 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     let report = recovered.report().clone();
     let opening = (Epoch(report.epoch.0 + 1), report.last_seq.next());
     let mut epochs = read_epochs(&setup.data, id, opening)?;
+    epochs.note_losses(recovered.ledger().losses_accepted())?;
     let _ = setup.reports.send((id, Report::Recovered(Box::new(report))));
     // No time, no start: another shard failed, and nothing is changed on the disk.
     let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
+    if let Some(loss) = recovered.ledger().losses_accepted().last() {
+        check_archive(&setup, &storage, loss)?;
+    }
     let (now, _) = clock.now(readings().boot);
     let mut engine = recovered.open(&mut storage, now)?;
     engine.reserve(setup.shared.limits.reserve_locks);
@@ -209,6 +224,31 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     // Where the next snapshot counts from, also across restarts.
     let newest = wal::list_snapshots(&storage)?.first().copied().unwrap_or_default();
     serve(setup, storage, engine, clock, epochs, newest)
+}
+
+/// After a loss the archive of the life that is lost is no place for the one that goes on. All of it is compared once, and nothing is
+/// served before that; afterwards no more than tells the two lives apart.
+fn check_archive(setup: &Setup, storage: &FileStorage, (after, life): (Seq, u128)) -> Result<(), ShardError> {
+    let Some(archive) = &setup.archive else { return Ok(()) };
+    let (data, id) = (&setup.data, setup.engine.shard);
+    let known = ComparedArchive { place: archive.depot.place(), life };
+    let is_known = read_compared(data, id)? == Some(known.clone());
+    let read = if is_known { backup::Compared::With(after.next()) } else { backup::Compared::Every };
+    let segments: Vec<wal::FileName> = wal::list_segments(storage)?
+        .iter()
+        .map(|span| wal::FileName::Segment { first_seq: span.first_seq })
+        .collect();
+    match backup::compare_archive(&*archive.depot, id, &setup.path, &segments, read) {
+        Err(error @ backup::ArchiveError::Differs { .. }) => Err(ShardError::Archive(Box::new(error))),
+        Err(error) if !is_known => Err(ShardError::ArchiveUnread(Box::new(error))),
+        Err(error) => {
+            // Authorizing does not wait for it, now as ever.
+            tracing::warn!(shard = id.0, "the archive cannot be compared: {error}");
+            Ok(())
+        }
+        Ok(()) if is_known => Ok(()),
+        Ok(()) => Ok(write_compared(data, id, &known)?),
+    }
 }
 
 fn serve(
@@ -323,6 +363,11 @@ impl Endpoints {
 }
 
 impl Shard {
+    /// Which epochs the log has had.
+    fn epochs(&self) -> &Epochs {
+        self.shared.shards[usize::from(self.id.0)].epochs.get_or_init(Epochs::default)
+    }
+
     fn new(
         core: Core,
         path: PathBuf,

@@ -7,8 +7,9 @@ use engine::Durability;
 use quinn::{RecvStream, SendStream, VarInt};
 use surety_protocol::limits::{CONNECTION_IN_FLIGHT_MAX, FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, CloseCode, FrameError, FrameHeader, FrameKind, Hello, HelloReply, PROTOCOL_VERSION,
-    QUERY_VERSION, RecordError, STATE_HEAD_BYTES, StateQuery, Subscribe, sabotage,
+    CURSORS_HAVE_EPOCHS, Caller, CloseCode, Cursor, Epoch, FrameError, FrameHeader, FrameKind, Hello,
+    HelloReply, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, QUERY_VERSION, RecordError, STATE_HEAD_BYTES,
+    StateQuery, Subscribe, sabotage,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -77,7 +78,7 @@ async fn run(shard: &Rc<Shard>, peer: &Rc<Peer>, mut send: SendStream, recv: Rec
     let Some(frame) = reader.next_frame().await? else { return Ok(()) };
     match frame.header.kind {
         FrameKind::Requests => requests(shard, peer, send, reader, frame).await,
-        FrameKind::Subscribe => subscribe(shard, peer, send, &frame).await,
+        FrameKind::Subscribe => subscribe(shard, peer, reply.version, send, &frame).await,
         FrameKind::StateQuery => questions(shard, peer, send, reader, frame).await,
         FrameKind::Query if reply.version >= QUERY_VERSION => {
             inquiry::serve(shard, peer, send, reader, frame).await
@@ -92,7 +93,9 @@ fn hello(shard: &Shard, caller: Caller, frame: &Frame) -> Result<HelloReply, Fra
         return Err(FrameFault::NoHello);
     }
     let (hello, tokens) = Hello::from_body(&frame.body).map_err(|_| FrameFault::NoHello)?;
-    let version = hello.common_version().ok_or(FrameFault::Version(hello.version_min, hello.version_max))?;
+    let oldest = oldest_version(shard);
+    let version =
+        hello.common_version(oldest).ok_or(FrameFault::Version(hello.version_min, hello.version_max))?;
     if hello.tenant != caller.tenant && !sabotage!("tenant-by-its-hello") {
         return Err(FrameFault::Tenant { named: hello.tenant, certified: caller.tenant });
     }
@@ -100,8 +103,16 @@ fn hello(shard: &Shard, caller: Caller, frame: &Frame) -> Result<HelloReply, Fra
         Verdict::Sound => {}
         Verdict::BadToken => return Err(FrameFault::BadToken),
         Verdict::Fork(token) => shard.shared.declare_fork(&token),
+        Verdict::LostLife => return Err(FrameFault::LostLife),
     }
-    Ok(HelloReply { version, ..greet(shard, caller)? })
+    let greeting = greet(shard, caller)?;
+    Ok(HelloReply { version, ..greeting })
+}
+
+/// What an engine says after a loss has no words in version 1.
+fn oldest_version(shard: &Shard) -> u16 {
+    let has_losses = shard.core.borrow().engine.ledger().losses() > 0;
+    if has_losses { PROTOCOL_VERSION } else { PROTOCOL_VERSION_MIN }
 }
 
 /// What a new stream or link is told, if the shard still talks to its tenant.
@@ -241,15 +252,25 @@ fn let_in(shard: &Shard, peer: &Peer, send: &mut SendStream, counted: Option<Cou
     counted
 }
 
-async fn subscribe(shard: &Rc<Shard>, peer: &Peer, mut send: SendStream, frame: &Frame) -> Result<(), Stop> {
+async fn subscribe(
+    shard: &Rc<Shard>,
+    peer: &Peer,
+    version: u16,
+    mut send: SendStream,
+    frame: &Frame,
+) -> Result<(), Stop> {
     let subscribe = Subscribe::from_body(&frame.body)?;
+    if version < CURSORS_HAVE_EPOCHS && subscribe.epoch != Epoch(0) {
+        return Err(FrameError::Padding.into());
+    }
     if subscribe.shard != shard.id {
         return Err(FrameFault::WrongShard(subscribe.shard).into());
     }
     let counted = tail::count_reader(shard, peer.caller.tenant);
     let Some(reader) = let_in(shard, peer, &mut send, counted) else { return Ok(()) };
     let sink = StreamTail { send, number: 1 };
-    tail::follow(Rc::clone(shard), peer.caller, subscribe.from, sink, reader).await;
+    let from = Cursor { next: subscribe.from, epoch: subscribe.epoch };
+    tail::follow(Rc::clone(shard), peer.caller, from, version, sink, reader).await;
     Ok(())
 }
 

@@ -9,8 +9,8 @@ use quinn::SendStream;
 use storage::{FileStorage, StorageError};
 use surety_protocol::limits::{FRAME_RECORDS_MAX, RECORD_BYTES};
 use surety_protocol::{
-    Caller, Epoch, FrameHeader, FrameKind, GrantBody, Kind, PartitionHandle, Record, Seq, ShardId,
-    TAIL_HEAD_BYTES, TailHead, TailStatus, TenantId, sabotage,
+    CURSORS_HAVE_EPOCHS, Caller, Cursor, Epoch, FrameHeader, FrameKind, GrantBody, Kind, PartitionHandle,
+    Record, Seq, ShardId, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantId, sabotage,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -68,7 +68,8 @@ pub(super) fn count_reader(shard: &Shard, tenant: TenantId) -> Option<Counted> {
 pub(super) async fn follow(
     shard: Rc<Shard>,
     caller: Caller,
-    from: Seq,
+    from: Cursor,
+    version: u16,
     sink: impl TailSink,
     _counted: Counted,
 ) {
@@ -77,16 +78,27 @@ pub(super) async fn follow(
         counter.set(change(counter.get()));
     };
     subscribers(|count| count + 1);
-    send_all(&shard, caller, from, sink).await;
+    send_all(&shard, caller, from, version, sink).await;
     subscribers(|count| count - 1);
 }
 
-async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailSink) {
-    let from = Seq(from.0.max(1));
+async fn send_all(shard: &Shard, caller: Caller, cursor: Cursor, version: u16, mut sink: impl TailSink) {
+    let from = Seq(cursor.next.0.max(1));
+    let epochs = shard.epochs();
     let mut synced = shard.synced.subscribe();
-    let mut speaker = Speaker { shard: shard.id, epoch: shard.epoch, through: Seq(from.0 - 1) };
+    let before = Seq(from.0 - 1);
+    // Version 1 compares the epochs of heads: it must never be told one that is before one that it was told.
+    let epoch_at = |seq| if version < CURSORS_HAVE_EPOCHS { shard.epoch } else { epochs.epoch_of(seq) };
+    let mut speaker = Speaker { shard: shard.id, epoch: epoch_at(before), through: before };
     let mark = *synced.borrow_and_update();
+    // First: however far a reader is in a life that is lost, that is what it has to be told.
+    if let Some(parted) = epochs.parted_at(cursor) {
+        let frame = speaker.end(TailStatus::Parted, parted);
+        sink.send(&frame).await;
+        return;
+    }
     if from.0 > mark.0 + 1 && !sabotage!("cursor-of-another-history-served") {
+        speaker.through = mark;
         let frame = speaker.end(TailStatus::Ahead, mark.next());
         sink.send(&frame).await;
         return;
@@ -97,7 +109,9 @@ async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailS
     let mut spoke = Instant::now();
     loop {
         let mark = *synced.borrow_and_update();
-        let chunk = match source.read(mark).await {
+        // Each chunk is of one epoch.
+        let until = epochs.next_start(source.next).map_or(mark, |start| mark.min(Seq(start.0 - 1)));
+        let chunk = match source.read(until).await {
             Ok((next_source, chunk)) => {
                 source = next_source;
                 chunk
@@ -119,6 +133,7 @@ async fn send_all(shard: &Shard, caller: Caller, from: Seq, mut sink: impl TailS
             }
             continue;
         }
+        speaker.epoch = epoch_at(chunk.first);
         let runs = sight.runs(shard, &chunk);
         let mut frames = speaker.frames(&chunk, &runs);
         if frames.is_empty() && spoke.elapsed() >= HEARTBEAT {
@@ -246,6 +261,8 @@ impl Sight {
         match record.kind() {
             // Other tenants' quotas and rights are nobody's business.
             None | Some(Kind::TenantSet | Kind::Start | Kind::Checkpoint) => false,
+            // What was lost concerns everybody.
+            Some(Kind::Loss) => true,
             Some(Kind::Grant) => record.body::<GrantBody>().tenant == self.caller.tenant,
             Some(_) if record.tenant != TenantId(0) => {
                 record.tenant == self.caller.tenant || sabotage!("another-tenants-records-shown")
@@ -262,6 +279,7 @@ impl Sight {
 /// Speaks for the shard in the heads of frames.
 struct Speaker {
     shard: ShardId,
+    /// The epoch of `through`, and of whatever follows in the same chunk; to version 1 that of the start.
     epoch: Epoch,
     /// The reader has everything up to here.
     through: Seq,

@@ -15,9 +15,10 @@ use server::pki::DevelopmentPki;
 use server::{Config, Durability, Limits, Running, Server, StartError, StartFailure, pki_path};
 use surety_protocol::limits::RECORD_BYTES;
 use surety_protocol::{
-    ALPN, Address, Amount, AssetId, CloseCode, Code, FrameHeader, FrameKind, GrantBody, Hello, HelloReply,
-    Id, Kind, LockBody, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles, Seq, ShardId,
-    StakeBody, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantBody, TenantId, Time, Token, long,
+    ALPN, Address, Amount, AssetId, CloseCode, Code, Epoch, FrameHeader, FrameKind, GrantBody, Hello,
+    HelloReply, Id, Kind, LockBody, PartitionBody, PartitionHandle, Policy, Record, Reply, Rights, Roles,
+    Seq, ShardId, StakeBody, Subscribe, TAIL_HEAD_BYTES, TailHead, TailStatus, TenantBody, TenantId, Time,
+    Token, long,
 };
 use tempfile::TempDir;
 
@@ -342,7 +343,12 @@ impl Raw {
     }
 
     pub async fn subscribe(&mut self, shard: u16, from: u64) -> Result<(), Ended> {
-        let subscribe = Subscribe { from: Seq(from), shard: ShardId(shard), reserved: [0; 6] };
+        self.resume(shard, from, 0).await
+    }
+
+    pub async fn resume(&mut self, shard: u16, from: u64, epoch: u32) -> Result<(), Ended> {
+        let (from, epoch) = (Seq(from), Epoch(epoch));
+        let subscribe = Subscribe { from, shard: ShardId(shard), reserved: [0; 2], epoch };
         self.frame(FrameKind::Subscribe, 1, &subscribe.to_bytes()).await
     }
 

@@ -298,7 +298,7 @@ impl Netting {
             _ if !is_success => {}
             Kind::PartitionCreate => self.make(record.partition)?,
             Kind::MerchantSet => self.name_payee(shard, record),
-            Kind::Start | Kind::Checkpoint | Kind::Price | Kind::TenantSet => {}
+            Kind::Start | Kind::Loss | Kind::Checkpoint | Kind::Price | Kind::TenantSet => {}
             _ if record.partition.number() == 0 => {}
             _ => self.move_money(shard, seq, kind, record)?,
         }

@@ -4,14 +4,16 @@ use std::path::Path;
 
 use settlement::{Book, Hash, Positions};
 use surety_protocol::limits::TOKEN_BYTES;
-use surety_protocol::{Seq, Token};
+use surety_protocol::{Epoch, Seq, Token};
 
 use super::shelf::{Extent, Mark};
 use crate::codec::{Damaged, Put, Take};
 use crate::durable;
 
 const MAGIC: &[u8; 8] = b"SURETYSB";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// It knows no epochs.
+const VERSION_WITHOUT_EPOCHS: u32 = 3;
 /// Of a directory without a shelf: its locks are all in the book.
 const VERSION_WITHOUT_SHELF: u32 = 2;
 const FILE: &str = "book";
@@ -24,6 +26,8 @@ pub(super) struct Checkpoint {
     /// How much of the shelf goes with it; none of a directory without one.
     pub(super) mark: Option<Mark>,
     pub(super) tokens: Vec<Token>,
+    /// The epoch of the record at each position; 0 where it is not known, and none in an older book.
+    pub(super) epochs: Vec<Epoch>,
 }
 
 impl Checkpoint {
@@ -60,6 +64,7 @@ impl Checkpoint {
         let segments: Vec<&Extent> = segments.collect();
         to.list(segments.into_iter(), |to, extent| _ = to.u64(extent.segment).u64(extent.bytes));
         to.list(self.tokens.iter(), |to, token| _ = to.raw(&token.to_bytes()));
+        to.list(self.epochs.iter(), |to, epoch| _ = to.u32(epoch.0));
         let checksum = crc32c::crc32c(&to.0);
         to.u32(checksum);
         to.0
@@ -89,8 +94,12 @@ impl Checkpoint {
             }
         };
         let tokens = from.list(|from| Token::from_slice(&from.array::<TOKEN_BYTES>()?).ok_or(Damaged))?;
+        let epochs = match version {
+            VERSION_WITHOUT_SHELF | VERSION_WITHOUT_EPOCHS => Vec::new(),
+            _ => from.list(|from| from.u32().map(Epoch))?,
+        };
         from.end()?;
-        Ok(Self { separator, positions, book, mark, tokens })
+        Ok(Self { separator, positions, book, mark, tokens, epochs })
     }
 }
 
@@ -111,11 +120,23 @@ mod tests {
                 open: Extent { segment: 3, bytes: 99 },
             }),
             tokens: Vec::new(),
+            epochs: vec![Epoch(3), Epoch(1)],
         };
         saved.write(directory.path()).expect("written");
         let read = Checkpoint::read(directory.path()).expect("read").expect("one");
-        assert_eq!((read.separator, read.positions, read.book), ([4; 32], saved.positions, saved.book));
-        assert_eq!(read.mark, saved.mark);
+        assert_eq!(
+            (read.separator, read.positions, read.book),
+            ([4; 32], saved.positions.clone(), saved.book)
+        );
+        assert_eq!((read.mark, read.epochs), (saved.mark, saved.epochs));
+        // One of the version before knows no epochs: their number, and two of them, end the body.
+        let bytes = std::fs::read(directory.path().join(FILE)).expect("read");
+        let mut older = Put(bytes[..bytes.len() - 4 - 16].to_vec());
+        older.0[11] = 3;
+        let checksum = crc32c::crc32c(&older.0);
+        older.u32(checksum);
+        let older = Checkpoint::from_bytes(&older.0).expect("it is read");
+        assert_eq!((older.positions.0, older.epochs), (vec![Seq(7), Seq(9)], Vec::new()));
         let file = directory.path().join(FILE);
         let sound = std::fs::read(&file).expect("read");
         for place in 0..sound.len() {

@@ -17,12 +17,12 @@ use chain::DigestSigner;
 use settlement::{Book, Domain, LockId, Positions};
 use storage::DirectoryLock;
 use surety_client::{Client, TailError};
-use surety_protocol::{Address, PartitionRow, Seq, ShardId, StateKind, StateQuery, Time, Token};
+use surety_protocol::{Address, Cursor, PartitionRow, Seq, ShardId, StateKind, StateQuery, Time, Token};
 
 use crate::contract::Place;
 use crate::durable;
 use crate::error::SettlerError;
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Losses, Stream, StreamError};
 use checkpoint::Checkpoint;
 
 pub use counter::Counter;
@@ -107,9 +107,9 @@ impl Certifier {
             return Err(SettlerError::Foreign);
         }
         let is_new = found.is_none();
-        let (positions, book, mark) = match found {
-            Some(found) => (found.positions, found.book, found.mark),
-            None => (Positions(vec![Seq(0); shards]), Book::default(), None),
+        let (positions, epochs, book, mark) = match found {
+            Some(found) => (found.positions, found.epochs, found.book, found.mark),
+            None => (Positions(vec![Seq(0); shards]), Vec::new(), Book::default(), None),
         };
         let is_unsigned = !is_new && mark.is_none();
         if is_unsigned {
@@ -118,7 +118,8 @@ impl Certifier {
         }
         let shelf = Arc::new(Shelf::open(&config.directory, domain, config.locks_in_memory, mark)?);
         let desk = Desk::new(signer, domain, book, shelf.clone(), config.locks_in_memory);
-        let stream = Stream::open(&client, &positions);
+        // What it signs is what the records behind a loss say, whatever was lost.
+        let stream = Stream::open(&client, &positions, &epochs, Losses::Pass);
         let saved = Instant::now();
         let mut certifier = Self {
             config,
@@ -217,7 +218,12 @@ impl Certifier {
         if let Some(position) = self.positions.0.get_mut(usize::from(gap.shard.0)) {
             *position = Seq(gap.oldest.0.saturating_sub(1));
         }
-        self.stream = Stream::open(&self.client, &self.positions);
+        let mut epochs = self.stream.epochs();
+        if let Some(epoch) = epochs.get_mut(usize::from(gap.shard.0)) {
+            // Nothing of what is before was read: there is nothing to compare, whatever the engine has lost since.
+            *epoch = Cursor::ANEW;
+        }
+        self.stream = Stream::open(&self.client, &self.positions, &epochs, Losses::Pass);
         self.has_lost = true;
         Ok(CertifierTurn { made, missed: Vec::new() })
     }
@@ -249,6 +255,7 @@ impl Certifier {
             book: self.desk.book().clone(),
             mark: Some(mark),
             tokens: self.client.tokens(),
+            epochs: self.stream.epochs(),
         };
         checkpoint.write(&self.config.directory)?;
         self.shelf.sweep(|shard| self.positions.0.get(usize::from(shard.0)).copied().unwrap_or_default())?;

@@ -203,6 +203,7 @@ impl Life {
         let engine = match recovered.open(&mut self.disk, self.now) {
             Ok(engine) => engine,
             Err(wal::OpenError::Io(error)) => return Err(error.into()),
+            Err(error @ wal::OpenError::Epoch { .. }) => return Err(Halt::Wrong(error.to_string())),
         };
         self.engine = Some(engine);
         self.note_state();

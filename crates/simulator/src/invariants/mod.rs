@@ -10,6 +10,7 @@ mod credited_once;
 mod identity;
 mod log_adds_up;
 mod log_order;
+mod lost_is_unknown;
 mod nothing_told_is_lost;
 mod one_effect;
 mod replay;
@@ -68,6 +69,7 @@ pub struct Invariants {
     once: at_most_once::AtMostOnce,
     availability: availability::Availability,
     told: nothing_told_is_lost::NothingToldIsLost,
+    lost: lost_is_unknown::LostIsUnknown,
     replay: replay::Replay,
     clock: clock::ClockRule,
 }
@@ -82,6 +84,7 @@ impl Invariants {
         self.sums.on_record(record)?;
         self.effects.on_record(seq, record)?;
         self.once.on_record(record)?;
+        self.lost.on_record(record)?;
         self.availability.on_record(record)
     }
 
@@ -102,13 +105,14 @@ impl Invariants {
         replies_after_disk::check(reply, reached)?;
         tenancy::check(reply, caller)?;
         self.told.on_reply(reply);
-        Ok(())
+        self.lost.on_reply(reply)
     }
 
     /// Records that were not on the disk when the engine died never were.
     pub fn on_lost(&mut self, survivors: &[(Seq, Record)]) {
         let mut fresh = Self {
             told: self.told.clone(),
+            lost: self.lost.clone(),
             replay: self.replay.clone(),
             clock: self.clock.clone(),
             ..Self::default()
@@ -119,6 +123,13 @@ impl Invariants {
             let _ = fresh.on_record(*seq, record);
         }
         *self = fresh;
+    }
+
+    /// An operator has accepted that the records behind the first `kept` are lost, whatever was told of them.
+    pub fn on_accepted_loss(&mut self, log: &[Record], kept: usize) {
+        self.lost.on_loss(&log[kept..], &log[..kept]);
+        self.told = nothing_told_is_lost::NothingToldIsLost::default();
+        self.replay = replay::Replay::default();
     }
 
     /// The state behind a seq, for a replay to come to.

@@ -44,6 +44,12 @@ fn is_for_shard(kind: Kind) -> bool {
     matches!(kind, Kind::TenantSet | Kind::MerchantSet | Kind::Price)
 }
 
+/// Whose id it is: the shard's own requests and those that make a partition have theirs with the shard.
+pub(super) fn home_of(tenant: TenantId, kind: Kind, partition: PartitionHandle) -> Account {
+    let is_homeless = is_for_shard(kind) || kind == Kind::PartitionCreate;
+    (tenant, if is_homeless { PartitionHandle::new(partition.shard(), 0) } else { partition })
+}
+
 /// The lock that a request names.
 pub(super) fn named(record: &Record) -> Option<Id> {
     let kind = record.kind()?;
@@ -100,17 +106,13 @@ impl Oracle {
         if !makes_sense(kind, &records[0]) {
             return Err(Code::Malformed);
         }
+        self.check_not_lost(caller, &records[0])?;
         let is_operator = caller.tenant == TenantId(0)
             && (caller.roles.has(Roles::SETTLER) || caller.roles.has(Roles::ADMIN));
         let tenant = self.admit(caller, is_operator, kind, &records[0])?;
         records[0].tenant = tenant;
         let partition = records[0].partition;
-        let is_homeless = is_for_shard(kind) || kind == Kind::PartitionCreate;
-        let home = if is_homeless {
-            (tenant, PartitionHandle::new(self.rules.shard, 0))
-        } else {
-            (tenant, partition)
-        };
+        let home = home_of(tenant, kind, partition);
         let is_lasting = records[0].flags().are_lasting(kind);
         let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator, is_lasting };
         if kind == Kind::Lookup {
@@ -119,6 +121,7 @@ impl Oracle {
         if let Some(is_same) = self.is_repeat(&ask, records) {
             return if is_same { Ok(Examined::Repeat(home)) } else { Err(Code::IdConflict) };
         }
+        self.check_reconciled(caller, &ask)?;
         let at = ask.id.time();
         let window = match kind {
             Kind::Advice | Kind::Reverse => surety_protocol::limits::ADVICE_WINDOW,
@@ -299,7 +302,7 @@ impl Oracle {
             }
         };
         let mut reply = self.show(home, record, &answer, lock, end);
-        reply.flags = surety_protocol::REPLAYED;
+        reply.flags |= surety_protocol::REPLAYED;
         reply
     }
 

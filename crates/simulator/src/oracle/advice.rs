@@ -21,8 +21,9 @@ impl Oracle {
             return self.advise_lock(ask, body, record);
         }
         let amount = record.amount.0;
-        if let Some(end) = self.end_of_spent(ask.home, body.lock) {
-            // Never from F where the id was released or declined.
+        let spent = self.end_of_spent(ask.home, body.lock);
+        if let Some(end) = spent.or(self.may_be_lost(body.lock).then_some(End::None)) {
+            // Never from F where the id was released or declined, or where nobody can tell what a lost life has drawn.
             self.expose(ask.partition, amount)?;
             record.flags |= Flags::EXPOSED.0;
             return Ok(Outcome { end, extra: amount, ..Outcome::new(Code::Approved) });
@@ -114,6 +115,7 @@ impl Oracle {
             is_called: false,
             release_key: Address::default(),
             is_sale: false,
+            first_index: 0,
             first: (Code::Approved, covered, 0, self.time, ask.seq),
         };
         self.locks.insert((ask.home, body.lock), lock);

@@ -255,6 +255,7 @@ impl Oracle {
 
     /// Row 15. An id that is too old can have no lock any more, and needs no tombstone.
     fn release_unknown(&mut self, ask: &Ask, id: Id) -> Result<Outcome, Code> {
+        self.check_lock_not_lost(ask, id)?;
         if self.is_stale(id, Kind::Lock, false) {
             return Ok(Outcome::new(Code::Approved));
         }
@@ -276,7 +277,7 @@ impl Oracle {
             return Ok(answer);
         }
         let lock = &self.locks[&(ask.home, body.lock)];
-        let index = usize::from(body.capture);
+        let index = lock.place_of(body.capture).unwrap_or(usize::MAX);
         let code = match lock.captures.get(index) {
             _ if is_other_version(lock, body.version) => Some(Code::VersionConflict),
             None => Some(Code::UnknownCapture),
@@ -321,7 +322,7 @@ impl Oracle {
             return Ok(answer);
         }
         let lock = &self.locks[&(ask.home, body.lock)];
-        let index = usize::from(body.capture);
+        let index = lock.place_of(body.capture).unwrap_or(usize::MAX);
         let code = match lock.captures.get(index) {
             _ if is_other_version(lock, body.version) => Some(Code::VersionConflict),
             None => Some(Code::UnknownCapture),
@@ -373,11 +374,11 @@ pub(super) fn take(edit: &mut Edit, draw: Draw, value: u128, settle_by: Time) ->
             quote.value = quote.value.max(quote.captured);
         }
     }
-    lock.captures.push(Capture { u: draw.total(), value, settle_by, is_late, ..Capture::default() });
-    let index = lock.captures.len() - 1;
+    let index = lock.next_index();
+    lock.captures.push(Capture { index, u: draw.total(), value, settle_by, is_late, ..Capture::default() });
     edit.partition.f -= draw.free;
     edit.partition.h -= draw.approved + draw.headroom;
     edit.partition.u += draw.total();
     edit.partition.earn_fee(draw.total());
-    u16::try_from(index).unwrap_or(u16::MAX)
+    index
 }

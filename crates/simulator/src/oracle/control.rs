@@ -68,6 +68,10 @@ impl Oracle {
         partition.tracks = body.track_merchants == 1;
         partition.order = self.partitions.len();
         self.partitions.insert(record.partition, partition);
+        // A life that is lost may have made the same.
+        if self.losses() > 0 {
+            self.suspend(record.partition);
+        }
         Ok(Outcome::new(Code::Approved))
     }
 

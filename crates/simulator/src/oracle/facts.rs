@@ -192,6 +192,9 @@ impl Oracle {
             return Err(Code::Overloaded);
         }
         if covered.is_empty() {
+            for entry in &group.entries {
+                self.check_lock_not_lost(ask, entry.lock)?;
+            }
             let known = self.merchants.get(&(ask.tenant, merchant.0));
             let is_key = known.is_some_and(|merchant| merchant.release_key == group.key);
             return Ok(Outcome::new(if is_key { Code::UnknownLock } else { Code::Forbidden }));

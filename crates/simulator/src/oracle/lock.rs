@@ -87,6 +87,7 @@ impl Oracle {
                 .map(|merchant| merchant.release_key)
                 .unwrap_or_default(),
             is_sale,
+            first_index: 0,
             first: (code, collateral, headroom, deadline, ask.seq),
         };
         let now = self.time;

@@ -32,10 +32,16 @@ impl Oracle {
             outcome.about = spent.lasting;
             return Ok(outcome);
         }
+        if self.may_be_lost(id) {
+            return Err(Code::UnknownAfterRestore);
+        }
         let mut outcome = Outcome::new(Code::NotFound);
         outcome.is_logged = false;
         if !record.flags().has(Flags::BURN) || self.is_stale(id, Kind::Lookup, ask.is_lasting) {
             return Ok(outcome);
+        }
+        if !ask.is_operator && self.is_suspended(ask.partition) {
+            return Err(Code::UnknownAfterRestore);
         }
         if self.intake == Intake::Nothing {
             return Err(Code::Overloaded);

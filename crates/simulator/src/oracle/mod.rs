@@ -10,6 +10,7 @@ mod control;
 mod facts;
 mod lock;
 mod look;
+mod loss;
 mod money;
 mod settle;
 mod stake;
@@ -50,6 +51,9 @@ pub struct Oracle {
     timers: BTreeSet<(Time, Id, Account)>,
     /// When something may be forgotten, in milliseconds.
     forgettable: BTreeSet<(u64, Account, Id)>,
+    losses: Vec<loss::Lost>,
+    /// Partitions whose books may be wrong since a loss.
+    unreconciled: BTreeSet<PartitionHandle>,
 }
 
 impl Oracle {
@@ -71,6 +75,8 @@ impl Oracle {
             spent: BTreeMap::new(),
             timers: BTreeSet::new(),
             forgettable: BTreeSet::new(),
+            losses: Vec::new(),
+            unreconciled: BTreeSet::new(),
         }
     }
 
@@ -123,7 +129,8 @@ impl Oracle {
     /// The moment at which the next thing happens by itself.
     #[must_use]
     pub fn next_timer(&self) -> Option<Time> {
-        self.timers.first().map(|(when, ..)| *when)
+        let mut timers = self.timers.iter().filter(|(.., account)| !self.is_suspended(account.1));
+        timers.next().map(|(when, ..)| *when)
     }
 
     /// False for what is refused before time or ledger are asked.
@@ -174,6 +181,11 @@ impl Oracle {
     /// All or none: whatever a member did is undone by going back to the copy.
     fn decide_chain(&mut self, caller: &Caller, first_seq: Seq, operation: &[Record]) -> Verdict {
         let mut records = operation.to_vec();
+        for (member, record) in records.iter().enumerate() {
+            if let Err(code) = self.check_not_lost(caller, record) {
+                return self.refused(&records, member, code);
+            }
+        }
         let mut asks = Vec::new();
         let mut repeats = Vec::new();
         for member in 0..records.len() {
@@ -293,6 +305,7 @@ impl Oracle {
             capture: answer.capture,
             code: answer.code as u8,
             end: end as u8,
+            flags: self.mark_of(home.1),
             kind: record.kind,
             ..Reply::default()
         };
@@ -316,10 +329,12 @@ impl Oracle {
         }
     }
 
-    /// Nothing is logged: the culprit keeps its code, the others of its chain failed with it.
+    /// Nothing is logged: the culprit keeps its code, the others of its chain failed with it. What nobody can tell of one of them
+    /// nobody can tell of any.
     fn refused(&self, records: &[Record], culprit: usize, code: Code) -> Verdict {
         let answer = |(member, record): (usize, &Record)| {
-            self.refusal(record, if member == culprit { code } else { Code::LinkedFailed })
+            let is_all = member == culprit || code == Code::UnknownAfterRestore;
+            self.refusal(record, if is_all { code } else { Code::LinkedFailed })
         };
         let replies = requests(records).enumerate().map(answer).collect();
         Verdict { replies, ..Verdict::default() }
@@ -352,6 +367,7 @@ impl Oracle {
             Kind::Price => self.price(ask, record),
             Kind::Freeze => Ok(self.freeze(ask)),
             Kind::Unfreeze => Ok(self.unfreeze(ask)),
+            Kind::Reconcile => self.reconcile(ask),
             Kind::Policy => self.policy(ask, record, parts),
             Kind::Cover | Kind::WriteOff => Ok(self.lower_exposure(ask, record)),
             Kind::PartitionCreate => self.partition_create(record),

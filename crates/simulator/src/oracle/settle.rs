@@ -157,6 +157,7 @@ impl Oracle {
         if self.locks.contains_key(&(ask.home, id)) {
             return Ok(None);
         }
+        self.check_lock_not_lost(ask, id)?;
         let end = self.end_of_spent(ask.home, id).unwrap_or(End::None);
         let code = if end == End::None { Code::UnknownLock } else { Code::NotOpen };
         Ok(Some(Outcome { end, ..Outcome::new(code) }))
@@ -170,7 +171,8 @@ impl Oracle {
         }
         let lock = &self.locks[&(ask.home, body.lock)];
         let is_whole = body.capture == ALL_CAPTURES;
-        let capture = lock.captures.get(usize::from(body.capture));
+        let place = lock.place_of(body.capture);
+        let capture = place.map(|place| &lock.captures[place]);
         let code = if lock.is_called {
             Some(Code::GuaranteeCalled)
         } else if is_whole && lock.end == End::Settled {
@@ -190,7 +192,7 @@ impl Oracle {
         let deadline = lock.deadline;
         let mut edit = self.begin(ask.home, body.lock);
         let (settled, freed) =
-            if is_whole { edit.settle_all() } else { edit.settle_capture(usize::from(body.capture)) };
+            if is_whole { edit.settle_all() } else { edit.settle_capture(place.unwrap_or(usize::MAX)) };
         edit.done();
         body.freed = signed(freed);
         record.set_body(&body);
@@ -211,7 +213,8 @@ impl Oracle {
             return Err(Code::Malformed);
         }
         let lock = &self.locks[&(ask.home, body.lock)];
-        let capture = lock.captures.get(usize::from(body.capture));
+        let place = lock.place_of(body.capture);
+        let capture = place.map(|place| &lock.captures[place]);
         let is_covered = match capture {
             Some(capture) => amount == 0 || amount == capture.u,
             None => lock.collateral_of(amount) <= lock.total().saturating_sub(lock.c),
@@ -237,10 +240,9 @@ impl Oracle {
         let (merchant, deadline) = (lock.merchant, lock.deadline);
         let price = self.price_now(ask.home, body.lock);
         let mut edit = self.begin(ask.home, body.lock);
-        let (paid, freed, missing) = if is_held {
-            edit.consume_held(amount, price)
-        } else {
-            edit.consume_capture(usize::from(body.capture), price)
+        let (paid, freed, missing) = match place {
+            None => edit.consume_held(amount, price),
+            Some(place) => edit.consume_capture(place, price),
         };
         edit.done();
         body.merchant = merchant;

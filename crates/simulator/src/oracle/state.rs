@@ -94,6 +94,8 @@ impl Partition {
 /// One capture: `c = u + s + b + q`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Capture {
+    /// The index under which it was told.
+    pub index: u16,
     /// Still in U.
     pub u: u128,
     /// Settled.
@@ -184,6 +186,8 @@ pub struct Lock {
     pub release_key: Address,
     /// Captured by the request that made it.
     pub is_sale: bool,
+    /// The least index of its next capture: indices leap at each loss that it lives through.
+    pub first_index: usize,
     /// First answer: code, collateral, headroom, deadline, seq.
     pub first: (Code, u128, u128, Time, Seq),
 }
@@ -210,7 +214,7 @@ impl Lock {
     /// u of one capture; 0 of one that there is not.
     #[must_use]
     pub fn open_of(&self, capture: u16) -> u128 {
-        self.captures.get(usize::from(capture)).map_or(0, |capture| capture.u)
+        self.captures.iter().find(|found| found.index == capture).map_or(0, |found| found.u)
     }
 
     /// True while it holds collateral.

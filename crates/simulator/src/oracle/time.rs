@@ -92,7 +92,12 @@ impl Oracle {
 
     /// True if the lock waits for something that is due: only while the engine is behind.
     pub(super) fn is_overdue(&self, account: Account, id: Id) -> bool {
-        self.locks.get(&(account, id)).and_then(Lock::next_moment).is_some_and(|when| when <= self.time)
+        !self.is_suspended(account.1)
+            && self
+                .locks
+                .get(&(account, id))
+                .and_then(Lock::next_moment)
+                .is_some_and(|when| when <= self.time)
     }
 
     /// True while something is due that was not logged.
@@ -110,7 +115,8 @@ impl Oracle {
         self.pass_time(now);
         let mut out = Vec::new();
         while out.len() < limit {
-            let first = self.timers.first().copied().filter(|(when, ..)| *when <= self.time);
+            let mut timers = self.timers.iter().filter(|(.., account)| !self.is_suspended(account.1));
+            let first = timers.next().copied().filter(|(when, ..)| *when <= self.time);
             let Some((_, id, account)) = first else { break };
             out.push(self.fire(account, id));
             self.pay_partition(account.1, &mut out, limit);
@@ -118,14 +124,14 @@ impl Oracle {
         let mut waiting: Vec<_> = self
             .partitions
             .iter()
-            .filter(|(_, partition)| self.is_payable(partition))
+            .filter(|(handle, partition)| self.is_payable(**handle, partition))
             .map(|(handle, partition)| (partition.queue[0].due, partition.order, *handle))
             .collect();
         waiting.sort_unstable();
         for (.., handle) in waiting {
             self.pay_partition(handle, &mut out, limit);
         }
-        let is_owing = self.partitions.values().any(|partition| self.is_payable(partition));
+        let is_owing = self.partitions.iter().any(|(handle, partition)| self.is_payable(*handle, partition));
         self.is_behind = is_owing || self.next_timer().is_some_and(|when| when <= self.time);
         out
     }
@@ -175,7 +181,7 @@ impl Oracle {
     fn settle_by_passed(&mut self, account: Account, id: Id, index: usize) -> Record {
         let policy = &self.partitions[&account.1].policy;
         let lock = &self.locks[&(account, id)];
-        let capture = u16::try_from(index).unwrap_or(ALL_CAPTURES);
+        let capture = lock.captures[index].index;
         let deadline = lock.captures[index].settle_by;
         if policy.settle_by_action() == SettleByAction::Settle || lock.merchant == MerchantId(0) {
             let mut edit = self.begin(account, id);
@@ -212,16 +218,18 @@ impl Oracle {
     }
 
     /// The oldest withdrawal is due, F covers it, and nothing stops it.
-    fn is_payable(&self, partition: &super::Partition) -> bool {
-        partition.queue.front().is_some_and(|queued| {
-            queued.due <= self.time
-                && !partition.is_stopped()
-                && partition.f >= partition.value_of(queued.units)
-        })
+    fn is_payable(&self, handle: PartitionHandle, partition: &super::Partition) -> bool {
+        !self.is_suspended(handle)
+            && partition.queue.front().is_some_and(|queued| {
+                queued.due <= self.time
+                    && !partition.is_stopped()
+                    && partition.f >= partition.value_of(queued.units)
+            })
     }
 
     fn pay_partition(&mut self, handle: PartitionHandle, out: &mut Vec<Record>, limit: usize) {
-        while out.len() < limit && self.partitions.get(&handle).is_some_and(|it| self.is_payable(it)) {
+        while out.len() < limit && self.partitions.get(&handle).is_some_and(|it| self.is_payable(handle, it))
+        {
             let time = self.time;
             let Some(partition) = self.partitions.get_mut(&handle) else { return };
             let value = partition.value_of(partition.queue[0].units);
@@ -251,7 +259,8 @@ impl Oracle {
         let mut out = Vec::new();
         for record in logged {
             self.pay_partition(record.partition, &mut out, FOLLOW_MAX);
-            let is_owing = self.partitions.get(&record.partition).is_some_and(|it| self.is_payable(it));
+            let handle = record.partition;
+            let is_owing = self.partitions.get(&handle).is_some_and(|it| self.is_payable(handle, it));
             self.is_behind |= is_owing;
         }
         out

@@ -98,10 +98,12 @@ impl Waiting {
                     | Kind::Price
                     | Kind::Freeze
                     | Kind::Unfreeze
+                    | Kind::Reconcile
                     | Kind::Policy
                     | Kind::Grant
                     | Kind::TenantSet
                     | Kind::Start
+                    | Kind::Loss
                     | Kind::Checkpoint
                     | Kind::Continuation
             )

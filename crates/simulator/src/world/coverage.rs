@@ -54,6 +54,10 @@ marks! {
         SnapshotRot = "snapshot_rot",
         /// An old copy of the directory is put back.
         OldCopy = "old_copy",
+        /// Everything behind a backup is lost, and the operator accepts it.
+        AcceptedLoss = "accepted_loss",
+        /// The power goes while the backup is put back.
+        CutInRestore = "cut_in_restore",
         /// A request is lost.
         RequestLost = "request_lost",
         /// A reply is lost.
@@ -160,6 +164,14 @@ marks! {
         ClockGap = "clock_gap",
         /// A client's token proved an old copy.
         ForkProven = "fork_proven",
+        /// A token of a life that is lost was told from a fork.
+        LostLifeTold = "lost_life_told",
+        /// The life that is lost, had it run on, would have learned of the one that goes on.
+        ZombieProven = "zombie_proven",
+        /// A partition was reconciled after a loss.
+        Reconciled = "reconciled",
+        /// A loss after a loss.
+        LostAgain = "lost_again",
         /// A token of our own past proved nothing.
         TokenHonoured = "token_honoured",
         /// A snapshot was made.

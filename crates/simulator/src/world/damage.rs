@@ -211,7 +211,7 @@ fn branch_of(error: &RecoverError<MemoryError>) -> Option<Branch> {
     let error = match error {
         RecoverError::NoSnapshot { .. } => return Some(Branch::RefusedNoSnapshot),
         RecoverError::Log(error) => error,
-        RecoverError::Io(_) | RecoverError::Diverged { .. } => return None,
+        RecoverError::Io(_) | RecoverError::Diverged { .. } | RecoverError::NoLoss => return None,
     };
     Some(match error {
         wal::RecoverError::Missing { .. } => Branch::RefusedMissing,

@@ -212,6 +212,7 @@ impl World {
         let mut epochs = copy.epochs;
         epochs.starts.push((engine.epoch(), last.next()));
         let token = Token::sign(&[9; 32], super::ENGINE, self.config.shard, epoch, synced);
+        let token = token.of_life(&[9; 32], self.epochs.life());
         // Beside the record of its own start, which both histories have, the copy never said anything.
         let was_told_more = synced > last.next();
         let is_proven = epochs.prove_fork(&token, engine.marks().synced);

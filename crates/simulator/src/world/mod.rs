@@ -7,6 +7,7 @@ pub mod coverage;
 mod damage;
 mod faults;
 mod house;
+mod loss;
 mod pump;
 mod recover;
 mod serve;
@@ -25,11 +26,14 @@ use crate::invariants::{Invariants, Violation};
 use crate::oracle::{Oracle, Rules};
 use crate::random::Random;
 use coverage::Coverage;
+use loss::Backup;
 use settling::Settling;
 use traffic::{Client, SHARD};
 
 /// When worlds begin.
 const START: Time = Time::from_secs(1_700_000_000);
+/// When those begin that lose engines: epochs leap by time from 2026 on.
+const LOSING_START: Time = Time::from_secs(1_790_000_000);
 const ENGINE: EngineId = EngineId(0x5eed);
 /// What must hold whatever goes wrong.
 const RECOVERS: &str = "a crash is survived";
@@ -151,6 +155,8 @@ pub(crate) struct World {
     awaited: BTreeMap<u64, Awaited>,
     route: u64,
     clock: Clock,
+    /// When the world began, on the wall clock.
+    start: Time,
     boot: Time,
     wall_ahead: i64,
     /// Parts in a million that the wall clock is too fast.
@@ -165,6 +171,8 @@ pub(crate) struct World {
     /// The newest token that clients have.
     token: Option<(Epoch, Seq)>,
     copy: Option<OldCopy>,
+    /// In the worlds that lose an engine.
+    backup: Option<Backup>,
     is_storage_low: bool,
     /// Chain and settler, in the worlds that have them.
     settling: Option<Settling>,
@@ -190,12 +198,13 @@ impl World {
     fn new(plan: Plan) -> Result<Self, Violation> {
         let mut random = Random::new(plan.seed);
         let config = config(&mut random);
+        let start = if loss::loses(plan.seed) { LOSING_START } else { START };
         let mut disk = MemoryStorage::new();
         let broken = |error: &dyn std::fmt::Display| Violation::new("an engine begins", error.to_string());
-        engine::create(config, &mut disk, START).map_err(|error| broken(&error))?;
+        engine::create(config, &mut disk, start).map_err(|error| broken(&error))?;
         let recovered = engine::recover(config, &mut disk, engine::Begin::Snapshot, |_| {})
             .map_err(|error| broken(&error))?;
-        let readings = Readings { wall: START, boot: Time::ZERO };
+        let readings = Readings { wall: start, boot: Time::ZERO };
         let mut clock = Clock::start(recovered.report().last_time, readings, std::time::Duration::MAX)
             .map_err(|error| broken(&error))?;
         let (now, _) = clock.now(Time::ZERO);
@@ -226,6 +235,7 @@ impl World {
             awaited: BTreeMap::new(),
             route: 0,
             clock,
+            start,
             boot: Time::ZERO,
             wall_ahead: 0,
             drift_ppm: 0,
@@ -237,6 +247,7 @@ impl World {
             epochs: Epochs::default(),
             token: None,
             copy: None,
+            backup: None,
             is_storage_low: false,
             settling,
             invariants: Invariants::default(),
@@ -261,6 +272,7 @@ impl World {
             if self.plan.happens(2 * step + 1) {
                 self.random = environment;
                 self.go_wrong()?;
+                self.lose_now_and_then(seed)?;
                 self.chain_goes_wrong()?;
             }
             if self.plan.happens(2 * step) {
@@ -311,7 +323,7 @@ impl World {
 
     fn readings(&self) -> Readings {
         Readings {
-            wall: Time(START.plus(self.boot).0.saturating_add_signed(self.wall_ahead)),
+            wall: Time(self.start.plus(self.boot).0.saturating_add_signed(self.wall_ahead)),
             boot: self.boot,
         }
     }

@@ -125,7 +125,7 @@ impl World {
     }
 
     /// The oracle, the log and the invariants go back to what survived.
-    fn take_back(&mut self, last: Seq) -> Result<(), Violation> {
+    pub(super) fn take_back(&mut self, last: Seq) -> Result<(), Violation> {
         let end = usize::try_from(last.0).unwrap_or(usize::MAX);
         let lost = self.log.len().saturating_sub(end);
         self.oracle = self.base.clone();
@@ -213,7 +213,7 @@ impl World {
     }
 
     /// T0 = the later of log and wall; too far apart needs somebody who accepts it.
-    fn start_clock(&mut self, last_logged: Time) -> Result<(), Violation> {
+    pub(super) fn start_clock(&mut self, last_logged: Time) -> Result<(), Violation> {
         let readings = self.readings();
         let day = std::time::Duration::from_secs(24 * 3600);
         self.clock = match Clock::start(last_logged, readings, day) {
@@ -238,6 +238,7 @@ impl World {
     fn honour_tokens(&mut self) -> Result<(), Violation> {
         let Some((epoch, synced)) = self.token else { return Ok(()) };
         let token = Token::sign(&[9; 32], super::ENGINE, self.config.shard, epoch, synced);
+        let token = token.of_life(&[9; 32], self.epochs.life());
         if self.epochs.prove_fork(&token, self.engine.marks().synced) {
             let what = format!("{token:?} against {:?}", self.epochs);
             return Err(Violation::new("an honest engine is believed", what));
@@ -247,7 +248,7 @@ impl World {
     }
 }
 
-fn is_power(error: &RecoverError<MemoryError>) -> bool {
+pub(super) fn is_power(error: &RecoverError<MemoryError>) -> bool {
     matches!(
         error,
         RecoverError::Io(MemoryError::PoweredOff)

@@ -61,6 +61,9 @@ fn advice(reply: &Reply) -> &'static str {
         Code::Malformed => "a value is out of its range",
         Code::Insufficient => "there is not enough",
         Code::Overloaded => "the engine is busy; try again",
+        Code::UnknownAfterRestore => {
+            "the engine goes on after a loss: nobody can tell what was decided here before, or the partition is not reconciled yet"
+        }
         _ => "nothing was changed",
     }
 }

@@ -5,7 +5,7 @@ use ledger::Totals;
 use serde_json::json;
 use surety_protocol::{
     Address, Amount, AssetId, Code, ControlBody, Kind, PartitionBody, PartitionHandle, PartitionRow, Record,
-    ShardId, StateKind, StateQuery, SupplierRow, WithdrawalRow,
+    ShardId, StateKind, StateQuery, SupplierRow, TenantId, TenantRow, WithdrawalRow,
 };
 
 use super::answer;
@@ -68,6 +68,26 @@ pub(crate) enum Command {
         #[arg(value_parser = values::partition)]
         partition: PartitionHandle,
     },
+    /// Lets a partition live on after a loss: its books say again what chain and merchants say
+    ///
+    /// After `surety restore --accept-loss-after` nothing moves in a partition until this is said of it. Without --yes it only shows
+    /// what is kept, to be compared, and ends with 2. With it what has become due meanwhile happens at once, and it cannot be taken
+    /// back. Of the directory tenants, rights, merchants and policies are those of the backup, too. A partition that is made after
+    /// a loss has to be reconciled as well.
+    ///
+    /// Example: surety ctl --data DIR partition reconcile 0:1 --note 20261122 --yes
+    #[command(after_help = exit::HELP)]
+    Reconcile {
+        /// Which: shard:number
+        #[arg(value_parser = values::partition)]
+        partition: PartitionHandle,
+        /// A number for the log: of the report on what was compared
+        #[arg(long, value_name = "CODE")]
+        note: u64,
+        /// It was compared: do it
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Which suppliers to show.
@@ -115,7 +135,7 @@ pub(crate) async fn read(session: &Session, command: &Command, json: bool) -> Re
     }
 }
 
-/// `create`, `freeze` and `unfreeze`.
+/// `create`, `freeze`, `unfreeze` and `reconcile`.
 pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> Result<(), Failure> {
     let (record, done) = match command {
         Command::Create { partition, onchain, asset, track_merchants } => {
@@ -138,11 +158,55 @@ pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> 
             let record = Record::new(Kind::Unfreeze, session.id(), *partition, Amount::ZERO, &body);
             (record, format!("partition {partition} is no longer frozen"))
         }
+        Command::Reconcile { partition, note, yes } => {
+            if !yes {
+                return tell_kept(session, *partition, json).await;
+            }
+            let body = ControlBody { user: *note, ..ControlBody::default() };
+            let record = Record::new(Kind::Reconcile, session.id(), *partition, Amount::ZERO, &body);
+            (record, format!("partition {partition} is reconciled and lives on"))
+        }
         Command::List | Command::Show { .. } => return Ok(()),
     };
     let reply = session.ask(record).await?;
     answer::tell(json, &done, &[reply])
 }
+
+/// Shows what somebody has to have compared who lets a partition live on: it is as the backup has it. Nothing is done.
+async fn tell_kept(session: &Session, partition: PartitionHandle, json: bool) -> Result<(), Failure> {
+    let found = session.partition(partition).await?.ok_or_else(|| unknown(partition))?;
+    let tenants: Vec<TenantRow> =
+        session.rows(StateQuery::new(partition.shard(), StateKind::Tenants)).await?;
+    let others = || tenants.iter().filter(|row| row.quotas.tenant != TenantId(0));
+    let mut value = totals::to_json(&found);
+    value["ok"] = json!(false);
+    value["reconciled"] = json!(false);
+    value["policy"] = crate::policy_text::PolicyText::from(&found.policy).to_json();
+    value["tenants"] = others()
+        .map(|row| {
+            let is_enabled = row.quotas.enabled == 1;
+            json!({ "tenant": row.quotas.tenant.0, "enabled": is_enabled, "locks": row.locks })
+        })
+        .collect();
+    value["compare"] = json!(KEPT);
+    let mut lines = totals::to_lines(&found);
+    lines.extend(others().map(|row| {
+        let state = if row.quotas.enabled == 1 { "let in" } else { "SHUT OUT" };
+        format!("tenant {}  {state}  locks {}", row.quotas.tenant, row.locks)
+    }));
+    lines.push(KEPT.to_owned());
+    answer::show(json, &value, &lines)?;
+    let advice = "nothing was done: compare this with chain and merchants, then say it again with --yes";
+    let failure = Failure::new(Exit::Usage, format!("partition {partition}: {advice}"));
+    Err(if json { failure.told() } else { failure })
+}
+
+/// Nothing marks what a restore has taken back of these, and rights and merchants are in no answer of the engine: they are in its records.
+const KEPT: &str = "\
+as it was when the log that is kept ended; what was changed later is taken back and counts at once. Compare, and set again, in this
+shard: tenants that were shut out since, rights that were withdrawn (`ctl grant`), payees and release keys of merchants (`ctl
+merchant set`: whoever holds an old release key could free their locks), prices, this partition's policy, revoked certificates.
+Rights and merchants as they are kept: `surety dump` of the backup, kinds `grant` and `merchant_set`.";
 
 /// `supplier`.
 pub(crate) async fn suppliers(session: &Session, command: &Supplier, json: bool) -> Result<(), Failure> {

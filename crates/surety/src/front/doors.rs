@@ -1,8 +1,10 @@
 //! The front doors of a process: opened, given new settings, and closed together.
 
+use std::future::{Future, pending, poll_fn};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::Poll;
 
 use gateway::{Gateway, LinkConfig, LinkNumbers};
 use rest::{Rest, RestSettings, Tenant, TenantSettings};
@@ -97,6 +99,30 @@ impl Doors {
     pub(super) fn clients(&self) -> impl Iterator<Item = &Client> {
         let tenants = self.rest.iter().flat_map(|applications| applications.identities.iter().flatten());
         [&self.own].into_iter().chain(tenants).map(|renewable| &renewable.client)
+    }
+
+    /// Completes once the engine was restored without what one of them was told, and says so.
+    pub(super) async fn parted(&self) -> Failure {
+        let link = async {
+            match &self.link {
+                Some(link) => link.gateway.parted().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.life_lost() => remote::life_lost(),
+            error = link => Failure::new(Exit::Declined, error),
+        }
+    }
+
+    /// Completes once the engine has refused a token of what it has given up.
+    async fn life_lost(&self) {
+        let mut lost: Vec<_> = self.clients().map(|client| Box::pin(client.life_lost())).collect();
+        poll_fn(|cx| match lost.iter_mut().any(|lost| lost.as_mut().poll(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 
     /// What they count.
@@ -213,6 +239,7 @@ pub(crate) fn link_failure(error: gateway::StartError) -> Failure {
     use gateway::StartError;
     match error {
         StartError::Listen { .. } => Failure::new(Exit::Address, error),
+        StartError::Stream(ref stream) if remote::is_of_a_lost_life(stream) => remote::life_lost(),
         StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
         StartError::Book(_) | StartError::Mac(_) | StartError::Tls(_) => Failure::new(Exit::Usage, error),
     }
@@ -223,6 +250,7 @@ fn rest_failure(error: rest::StartError) -> Failure {
     use rest::StartError;
     match error {
         StartError::Listen { .. } => Failure::new(Exit::Address, error),
+        StartError::Stream(ref stream) if remote::is_of_a_lost_life(stream) => remote::life_lost(),
         StartError::Stream(_) => Failure::new(Exit::Unreachable, error),
         StartError::Webhooks(_) => Failure::new(Exit::Failure, error),
         StartError::Tls(_)

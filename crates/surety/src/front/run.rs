@@ -107,22 +107,29 @@ async fn serve(args: &Run, settings: Settings) -> Result<(), Failure> {
         ready.insert("metrics".to_owned(), json!(address.to_string()));
     }
     let _ = say(Value::Object(ready));
-    loop {
+    let ended = loop {
         tokio::select! {
-            _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+            _ = terminate.recv() => break stopping("SIGTERM"),
+            _ = interrupt.recv() => break stopping("SIGINT"),
+            failure = doors.parted() => break Err(failure),
             _ = hangup.recv() => match Halves::read(&args.config) {
                 // The engine may take its time, which is no reason to go on when this is to end.
                 Ok(halves) => tokio::select! {
                     () = doors.reload(halves) => {}
-                    _ = terminate.recv() => break tracing::info!("SIGTERM: stopping"),
-                    _ = interrupt.recv() => break tracing::info!("SIGINT: stopping"),
+                    _ = terminate.recv() => break stopping("SIGTERM"),
+                    _ = interrupt.recv() => break stopping("SIGINT"),
                 },
                 Err(error) => tracing::error!(%error, "SIGHUP: settings stay as they were"),
             },
         }
-    }
+    };
     watched.set_life(Life::Stopping);
     doors.close().await;
+    ended
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "what ends it otherwise is a failure")]
+fn stopping(signal: &str) -> Result<(), Failure> {
+    tracing::info!("{signal}: stopping");
     Ok(())
 }

@@ -138,11 +138,11 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
         name: "surety certify".to_owned(),
         ..QuicOptions::new(address, remote::identity(&identity)?)
     };
-    let unreachable = |error: &dyn std::error::Error| Failure::caused(Exit::Unreachable, address, error);
-    let connector = QuicConnector::new(quic).map_err(|error| unreachable(&error))?;
+    let failed = |error| remote::connect_failure(address, &error);
+    let connector = QuicConnector::new(quic).map_err(failed)?;
     let tokens = Certifier::tokens(&args.dir).map_err(|error| failure(&error))?;
     let client = Client::over(Arc::new(connector), Options::default(), &tokens);
-    client.await.map_err(|error| unreachable(&error))
+    client.await.map_err(failed)
 }
 
 /// Each file is there whole, or not at all, and outlives a power cut before the checkpoint that passes it by.

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use chain::{LocalKey, RpcChain};
 use clap::{Args as ClapArgs, Subcommand};
-use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError, ShelfError};
+use settler::{Journal, JournalError, LOG_FILE, Note, Published, SettlerError, ShelfError, StreamError};
+use surety_client::TailError;
 
 use crate::exit::{self, Exit, Failure, say};
+use crate::remote;
 
 /// Where the poster's key is read from.
 const POSTER_KEY: &str = "SURETY_POSTER_KEY";
@@ -194,6 +196,15 @@ fn key(variable: &str) -> Result<LocalKey, Failure> {
 }
 
 /// What ends the settler, with its exit code.
+/// True where the engine goes on without what was read of it: starting again does not help.
+const fn is_of_a_loss(error: &StreamError) -> bool {
+    match error {
+        StreamError::AfterLoss { .. } | StreamError::Tail(TailError::Parted { .. }) => true,
+        StreamError::Tail(error) => remote::is_of_a_lost_life(error),
+        StreamError::Silent(_) => false,
+    }
+}
+
 fn failure(error: &SettlerError) -> Failure {
     let exit = match error {
         SettlerError::Journal(JournalError::Newer { .. }) => Exit::Newer,
@@ -214,6 +225,7 @@ fn failure(error: &SettlerError) -> Failure {
         SettlerError::Lock(storage::LockError::Busy { .. }) => Exit::InUse,
         SettlerError::PosterAnswers => Exit::Usage,
         SettlerError::Engine(_) | SettlerError::Chain(_) => Exit::Unreachable,
+        SettlerError::Stream(error) if is_of_a_loss(error) => Exit::Declined,
         _ => Exit::Failure,
     };
     Failure::new(exit, error)

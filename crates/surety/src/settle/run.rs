@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::told::SettlerNumbers;
 use super::{ANSWERER_KEY, POSTER_KEY, failure, key, node, place};
 use crate::ctl::Target;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::remote::{self, Role};
 use crate::values;
 use crate::watched::{Life, MetricsArgs, Watched};
@@ -127,12 +127,12 @@ async fn open(args: &Args) -> Result<Settler, Failure> {
         name: "surety settle".to_owned(),
         ..QuicOptions::new(address, remote::identity(&identity)?)
     };
-    let unreachable = |error: &dyn std::error::Error| Failure::caused(Exit::Unreachable, address, error);
-    let connector = QuicConnector::new(quic).map_err(|error| unreachable(&error))?;
+    let failed = |error| remote::connect_failure(address, &error);
+    let connector = QuicConnector::new(quic).map_err(failed)?;
     // What an earlier settler has seen of the engine: one that came back with older data is found out.
     let tokens = Settler::tokens(&args.dir).map_err(|error| failure(&error))?;
     let client = Client::over(Arc::new(connector), Options::default(), &tokens);
-    let client = client.await.map_err(|error| unreachable(&error))?;
+    let client = client.await.map_err(failed)?;
     let mut settler =
         Settler::open(config, client, Box::new(poster)).await.map_err(|error| failure(&error))?;
     if std::env::var_os(ANSWERER_KEY).is_some() {

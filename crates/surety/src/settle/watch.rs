@@ -169,6 +169,7 @@ async fn follow(run: &Run) -> Result<(), Failure> {
             // Whatever it is doing may be cut off: the journal is made for that.
             _ = terminate.recv() => return first_failure,
             _ = interrupt.recv() => return first_failure,
+            () = session.client().life_lost() => return Err(remote::life_lost()),
         };
         let failure = match ended {
             None => return first_failure,

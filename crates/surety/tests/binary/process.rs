@@ -98,7 +98,14 @@ impl Ended {
 
 /// A data directory that goes when the test ends.
 pub(crate) struct Data {
-    directory: tempfile::TempDir,
+    place: Place,
+}
+
+/// Where it is.
+enum Place {
+    Own(tempfile::TempDir),
+    /// Somebody else sees to it.
+    Given(PathBuf),
 }
 
 impl Data {
@@ -112,18 +119,30 @@ impl Data {
 
     /// A place where there is none yet.
     pub(crate) fn empty() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { place: Place::Own(tempfile::tempdir().unwrap()) }
+    }
+
+    /// One that is, or will be, at a place.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { place: Place::Given(path) }
     }
 
     /// The data directory.
     pub(crate) fn path(&self) -> &str {
         // `init` takes an empty directory as well as a missing one; a name inside leaves room beside it.
-        self.directory.path().to_str().unwrap()
+        self.directory().to_str().unwrap()
+    }
+
+    fn directory(&self) -> &Path {
+        match &self.place {
+            Place::Own(directory) => directory.path(),
+            Place::Given(path) => path,
+        }
     }
 
     /// A file of the data directory.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory().join(name)
     }
 
     /// The segments of a shard in order.
@@ -144,7 +163,7 @@ impl Data {
     /// The lock file is left out: it names the process that last held the lock.
     pub(crate) fn fingerprint(&self) -> BTreeMap<PathBuf, blake3::Hash> {
         let mut files = BTreeMap::new();
-        collect(self.directory.path(), &mut files);
+        collect(self.directory(), &mut files);
         files
     }
 }

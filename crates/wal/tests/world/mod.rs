@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use surety_protocol::{EngineId, Seq, ShardId, Time};
+use surety_protocol::{EngineId, Epoch, Seq, ShardId, Time};
 pub(crate) use wal::Options;
 use wal::memory::{MemoryError, MemoryStorage};
 use wal::{
@@ -96,8 +96,17 @@ impl World {
         let log = match recovered.open(&mut disk, options, Time(clock)) {
             Ok(log) => log,
             Err(OpenError::Io(error)) => return Err(RecoverError::Io(error)),
+            Err(error @ OpenError::Epoch { .. }) => panic!("{error}"),
         };
         Ok(Self { disk, log, clock, chains: BTreeMap::new() })
+    }
+
+    /// Goes on after a loss.
+    pub(crate) fn start_after_loss(mut disk: MemoryStorage, options: Options, epoch: Epoch) -> Self {
+        let recovered = replay(&mut disk).unwrap().recovered;
+        let clock = recovered.time().0 + 1;
+        let log = recovered.open_after_loss(&mut disk, options, Time(clock), epoch).unwrap();
+        Self { disk, log, clock, chains: BTreeMap::new() }
     }
 
     /// Appends so many records, each alone.

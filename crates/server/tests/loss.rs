@@ -1,0 +1,205 @@
+//! A server whose engine goes on from an older copy after a loss: who it refuses, what it tells readers, and how it lives on.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+mod rig;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use engine::{AcceptedLoss, Begin};
+use rig::{PATIENCE, Raw, Rig, TENANT, id, identity, lock, partition};
+use server::{Durability, RestoredEpochs};
+use storage::{DataDirectory, FileStorage, IoMode};
+use surety_protocol::{
+    Amount, ChangeBody, CloseCode, Code, ControlBody, Epoch, FrameKind, Hello, Kind, PartitionHandle, Record,
+    Roles, Seq, ShardId, TailStatus, TenantId, Token,
+};
+
+/// What the life that is lost has told, and the server that goes on.
+struct Lost {
+    rig: Rig,
+    /// A lock that only the lost life knew.
+    lock: Record,
+    /// A token from before the copy, and the last one of the lost life.
+    kept_token: Token,
+    lost_token: Token,
+    /// The last record that is kept.
+    kept: Seq,
+    /// The epoch of the lost life, and its last record.
+    lost_epoch: Epoch,
+    lost_seq: Seq,
+}
+
+fn shard_path(data: &Path) -> PathBuf {
+    data.join("shard-0")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn start() -> Rig {
+    Rig::start_with(1, |config| config.durability = Durability::Fsync)
+}
+
+fn restart(rig: &mut Rig) {
+    rig.restart_with(|config| config.durability = Durability::Fsync);
+}
+
+/// Puts the copy back and lets it go on.
+fn go_on(rig: &Rig, copied: &Path) -> Seq {
+    let path = shard_path(rig.path());
+    std::fs::remove_dir_all(&path).unwrap();
+    copy(copied, &path);
+    let directory = DataDirectory::open(rig.path()).unwrap();
+    let metadata = directory.metadata();
+    drop(directory);
+    let config = engine::Config {
+        id_window: metadata.id_window,
+        segment_bytes: rig::SEGMENT,
+        ..engine::Config::new(metadata.engine, ShardId(0))
+    };
+    let mut storage = FileStorage::open(&path, IoMode::Sync).unwrap();
+    let recovered = engine::recover(config, &mut storage, Begin::Oldest, |_| {}).unwrap();
+    let kept = recovered.report().last_seq;
+    let now = server::readings().wall;
+    let noted = server::last_noted_epoch(rig.path(), ShardId(0)).unwrap();
+    let accepted = AcceptedLoss { life: 9, until: now };
+    let mut engine = recovered.open_after_loss(&mut storage, now, accepted, noted).unwrap();
+    engine.stop(now);
+    while !engine.is_stopped() {
+        if let Some(write) = engine.poll_write(now) {
+            write.perform(&mut storage).unwrap();
+            engine.on_written(write);
+        } else if let Some((name, bytes)) = engine.wants_reserve() {
+            wal::create_reserve(&mut storage, name, bytes).unwrap();
+            engine.reserve_created(name);
+        }
+    }
+    // A backup does not have it.
+    std::fs::remove_file(rig.path().join("keys/reset.key")).unwrap();
+    let restored = RestoredEpochs { archived: Vec::new(), opened: (engine.epoch(), kept.next()) };
+    server::furnish_restored(rig.path(), &[restored]).unwrap();
+    kept
+}
+
+async fn lost() -> Lost {
+    let mut rig = start();
+    let (_, kept_token) = rig.authorizer(0).await.ask(lock(0)).await.unwrap();
+    rig.shutdown();
+    let copied = tempfile::tempdir().unwrap();
+    copy(&shard_path(rig.path()), copied.path());
+    restart(&mut rig);
+    let request = lock(0);
+    let mut raw = rig.authorizer(0).await;
+    for _ in 0..20 {
+        raw.ask(lock(0)).await.unwrap();
+    }
+    let (reply, lost_token) = raw.ask(request).await.unwrap();
+    assert_eq!(reply.code(), Code::Approved);
+    drop(raw);
+    rig.shutdown();
+    let kept = go_on(&rig, copied.path());
+    restart(&mut rig);
+    let (lost_epoch, lost_seq) = (reply.epoch, reply.seq);
+    Lost { rig, lock: request, kept_token, lost_token, kept, lost_epoch, lost_seq }
+}
+
+#[tokio::test]
+async fn tokens_of_the_lost_life_are_refused_and_are_no_fork() {
+    let lost = lost().await;
+    let greet = async |tokens: &[Token]| {
+        let mut raw = Raw::connect(lost.rig.address(0), &lost.rig.identity("authorizer")).await.unwrap();
+        let greeted = raw.greet(TENANT, tokens).await.is_ok();
+        (raw, greeted)
+    };
+    assert!(greet(&[lost.kept_token]).await.1);
+    let (raw, greeted) = greet(&[lost.lost_token]).await;
+    assert!(!greeted);
+    raw.expect_close(CloseCode::LostLife).await;
+    assert!(!lost.rig.running().is_forked(), "what is known to be lost proves nothing");
+    let (raw, greeted) = greet(&[lost.kept_token, lost.lost_token]).await;
+    assert!(!greeted);
+    raw.expect_close(CloseCode::LostLife).await;
+    assert!(greet(&[]).await.1);
+}
+
+#[tokio::test]
+async fn who_speaks_the_first_version_alone_is_refused_after_a_loss_and_not_before() {
+    let hello = Hello { version_min: 1, version_max: 1, ..Hello::new(TENANT, "old") }.to_body(&[]);
+    let rig = start();
+    let mut raw = Raw::connect(rig.address(0), &rig.identity("authorizer")).await.unwrap();
+    raw.frame(FrameKind::Hello, 0, &hello).await.unwrap();
+    assert_eq!(raw.receive().await.unwrap().0.kind, FrameKind::HelloReply);
+    let lost = lost().await;
+    let mut raw = Raw::connect(lost.rig.address(0), &lost.rig.identity("authorizer")).await.unwrap();
+    raw.frame(FrameKind::Hello, 0, &hello).await.unwrap();
+    raw.expect_close(CloseCode::UnknownVersion).await;
+}
+
+#[tokio::test]
+async fn readers_are_told_of_the_loss_whatever_they_know() {
+    let lost = lost().await;
+    let ask = async |from: u64, epoch: u32| {
+        let mut raw = Raw::connect(lost.rig.address(0), &lost.rig.identity("reader")).await.unwrap();
+        raw.greet(TenantId(0), &[]).await.unwrap();
+        raw.resume(0, from, epoch).await.unwrap();
+        let frame = raw.tail().await.unwrap();
+        (frame.status, frame.head.first)
+    };
+    let first = lost.kept.next();
+    // The lost life read on: with its epoch, and from before there were any. The new life is shorter than the lost one, too.
+    assert_eq!(ask(first.0 + 1, lost.lost_epoch.0).await, (TailStatus::Parted, first));
+    assert_eq!(ask(first.0 + 1, 0).await, (TailStatus::Parted, first));
+    let beyond = ask(lost.lost_seq.0 + 1, lost.lost_epoch.0).await.0;
+    assert_eq!(beyond, TailStatus::Parted, "however far it is in the lost life");
+    // What all lives agree on may be read on from, and then the record says it; to tenants, too.
+    assert_eq!(ask(first.0, 0).await.0, TailStatus::Records);
+    let tenant = identity(&lost.rig, TENANT.0, Roles::READER);
+    for (name, tenant_id) in [(lost.rig.identity("reader"), TenantId(0)), (tenant, TENANT)] {
+        let mut raw = Raw::connect(lost.rig.address(0), &name).await.unwrap();
+        raw.greet(tenant_id, &[]).await.unwrap();
+        raw.subscribe(0, 1).await.unwrap();
+        let records = raw.tail_through(first.next()).await;
+        let told = records.iter().find(|(_, record)| record.kind() == Some(Kind::Loss));
+        assert_eq!(told.map(|(seq, _)| *seq), Some(first.next()), "{tenant_id:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_served_before_it_is_reconciled_and_what_is_lost_never() {
+    let mut lost = lost().await;
+    let request = lost.lock;
+    for is_restarted in [false, true] {
+        if is_restarted {
+            lost.rig.kill();
+            restart(&mut lost.rig);
+        }
+        let mut raw = lost.rig.authorizer(0).await;
+        assert_eq!(raw.ask(request).await.unwrap().0.code(), Code::UnknownAfterRestore);
+        assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::UnknownAfterRestore);
+    }
+    let body = ControlBody { user: 7, ..ControlBody::default() };
+    let handle: PartitionHandle = partition(0);
+    let begun = Instant::now();
+    // Its own id is of the lost window for the first seconds.
+    loop {
+        let mut admin = lost.rig.operator("admin", 0).await;
+        let record = Record::new(Kind::Reconcile, id(), handle, Amount::ZERO, &body);
+        match admin.ask(record).await.unwrap().0.code() {
+            Code::Approved => break,
+            code => assert!(code == Code::UnknownAfterRestore && begun.elapsed() < PATIENCE, "{code}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let mut raw = lost.rig.authorizer(0).await;
+    assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::Approved);
+    assert_eq!(raw.ask(request).await.unwrap().0.code(), Code::UnknownAfterRestore);
+    let body = ChangeBody { lock: request.id, ..ChangeBody::default() };
+    let look = Record::new(Kind::Lookup, id(), handle, Amount::ZERO, &body);
+    assert_eq!(raw.ask(look).await.unwrap().0.code(), Code::UnknownAfterRestore);
+}
