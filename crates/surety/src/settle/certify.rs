@@ -82,7 +82,8 @@ async fn certify(args: &Args) -> Result<(), Failure> {
     }
     let watched = Watched::start(args.metrics, "certifier")?;
     let client = connect(args).await?;
-    let mut certifier = Certifier::open(config, client, Box::new(signer)).map_err(|error| failure(&error))?;
+    let opened = Certifier::open(config, client.clone(), Box::new(signer));
+    let mut certifier = opened.map_err(|error| failure(&error))?;
     if let Some(rpc) = &args.rpc {
         certifier.check(&node(rpc)).map_err(|error| failure(&error))?;
     }
@@ -123,6 +124,8 @@ async fn certify(args: &Args) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            // Nothing is saved: a directory that stands before the loss can go on.
+            () = client.life_lost() => return Err(remote::life_lost()),
             () = certifier.wait(PAUSE) => {}
         }
     }

@@ -53,7 +53,7 @@ enum Command {
     /// Settles until it is told to stop
     ///
     /// Prints one JSON line when it begins, and one for whatever happens. A halt ends it with exit code 1, now and at every
-    /// start until `surety settle resume`.
+    /// start until `surety settle resume`. Where the engine goes on after a loss it ends with 10, and does not go on.
     ///
     /// With a second key in SURETY_ANSWERER_KEY, which needs ether for gas, it answers certificates that are called although the
     /// merchant was credited or has let go. Without one it only tells of them, and they are paid a second time.
@@ -97,7 +97,7 @@ enum Command {
     /// Prints one JSON line when it begins, and one for each certified lock that gets no certificate, with the reason. Where the
     /// engine has dropped records that it has not read, it ends with exit code 1, unless told to --accept-gap: then merchants have
     /// to be set again (`surety ctl merchant`) before their locks are certified. With --rpc it begins only if the contract takes
-    /// what it signs: otherwise exit code 4.
+    /// what it signs: otherwise exit code 4. Where the engine was restored without what this service has read, it ends with 10.
     ///
     /// Example: surety settle certify --dir certifier --contract settlement.json --data DIR
     #[command(after_help = exit::HELP)]
@@ -195,7 +195,6 @@ fn key(variable: &str) -> Result<LocalKey, Failure> {
     LocalKey::from_environment(variable).map_err(|error| Failure::new(Exit::Usage, error))
 }
 
-/// What ends the settler, with its exit code.
 /// True where the engine goes on without what was read of it: starting again does not help.
 const fn is_of_a_loss(error: &StreamError) -> bool {
     match error {
@@ -205,6 +204,7 @@ const fn is_of_a_loss(error: &StreamError) -> bool {
     }
 }
 
+/// What ends the settler, with its exit code.
 fn failure(error: &SettlerError) -> Failure {
     let exit = match error {
         SettlerError::Journal(JournalError::Newer { .. }) => Exit::Newer,

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 
 async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
     let watched = Watched::start(args.metrics, "settler")?;
-    let mut settler = open(args).await?;
+    let (mut settler, client) = open(args).await?;
     settler.check(chain).map_err(|error| failure(&error))?;
     let (sealed, last_final, booked) = settler.progress();
     let numbers = SettlerNumbers::new(settler.figures());
@@ -106,6 +106,7 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = client.life_lost() => return Err(remote::life_lost()),
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -113,7 +114,8 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(args: &Args) -> Result<Settler, Failure> {
+/// The settler, and the client that it asks the engine with.
+async fn open(args: &Args) -> Result<(Settler, Client), Failure> {
     let mut config = Config::new(&args.dir, place::read(&args.contract)?);
     config.policy.flush.age_max = args.seal_after;
     config.allowance = args.allowance.map(|amount| amount.0);
@@ -133,12 +135,12 @@ async fn open(args: &Args) -> Result<Settler, Failure> {
     let tokens = Settler::tokens(&args.dir).map_err(|error| failure(&error))?;
     let client = Client::over(Arc::new(connector), Options::default(), &tokens);
     let client = client.await.map_err(failed)?;
-    let mut settler =
-        Settler::open(config, client, Box::new(poster)).await.map_err(|error| failure(&error))?;
+    let opened = Settler::open(config, client.clone(), Box::new(poster)).await;
+    let mut settler = opened.map_err(|error| failure(&error))?;
     if std::env::var_os(ANSWERER_KEY).is_some() {
         settler.answer_with(Box::new(key(ANSWERER_KEY)?)).map_err(|error| failure(&error))?;
     }
-    Ok(settler)
+    Ok((settler, client))
 }
 
 fn show(settler: &Settler, report: &Report) {

@@ -331,6 +331,18 @@ impl Process {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Self { child, ready: first }
     }
+
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub(crate) fn ends(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < PATIENCE, "it goes on");
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    }
 }
 
 impl Drop for Process {

@@ -34,7 +34,7 @@ impl Beside {
     }
 }
 
-fn backup(data: &Data, to: &str) -> Value {
+pub(crate) fn backup(data: &Data, to: &str) -> Value {
     surety(&["backup", "--data", data.path(), "--to", to, "--json"]).exits(0).json()
 }
 
@@ -43,7 +43,7 @@ fn restore(from: &str, to: &str, until: &str) -> Ended {
 }
 
 /// `SHARD:SEQ` for the end of every shard of a backup.
-fn ends(backup: &Value) -> String {
+pub(crate) fn ends(backup: &Value) -> String {
     let shards = backup["shards"].as_array().unwrap().iter();
     let ends: Vec<String> = shards.map(|part| format!("{}:{}", part["shard"], part["last_seq"])).collect();
     ends.join(",")
@@ -571,7 +571,7 @@ fn soon() -> String {
 }
 
 /// Puts a backup back to serve from it, with the certificates of the directory that it was taken of.
-fn restore_to_serve(data: &Data, from: &str, to: &str, kept: &str) -> Value {
+pub(crate) fn restore_to_serve(data: &Data, from: &str, to: &str, kept: &str) -> Value {
     let until = soon();
     let args = ["restore", "--from", from, "--to", to, "--no-archive", "--lost-until", &until];
     let restored = surety(&[&args[..], &["--accept-loss-after", kept, "--json"]].concat());
@@ -759,12 +759,17 @@ fn a_loaded_engine_that_is_lost_goes_on_from_its_archive_and_never_oversells() {
     assert_eq!((amount("free"), amount("held")), (COLLATERAL - 300, 300));
     // Ids of the operator's own may still be of the lost time for a moment.
     let begun = Instant::now();
-    let reconcile = ["ctl", "--data", restored.path(), "partition", "reconcile", "0:900", "--note", "1"];
-    while surety(&reconcile).exit != 0 {
-        assert!(begun.elapsed() < PATIENCE);
+    let show = ["ctl", "--data", restored.path(), "partition", "reconcile", "0:900", "--note", "1"];
+    assert!(surety(&show).exits(2).stdout.contains("release keys of merchants"));
+    let reconcile = [&show[..], &["--yes"]].concat();
+    loop {
+        let answer = surety(&reconcile);
+        if answer.exit == 0 {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", answer.exits(10).stderr);
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(surety(&reconcile).exits(0).stdout.contains("release keys of merchants"));
     let granted = runtime.block_on(async {
         let new = &address;
         assert!(is_unknown(&new.submit(lost).await), "for ever");

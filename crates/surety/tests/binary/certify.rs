@@ -101,21 +101,8 @@ impl Service {
         Self { child, address: ready["listen"].as_str().unwrap().parse().unwrap() }
     }
 
-    /// Asks until it is there.
     fn certificate(&self, name: &str) -> Value {
-        let begun = Instant::now();
-        loop {
-            let mut stream = TcpStream::connect(self.address).unwrap();
-            write!(stream, "GET /certificate/{name} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-            if head.starts_with("HTTP/1.1 200") {
-                return serde_json::from_str(body).unwrap();
-            }
-            assert!(begun.elapsed() < PATIENCE, "{head}");
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
+        certificate(self.address, name)
     }
 }
 
@@ -123,6 +110,23 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Asks a service for a certificate until it is there.
+pub(crate) fn certificate(service: SocketAddr, name: &str) -> Value {
+    let begun = Instant::now();
+    loop {
+        let mut stream = TcpStream::connect(service).unwrap();
+        write!(stream, "GET /certificate/{name} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        if head.starts_with("HTTP/1.1 200") {
+            return serde_json::from_str(body).unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{head}");
+        std::thread::park_timeout(Duration::from_millis(50));
     }
 }
 

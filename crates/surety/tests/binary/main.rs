@@ -16,6 +16,7 @@ mod guide;
 mod history;
 mod kill;
 mod load;
+mod loss;
 mod mixed;
 mod node;
 mod objects;
