@@ -31,7 +31,7 @@ const LIVES: [Life; 3] = [
         live: lasting_world,
         state_hash: 0x7d32_4d69_2483_3f05_d135_efd9_fd53_6c44,
     },
-    Life { file: "loss-2.bin", live: loss_world, state_hash: 0xc05b_623e_4bdd_f887_7dd8_2be0_07ed_2c4e },
+    Life { file: "loss-2.bin", live: loss_world, state_hash: 0x30df_8bcb_4623_fce5_e781_508e_7a62_8ca0 },
 ];
 
 fn path(file: &str) -> PathBuf {
