@@ -73,8 +73,13 @@ pub(crate) struct Loss {
 impl Loss {
     /// True if the life that is lost may have decided under an id. It took ids that were as old as any may be.
     fn covers(&self, id: u128) -> bool {
-        let at = Id(id).time();
-        self.from.minus(ADVICE_WINDOW) <= at && at <= self.until
+        self.from.minus(ADVICE_WINDOW) <= Id(id).time() && self.covers_name(id)
+    }
+
+    /// True if it may have a lock under an id, or somebody was told what became of one: an advice makes its lock under an id of
+    /// any age.
+    fn covers_name(&self, id: u128) -> bool {
+        Id(id).time() <= self.until
     }
 
     pub(crate) fn put(&self, out: &mut impl Sink) {
@@ -207,9 +212,14 @@ impl Ledger {
         self.partitions[slot as usize].is_unreconciled && !sabotage!("time-goes-on-unreconciled")
     }
 
-    /// True if an id that is not known may have been decided by a life that is lost.
-    pub(crate) fn may_be_lost(&self, id: u128) -> bool {
+    /// True if a request whose id is not known may have been decided by a life that is lost.
+    fn request_may_be_lost(&self, id: u128) -> bool {
         self.losses.iter().any(|loss| loss.covers(id)) && !sabotage!("lost-id-is-definite")
+    }
+
+    /// True if what is asked about under an id, and is not known, may be of a life that is lost.
+    pub(crate) fn may_be_lost(&self, named: u128) -> bool {
+        self.losses.iter().any(|loss| loss.covers_name(named)) && !sabotage!("lost-id-is-definite")
     }
 
     /// Whether a request, or what it looks up, may have been decided by a life that is lost. It is asked before everything that would
@@ -218,8 +228,13 @@ impl Ledger {
         if self.losses.is_empty() || !caller.may_send(kind, record.tenant) {
             return Ok(());
         }
-        let id = if kind == Kind::Lookup { wire::lock_of(record).0 } else { record.id.0 };
-        if !self.may_be_lost(id) {
+        let (id, may_be_lost) = if kind == Kind::Lookup {
+            let named = wire::lock_of(record).0;
+            (named, self.may_be_lost(named))
+        } else {
+            (record.id.0, self.request_may_be_lost(record.id.0))
+        };
+        if !may_be_lost {
             return Ok(());
         }
         let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };

@@ -275,10 +275,20 @@ fn the_lost_window_has_edges() {
         let reply = world.execute(&caller(T1), vec![record]).1.remove(0);
         assert_eq!(reply.code(), expect, "{at:?}");
     };
+    // What is asked about may be of any age, a request's own id may not.
+    let check_own = |world: &mut World, at: Time, expect: Code| {
+        let body = ChangeBody { lock: world.fresh_id(), ..ChangeBody::default() };
+        let record = Record::new(Kind::Advice, Id::from_parts(at, 54321), P1, Amount(1), &body);
+        let reply = world.execute(&caller(T1), vec![record]).1.remove(0);
+        assert_eq!(reply.code(), expect, "{at:?}");
+    };
     let ms = Time::from_millis(1);
     let first = from.minus(limits::ADVICE_WINDOW);
-    check(&mut world, first.minus(ms), Code::NotFound);
-    check(&mut world, first, Code::UnknownAfterRestore);
+    check(&mut world, Time::from_millis(1), Code::UnknownAfterRestore);
+    check(&mut world, first.minus(ms), Code::UnknownAfterRestore);
+    check_own(&mut world, first.minus(ms), Code::StaleId);
+    check_own(&mut world, first, Code::UnknownAfterRestore);
+    check_own(&mut world, end, Code::UnknownAfterRestore);
     check(&mut world, from, Code::UnknownAfterRestore);
     check(&mut world, end, Code::UnknownAfterRestore);
     check(&mut world, end.plus(ms), Code::NotFound);
@@ -319,6 +329,48 @@ fn an_advice_of_a_lost_lock_is_exposure_and_makes_no_lock() {
     assert_eq!(world.money(), [free, held, captured, pending, owed, exposure + 25]);
     assert_eq!(world.send(&lookup("lost")).code(), Code::UnknownAfterRestore);
     assert!(world.send(&advice("lost", 25).named("advised")).is_replayed());
+    world.finish();
+}
+
+/// The name of a lock that is older than any request may be.
+fn name_an_old_lock(world: &mut World) {
+    let age = limits::ADVICE_WINDOW.plus(Time::from_secs(24 * 3600));
+    world.names.insert("old", Id::from_parts(world.log[0].time.minus(age), 4711));
+}
+
+#[test]
+fn a_lock_that_the_lost_life_made_under_an_old_id_is_unknown_and_takes_nothing_again() {
+    let (mut world, kept) = life();
+    name_an_old_lock(&mut world);
+    let reply = world.send(&advice("old", 25).named("told"));
+    assert_eq!((reply.code(), reply.approved), (Code::Approved, Amount(25)), "its id is as old as it likes");
+    assert_eq!(world.end("old"), End::Exposed);
+    world.lose(kept, world.now);
+    world.wait(5_001);
+    world.reconcile(P1);
+    world.wait(1);
+    let before = world.money();
+    for ask in [
+        reverse("old", 0),
+        refund("old", 0, 1),
+        release("old"),
+        capture("old", 1),
+        settle("old", 0),
+        lookup("old"),
+        lookup("old").flag(Flags::BURN),
+        lookup("old").flag(Flags::BURN | Flags::LASTING),
+    ] {
+        let reply = world.send(&ask);
+        assert_eq!((reply.code(), reply.seq), (Code::UnknownAfterRestore, Seq(0)), "{ask:?}");
+    }
+    assert_eq!(world.release_group(RELEASE_KEY, &[("old", 0, 1)]).code(), Code::UnknownAfterRestore);
+    assert_eq!(world.money(), before);
+    let reply = world.send(&advice("old", 25).named("advised"));
+    assert_eq!((reply.code(), reply.approved, reply.extra), (Code::Approved, Amount(0), Amount(25)));
+    let [free, held, captured, pending, owed, exposure] = before;
+    assert_eq!(world.money(), [free, held, captured, pending, owed, exposure + 25], "nothing is drawn twice");
+    // A request under an id of that age was refused by the lost life as well: that is definite.
+    assert_eq!(world.send(&lock("old", 10)).code(), Code::StaleId);
     world.finish();
 }
 

@@ -31,7 +31,13 @@ fn worlds_that_lose_an_engine_hold() {
     }
     assert!(coverage.faults_of(Fault::AcceptedLoss) > 10, "{:?}", coverage.faults());
     assert!(coverage.faults_of(Fault::CutInRestore) > 0);
-    for branch in [Branch::LostAgain, Branch::LostLifeTold, Branch::ZombieProven, Branch::Reconciled] {
+    for branch in [
+        Branch::LostAgain,
+        Branch::LostLifeTold,
+        Branch::ZombieProven,
+        Branch::Reconciled,
+        Branch::OldLockLost,
+    ] {
         assert!(coverage.branches_of(branch) > 0, "{branch:?}");
     }
     assert!(coverage.codes()["UNKNOWN_AFTER_RESTORE"] > 1_000);

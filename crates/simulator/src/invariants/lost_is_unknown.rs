@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use surety_protocol::{Code, Id, Kind, Origin, Record, Reply};
+use surety_protocol::{ChangeBody, Code, Id, Kind, Origin, PartitionHandle, Record, Reply, TenantId};
 
 use super::{Violation, hold};
 
@@ -12,7 +12,11 @@ const NAME: &str = "what is lost is unknown";
 pub(super) struct LostIsUnknown {
     /// Requests that the life has decided which is lost: an id of theirs may be another's elsewhere, so with their kind.
     lost: BTreeSet<(Id, u8)>,
+    /// Locks that it has made of advices, under whatever id.
+    locks: BTreeSet<Name>,
 }
+
+type Name = (TenantId, PartitionHandle, Id);
 
 impl LostIsUnknown {
     /// These records are lost; `kept` ids were spent before by something that is kept, which is definite.
@@ -25,10 +29,23 @@ impl LostIsUnknown {
         let spent: BTreeSet<Id> = kept.iter().flat_map(named).collect();
         let ids = lost.iter().filter(is_request).map(|record| (record.id, record.kind));
         self.lost.extend(ids.filter(|(id, _)| !spent.contains(id)));
+        let is_advice = |record: &&Record| record.kind() == Some(Kind::Advice);
+        let locks = lost.iter().filter(is_advice).map(name_of);
+        self.locks.extend(locks.filter(|(_, _, lock)| !spent.contains(lock)));
     }
 
     pub(super) fn on_record(&self, record: &Record) -> Result<(), Violation> {
-        hold(NAME, !self.lost.contains(&(record.id, record.kind)), || format!("executed: {record:?}"))
+        hold(NAME, !self.lost.contains(&(record.id, record.kind)), || format!("executed: {record:?}"))?;
+        // Nothing but that somebody has told of it: exposure.
+        let is_told = record.kind() == Some(Kind::Advice) && record.result.0 == 0;
+        hold(NAME, is_told || !self.is_of_a_lost_lock(record), || format!("decided: {record:?}"))
+    }
+
+    /// What the chain says of a lock is true whether or not it is lost.
+    fn is_of_a_lost_lock(&self, record: &Record) -> bool {
+        let is_change =
+            record.kind().is_some_and(|kind| kind.changes_a_lock() && kind.origin() != Origin::Chain);
+        is_change && self.locks.contains(&name_of(record))
     }
 
     pub(super) fn on_reply(&self, reply: &Reply) -> Result<(), Violation> {
@@ -46,5 +63,10 @@ impl LostIsUnknown {
 fn named(record: &Record) -> impl Iterator<Item = Id> + use<> {
     let kind = record.kind();
     let about = kind.filter(|kind| kind.changes_a_lock() || matches!(kind, Kind::Consume | Kind::Lookup));
-    [Some(record.id), about.map(|_| record.body::<surety_protocol::ChangeBody>().lock)].into_iter().flatten()
+    [Some(record.id), about.map(|_| record.body::<ChangeBody>().lock)].into_iter().flatten()
+}
+
+/// The lock that a change is about.
+fn name_of(record: &Record) -> Name {
+    (record.tenant, record.partition, record.body::<ChangeBody>().lock)
 }

@@ -45,7 +45,7 @@ impl Oracle {
         self.unreconciled.insert(partition);
     }
 
-    pub(super) fn is_suspended(&self, partition: PartitionHandle) -> bool {
+    pub(crate) fn is_suspended(&self, partition: PartitionHandle) -> bool {
         self.unreconciled.contains(&partition)
     }
 
@@ -54,7 +54,13 @@ impl Oracle {
         if self.is_suspended(partition) { UNRECONCILED } else { 0 }
     }
 
-    pub(super) fn may_be_lost(&self, id: Id) -> bool {
+    /// Of what is asked about: a lost life may have made it, whatever the age of its id.
+    pub(super) fn may_be_lost(&self, named: Id) -> bool {
+        self.losses.iter().any(|lost| named.time() <= lost.until)
+    }
+
+    /// Of a request's own id, which was in its window then.
+    fn request_may_be_lost(&self, id: Id) -> bool {
         let at = id.time();
         self.losses.iter().any(|lost| lost.from.minus(ADVICE_WINDOW) <= at && at <= lost.until)
     }
@@ -62,8 +68,10 @@ impl Oracle {
     /// Nothing definite is said of an id that is not known and that a lost life may have decided.
     pub(super) fn check_not_lost(&self, caller: &Caller, record: &Record) -> Result<(), Code> {
         let kind = record.kind().ok_or(Code::Malformed)?;
-        let id = if kind == Kind::Lookup { named(record).unwrap_or(record.id) } else { record.id };
-        if !self.may_be_lost(id) {
+        let asked = named(record).filter(|_| kind == Kind::Lookup);
+        let id = asked.unwrap_or(record.id);
+        let may_be_lost = asked.map_or_else(|| self.request_may_be_lost(id), |asked| self.may_be_lost(asked));
+        if !may_be_lost {
             return Ok(());
         }
         let tenant = if record.tenant == TenantId(0) { caller.tenant } else { record.tenant };

@@ -172,6 +172,8 @@ marks! {
         Reconciled = "reconciled",
         /// A loss after a loss.
         LostAgain = "lost_again",
+        /// What is asked about was made by a lost life, under an id that is older than any request's may be.
+        OldLockLost = "old_lock_lost",
         /// A token of our own past proved nothing.
         TokenHonoured = "token_honoured",
         /// A snapshot was made.

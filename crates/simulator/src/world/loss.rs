@@ -2,13 +2,14 @@
 
 use engine::{AcceptedLoss, AfterLossError, Begin, Engine, Epochs};
 use surety_protocol::{
-    Amount, Code, ControlBody, Id, Kind, LossBody, PartitionHandle, Record, Seq, Time, Token, limits,
+    Amount, ChangeBody, Code, ControlBody, Id, Kind, LossBody, PartitionHandle, Record, Seq, Time, Token,
+    limits,
 };
 use wal::memory::{Fault as DiskFault, MemoryError, MemoryStorage};
 
 use super::coverage::{Branch, Fault};
 use super::recover::is_power;
-use super::traffic::OPERATOR;
+use super::traffic::{OPERATOR, PARTITIONS};
 use super::{Event, NEVER, RECOVERS, World};
 use crate::invariants::Violation;
 use crate::oracle::Oracle;
@@ -17,6 +18,10 @@ use crate::random::Random;
 const NAME: &str = "a loss that was accepted";
 /// One world in so many loses an engine: what a loss makes of it is not what most worlds are for.
 const EVERY: u64 = 5;
+/// The client that tells of old payments.
+const TELLER: usize = 0;
+/// How many of them it remembers.
+const OLD_LOCKS: usize = 12;
 const TOKEN_KEY: [u8; 32] = [9; 32];
 
 /// True for the worlds that lose engines; none of them settles.
@@ -44,6 +49,7 @@ impl World {
             0..4 if self.in_flight.is_none() => self.back_up(),
             4 | 5 => self.lose()?,
             6..60 => self.reconcile()?,
+            60..84 => self.ask_of_an_old_lock()?,
             _ => {}
         }
         Ok(())
@@ -71,6 +77,52 @@ impl World {
         Ok(())
     }
 
+    /// A client tells of payments under ids that are older than any request's may be, and asks what became of them.
+    fn ask_of_an_old_lock(&mut self) -> Result<(), Violation> {
+        let kinds = [
+            (Kind::Advice, 60),
+            (Kind::Reverse, 0),
+            (Kind::Refund, 5),
+            (Kind::Release, 0),
+            (Kind::Settle, 0),
+            (Kind::Lookup, 0),
+        ];
+        let is_new = self.old_locks.len() < OLD_LOCKS || self.random.chance(1, 4);
+        let (partition, lock) =
+            if is_new { self.name_old_lock() } else { *self.random.pick(&self.old_locks) };
+        let (kind, amount) = if is_new { kinds[0] } else { *self.random.pick(&kinds) };
+        let entropy = u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64());
+        let id = Id::from_parts(self.now, entropy);
+        let body = ChangeBody { lock, ..ChangeBody::default() };
+        self.handle(TELLER, &[Record::new(kind, id, partition, Amount(amount), &body)])?;
+        if self.lost_old_locks.contains(&(partition, lock)) && !self.oracle.is_suspended(partition) {
+            self.outcome.coverage.branch(Branch::OldLockLost);
+        }
+        Ok(())
+    }
+
+    fn name_old_lock(&mut self) -> (PartitionHandle, Id) {
+        let days = 8 + self.random.below(60);
+        let at = self.now.minus(Time::from_secs(days * 24 * 3600));
+        let name = (
+            PartitionHandle::new(self.config.shard, 1 + self.random.below(PARTITIONS)),
+            Id::from_parts(at, u128::from(self.random.next_u64()) << 64 | u128::from(self.random.next_u64())),
+        );
+        if self.old_locks.len() == OLD_LOCKS {
+            self.old_locks.remove(0);
+        }
+        self.old_locks.push(name);
+        name
+    }
+
+    /// Those of them that the engine knows.
+    fn known_old_locks(&self) -> Vec<(PartitionHandle, Id)> {
+        let tenant = self.clients[TELLER].caller.tenant;
+        let is_known =
+            |(partition, id): &&(PartitionHandle, Id)| self.oracle.lock((tenant, *partition), *id).is_some();
+        self.old_locks.iter().filter(is_known).copied().collect()
+    }
+
     /// Disk and mirror are gone; the backup is put back, maybe with the power going meanwhile, and lives on.
     fn lose(&mut self) -> Result<(), Violation> {
         let is_full = self.oracle.losses() == limits::LOSSES_MAX;
@@ -81,6 +133,7 @@ impl World {
         }
         self.tell(|| "everything behind the backup is lost".to_owned());
         let theirs = (self.epochs.clone(), self.engine.marks().synced);
+        let had = self.known_old_locks();
         self.in_flight = None;
         self.is_storage_low = false;
         self.awaited.clear();
@@ -92,6 +145,8 @@ impl World {
         (self.base, self.journal) = (backup.base, backup.journal);
         self.take_back(last)?;
         self.go_on(engine, disk, backup.epochs, (last, life, until))?;
+        let kept_old = self.known_old_locks();
+        self.lost_old_locks.extend(had.iter().filter(|name| !kept_old.contains(name)));
         self.compare_lives(&theirs.0, theirs.1)
     }
 

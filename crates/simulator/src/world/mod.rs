@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::clock::{Clock, Readings};
 use engine::{Config, Durability, Engine, Epochs};
-use surety_protocol::{EngineId, Epoch, Record, Reply, Seq, Time};
+use surety_protocol::{EngineId, Epoch, Id, PartitionHandle, Record, Reply, Seq, Time};
 use wal::Write;
 use wal::memory::MemoryStorage;
 
@@ -173,6 +173,9 @@ pub(crate) struct World {
     copy: Option<OldCopy>,
     /// In the worlds that lose an engine.
     backup: Option<Backup>,
+    /// Locks under ids that are older than any request's may be; and those of them that a lost life has made.
+    old_locks: Vec<(PartitionHandle, Id)>,
+    lost_old_locks: BTreeSet<(PartitionHandle, Id)>,
     is_storage_low: bool,
     /// Chain and settler, in the worlds that have them.
     settling: Option<Settling>,
@@ -248,6 +251,8 @@ impl World {
             token: None,
             copy: None,
             backup: None,
+            old_locks: Vec::new(),
+            lost_old_locks: BTreeSet::new(),
             is_storage_low: false,
             settling,
             invariants: Invariants::default(),
