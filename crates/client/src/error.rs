@@ -172,8 +172,11 @@ pub enum ResolveError {
         /// What became of the last look-up.
         error: SubmitError,
     },
-    /// The engine was restored from a backup, and what it may have decided under this id before is lost. Asking again does not help.
-    #[error("id {id}: the engine was restored from a backup and cannot tell what became of it")]
+    /// The engine was restored from a backup and cannot tell: the id may be of what is lost, which nobody learns any more, or its
+    /// partition is not yet reconciled. Then asking again once it is does help; the engine does not say which.
+    #[error(
+        "id {id}: the engine was restored from a backup and cannot tell what became of it; it may be able to once its partition is reconciled"
+    )]
     Lost {
         /// The id.
         id: Id,

@@ -24,7 +24,7 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
         // What is given up on has left.
         let answer = timeout_at(sending_until, client.submit(request)).await;
         if let Ok(Err(SubmitError::Unknown { cause: Unknown::AfterRestore, .. })) = answer {
-            // No repeat and no look-up will tell.
+            // Neither a repeat nor a look-up will tell before the operator has reconciled, and maybe never.
             return None;
         }
         if let Some(reply) = sendings.note(answer.ok()) {

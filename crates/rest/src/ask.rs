@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Unreachable,
     /// It may have been executed, or still be.
     Unknown,
-    /// It may have been executed before the engine was restored from a backup. Asking again does not help.
+    /// It may have been executed before the engine was restored from a backup. Asking again helps at most once its partition is reconciled.
     Lost,
 }
 
@@ -52,7 +52,7 @@ pub(crate) async fn ask(client: &Client, request: Record, deadline: Instant) -> 
         };
         match answer {
             Failure::Unknown => is_open = true,
-            // True of every sending of these bytes.
+            // True of every sending of these bytes, a lost one for as long as this call may take.
             Failure::Lost | Failure::Refused(Code::Malformed | Code::TooLarge | Code::IdConflict) => {
                 return Err(answer);
             }
