@@ -36,6 +36,8 @@ pub(crate) enum Exit {
     Unsealed = 11,
     /// The data directory is a forensic copy: for looking at.
     Forensic = 12,
+    /// The engine goes on after a loss and cannot tell: neither yes nor no.
+    Unknown = 13,
     /// Nobody reads any more: what was not told is not known, and nothing may be taken for sound. As a shell tells of SIGPIPE.
     Unread = 141,
 }
@@ -54,9 +56,10 @@ Exit codes:
   7   an address to listen on is taken
   8   the clock moved too far; see `surety ctl clock accept`
   9   the engine cannot be reached
-  10  the engine declined the request
+  10  the engine declined the request; of a service: it goes on without what this process was told (LOST_LIFE)
   11  the engine has ended without sealing its log: the disk is full or does not answer
   12  the data directory is a forensic copy, which nobody serves or backs up
+  13  the engine goes on after a loss and cannot tell (UNKNOWN_AFTER_RESTORE): take it neither for done nor for declined
   141 nobody read on (as `| head` does): what was not told is not known, not even whether a check holds";
 
 /// Why a command ends early: one line, and an exit code.
@@ -192,6 +195,7 @@ mod tests {
             Exit::Declined,
             Exit::Unsealed,
             Exit::Forensic,
+            Exit::Unknown,
             Exit::Unread,
         ] {
             assert!(HELP.lines().any(|line| line.starts_with(&format!("  {:<3} ", exit as u8))), "{exit:?}");

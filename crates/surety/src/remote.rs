@@ -324,7 +324,7 @@ fn answer(request: &Record, answer: Result<Reply, SubmitError>) -> Result<Reply,
     match (error.refusal(), error) {
         (Some(code), _) => Ok(refusal(request, code)),
         (None, SubmitError::Unknown { cause: Unknown::AfterRestore, .. }) => {
-            Err(Failure::new(Exit::Declined, format!("{}: {error}", Code::UnknownAfterRestore)))
+            Err(Failure::new(Exit::Unknown, format!("{}: {error}", Code::UnknownAfterRestore)))
         }
         (None, _) => Err(Failure::new(Exit::Unreachable, error)),
     }

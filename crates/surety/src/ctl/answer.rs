@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use surety_protocol::Reply;
+use surety_protocol::{Code, Reply};
 
 use crate::exit::{Exit, Failure};
 use crate::record_text::{is_done, reply_json};
@@ -11,13 +11,14 @@ use crate::record_text::{is_done, reply_json};
 /// Tells the answers to one command: done if all of them are.
 ///
 /// # Errors
-/// [`Exit::Declined`] with the first code that is no success.
+/// [`Exit::Declined`] with the first code that is no success, or [`Exit::Unknown`] if that says nothing.
 pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Failure> {
     let refused = replies.iter().find(|reply| !is_done(reply.code()));
+    let exit = refused.map_or(Exit::Done, |reply| exit_of(reply.code()));
     if json {
         let value = json!({
             "ok": refused.is_none(),
-            "exit": if refused.is_some() { Exit::Declined as u8 } else { Exit::Done as u8 },
+            "exit": exit as u8,
             "error": refused.map(|reply| format!("the engine answered {}: {}", reply.code(), advice(reply))),
             "code": refused.or(replies.first()).map(|reply| reply.code().name()),
             "replies": replies.iter().map(reply_json).collect::<Vec<_>>(),
@@ -26,9 +27,7 @@ pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Fail
     }
     if let Some(reply) = refused {
         let code = reply.code();
-        return Err(
-            Failure::new(Exit::Declined, format!("the engine answered {code}: {}", advice(reply))).told()
-        );
+        return Err(Failure::new(exit, format!("the engine answered {code}: {}", advice(reply))).told());
     }
     if !json {
         let seqs: Vec<String> =
@@ -51,8 +50,14 @@ pub(crate) fn show(json: bool, value: &Value, lines: &[String]) -> Result<(), Fa
     Ok(())
 }
 
+const fn exit_of(code: Code) -> Exit {
+    match code {
+        Code::UnknownAfterRestore => Exit::Unknown,
+        _ => Exit::Declined,
+    }
+}
+
 fn advice(reply: &Reply) -> &'static str {
-    use surety_protocol::Code;
     match reply.code() {
         Code::Exists => "it exists already, or the nonce was used",
         Code::UnknownPartition => "no such partition, or none that this identity may see",

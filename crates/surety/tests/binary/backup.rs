@@ -645,7 +645,7 @@ fn an_engine_goes_on_from_a_backup_and_never_calls_what_is_lost_unknown() {
         if created.exit == 0 {
             break;
         }
-        let created = created.exits(10);
+        let created = created.exits(13);
         assert!(created.stderr.contains("UNKNOWN_AFTER_RESTORE"), "{}", created.stderr);
         assert!(begun.elapsed() < PATIENCE);
         std::thread::sleep(Duration::from_millis(100));
@@ -767,7 +767,7 @@ fn a_loaded_engine_that_is_lost_goes_on_from_its_archive_and_never_oversells() {
         if answer.exit == 0 {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "{}", answer.exits(10).stderr);
+        assert!(begun.elapsed() < PATIENCE, "{}", answer.exits(13).stderr);
         std::thread::sleep(Duration::from_millis(100));
     }
     let granted = runtime.block_on(async {
