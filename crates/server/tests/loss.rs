@@ -3,7 +3,9 @@
 
 mod rig;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use engine::{AcceptedLoss, Begin};
@@ -30,8 +32,8 @@ struct Lost {
     lost_seq: Seq,
 }
 
-fn shard_path(data: &Path) -> PathBuf {
-    data.join("shard-0")
+fn shard_path(data: &Path, shard: u16) -> PathBuf {
+    data.join(format!("shard-{shard}"))
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -50,9 +52,24 @@ fn restart(rig: &mut Rig) {
     rig.restart_with(|config| config.durability = Durability::Fsync);
 }
 
-/// Puts the copy back and lets it go on.
-fn go_on(rig: &Rig, copied: &Path) -> Seq {
-    let path = shard_path(rig.path());
+/// Puts copies of the shards back and lets them go on.
+fn go_on(rig: &Rig, copied: &[&Path]) -> Vec<Seq> {
+    let shards = 0..u16::try_from(copied.len()).unwrap();
+    let opened: Vec<(Epoch, Seq)> =
+        shards.zip(copied).map(|(shard, copied)| go_on_with(rig, ShardId(shard), copied)).collect();
+    // A backup does not have it.
+    std::fs::remove_file(rig.path().join("keys/reset.key")).unwrap();
+    let restored: Vec<RestoredEpochs> = opened
+        .iter()
+        .map(|(epoch, kept)| RestoredEpochs { archived: Vec::new(), opened: (*epoch, kept.next()) })
+        .collect();
+    server::furnish_restored(rig.path(), &restored).unwrap();
+    opened.into_iter().map(|(_, kept)| kept).collect()
+}
+
+/// One shard of them: its epoch, and the last record that is kept.
+fn go_on_with(rig: &Rig, shard: ShardId, copied: &Path) -> (Epoch, Seq) {
+    let path = shard_path(rig.path(), shard.0);
     std::fs::remove_dir_all(&path).unwrap();
     copy(copied, &path);
     let directory = DataDirectory::open(rig.path()).unwrap();
@@ -61,13 +78,13 @@ fn go_on(rig: &Rig, copied: &Path) -> Seq {
     let config = engine::Config {
         id_window: metadata.id_window,
         segment_bytes: rig::SEGMENT,
-        ..engine::Config::new(metadata.engine, ShardId(0))
+        ..engine::Config::new(metadata.engine, shard)
     };
     let mut storage = FileStorage::open(&path, IoMode::Sync).unwrap();
     let recovered = engine::recover(config, &mut storage, Begin::Oldest, |_| {}).unwrap();
     let kept = recovered.report().last_seq;
     let now = server::readings().wall;
-    let noted = server::last_noted_epoch(rig.path(), ShardId(0)).unwrap();
+    let noted = server::last_noted_epoch(rig.path(), shard).unwrap();
     let accepted = AcceptedLoss { life: 9, until: now };
     let mut engine = recovered.open_after_loss(&mut storage, now, accepted, noted).unwrap();
     engine.stop(now);
@@ -80,11 +97,7 @@ fn go_on(rig: &Rig, copied: &Path) -> Seq {
             engine.reserve_created(name);
         }
     }
-    // A backup does not have it.
-    std::fs::remove_file(rig.path().join("keys/reset.key")).unwrap();
-    let restored = RestoredEpochs { archived: Vec::new(), opened: (engine.epoch(), kept.next()) };
-    server::furnish_restored(rig.path(), &[restored]).unwrap();
-    kept
+    (engine.epoch(), kept)
 }
 
 async fn lost() -> Lost {
@@ -92,7 +105,7 @@ async fn lost() -> Lost {
     let (_, kept_token) = rig.authorizer(0).await.ask(lock(0)).await.unwrap();
     rig.shutdown();
     let copied = tempfile::tempdir().unwrap();
-    copy(&shard_path(rig.path()), copied.path());
+    copy(&shard_path(rig.path(), 0), copied.path());
     restart(&mut rig);
     let request = lock(0);
     let mut raw = rig.authorizer(0).await;
@@ -103,7 +116,7 @@ async fn lost() -> Lost {
     assert_eq!(reply.code(), Code::Approved);
     drop(raw);
     rig.shutdown();
-    let kept = go_on(&rig, copied.path());
+    let kept = go_on(&rig, &[copied.path()])[0];
     restart(&mut rig);
     let (lost_epoch, lost_seq) = (reply.epoch, reply.seq);
     Lost { rig, lock: request, kept_token, lost_token, kept, lost_epoch, lost_seq }
@@ -202,4 +215,37 @@ async fn nothing_is_served_before_it_is_reconciled_and_what_is_lost_never() {
     let body = ChangeBody { lock: request.id, ..ChangeBody::default() };
     let look = Record::new(Kind::Lookup, id(), handle, Amount::ZERO, &body);
     assert_eq!(raw.ask(look).await.unwrap().0.code(), Code::UnknownAfterRestore);
+}
+
+/// What the files of a directory hold.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|file| (file.clone(), std::fs::read(&file).unwrap())).collect()
+}
+
+#[test]
+fn no_shard_begins_before_the_archives_of_all_are_compared() {
+    let mut rig = Rig::start_with(2, |config| config.durability = Durability::Fsync);
+    rig.shutdown();
+    let copied = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    copy(&shard_path(rig.path(), 0), copied[0].path());
+    copy(&shard_path(rig.path(), 1), copied[1].path());
+    go_on(&rig, &[copied[0].path(), copied[1].path()]);
+    // What the lost life has archived of the second shard.
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("shard-1")).unwrap();
+    std::fs::write(place.path().join("shard-1").join(format!("{:020}.wal", 900_000)), "lost").unwrap();
+    let before = (contents(&shard_path(rig.path(), 0)), contents(&rig.path().join("epochs")));
+    let mut config = rig.config();
+    config.archive = Some(Arc::new(backup::DirectoryDepot::new(place.path())));
+    let refused = server::Server::start(config).err().expect("refused").to_string();
+    assert!(
+        refused.contains("a life of this engine that is lost") || refused.contains("another life"),
+        "{refused}"
+    );
+    let after = (contents(&shard_path(rig.path(), 0)), contents(&rig.path().join("epochs")));
+    assert!(before == after, "the first shard was not begun");
+    // Elsewhere both go on.
+    let fresh = tempfile::tempdir().unwrap();
+    rig.restart_with(|config| config.archive = Some(Arc::new(backup::DirectoryDepot::new(fresh.path()))));
 }

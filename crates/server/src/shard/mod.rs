@@ -210,12 +210,13 @@ fn recover_and_serve(setup: Setup) -> Result<(), ShardError> {
     let opening = (Epoch(report.epoch.0 + 1), report.last_seq.next());
     let mut epochs = read_epochs(&setup.data, id, opening)?;
     epochs.note_losses(recovered.ledger().losses_accepted())?;
-    let _ = setup.reports.send((id, Report::Recovered(Box::new(report))));
-    // No time, no start: another shard failed, and nothing is changed on the disk.
-    let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
+    // Before this shard counts as recovered: no other one serves before all of them are known to have an archive of their own.
     if let Some(loss) = recovered.ledger().losses_accepted().last() {
         check_archive(&setup, &storage, loss)?;
     }
+    let _ = setup.reports.send((id, Report::Recovered(Box::new(report))));
+    // No time, no start: another shard failed, and nothing is changed on the disk.
+    let Ok(mut clock) = setup.go.recv() else { return Ok(()) };
     let (now, _) = clock.now(readings().boot);
     let mut engine = recovered.open(&mut storage, now)?;
     engine.reserve(setup.shared.limits.reserve_locks);
