@@ -84,6 +84,8 @@ const BLOCKING_THREADS: usize = 8;
 /// the time, however fast the log grows.
 const SNAPSHOT_REST: u64 = 9;
 
+/// How long an archive that was compared since the loss may hold up a start.
+const ARCHIVE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the record of the start may take to be written.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -239,7 +241,19 @@ fn check_archive(setup: &Setup, storage: &FileStorage, (after, life): (Seq, u128
         .iter()
         .map(|span| wal::FileName::Segment { first_seq: span.first_seq })
         .collect();
-    match backup::compare_archive(&*archive.depot, id, &setup.path, &segments, read) {
+    let (depot, path) = (Arc::clone(&archive.depot), setup.path.clone());
+    let compare = move || backup::compare_archive(&*depot, id, &path, &segments, read);
+    // Once it was compared as a whole, a place that does not answer holds up no start any more.
+    let compared = if is_known { within(ARCHIVE_PATIENCE, id, compare)? } else { Some(compare()) };
+    let Some(compared) = compared else {
+        tracing::warn!(
+            shard = id.0,
+            "the archive does not answer within {} s: it is compared beside serving",
+            ARCHIVE_PATIENCE.as_secs()
+        );
+        return Ok(());
+    };
+    match compared {
         Err(error @ backup::ArchiveError::Differs { .. }) => Err(ShardError::Archive(Box::new(error))),
         Err(error) if !is_known => Err(ShardError::ArchiveUnread(Box::new(error))),
         Err(error) => {
@@ -250,6 +264,23 @@ fn check_archive(setup: &Setup, storage: &FileStorage, (after, life): (Seq, u128
         Ok(()) if is_known => Ok(()),
         Ok(()) => Ok(write_compared(data, id, &known)?),
     }
+}
+
+/// Runs a comparison on a thread of its own; `None` if it takes longer, and then it says itself what it comes to.
+fn within(
+    patience: Duration,
+    id: ShardId,
+    compare: impl FnOnce() -> Result<(), backup::ArchiveError> + Send + 'static,
+) -> Result<Option<Result<(), backup::ArchiveError>>, ShardError> {
+    let (done, compared) = std::sync::mpsc::channel();
+    let run = move || {
+        // What the log has dropped meanwhile may be told as missing here: nothing but the log's own housekeeping follows from it.
+        if let Err(std::sync::mpsc::SendError(Err(error))) = done.send(compare()) {
+            tracing::error!(shard = id.0, "the archive, compared late: {error}");
+        }
+    };
+    std::thread::Builder::new().name(format!("archive-{id}")).spawn(run)?;
+    Ok(compared.recv_timeout(patience).ok())
 }
 
 fn serve(
