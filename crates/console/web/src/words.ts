@@ -62,6 +62,8 @@ const KINDS: Record<string, string> = {
   price: "what collateral is worth in a currency",
   freeze: "no new locks from here on",
   unfreeze: "the end of a freeze",
+  reconcile: "the partition was reconciled after a loss",
+  loss: "a loss was accepted: what came after a backup is gone",
   policy: "the partition's rules",
   cover: "exposure was made good from outside",
   write_off: "exposure was given up",
