@@ -58,7 +58,8 @@ pub(crate) struct Args {
     /// To serve again: the last seq that is kept of a shard
     #[arg(long, value_name = "[SHARD:]SEQ", value_delimiter = ',', value_parser = kept)]
     accept_loss_after: Vec<Until>,
-    /// The latest moment at which the engine that is lost can have decided anything: when it is known to have stopped
+    /// The latest moment at which the engine that is lost can have decided anything: when it is known to have stopped, by its own
+    /// clock, as its replies and records have it; if that was ahead of the wall, add by how much
     #[arg(long, value_name = "TIME", requires = "accept_loss_after", conflicts_with = "until", value_parser = values::moment)]
     lost_until: Option<Time>,
     /// There is no archive of this engine: keep no more than the backup

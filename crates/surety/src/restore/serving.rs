@@ -1,6 +1,7 @@
 //! A restore to serve from again: what came after the backup and its archive is lost, and an operator accepts it by saying where that
 //! begins and ends.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use backup::{Moment, ShardPart};
 use engine::clock::{Clock, ClockGap, Readings};
 use engine::{AcceptedLoss, Engine, Recovered};
 use serde_json::{Value, json};
-use storage::{COPIED_METADATA_FILE, FileStorage, IoMode, RestoringDirectory, StorageError};
+use storage::{
+    COPIED_METADATA_FILE, FileStorage, IoMode, LOCK_FILE, RESTORING_FILE, RestoringDirectory, StorageError,
+};
 use surety_protocol::{Epoch, Seq, ShardId, Time};
 use wal::{Identity, Storage, TailError, TailReader};
 
@@ -60,6 +63,9 @@ pub(super) fn restore(args: &Args, source: &Source) -> Result<(), Failure> {
             source.manifest.shards.iter().map(|part| (Seq(part.last_seq), Time(part.time))).collect();
         check_stated(stated.as_deref(), &ends)?;
     }
+    if stated.is_some() {
+        check_at_once(args, source)?;
+    }
     let made = |error| init::failure(&server::InitError::Directory(error));
     let was_there = args.to.exists();
     let restoring = RestoringDirectory::begin(&args.to).map_err(made)?;
@@ -75,6 +81,18 @@ pub(super) fn restore(args: &Args, source: &Source) -> Result<(), Failure> {
             }
         })?;
     tell(args, &opened, now)
+}
+
+/// What the records of the backup itself refuse already: everything would be fetched and replayed for nothing.
+fn check_at_once(args: &Args, source: &Source) -> Result<(), Failure> {
+    let ends: Vec<End> =
+        source.manifest.shards.iter().map(|part| (Seq(part.last_seq), Time(part.time))).collect();
+    let wall = server::readings().wall;
+    let last = last_time(&ends);
+    if wall < last {
+        return Err(clock_behind(wall, last));
+    }
+    accepted(args, &ends, wall).map(|_| ())
 }
 
 /// Why no directory was made.
@@ -110,7 +128,7 @@ fn make(
         Ok(agreed) => agreed,
         Err(refusal) => {
             drop(restored);
-            return match take_away(&restoring, was_there) {
+            return match take_away(source, &restoring, was_there) {
                 Ok(()) => Err(Unmade::Refused(refusal)),
                 Err(_) => Err(Unmade::Half(refusal)),
             };
@@ -130,30 +148,43 @@ fn make(
     Ok((opened, now))
 }
 
-/// Takes away what was fetched. The directory was empty or not there, so all that is in it is ours; itself only if we made it.
-fn take_away(restoring: &RestoringDirectory, was_there: bool) -> Result<(), Failure> {
-    for entry in std::fs::read_dir(restoring.path())? {
-        let path = entry?.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(path)?;
-        } else {
-            std::fs::remove_file(path)?;
-        }
+/// Takes away what was fetched, and nothing that somebody else has put there meanwhile; the directory itself only if we made it. The
+/// mark goes last: what is left by a cut is refused by everybody.
+fn take_away(source: &Source, restoring: &RestoringDirectory, was_there: bool) -> std::io::Result<()> {
+    let path = restoring.path();
+    let mut directories = BTreeSet::new();
+    for part in &source.manifest.files {
+        remove(std::fs::remove_file(path.join(&part.name)))?;
+        directories.extend(Path::new(&part.name).parent().filter(|above| !above.as_os_str().is_empty()));
     }
-    if !was_there {
-        std::fs::remove_dir(restoring.path())?;
+    for part in &source.manifest.shards {
+        remove(std::fs::remove_dir_all(restoring.shard_path(ShardId(part.shard))))?;
     }
-    Ok(())
+    for directory in directories.iter().rev() {
+        remove(std::fs::remove_dir(path.join(directory)))?;
+    }
+    for file in [LOCK_FILE, RESTORING_FILE] {
+        remove(std::fs::remove_file(path.join(file)))?;
+    }
+    if was_there { Ok(()) } else { std::fs::remove_dir(path) }
+}
+
+/// What is not there need not be taken away.
+fn remove(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// Until when what is lost can have been decided, and the name of the life that begins.
 fn accepted(args: &Args, ends: &[End], now: Time) -> Result<AcceptedLoss, Failure> {
     let usage = |message: String| Err(Failure::new(Exit::Usage, message));
-    let kept = ends.iter().map(|(_, time)| *time).max().unwrap_or_default();
+    let kept = last_time(ends);
     let Some(until) = args.lost_until else {
         return usage(
             "say with --lost-until when the engine that is lost can last have decided anything; \
-             if you do not know, the present moment. Nothing was made"
+             if you do not know, the present moment and by how much its clock was ahead of this one. Nothing was made"
                 .to_owned(),
         );
     };
@@ -162,7 +193,8 @@ fn accepted(args: &Args, ends: &[End], now: Time) -> Result<AcceptedLoss, Failur
     if until < kept {
         return usage(format!(
             "--lost-until {stated} lies before the last record that is kept, of {kept_text}: the engine has decided later than that. \
-             Nothing was made"
+             If it did not run then, its clock was ahead of yours: the moment is meant by the engine's clock, as replies and records \
+             have it, so add by how much it was ahead, to the present moment too. Nothing was made"
         ));
     }
     if until > now.plus(LOST_AHEAD_MAX) {
@@ -254,13 +286,9 @@ fn epochs_behind(
 /// The engine's time now: that of the wall clock, which must not be behind the last record, whatever anybody says, and not far ahead
 /// of it unless somebody has looked at it.
 fn now(args: &Args, ends: &[End], readings: Readings) -> Result<Time, Failure> {
-    let last = ends.iter().map(|(_, time)| *time).max().unwrap_or_default();
+    let last = last_time(ends);
     if readings.wall < last {
-        let (wall, last) = (values::moment_text(readings.wall), values::moment_text(last));
-        let message = format!(
-            "the wall clock reads {wall}, the last record that is kept is of {last}: set the clock right, then try again. Nothing was made"
-        );
-        return Err(Failure::new(Exit::Clock, message));
+        return Err(clock_behind(readings.wall, last));
     }
     let gap_max = if args.accept_clock { Duration::MAX } else { CLOCK_GAP_MAX };
     let clock = Clock::start(last, readings, gap_max);
@@ -272,6 +300,18 @@ fn now(args: &Args, ends: &[End], readings: Readings) -> Result<Time, Failure> {
         Failure::new(Exit::Clock, message)
     })?;
     Ok(clock.now(readings.boot).0)
+}
+
+fn last_time(ends: &[End]) -> Time {
+    ends.iter().map(|(_, time)| *time).max().unwrap_or_default()
+}
+
+fn clock_behind(wall: Time, last: Time) -> Failure {
+    let (wall, last) = (values::moment_text(wall), values::moment_text(last));
+    let message = format!(
+        "the wall clock reads {wall}, the last record that is kept is of {last}: set the clock right, then try again. Nothing was made"
+    );
+    Failure::new(Exit::Clock, message)
 }
 
 /// Opens the life that goes on from here, and closes it again, all of it on the disk: its start, and what was lost. No time passes.
