@@ -373,7 +373,9 @@ impl Run {
         while left > 0 {
             let pairs = Packed { releases: true, ..Packed::new(CLIENT_CORE, 16, 64, Until::Sent(left)) };
             // What was refused, as it is while the disk is behind, is in no log.
-            left = left.saturating_sub(engine.packed(pairs)?.requests);
+            let logged = engine.packed(pairs)?.requests;
+            ensure!(logged > 0, "the engine takes nothing: is there room on the disk?");
+            left = left.saturating_sub(logged);
         }
         copies::back_up(&self.surety, engine.data(), &home.join("backup"))
     }

@@ -31,8 +31,8 @@ const PKI: &str = "pki";
 const EPOCHS: &str = "epochs";
 const ARCHIVED: &str = "archived";
 const CLOCK_ACCEPT: &str = "clock.accept";
-/// What is told of it.
-const ACCEPTANCE_CHARS_MAX: usize = 200;
+/// What is told of it is no longer than this.
+const ACCEPTANCE_BYTES_MAX: u64 = 400;
 
 /// Why a data directory could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -271,10 +271,18 @@ impl Keys {
 /// Takes the mark of [`accept_clock`] away, if it is there, and tells what stands in it.
 pub(crate) fn take_clock_acceptance(data: &Path) -> Option<String> {
     let path = data.join(CLOCK_ACCEPT);
-    // For people alone: whatever is there counts, also what cannot be read.
-    let by = fs::read_to_string(&path).unwrap_or_default();
-    let by = by.lines().next().unwrap_or_default().chars().take(ACCEPTANCE_CHARS_MAX).collect();
+    let by = acceptance(&path);
     fs::remove_file(path).is_ok().then_some(by)
+}
+
+/// By whom, for people alone: the mark counts whatever is in it. What somebody has put there instead, such as a link to a key, is not told.
+fn acceptance(path: &Path) -> String {
+    let is_ours = |found: fs::Metadata| found.is_file() && found.len() <= ACCEPTANCE_BYTES_MAX;
+    if !fs::symlink_metadata(path).is_ok_and(is_ours) {
+        return String::new();
+    }
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().next().filter(|line| line.starts_with("by ")).unwrap_or_default().to_owned()
 }
 
 /// True if the mark of [`accept_clock`] is there.

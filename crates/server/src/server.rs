@@ -22,7 +22,7 @@ use crate::embedded::EmbeddedConnector;
 use crate::shard::{self, Archive, Keeping, Network, Report, Setup, ShardError};
 use crate::shared::{Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
-use crate::tls::{TlsError, client_verifier_and_revoked, endpoint_config, server_config};
+use crate::tls::{TlsError, client_verifier_and_revoked, endpoint_config, server_config_by};
 use crate::traces::Told;
 use engine::clock::{Clock, ClockGap};
 
@@ -609,7 +609,7 @@ fn network(config: &Config, keys: &Keys, socket: UdpSocket) -> Result<Network, S
     Ok(Network {
         socket,
         endpoint: endpoint_config(*keys.reset),
-        server: server_config(&pki, &config.limits)?,
+        server: server_config_by(&pki, Arc::clone(&verifier), &config.limits)?,
         verifier,
         revoked,
         pki,

@@ -96,7 +96,16 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] if a file is missing or does not fit.
 pub fn server_config(directory: &Path, limits: &Limits) -> Result<ServerConfig, TlsError> {
-    let tls = rustls_config(directory)?;
+    server_config_by(directory, client_verifier(directory)?, limits)
+}
+
+/// The same, by a verifier that was made already: long lists of revocations are read once.
+pub(crate) fn server_config_by(
+    directory: &Path,
+    verifier: Arc<dyn ClientCertVerifier>,
+    limits: &Limits,
+) -> Result<ServerConfig, TlsError> {
+    let tls = rustls_config(directory, verifier)?;
     if (tls.max_early_data_size != 0 || tls.send_tls13_tickets != 0) && !sabotage!("early-data-on") {
         return Err(TlsError::EarlyData);
     }
@@ -163,10 +172,12 @@ fn serials(list: &CertificateRevocationListDer<'_>) -> usize {
     parse_x509_crl(list).map_or(0, |(_, list)| list.iter_revoked_certificates().count())
 }
 
-fn rustls_config(directory: &Path) -> Result<rustls::ServerConfig, TlsError> {
+fn rustls_config(
+    directory: &Path,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<rustls::ServerConfig, TlsError> {
     let tls_error = |source| TlsError::Tls { directory: directory.to_owned(), source };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = client_verifier(directory)?;
     let chain = certificates(&directory.join(SERVER_CERTIFICATE))?;
     let key_path = directory.join(SERVER_KEY);
     let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?)
@@ -290,7 +301,7 @@ mod tests {
     fn development_certificates_make_a_configuration_without_early_data() {
         let directory = tempfile::tempdir().unwrap();
         DevelopmentPki::create(directory.path()).unwrap();
-        let tls = rustls_config(directory.path()).unwrap();
+        let tls = rustls_config(directory.path(), client_verifier(directory.path()).unwrap()).unwrap();
         assert_eq!((tls.max_early_data_size, tls.send_tls13_tickets), (0, 0));
         assert_eq!(tls.alpn_protocols, [ALPN]);
         server_config(directory.path(), &Limits::default()).unwrap();

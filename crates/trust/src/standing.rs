@@ -2,9 +2,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -82,15 +82,15 @@ impl Standing {
     /// Waits until the peer would not be let in: its certificate has ended, or there are terms by which it was revoked or its authority is none any
     /// more.
     async fn lost(mut self) {
-        let mut last_second = last_second(&self.chain);
+        let ends = ends(&self.chain);
         loop {
             tokio::select! {
                 changed = self.terms.changed() => if changed.is_err() {
                     // The front door is gone, and with it whoever could change its terms.
                     std::future::pending().await
                 },
-                // Once is enough: whom the terms let in nevertheless they let in later, too.
-                () = passed(last_second) => last_second = None,
+                // A peer may have sent certificates that it was not let in by: that one of them has ended is not the end of its own.
+                () = passed(ends.as_deref()) => {}
             }
             let terms = self.terms.borrow_and_update().clone();
             if !terms.accept(&self.chain) {
@@ -100,24 +100,37 @@ impl Standing {
     }
 }
 
-/// The last second, since 1970, in which every certificate is valid; none of no certificates.
-fn last_second(chain: &[CertificateDer<'_>]) -> Option<u64> {
-    // What cannot be read was not let in.
-    let read = chain.iter().filter_map(|certificate| parse_x509_certificate(certificate).ok());
-    read.map(|(_, read)| u64::try_from(read.validity().not_after.timestamp()).unwrap_or(0)).min()
+/// The last second, since 1970, of each certificate; none if one cannot be read.
+fn ends(chain: &[CertificateDer<'_>]) -> Option<Vec<u64>> {
+    let end = |certificate: &CertificateDer<'_>| {
+        let (_, read) = parse_x509_certificate(certificate).ok()?;
+        Some(u64::try_from(read.validity().not_after.timestamp()).unwrap_or(0))
+    };
+    chain.iter().map(end).collect()
 }
 
-/// Waits until a second of the wall clock is over.
-async fn passed(second: Option<u64>) {
-    let Some(second) = second else { return std::future::pending().await };
-    while let Some(left) = left_of(second, UnixTime::now().as_secs()) {
+/// Waits until the wall clock has passed one more of the ends that are ahead of it. What ends at a second that is not known may end at any.
+async fn passed(ends: Option<&[u64]>) {
+    let Some(ends) = ends else { return sleep(CLOCK_PERIOD).await };
+    let Some(next) = next_of(ends, now()) else { return std::future::pending().await };
+    while let Some(left) = left_of(next, now()) {
         sleep(left.min(CLOCK_PERIOD)).await;
     }
 }
 
-/// How long a second and what comes before it last from `now` on, in whole seconds as handshakes count.
-fn left_of(second: u64, now: u64) -> Option<Duration> {
-    second.checked_sub(now).map(|left| Duration::from_secs(left.saturating_add(1)))
+/// Since 1970, by the wall clock.
+fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The first second that is not over.
+fn next_of(ends: &[u64], now: Duration) -> Option<u64> {
+    ends.iter().copied().filter(|end| left_of(*end, now).is_some()).min()
+}
+
+/// How long a second and what comes before it last from `now` on.
+fn left_of(second: u64, now: Duration) -> Option<Duration> {
+    Duration::from_secs(second.saturating_add(1)).checked_sub(now).filter(|left| !left.is_zero())
 }
 
 /// Waits until a peer has lost its standing. Who needs none cannot lose it.
@@ -135,25 +148,38 @@ mod tests {
 
     #[test]
     fn a_certificate_is_good_in_its_last_second() {
-        let check =
-            |now, expect: Option<u64>| assert_eq!(left_of(10, now), expect.map(Duration::from_secs), "{now}");
-        check(8, Some(3));
-        check(10, Some(1));
-        check(11, None);
+        let check = |now, left: Option<u64>| {
+            let left = left.map(Duration::from_millis);
+            assert_eq!(left_of(10, Duration::from_millis(now)), left, "{now}");
+        };
+        check(8_000, Some(3_000));
+        check(10_000, Some(1_000));
+        check(10_999, Some(1));
+        check(11_000, None);
         check(u64::MAX, None);
-        assert!(left_of(u64::MAX, 0).is_some());
+        assert!(left_of(u64::MAX, Duration::ZERO).is_some());
     }
 
     #[test]
-    fn a_chain_ends_with_what_ends_first_of_it() {
+    fn what_has_ended_does_not_hide_what_ends_next() {
+        let at = Duration::from_secs;
+        assert_eq!(next_of(&[7, 20, 9], at(0)), Some(7));
+        assert_eq!(next_of(&[7, 20, 9], at(9)), Some(9));
+        assert_eq!(next_of(&[7, 20, 9], at(10)), Some(20));
+        assert_eq!(next_of(&[7, 20, 9], at(21)), None);
+        assert_eq!(next_of(&[], at(0)), None);
+    }
+
+    #[test]
+    fn each_certificate_of_a_chain_has_its_end() {
         let ending = |second: u64| {
             let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
             params.not_after = rcgen::date_time_ymd(2030, 1, 1) + Duration::from_secs(second);
             params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
         };
-        let first = last_second(&[ending(0)]).unwrap();
-        assert_eq!(last_second(&[ending(7), ending(0), ending(9)]), Some(first));
-        assert_eq!(last_second(&[ending(7)]), Some(first + 7));
-        assert_eq!(last_second(&[]), None);
+        let first = ends(&[ending(0)]).unwrap()[0];
+        assert_eq!(ends(&[ending(7), ending(0)]), Some(vec![first + 7, first]));
+        assert_eq!(ends(&[]), Some(Vec::new()));
+        assert_eq!(ends(&[ending(0), CertificateDer::from(vec![1, 2, 3])]), None, "one that cannot be read");
     }
 }

@@ -734,8 +734,10 @@ impl Shard {
 
     fn reload(self: &Rc<Self>, endpoints: Option<&Endpoints>) {
         let Some(Endpoints { endpoint, pki }) = endpoints else { return };
-        let read = crate::tls::server_config(pki, &self.shared.limits)
-            .and_then(|config| Ok((config, crate::tls::client_verifier_and_revoked(pki)?)));
+        let read = crate::tls::client_verifier_and_revoked(pki).and_then(|(verifier, revoked)| {
+            let config = crate::tls::server_config_by(pki, Arc::clone(&verifier), &self.shared.limits)?;
+            Ok((config, (verifier, revoked)))
+        });
         match read {
             Ok((config, (verifier, revoked))) => {
                 endpoint.set_server_config(Some(config));

@@ -58,6 +58,17 @@ impl Files {
         self.authority.client_valid(TenantId(1), Roles::AUTHORIZER, name, validity).unwrap()
     }
 
+    /// The same, with a certificate sent along that ended before: it leads nowhere, and nobody was let in by it.
+    fn client_beside_ended(&self, name: &str, until: SystemTime) -> String {
+        let ago = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+        let validity = Validity { from: ago(7200), until: ago(3600) };
+        let old = self.authority.client_valid(TenantId(1), Roles::AUTHORIZER, "old", validity).unwrap();
+        let end = "-----END CERTIFICATE-----\n";
+        let begin = old.find("-----BEGIN CERTIFICATE-----").unwrap();
+        let old = &old[begin..old.find(end).unwrap() + end.len()];
+        self.client_until(name, until).replacen(end, &format!("{end}{old}"), 1)
+    }
+
     fn revoke(&self, lost: &[String]) {
         self.list(&self.authority.revocations(lost).unwrap());
     }
@@ -85,7 +96,8 @@ impl Files {
         let config = match identity {
             None => builder.with_no_client_auth(),
             Some(pem) => {
-                let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];
+                let chain =
+                    CertificateDer::pem_slice_iter(pem.as_bytes()).map(|found| found.unwrap()).collect();
                 let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
@@ -239,7 +251,7 @@ fn a_certificate_that_ends_ends_its_open_connections_and_nobody_elses() {
     let (link, rest) = (&front.ready["listen"], &front.ready["rest"]);
     // Long enough to come in by, also on a machine that stalls.
     let until = SystemTime::now() + Duration::from_secs(20);
-    let (till, brief) = (files.client("till"), files.client_until("brief", until));
+    let (till, brief) = (files.client("till"), files.client_beside_ended("brief", until));
     let mut hosts = [&till, &brief].map(|pem| Host::over(files.connect(link, Some(pem))));
     let mut apps = [&till, &brief].map(|pem| App::new(files.connect(rest, Some(pem)), None));
     let mut told = [&till, &brief].map(|pem| App::new(files.connect(rest, Some(pem)), None).listen());
