@@ -83,7 +83,11 @@ pub(crate) async fn bound(
     next: Next,
 ) -> Response {
     match find(&desk, request.headers(), false) {
-        Ok(session) if !session.is_over(&shown) => Refusal::SignedOut.into_response(),
+        Ok(session) if !session.is_over(&shown) => {
+            let caller = session.caller;
+            tracing::warn!(tenant = caller.tenant.0, actor = %caller.actor, "cookie and token of a console's session came without its certificate");
+            Refusal::SignedOut.into_response()
+        }
         // Where there is none, whoever needs one says so.
         _ => next.run(request).await,
     }

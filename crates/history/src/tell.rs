@@ -126,9 +126,9 @@ mod moment {
 }
 
 /// Numbers of records that may be longer than what JavaScript reads in full: written as decimal strings here.
-const LONG: [&str; 2] = ["merchant", "user"];
+const LONG: [&str; 3] = ["merchant", "user", "reason"];
 
-/// A record: its fields as `surety dump --json` has them, but for merchants and `user` as decimal strings, the lock that it made or named and its partition's money after it. `parts` are the
+/// A record: its fields as `surety dump --json` has them, but for merchants, `user` and reasons as decimal strings, the lock that it made or named and its partition's money after it. `parts` are the
 /// records that continue it.
 pub(crate) fn row(row: &Row, parts: &[Record]) -> Value {
     let fields = record_text::describe(row.shard, row.seq, &row.record, parts);
