@@ -238,7 +238,7 @@ fn no_shard_begins_before_the_archives_of_all_are_compared() {
     let before = (contents(&shard_path(rig.path(), 0)), contents(&rig.path().join("epochs")));
     let mut config = rig.config();
     config.archive = Some(Arc::new(backup::DirectoryDepot::new(place.path())));
-    let refused = server::Server::start(config).err().expect("refused").to_string();
+    let refused = server::Server::start(config).expect_err("refused").to_string();
     assert!(
         refused.contains("a life of this engine that is lost") || refused.contains("another life"),
         "{refused}"
