@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
+use texts::batches::{self, Told};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -28,53 +28,8 @@ const BEAT: Duration = Duration::from_secs(3);
 const WITHIN: Duration = Duration::from_secs(2);
 /// Far more than the batches of an engine of all shards that there can be take.
 const BYTES_MAX: u64 = 2 << 20;
-
-/// What a settler tells of its batches. Whatever else answers at its address does not read as this.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Told {
-    /// How long ago the settler's last turn was when it answered: all ages are of then.
-    turn_age_ms: u64,
-    sealed: u64,
-    #[serde(rename = "final")]
-    last_final: u64,
-    booked: u64,
-    waiting_records: u64,
-    /// Zero if nothing waits.
-    waiting_age_ms: u64,
-    /// Zero if all batches are final.
-    unsettled_age_ms: u64,
-    pending_transactions: u64,
-    chain: Option<Chain>,
-    batches: Vec<Batch>,
-}
-
-/// The chain, as of the settler's last look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Chain {
-    block: u64,
-    final_block: u64,
-    block_time_s: Option<u64>,
-}
-
-/// A batch, in the settler's own words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Batch {
-    batch: u64,
-    stage: String,
-    held: Option<String>,
-    records: u64,
-    partitions: u64,
-    credited: String,
-    locked: String,
-    read: Vec<String>,
-    transaction: Option<String>,
-    block: Option<u64>,
-    sealed_ms: u64,
-    posted_ms: Option<u64>,
-    mined_ms: Option<u64>,
-    final_ms: Option<u64>,
-    booked_ms: Option<u64>,
-}
+/// A settler whose last turn is older than this has failed since: how old things are nobody knows then. Pages have the same bound.
+const TURN_AGE_MAX_MS: u64 = 30_000;
 
 /// What is known of a settler.
 #[derive(Debug)]
@@ -133,7 +88,7 @@ impl Settlement {
     pub(crate) fn ages(&self, now_ms: u64) -> Option<SettlementAges> {
         let known = self.known.lock();
         let (told, asked) = known.told.as_ref().filter(|_| known.trouble.is_none())?;
-        Some(told.ages(since(*asked), now_ms))
+        ages(told, since(*asked), now_ms)
     }
 
     fn to_json(&self, now_ms: u64) -> serde_json::Value {
@@ -143,24 +98,23 @@ impl Settlement {
             "named": self.settler.is_some(),
             "trouble": known.trouble,
             "asked_age_ms": told.map(|(_, asked)| since(*asked)),
-            "ages": told.map(|(told, asked)| told.ages(since(*asked), now_ms)),
+            "ages": told.and_then(|(told, asked)| ages(told, since(*asked), now_ms)),
             "told": told.map(|(told, _)| told),
         })
     }
 }
 
-impl Told {
-    fn ages(&self, asked_age_ms: u64, now_ms: u64) -> SettlementAges {
-        let older = asked_age_ms.saturating_add(self.turn_age_ms);
-        // What does not wait gets no older.
-        let grown = |age_ms: u64| if age_ms == 0 { 0 } else { age_ms.saturating_add(older) };
-        let block_time_s = self.chain.as_ref().and_then(|chain| chain.block_time_s);
-        SettlementAges {
-            waiting_age_ms: grown(self.waiting_age_ms),
-            batch_age_ms: grown(self.unsettled_age_ms),
-            chain_age_ms: block_time_s.map(|time| now_ms.saturating_sub(time.saturating_mul(1000))),
-        }
-    }
+/// How old what a settler told so long ago is by now; none where its last turn is too long ago for that.
+fn ages(told: &Told, asked_age_ms: u64, now_ms: u64) -> Option<SettlementAges> {
+    let older = asked_age_ms.saturating_add(told.turn_age_ms);
+    // What does not wait gets no older.
+    let grown = |age_ms: u64| if age_ms == 0 { 0 } else { age_ms.saturating_add(older) };
+    let block_time_s = told.chain.as_ref().and_then(|chain| chain.block_time_s);
+    (older <= TURN_AGE_MAX_MS).then(|| SettlementAges {
+        waiting_age_ms: grown(told.waiting_age_ms),
+        batch_age_ms: grown(told.unsettled_age_ms),
+        chain_age_ms: block_time_s.map(|time| now_ms.saturating_sub(time.saturating_mul(1000))),
+    })
 }
 
 /// How batches stand, for the operator.
@@ -197,7 +151,9 @@ async fn ask(settler: SocketAddr) -> Result<Told, Silence> {
 async fn fetch(settler: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(settler).await?;
     // HTTP/1.0: the answer ends with the connection.
-    stream.write_all(format!("GET /batches HTTP/1.0\r\nHost: {settler}\r\n\r\n").as_bytes()).await?;
+    stream
+        .write_all(format!("GET /{} HTTP/1.0\r\nHost: {settler}\r\n\r\n", batches::DOCUMENT).as_bytes())
+        .await?;
     let mut text = String::new();
     stream.take(BYTES_MAX).read_to_string(&mut text).await?;
     Ok(text)
@@ -227,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn only_a_settler_is_understood() {
         let told = answered(format!("HTTP/1.0 200 OK\r\n\r\n{TOLD}\n").into_bytes()).await.unwrap();
-        assert_eq!((told.last_final, told.batches[0].stage.as_str()), (2, "posted"));
+        assert_eq!((told.last_final, told.batches[0].stage), (2, batches::Stage::Posted));
         let less = TOLD.replace("\"sealed\":3,", "");
         let endless = [b"HTTP/1.0 200 OK\r\n\r\n".as_slice(), &vec![b' '; 3 << 20]].concat();
         for (wrong, words) in [
@@ -249,8 +205,8 @@ mod tests {
         let settler = SocketAddr::from(([127, 0, 0, 1], 9));
         let settlement = Settlement::new(Some(settler));
         assert_eq!(settlement.ages(101_000), None, "nothing was asked yet");
-        let ages = told.ages(2_000, 101_000);
-        assert_eq!((ages.waiting_age_ms, ages.batch_age_ms, ages.chain_age_ms), (3040, 0, Some(1000)));
+        let shown = ages(&told, 2_000, 101_000).unwrap();
+        assert_eq!((shown.waiting_age_ms, shown.batch_age_ms, shown.chain_age_ms), (3040, 0, Some(1000)));
         settlement.take(Ok(told));
         assert!(settlement.ages(101_000).is_some_and(|ages| ages.waiting_age_ms >= 1040));
         settlement.take(Err(Silence::Slow(settler)));
@@ -261,5 +217,19 @@ mod tests {
             shown["told"]["batches"][0]["batch"], 3,
             "what was known last is still shown, with its age"
         );
+    }
+
+    #[test]
+    fn of_a_settler_whose_turns_fail_no_ages_are_told() {
+        let mut told: Told = serde_json::from_str(TOLD).unwrap();
+        assert_eq!(ages(&told, TURN_AGE_MAX_MS - 40, 101_000).map(|ages| ages.waiting_age_ms), Some(31_000));
+        assert_eq!(ages(&told, TURN_AGE_MAX_MS - 39, 101_000), None);
+        told.turn_age_ms = u64::MAX;
+        assert_eq!(ages(&told, 1, 101_000), None);
+        let settlement = Settlement::new(Some(SocketAddr::from(([127, 0, 0, 1], 9))));
+        settlement.take(Ok(told));
+        assert_eq!(settlement.ages(101_000), None, "the overview has a gap");
+        let shown = settlement.to_json(101_000);
+        assert_eq!((&shown["ages"], &shown["told"]["sealed"]), (&json!(null), &json!(3)), "{shown}");
     }
 }

@@ -26,20 +26,6 @@ pub enum Stage {
     Booked,
 }
 
-impl Stage {
-    /// A word for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sealed => "sealed",
-            Self::Posted => "posted",
-            Self::Mined => "mined",
-            Self::Final => "final",
-            Self::Booked => "booked",
-        }
-    }
-}
-
 /// A batch, and what became of it. Moments are by the settler's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchLife {
@@ -63,7 +49,8 @@ pub struct BatchLife {
     pub read: Vec<Seq>,
     /// When it was sealed.
     pub sealed_at: Time,
-    /// The transaction that commits it: the one that a block has, or else the last that was signed.
+    /// The transaction that commits it: the one that a block has, or else the last that was signed. None for a final batch if it was never
+    /// seen which.
     pub transaction: Option<Hash>,
     /// When the first was signed.
     pub posted_at: Option<Time>,
@@ -109,7 +96,8 @@ impl Batches {
         self.0.values()
     }
 
-    /// Takes in how the log stands now, and what the last look at the chain has shown, if there was one.
+    /// Takes in how the log stands now, and what the last look at the chain has shown, if there was one: once before the log notes what
+    /// follows from that look, since it forgets the transactions of what is final, and once after.
     pub(crate) fn follow(&mut self, log: &Log, taken: Option<&Taken>, now: Time) {
         for unbooked in log.unbooked() {
             let seq = unbooked.sealed.batch.seq;
@@ -183,6 +171,8 @@ impl BatchLife {
             // Of what an opened log has, nobody knows any more since when it is final.
             self.final_at = self.final_at.or(taken.filter(|_| self.stage < Stage::Final).map(|_| now));
             self.stage = Stage::Final;
+            // Any of those that were signed may be the one.
+            self.transaction = self.transaction.filter(|_| self.block.is_some());
         } else if taken.is_some_and(|taken| taken.last >= self.seq) {
             self.stage = Stage::Mined;
             self.mined_at = self.mined_at.or(Some(now));
@@ -281,6 +271,38 @@ mod tests {
         let life = watched.check(1, &[], 20, Stage::Booked);
         assert_eq!((life.transaction, life.block), (Some([2; 32]), Some(79)));
         assert_eq!((life.sealed_at, life.booked_at), (Time(10), Some(Time(20))));
+    }
+
+    /// A batch that was posted, replaced and mined while nobody looked, as the first look of an opened log shows it.
+    #[track_caller]
+    fn final_at_first_look(mined: &[(u8, u64)]) -> BatchLife {
+        let mut watched = Watched::new();
+        watched.seal(1, 10);
+        watched.log.append(attempt(1, 0, 1, 11, 100)).unwrap();
+        watched.log.append(attempt(1, 0, 2, 12, 200)).unwrap();
+        watched.batches = Batches::new(&watched.log, Time(50));
+        assert_eq!(watched.batches.all().next().unwrap().transaction, Some([2; 32]));
+        watched.check(1, mined, 51, Stage::Mined);
+        watched.log.append(Entry::Final { seq: 1, block: 90, nonce: 1 }).unwrap();
+        assert!(watched.log.attempts().is_empty());
+        watched.check(1, mined, 51, Stage::Final);
+        watched.log.append(Entry::Booked { seq: 1 }).unwrap();
+        watched.check(1, &[], 52, Stage::Booked)
+    }
+
+    #[test]
+    fn a_batch_that_is_final_at_the_first_look_has_the_transaction_that_a_block_has() {
+        let life = final_at_first_look(&[(1, 77)]);
+        assert_eq!((life.transaction, life.block), (Some([1; 32]), Some(77)));
+        assert_eq!((life.posted_at, life.final_at), (Some(Time(11)), Some(Time(51))));
+        let life = final_at_first_look(&[(2, 78)]);
+        assert_eq!((life.transaction, life.block), (Some([2; 32]), Some(78)));
+    }
+
+    #[test]
+    fn a_final_batch_names_no_transaction_that_no_block_was_seen_to_have() {
+        let life = final_at_first_look(&[]);
+        assert_eq!((life.transaction, life.block, life.posted_at), (None, None, Some(Time(11))));
     }
 
     #[test]

@@ -165,16 +165,19 @@ impl Settler {
         };
         self.seen_block = sight.view.block;
         self.seen = Some(Seen::from(&sight));
+        let taken = Taken::of(&sight);
+        // First: a batch that becomes final takes its transactions out of the log.
+        self.batches.follow(&self.log, Some(&taken), self.client.now());
         let decision = next_action(&self.log, &sight.view, &self.config.policy);
         if let Some(alarm) = decision.alarm {
             self.notices.push(Notice::Batch(alarm));
         }
-        // First: what is credited is proven without the engine, and time runs.
+        // Before batches: what is credited is proven without the engine, and time runs.
         if let Some((block, head)) = sight.newest.filter(|_| self.log.halt().is_none()) {
             self.answer_calls(chain, block, &head).await?;
         }
         let acted = self.act(chain, &decision.action).await;
-        self.batches.follow(&self.log, Some(&Taken::of(&sight)), self.client.now());
+        self.batches.follow(&self.log, Some(&taken), self.client.now());
         acted?;
         if self.log.halt().is_none() {
             self.come_abreast().await?;

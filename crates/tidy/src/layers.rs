@@ -230,7 +230,7 @@ pub const LAYERS: &[Layer] = &[
         directory: "crates/console",
         is_pure: false,
         // The engine is in the same process: its numbers, and whom its authority vouches for. The history is asked over its socket.
-        members: &["surety-protocol", "surety-client", "server", "history", "trust"],
+        members: &["surety-protocol", "surety-client", "server", "history", "texts", "trust"],
         foreign: &[],
         // What a data directory says of its engine, for a history beside it.
         members_in_tests: &["storage"],

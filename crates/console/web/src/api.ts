@@ -62,6 +62,7 @@ export interface Batch {
   records: number;
   partitions: number;
   credited: string;
+  /** What guaranteed something when it was sealed. */
   locked: string;
   /** How far each shard was read for it. */
   read: string[];
@@ -79,12 +80,16 @@ export interface Settlement {
   named: boolean;
   trouble: string | null;
   asked_age_ms: number | null;
+  /** None where the settler's last turn is too long ago. */
   ages: { waiting_age_ms: number; batch_age_ms: number; chain_age_ms: number | null } | null;
   told: {
+    /** How old its last turn was when it was asked: all that it told is of then. */
+    turn_age_ms: number;
     sealed: number;
     final: number;
     booked: number;
     waiting_records: number;
+    /** Signed transactions that a block may still take. */
     pending_transactions: number;
     chain: { block: number; final_block: number; block_time_s: number | null } | null;
     batches: Batch[];

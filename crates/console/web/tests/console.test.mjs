@@ -469,7 +469,7 @@ if (!existsSync(CHROMIUM)) {
     await leave(page);
   });
 
-  test("a lock tells of its certificate, and of the batch that counts what was consumed of it", async () => {
+  test("a lock tells of its certificate, and of the batch that has read what was consumed of it", async () => {
     const consumed = await engine.consumed();
     const { batches } = engine.settler.told;
     // Each has read one record more than the one before it; the fifth is the first that has this one.
@@ -486,11 +486,28 @@ if (!existsSync(CHROMIUM)) {
     await go(page, "settlement");
     await lock(batches[0].read[consumed.shard]);
     await page.getByText("the lock did not ask for one").waitFor();
-    await page.getByText(/counted in batch 5, which is posted/).waitFor();
+    await page.getByText(/read by batch 5, which is posted/).waitFor();
     await sound(page, "a lock whose batch is known");
     await shot(page, "lock-settled");
     await page.getByRole("link", { name: "batch 5" }).click();
     assert.equal(await page.locator("tr[aria-current=true] th").textContent(), "5");
+
+    // It is not the newest that a settler who has just looked tells of: then, and only then, it is the next one's.
+    const reads = batches.map((batch) => batch.read);
+    /** Has every batch told to have read so far. */
+    const readTo = (read) => batches.forEach((batch) => (batch.read = batch.read.map(() => read)));
+    const early = String(consumed.seq - 1);
+    const unknown = "by which batch it is read cannot be told now";
+    for (const [read, turnAge, words] of [[early, 5, "to be read by the next batch"], [early, 600_000, unknown], [String(consumed.seq), 5, "read by batch 1, which is booked"]]) {
+      readTo(read);
+      engine.settler.told.turn_age_ms = turnAge;
+      await page.evaluate(() => (location.hash = "#/settlement"));
+      await page.waitForResponse(async (response) => response.url().endsWith("/api/settlement") && (await response.json()).told?.turn_age_ms === turnAge);
+      await lock(read);
+      await page.getByText(words).waitFor();
+    }
+    engine.settler.told.turn_age_ms = 5;
+    batches.forEach((batch, at) => (batch.read = reads[at]));
 
     // The settler tells of it no more: then the history knows the earliest that it can have been.
     engine.settler.told.batches = [];
@@ -509,13 +526,49 @@ if (!existsSync(CHROMIUM)) {
     });
     await page.evaluate(() => (location.hash = "#/settlement"));
     await lock(null);
-    await page.getByText("to be counted in the next batch").waitFor();
+    await page.getByText(unknown).waitFor();
     await page.getByText("its merchant has presented it on chain, which decides").waitFor();
     isFinal = true;
     await page.reload();
-    await page.getByText(/counted in batch 12 at the earliest/).waitFor();
+    await page.getByText(/read by batch 12 at the earliest/).waitFor();
     await shot(page, "lock-called");
     engine.settler.told.batches = batches;
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a tenant reads what was consumed of its lock, and nothing of batches", async () => {
+    const consumed = await engine.consumed();
+    const page = await person("tenant");
+    const asked = [];
+    page.on("request", (request) => request.url().endsWith("/api/settlement") && asked.push(request.url()));
+    await page.evaluate((path) => (location.hash = `#/${path}`), `locks/${consumed.partition}/${consumed.lock}`);
+    const onChain = page.locator("section").filter({ has: page.getByRole("heading", { name: "On chain" }) });
+    await onChain.getByText("Consumed", { exact: true }).waitFor();
+    await onChain.locator(".money").waitFor();
+    assert.doesNotMatch(await onChain.textContent(), /batch|told|…/);
+    assert.deepEqual(asked, [], "it is not asked for what it may not see");
+    await shot(page, "lock-tenant");
+    uncomplaining(page);
+    await leave(page);
+  });
+
+  test("a settler whose turns fail is said to, and how old things are is not told", async () => {
+    const page = await person();
+    await go(page, "settlement");
+    const tile = (name) => page.locator(".tile").filter({ has: page.getByRole("heading", { name }) }).locator(".value");
+    await page.getByText(/^As of the settler's last turn, [0-9]+ s ago, 3 transactions wait for a block\.$/).waitFor();
+    assert.equal(await tile("Oldest not final").textContent(), "40 min");
+    engine.settler.told.turn_age_ms = 600_000;
+    await page.getByRole("alert").getByText(/last turn ended 10 min ago: what is shown is as of then/).waitFor();
+    for (const name of ["Waits for a batch", "Oldest not final", "Newest block"]) assert.equal(await tile(name).textContent(), "–");
+    await page.getByText("of 4 batches under way, as of then").waitFor();
+    await page.getByRole("img", { name: /^Age of what is settled .* Batch not final –/ }).waitFor();
+    assert.equal(await rows(page).count(), 7, "what was known last stays");
+    await sound(page, "a settler whose turns fail");
+    await shot(page, "settlement-old");
+    engine.settler.told.turn_age_ms = 5;
+    await page.getByRole("alert").waitFor({ state: "detached" });
     uncomplaining(page);
     await leave(page);
   });

@@ -5,17 +5,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::B256;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use settlement::life::Refusal;
-use settler::{BatchLife, Certifier, CertifierTurn, Figures, Seen, Sending, Shelf};
+use settler::{BatchLife, Certifier, CertifierTurn, Figures, Seen, Sending, Shelf, Stage};
 use surety_protocol::{Seq, Time};
 use telemetry::{Gauge, Page, Sort};
+use texts::batches::{self, Decimal, Held};
 
 use crate::watched::Numbers;
 
 /// How a settler stands, as of its last turn.
 pub(super) struct SettlerNumbers {
-    last: Mutex<(Figures, SystemTime)>,
+    /// Shared: who asks takes no more of the settler's time than a pointer does.
+    last: Mutex<(Arc<Figures>, SystemTime)>,
     turns: Gauge,
     failures: Gauge,
     notices: Gauge,
@@ -27,7 +28,7 @@ pub(super) type SharedSettler = Arc<SettlerNumbers>;
 impl SettlerNumbers {
     pub(super) fn new(figures: Figures) -> SharedSettler {
         Arc::new(Self {
-            last: Mutex::new((figures, SystemTime::now())),
+            last: Mutex::new((Arc::new(figures), SystemTime::now())),
             turns: Gauge::default(),
             failures: Gauge::default(),
             notices: Gauge::default(),
@@ -36,7 +37,7 @@ impl SettlerNumbers {
 
     /// A turn has come to its end, with so much to be told.
     pub(super) fn turned(&self, figures: Figures, notices: usize) {
-        *self.last.lock() = (figures, SystemTime::now());
+        *self.last.lock() = (Arc::new(figures), SystemTime::now());
         self.turns.raise();
         (0..notices).for_each(|_| self.notices.raise());
     }
@@ -46,9 +47,6 @@ impl SettlerNumbers {
         self.failures.raise();
     }
 }
-
-/// Where the life of batches is told; the console asks for it.
-const BATCHES: &str = "batches";
 
 impl Numbers for SharedSettler {
     fn tell(&self, page: &mut Page) {
@@ -85,59 +83,72 @@ impl Numbers for SharedSettler {
     }
 
     fn document(&self, name: &str) -> Option<String> {
+        if name != batches::DOCUMENT {
+            return None;
+        }
         let (figures, at) = self.last.lock().clone();
-        (name == BATCHES).then(|| batches_document(&figures, at.elapsed().unwrap_or_default()).to_string())
+        serde_json::to_string(&batches_told(&figures, at.elapsed().unwrap_or_default())).ok()
     }
 }
 
 /// How batches stand. Ages are those at the end of the last turn, which was so long ago.
-fn batches_document(figures: &Figures, turned: Duration) -> Value {
+fn batches_told(figures: &Figures, turned: Duration) -> batches::Told {
     let (sealed, last_final, booked) = figures.progress;
-    let chain = figures.seen.map(|seen| {
-        json!({ "block": seen.block, "final_block": seen.finalized_block, "block_time_s": seen.block_time })
-    });
-    json!({
-        "turn_age_ms": whole_ms(turned),
-        "sealed": sealed,
-        "final": last_final,
-        "booked": booked,
-        "waiting_records": figures.waiting_records,
-        "waiting_age_ms": millis(figures.waiting_age),
-        "unsettled_age_ms": millis(figures.unsettled_age),
-        "pending_transactions": figures.pending,
-        "chain": chain,
-        "batches": figures.batches.iter().rev().map(batch_json).collect::<Vec<_>>(),
-    })
+    let chain = |seen: Seen| batches::Chain {
+        block: seen.block,
+        final_block: seen.finalized_block,
+        block_time_s: seen.block_time,
+    };
+    batches::Told {
+        turn_age_ms: whole_ms(turned),
+        sealed,
+        last_final,
+        booked,
+        waiting_records: figures.waiting_records,
+        waiting_age_ms: millis(figures.waiting_age),
+        unsettled_age_ms: millis(figures.unsettled_age),
+        pending_transactions: figures.pending as u64,
+        chain: figures.seen.map(chain),
+        batches: figures.batches.iter().rev().map(batch_told).collect(),
+    }
 }
 
-/// Moments as milliseconds since the Unix epoch, amounts in base units as decimal strings: JSON's numbers end before them.
-fn batch_json(life: &BatchLife) -> Value {
-    let moment = |at: Option<Time>| at.map(millis);
-    json!({
-        "batch": life.seq,
-        "stage": life.stage.name(),
-        "held": life.held.map(refusal_name),
-        "records": life.records,
-        "partitions": life.partitions,
-        "credited": life.credited.to_string(),
-        "locked": life.locked.to_string(),
-        "read": life.read.iter().map(|seq| seq.0.to_string()).collect::<Vec<_>>(),
-        "transaction": life.transaction.map(|hash| B256::from(hash).to_string()),
-        "block": life.block,
-        "sealed_ms": millis(life.sealed_at),
-        "posted_ms": moment(life.posted_at),
-        "mined_ms": moment(life.mined_at),
-        "final_ms": moment(life.final_at),
-        "booked_ms": moment(life.booked_at),
-    })
+fn batch_told(life: &BatchLife) -> batches::Batch {
+    batches::Batch {
+        batch: life.seq,
+        stage: stage_told(life.stage),
+        held: life.held.map(held_told),
+        records: life.records.into(),
+        partitions: life.partitions as u64,
+        credited: Decimal(life.credited),
+        locked: Decimal(life.locked),
+        read: life.read.iter().map(|seq| Decimal(seq.0)).collect(),
+        transaction: life.transaction.map(|hash| B256::from(hash).to_string()),
+        block: life.block,
+        sealed_ms: millis(life.sealed_at),
+        posted_ms: life.posted_at.map(millis),
+        mined_ms: life.mined_at.map(millis),
+        final_ms: life.final_at.map(millis),
+        booked_ms: life.booked_at.map(millis),
+    }
 }
 
-const fn refusal_name(refusal: Refusal) -> &'static str {
+const fn stage_told(stage: Stage) -> batches::Stage {
+    match stage {
+        Stage::Sealed => batches::Stage::Sealed,
+        Stage::Posted => batches::Stage::Posted,
+        Stage::Mined => batches::Stage::Mined,
+        Stage::Final => batches::Stage::Final,
+        Stage::Booked => batches::Stage::Booked,
+    }
+}
+
+const fn held_told(refusal: Refusal) -> Held {
     match refusal {
-        Refusal::PayoutLimit => "payout_limit",
-        Refusal::Insolvent => "insolvent",
-        Refusal::Paused => "paused",
-        Refusal::Other => "other",
+        Refusal::PayoutLimit => Held::PayoutLimit,
+        Refusal::Insolvent => Held::Insolvent,
+        Refusal::Paused => Held::Paused,
+        Refusal::Other => Held::Other,
     }
 }
 

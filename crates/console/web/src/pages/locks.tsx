@@ -6,6 +6,7 @@ import { assetOf, distance, moment } from "../format";
 import { type LockRow, type Page, type Row, ask, useAssets } from "../history";
 import { usePolled } from "../live";
 import { Act, Head, Money, Notice, ReasonField, Units, useNow } from "../parts";
+import { isFresh } from "../settled";
 import { endWords } from "../words";
 import { Timeline } from "./history";
 
@@ -190,7 +191,7 @@ function Guarantee({ me, partition, lock, tenant }: { me: Me; partition: string;
   );
 }
 
-/** Records by which a merchant is owed collateral, which the next batch pays. */
+/** Records by which a merchant is owed collateral, which a batch pays. */
 const PAID_OUT = ["consume", "auto_consume"];
 /** What the chain has said of a certificate. */
 const CALLED = ["guarantee_called", "guarantee_paid", "guarantee_dismissed"];
@@ -204,52 +205,82 @@ function certificateWords(row: LockRow, records: Row[]): string {
   return "the lock did not ask for one: the engine alone guarantees it";
 }
 
-/** A part of a lock that was consumed, and the batch that pays for it. */
+/** A part of a lock that was consumed, and the batch that has read it. */
 function Payout({ record, me }: { record: Row; me: Me }) {
-  const [batch, setBatch] = useState<{ number: number; isExact: boolean; stage: string | null } | null | undefined>(undefined);
   const assetOf = useAssets(me, [record.partition]);
-
-  useEffect(() => {
-    let isOver = false;
-    void batchOf(record, me).then((found) => !isOver && setBatch(found));
-    return () => {
-      isOver = true;
-    };
-  }, [record.shard, record.seq]);
-
   return (
     <>
       <dt>Consumed</dt>
       <dd>
         <Held units={record.result!} asset={assetOf(record.partition)} /> <span class="about">{moment(Date.parse(record.time))}</span>
-        {", "}
-        {batch === undefined ? "…" : batch === null ? "to be counted in the next batch" : batch.isExact ? (
-          <>counted in <a href={`#/settlement/${batch.number}`}>batch {batch.number}</a>{batch.stage !== null && `, which is ${batch.stage}`}</>
-        ) : (
-          <>counted in <a href={`#/settlement/${batch.number}`}>batch {batch.number}</a> at the earliest</>
-        )}
+        {/* Batches are of all tenants together: they are not a tenant's to see. */}
+        {me.operator && <>, <ReadBy record={record} /></>}
       </dd>
     </>
   );
+}
+
+/** Which batch has read a record: one of those that the settler tells of, or what the history knows of it; or the next one will. */
+type Reading =
+  | { is: "read"; batch: number; stage: string }
+  | { is: "earliest" | "latest"; batch: number }
+  | { is: "next" }
+  | { is: "unknown" };
+
+function ReadBy({ record }: { record: Row }) {
+  const [reading, setReading] = useState<Reading | null>(null);
+
+  useEffect(() => {
+    let isOver = false;
+    readingOf(record)
+      .catch((): Reading => ({ is: "unknown" }))
+      .then((found) => !isOver && setReading(found));
+    return () => {
+      isOver = true;
+    };
+  }, [record.shard, record.seq]);
+
+  if (reading === null) return <>…</>;
+  if (reading.is === "next") return <>to be read by the next batch</>;
+  if (reading.is === "unknown") return <>by which batch it is read cannot be told now</>;
+  const link = <a href={`#/settlement/${reading.batch}`}>batch {reading.batch}</a>;
+  return reading.is === "read" ? <>read by {link}, which is {reading.stage}</> : <>read by {link} at the {reading.is}</>;
 }
 
 /**
  * The first batch that has read a record, as the settler tells it. Where it no longer does, the history knows the first batch that became final
  * for the partition after it: no earlier one can have had it.
  */
-async function batchOf(record: Row, me: Me): Promise<{ number: number; isExact: boolean; stage: string | null } | null> {
-  if (!me.operator) return null;
+async function readingOf(record: Row): Promise<Reading> {
   const settlement = await get<Settlement>("settlement", true).catch(() => null);
   const batches = [...(settlement?.told?.batches ?? [])].reverse();
-  const has = (batch: Batch) => BigInt(batch.read[record.shard] ?? "0") >= BigInt(record.seq);
-  const first = batches.findIndex(has);
+  const at = batches.findIndex((batch) => hasRead(batch, record) === true);
+  const first = batches[at];
+  const before = batches[at - 1];
   // What was read by the oldest that is told of may have been read by one before it.
-  const isFirst = (at: number) => at > 0 || batches[at]!.batch === 1;
-  if (first >= 0 && isFirst(first)) return { number: batches[first]!.batch, isExact: true, stage: batches[first]!.stage };
+  const isFirst = before === undefined ? first?.batch === 1 : hasRead(before, record) === false;
+  if (first !== undefined && isFirst) return { is: "read", batch: first.batch, stage: first.stage };
+  const newest = batches.at(-1);
+  // None of those that are told of has it, nor one before them.
+  const isLater = newest !== undefined && hasRead(newest, record) === false;
+  if (isLater && settlement !== null && isFresh(settlement)) return { is: "next" };
+  const earliest = await earliestFinal(record, isLater ? newest.batch : 0);
+  if (earliest !== null) return { is: "earliest", batch: earliest };
+  return first === undefined ? { is: "unknown" } : { is: "latest", batch: first.batch };
+}
+
+/** The first batch behind another that became final for a record's partition after it; none where the history knows none, or cannot be asked. */
+async function earliestFinal(record: Row, behind: number): Promise<number | null> {
   const asked = { partition: [record.partition], kind: ["batch_final"], from: record.time, order: "oldest_first" as const, limit: 20 };
   const finals = await ask<Page<Row>>({ records: asked }).catch(() => null);
-  const after = finals?.rows.find((row) => row.seq > record.seq && row.code === "APPROVED");
-  return after === undefined ? null : { number: Number(after.batch), isExact: false, stage: null };
+  const after = finals?.rows.find((row) => row.seq > record.seq && row.code === "APPROVED" && Number(row.batch) > behind);
+  return after === undefined ? null : Number(after.batch);
+}
+
+/** True if a batch has read a record; null where that does not tell. */
+function hasRead(batch: Batch, record: Row): boolean | null {
+  const read = batch.read[record.shard];
+  return read === undefined || !/^[0-9]+$/.test(read) ? null : BigInt(read) >= BigInt(record.seq);
 }
 
 function Held({ units, asset }: { units: string; asset: Asset | null }) {

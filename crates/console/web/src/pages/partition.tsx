@@ -239,7 +239,7 @@ const EARNED_LIMIT = 500;
 const EARNED = [
   ["deposited", "Put in"],
   ["withdrawn", "Taken out"],
-  ["rewarded", "Won by rewards and fees"],
+  ["rewarded", "Won by rewards and rounding"],
   ["lost", "Lost"],
 ] as const;
 

@@ -6,6 +6,7 @@ import { count, distance, moment, short, span } from "../format";
 import { type Live, usePolled } from "../live";
 import { Head, Money, Notice, Units, useNow } from "../parts";
 import { Plot } from "../plot";
+import { isYoung, turnAge } from "../settled";
 import { SETTLED, Tile, isSettled } from "./overview";
 
 const STEPS: { stage: Stage; about: string; at: (batch: Batch) => number | null }[] = [
@@ -32,17 +33,27 @@ export function SettlementPage({ me, live, batch }: { me: Me; live: Live; batch?
       </Head>
       {error !== null && <Notice kind="bad">{error}</Notice>}
       {value !== null && !value.named && <Unnamed />}
-      {value !== null && value.trouble !== null && (
-        <Notice kind="bad">
-          {value.trouble.charAt(0).toUpperCase() + value.trouble.slice(1)}.{" "}
-          {value.asked_age_ms === null
-            ? "It has halted, ended, or was not started: its own output says why."
-            : `What is shown was so ${span(value.asked_age_ms)} ago; if it has halted, its own output says why.`}
-        </Notice>
-      )}
+      {value !== null && <Doubt settlement={value} />}
       {value?.told != null && <Known settlement={value} me={me} live={live} batch={batch} />}
     </>
   );
+}
+
+/** Why what is shown may not be so any more. */
+function Doubt({ settlement }: { settlement: Settlement }) {
+  const { trouble, asked_age_ms, told } = settlement;
+  if (trouble !== null) {
+    return (
+      <Notice kind="bad">
+        {trouble.charAt(0).toUpperCase() + trouble.slice(1)}.{" "}
+        {asked_age_ms === null
+          ? "It has halted, ended, or was not started: its own output says why."
+          : `What is shown was so ${span(asked_age_ms)} ago; if it has halted, its own output says why.`}
+      </Notice>
+    );
+  }
+  if (told === null || isYoung(settlement)) return null;
+  return <Notice kind="bad">The settler's last turn ended {span(turnAge(settlement)!)} ago: what is shown is as of then. Its own output says why it has come to no end since.</Notice>;
 }
 
 function Unnamed() {
@@ -60,19 +71,15 @@ function Unnamed() {
 
 function Known({ settlement, me, live, batch }: { settlement: Settlement; me: Me; live: Live; batch?: string }) {
   const told = settlement.told!;
-  const ages = settlement.ages!;
-  const { chain, batches } = told;
-  const open = told.sealed - told.final;
+  const { batches } = told;
   const wanted = batch === undefined ? undefined : Number(batch);
   const isThere = batches.some((row) => row.batch === wanted);
   return (
     <>
-      <div class="tiles">
-        <Tile name="Waits for a batch" value={told.waiting_records === 0 ? "nothing" : span(ages.waiting_age_ms)} about={told.waiting_records === 0 ? "all changes are in batches" : `the oldest of ${count(told.waiting_records)} records`} />
-        <Tile name="Oldest not final" value={open === 0 ? "none" : span(ages.batch_age_ms)} about={open === 0 ? "all batches are final" : `of ${count(open)} batch${open === 1 ? "" : "es"} under way`} />
-        <Tile name="Newest block" value={ages.chain_age_ms === null ? "–" : span(ages.chain_age_ms)} about={chain === null ? "the chain was not seen yet" : `old; number ${count(chain.block)}`} />
-        <Tile name="Last final block" value={chain === null ? "–" : count(chain.block - chain.final_block)} unit=" behind" about={chain === null ? undefined : `number ${count(chain.final_block)}`} />
-      </div>
+      <Tiles settlement={settlement} />
+      <p class="about">
+        As of the settler's last turn, {span(turnAge(settlement)!)} ago, {told.pending_transactions === 0 ? "no transaction waits" : told.pending_transactions === 1 ? "1 transaction waits" : `${count(told.pending_transactions)} transactions wait`} for a block.
+      </p>
       {live.seconds.some(isSettled) && <Plot title="Age of what is settled" seconds={live.seconds} lines={SETTLED} label={span} />}
       {wanted !== undefined && !isThere && (
         <Notice kind="plain">
@@ -84,6 +91,25 @@ function Known({ settlement, me, live, batch }: { settlement: Settlement; me: Me
         {batches.length === 0 ? <p class="about pad">{told.sealed === 0 ? "There was none yet." : "None since the settler was started, and none under way."}</p> : <Batches batches={batches} me={me} wanted={wanted} />}
       </section>
     </>
+  );
+}
+
+/** How old things are, where that is known, and how many. */
+function Tiles({ settlement }: { settlement: Settlement }) {
+  const told = settlement.told!;
+  const { ages } = settlement;
+  const { chain } = told;
+  const open = told.sealed - told.final;
+  const age = (ms: number | null | undefined) => (ms == null ? "–" : span(ms));
+  // A figure without an age is of the settler's last turn.
+  const figure = (words: string) => (ages === null ? `${words}, as of then` : words);
+  return (
+    <div class="tiles">
+      <Tile name="Waits for a batch" value={ages !== null && told.waiting_records === 0 ? "nothing" : age(ages?.waiting_age_ms)} about={figure(told.waiting_records === 0 ? "all changes are in batches" : `the oldest of ${count(told.waiting_records)} records`)} />
+      <Tile name="Oldest not final" value={ages !== null && open === 0 ? "none" : age(ages?.batch_age_ms)} about={figure(open === 0 ? "all batches are final" : `of ${count(open)} batch${open === 1 ? "" : "es"} under way`)} />
+      <Tile name="Newest block" value={age(ages?.chain_age_ms)} about={figure(chain === null ? "the chain was not seen yet" : ages === null ? `number ${count(chain.block)}` : `old; number ${count(chain.block)}`)} />
+      <Tile name="Last final block" value={chain === null ? "–" : count(chain.block - chain.final_block)} unit=" behind" about={chain === null ? undefined : figure(`number ${count(chain.final_block)}`)} />
+    </div>
   );
 }
 
@@ -102,7 +128,7 @@ function Batches({ batches, me, wanted }: { batches: Batch[]; me: Me; wanted?: n
     <table class="list">
       <caption class="sr">Batches, the newest first</caption>
       <thead>
-        <tr><th scope="col">Batch</th><th scope="col">How far it is</th><th scope="col">Pays out</th><th scope="col">Records</th><th scope="col">Transaction</th><th scope="col">Block</th><th scope="col">Sealed</th></tr>
+        <tr><th scope="col">Batch</th><th scope="col">How far it is</th><th scope="col">Pays out</th><th scope="col" title="what guaranteed something when it was sealed">Locked</th><th scope="col">Records</th><th scope="col">Transaction</th><th scope="col">Block</th><th scope="col">Sealed</th></tr>
       </thead>
       <tbody>
         {batches.map((batch) => {
@@ -112,6 +138,7 @@ function Batches({ batches, me, wanted }: { batches: Batch[]; me: Me; wanted?: n
               <th scope="row">{count(batch.batch)}</th>
               <td data-name="How far it is"><Steps batch={batch} /></td>
               <td data-name="Pays out" title={`of ${batch.partitions} partition${batch.partitions === 1 ? "" : "s"}`}>{paid(batch.credited)}</td>
+              <td data-name="Locked" title="what guaranteed something when it was sealed">{paid(batch.locked)}</td>
               <td data-name="Records">{count(batch.records)}</td>
               <td data-name="Transaction" class="mono" title={batch.transaction ?? undefined}>{batch.transaction === null ? "–" : short(batch.transaction, 10, 6)}</td>
               <td data-name="Block">{batch.block === null ? "–" : count(batch.block)}</td>
