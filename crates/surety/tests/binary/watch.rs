@@ -57,8 +57,12 @@ struct Watched {
 impl Watched {
     fn start() -> Self {
         let data = Data::init(1);
-        let engine =
-            Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--admin", "127.0.0.1:0", "--history"]);
+        let engine = Engine::start_at(
+            &data,
+            "fsync",
+            "127.0.0.1:0",
+            &["--admin", "127.0.0.1:0", "--history", "--otlp", "http://127.0.0.1:9"],
+        );
         let load = ["load", "--data", data.path(), "--scenario", "tap", "--rate", "200", "--duration", "60s"];
         let load = spawn(&load);
         let watched = Self { engine, load, _data: data };
