@@ -637,7 +637,7 @@ fn an_engine_goes_on_from_a_backup_and_never_calls_what_is_lost_unknown() {
     let listed = ctl(&restored, &["partition", "list"]);
     assert_eq!(listed["partitions"].as_array().unwrap().len(), 1);
     let look_up = ["ctl", "--data", restored.path(), "lock", "show", "0:1", &lost_id, "--tenant", "1"];
-    surety(&look_up).fails(10, "UNKNOWN_AFTER_RESTORE");
+    surety(&look_up).fails(13, "UNKNOWN_AFTER_RESTORE");
     // Once what the lost life may have accepted is past, payments go on.
     let begun = Instant::now();
     loop {
@@ -664,7 +664,7 @@ fn an_engine_goes_on_from_a_backup_and_never_calls_what_is_lost_unknown() {
     assert_eq!(unreconciled(&ctl(&restored, &["partition", "list"])), [true, true]);
     ctl(&restored, &["partition", "reconcile", "0:1", "--note", "7", "--yes"]);
     assert_eq!(unreconciled(&ctl(&restored, &["partition", "list"])), [false, true]);
-    surety(&look_up).fails(10, "UNKNOWN_AFTER_RESTORE");
+    surety(&look_up).fails(13, "UNKNOWN_AFTER_RESTORE");
     assert_eq!(engine.terminate(Signal::TERM), 0);
     surety(&["verify", "--data", restored.path()]).exits(0);
     // No index of the lost life comes along, and one of the life that goes on can be made.
