@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -77,13 +77,14 @@ pub fn pay(
     let said = tempfile::NamedTempFile::new()?;
     let mut load = load(surety);
     load.args(["--scenario", "tap", "--json", "--rate", &per_s.to_string(), "--duration", &text(lasting)]);
-    let mut load = load.arg("--data").arg(data).stdout(said.reopen()?).stderr(Stdio::null()).spawn()?;
+    let load = load.arg("--data").arg(data).stdout(said.reopen()?).stderr(Stdio::null());
+    let mut load = Running(load.spawn()?);
     if let Some(to) = to {
         std::fs::create_dir(to)?;
     }
     let mut backups = Vec::new();
     let status = loop {
-        if let Some(status) = load.try_wait()? {
+        if let Some(status) = load.0.try_wait()? {
             break status;
         }
         match to {
@@ -101,6 +102,18 @@ pub fn pay(
     let refused = refused.sum::<u64>() + report["dropped"].as_u64().unwrap_or(0);
     let p99_us = report["p99_us"].as_f64().context("a load without a percentile")?;
     Ok(Paid { p99_us, refused, backups })
+}
+
+/// A process that does not outlive whoever gives up over something else: nobody would wait for it, and everything measured later would be
+/// measured beside it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended is waited for already, and then nothing is sent.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn load(surety: &Path) -> Command {
@@ -265,6 +278,23 @@ mod tests {
         };
         backup.copy(&at("to")).unwrap();
         assert!(!at("to").exists() && at("from/shard-0/log").exists());
+    }
+
+    #[test]
+    fn a_load_does_not_outlive_a_backup_that_failed() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        // It stands for a program whose load goes on and whose backup fails once that is there.
+        let program = at("surety");
+        let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\nif [ \"$1\" = load ]; then echo $$ >new; mv new load; exec sleep 600; fi\n\
+                      until [ -e load ]; do sleep 0.01; done; exit 1\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        pay(&program, &at("data"), 1.0, Duration::from_secs(600), Some(&at("to"))).unwrap_err();
+        let process = std::fs::read_to_string(at("load")).unwrap();
+        // It was waited for, so it is not even a process that has ended.
+        assert!(!Path::new("/proc").join(process.trim()).exists(), "the load goes on");
     }
 
     #[test]

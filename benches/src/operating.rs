@@ -119,7 +119,8 @@ impl Engine {
             let begun = Instant::now();
             loop {
                 let status = asker.ask(&question).await.ok().map(serde_json::from_value::<Status>);
-                let is_there = |status: Status| status.state == State::Following && status.lag_records == 0;
+                let is_there =
+                    |status: Status| status.state == State::Following && status.lag_records == Some(0);
                 if status.transpose()?.is_some_and(is_there) {
                     return Ok(());
                 }

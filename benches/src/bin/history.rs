@@ -127,8 +127,8 @@ async fn follow(
         if let Ok(status) = status(asker).await
             && begun.elapsed() > WARM_UP
         {
-            lags.push(status.lag_ms);
-            records_max = records_max.max(status.lag_records);
+            lags.extend(status.lag_ms);
+            records_max = records_max.max(status.lag_records.unwrap_or_default());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -137,7 +137,7 @@ async fn follow(
     loop {
         let status = status(asker).await?;
         ensure!(status.state == State::Following, "the history does not follow: {status:?}");
-        if status.lag_records == 0 && ended.elapsed() > Duration::from_secs(1) {
+        if status.lag_records == Some(0) && ended.elapsed() > Duration::from_secs(1) {
             let records: u64 = status.shards.iter().map(|shard| shard.indexed).sum();
             report.put("records", json!(records));
             report.put_figure("records_per_s", records as f64 / ended.duration_since(begun).as_secs_f64());

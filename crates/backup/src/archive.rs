@@ -201,7 +201,7 @@ pub fn compare_archive(
     let prefix = format!("shard-{shard}/");
     let parsed = |name: &String| FileName::parse(name.strip_prefix(&prefix)?);
     let oldest = segments.iter().min();
-    let archived = depot.names()?;
+    let archived = depot.names_in(&format!("shard-{shard}"))?;
     let archived = archived.iter().filter_map(parsed).filter(|name| matches!(name, FileName::Segment { .. }));
     for segment in archived.filter(|segment| oldest.is_none_or(|oldest| segment >= oldest)) {
         let name = format!("{prefix}{segment}");

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use storage::{FileStorage, IoMode, StorageError};
-use surety_protocol::{Record, Seq, Time};
-use wal::{Block, FileName, Identity, Storage, TailError, TailReader};
+use surety_protocol::{Kind, Record, Seq, Time};
+use wal::{Block, FileName, Identity, Storage, TailError, TailReader, format};
 
 use crate::ShardPart;
 
@@ -21,7 +21,8 @@ pub enum Moment {
 /// What a cut has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// The last record; before the one that was asked for where that stands within an operation of several records.
+    /// The last record; before the one that was asked for where that stands within an operation of several records, or between a start
+    /// and what it says was lost.
     pub last_seq: Seq,
 }
 
@@ -160,18 +161,35 @@ fn find(
 ) -> Result<Found, CutError> {
     let mut reader = TailReader::new(identity, base);
     let mut last = Time::ZERO;
+    // Where the last records end; a log that has none yet begins with an empty block.
+    let mut behind = (FileName::Segment { first_seq: Seq(1) }, format::block_bytes(0) as u64);
     while let Some(block) = reader.next_block(storage, end)? {
         let records: Vec<Record> = block.records().iter().map(Record::from_bytes).collect();
         let kept = kept(&block, &records, moment);
         if kept < records.len() {
-            let last_seq = Seq(block.header.first_seq.0 + kept as u64 - 1);
-            let bytes = if kept == 0 { Vec::new() } else { block.ending_with(last_seq) };
-            let (file, offset) = (block.file, block.header.offset);
-            return Ok(Found::Edge(Edge { file, offset, last_seq, block: bytes }));
+            let mut edge = edge(&block, kept);
+            if kept == 0 && says_a_loss(&records) {
+                // The empty block before it has begun the life that goes: without the word of what was lost nobody reads a log behind it.
+                (edge.file, edge.offset) = behind;
+            }
+            return Ok(Found::Edge(edge));
         }
         last = records.last().map_or(last, |record| record.time);
+        behind = (block.file, block.header.offset + block.header.block_bytes() as u64);
     }
     Ok(Found::AllStay { last })
+}
+
+/// True of records that begin with a start and what was lost before it: these are one word.
+fn says_a_loss(records: &[Record]) -> bool {
+    matches!(records, [start, loss, ..] if start.kind() == Some(Kind::Start) && loss.kind() == Some(Kind::Loss))
+}
+
+/// A cut through a block behind so many of its records.
+fn edge(block: &Block<'_>, kept: usize) -> Edge {
+    let last_seq = Seq(block.header.first_seq.0 + kept as u64 - 1);
+    let bytes = if kept == 0 { Vec::new() } else { block.ending_with(last_seq) };
+    Edge { file: block.file, offset: block.header.offset, last_seq, block: bytes }
 }
 
 /// Records of a block, from its first, that belong to the moment: whole operations.
@@ -184,7 +202,9 @@ fn kept(block: &Block<'_>, records: &[Record], moment: Moment) -> usize {
     let wanted = records.iter().enumerate().take_while(|item| belongs(*item)).count();
     let mut kept = 0;
     while kept < wanted {
-        match ledger::operation_len(&records[kept..]) {
+        let rest = &records[kept..];
+        let length = if says_a_loss(rest) { Some(2) } else { ledger::operation_len(rest) };
+        match length {
             Some(length) if kept + length <= wanted => kept += length,
             _ => break,
         }

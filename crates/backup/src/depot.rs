@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +12,11 @@ use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use surety_protocol::sabotage;
 
 use crate::copy::Hashed;
+
+/// Bytes that are read and written at a time.
+const PIECE_BYTES: usize = 1 << 20;
+/// Bytes of a file that wait for the disk, at most.
+const UNSYNCED_BYTES_MAX: usize = 4 << 20;
 
 /// A place for files.
 pub trait Depot: fmt::Debug + Send + Sync {
@@ -33,6 +38,15 @@ pub trait Depot: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`DepotError::Io`].
     fn names(&self) -> Result<Vec<String>, DepotError>;
+
+    /// Those below a directory, with its name before theirs. A place of many directories need not name the others.
+    ///
+    /// # Errors
+    /// As [`Depot::names`].
+    fn names_in(&self, directory: &str) -> Result<Vec<String>, DepotError> {
+        let is_below = |name: &String| name.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        Ok(self.names()?.into_iter().filter(is_below).collect())
+    }
 
     /// True if there is a file with such a name. What has many files need not name them all.
     ///
@@ -151,6 +165,15 @@ impl DirectoryDepot {
         Self { path: path.to_owned() }
     }
 
+    fn list(&self, path: &Path, before: &str) -> Result<Vec<String>, DepotError> {
+        let mut names = Vec::new();
+        match list(path, before, &mut names) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(self.error("listing", before, error)),
+            Ok(()) => Ok(names),
+        }
+    }
+
     fn error(&self, doing: &'static str, name: &str, source: io::Error) -> DepotError {
         let (place, name) = (self.place(), name.to_owned());
         match source.kind() {
@@ -173,10 +196,10 @@ impl DirectoryDepot {
         }
         let (temp, mut file) = Temporary::beside(&path)?;
         let mut hashed = Hashed::new(from);
-        io::copy(&mut hashed, &mut file)?;
+        write_steadily(&mut hashed, &mut file)?;
         file.sync_all()?;
-        // What is read back is then what is on the disk. Advice: where it is not taken, nothing is lost but that.
-        let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        // What is read back is then what is on the disk.
+        forget(&file);
         let mut back = Hashed::new(File::open(&temp.0)?);
         io::copy(&mut back, &mut io::sink())?;
         if back.finish() != hashed.finish() && !sabotage!("copy-not-read-back") {
@@ -187,6 +210,34 @@ impl DirectoryDepot {
         File::open(directory)?.sync_all()?;
         Ok(true)
     }
+}
+
+/// Writes a file piece by piece, each on the disk before the next: what waits for the disk all at once has an engine that syncs to it
+/// wait as long.
+fn write_steadily(from: &mut impl Read, file: &mut File) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut unsynced = 0;
+    loop {
+        let left = PIECE_BYTES.min(UNSYNCED_BYTES_MAX - unsynced);
+        let read = match from.read(&mut piece[..left]) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        file.write_all(&piece[..read])?;
+        unsynced += read;
+        if unsynced == UNSYNCED_BYTES_MAX {
+            file.sync_data()?;
+            forget(file);
+            unsynced = 0;
+        }
+    }
+}
+
+/// Has the system let go of what it holds of a file in memory. Advice: where it is not taken, nothing is lost but that.
+fn forget(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
 /// Names of this process so far.
@@ -264,12 +315,11 @@ impl Depot for DirectoryDepot {
     }
 
     fn names(&self) -> Result<Vec<String>, DepotError> {
-        let mut names = Vec::new();
-        match list(&self.path, "", &mut names) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(self.error("listing", "", error)),
-            Ok(()) => Ok(names),
-        }
+        self.list(&self.path, "")
+    }
+
+    fn names_in(&self, directory: &str) -> Result<Vec<String>, DepotError> {
+        self.list(&self.path.join(directory), &format!("{directory}/"))
     }
 
     fn place(&self) -> String {
@@ -312,9 +362,33 @@ mod tests {
         let mut names = depot.names().unwrap();
         names.sort();
         assert_eq!(names, ["d/y", "x"]);
+        depot.put("dd/z", &mut &b"z"[..]).unwrap();
+        assert_eq!(depot.names_in("d").unwrap(), ["d/y"]);
+        assert!(depot.names_in("e").unwrap().is_empty());
         let mut text = String::new();
         depot.get("x").unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "one", "nothing is written twice");
+    }
+
+    /// What comes in pieces of any length, some of them late, is whole, also where it was synced on the way.
+    #[test]
+    fn a_large_file_is_kept_as_it_comes() {
+        struct Odd<'a>(&'a [u8], usize);
+        impl Read for Odd<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 += 1;
+                if self.1.is_multiple_of(3) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                let length = (self.1 * 99_991 % PIECE_BYTES).max(1).min(buffer.len());
+                self.0.read(&mut buffer[..length])
+            }
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let depot = DirectoryDepot::new(directory.path());
+        let bytes: Vec<u8> = (0..=250).cycle().take(2 * UNSYNCED_BYTES_MAX + 7).collect();
+        depot.put("x", &mut Odd(&bytes, 0)).unwrap();
+        assert!(fs::read(directory.path().join("x")).unwrap() == bytes);
     }
 
     #[test]

@@ -122,7 +122,7 @@ pub fn extend(archive: &dyn Depot, shard: ShardId, to: &Path) -> Result<(), Fetc
         last = last.max(name.to_str().and_then(segment).unwrap_or_default());
     }
     let prefix = format!("shard-{shard}/");
-    for name in archive.names()? {
+    for name in archive.names_in(&format!("shard-{shard}"))? {
         if name.strip_prefix(&prefix).and_then(segment).is_some_and(|first| first >= last) {
             go_on_with(archive, &name, to)?;
         }

@@ -418,14 +418,19 @@ impl ObjectDepot {
         Ok((writer, Object { runtime, stream: got.into_stream(), piece: Bytes::new(), left }))
     }
 
-    /// Shows the name of each file, a page of the store's list in memory at a time.
-    fn look_through(&self, found: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), DepotError> {
+    /// Shows the name of each file below a directory, or of all, a page of the store's list in memory at a time.
+    fn look_through(
+        &self,
+        directory: Option<&str>,
+        found: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<(), DepotError> {
         let endless = |what: String| Err(self.io_error("listing", "", io::Error::other(what)));
         let below = format!("{}/", self.prefix.as_ref());
+        let asked = directory.map_or_else(|| below.clone(), |directory| format!("{below}{directory}/"));
         let (mut names, mut empty_pages, mut page_token) = (0, 0, None);
         loop {
             let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
-            let page = self.wait(self.store().list_paginated(Some(&below), options));
+            let page = self.wait(self.store().list_paginated(Some(&asked), options));
             let page = page.map_err(|error| self.error("listing", "", &error))?;
             let objects = page.result.objects;
             names += objects.len();
@@ -445,6 +450,15 @@ impl ObjectDepot {
                 return Ok(());
             }
         }
+    }
+
+    fn list(&self, directory: Option<&str>) -> Result<Vec<String>, DepotError> {
+        let mut names = Vec::new();
+        self.look_through(directory, &mut |name| {
+            names.push(name.to_owned());
+            ControlFlow::Continue(())
+        })?;
+        Ok(names)
     }
 
     fn error(&self, doing: &'static str, name: &str, error: &Error) -> DepotError {
@@ -483,17 +497,16 @@ impl Depot for ObjectDepot {
     }
 
     fn names(&self) -> Result<Vec<String>, DepotError> {
-        let mut names = Vec::new();
-        self.look_through(&mut |name| {
-            names.push(name.to_owned());
-            ControlFlow::Continue(())
-        })?;
-        Ok(names)
+        self.list(None)
+    }
+
+    fn names_in(&self, directory: &str) -> Result<Vec<String>, DepotError> {
+        self.list(Some(directory))
     }
 
     fn has_any(&self, is_meant: &dyn Fn(&str) -> bool) -> Result<bool, DepotError> {
         let mut is_there = false;
-        self.look_through(&mut |name| {
+        self.look_through(None, &mut |name| {
             is_there = is_meant(name);
             if is_there { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;

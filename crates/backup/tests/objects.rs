@@ -331,6 +331,10 @@ fn what_is_put_is_there_whole_and_is_never_written_twice() {
     let mut names = depot.names().unwrap();
     names.sort();
     assert_eq!(names, ["d/piece", "d/small", "empty", "large"]);
+    let mut below = depot.names_in("d").unwrap();
+    below.sort();
+    assert_eq!(below, ["d/piece", "d/small"]);
+    assert!(depot.names_in("larg").unwrap().is_empty());
     // A neighbour whose name begins in the same way, and what stands above.
     for beside in ["s3://bucket/some/where-else", "s3://bucket/some"] {
         depot_with(&store, beside, PATIENCE).put("y", &mut &b"y"[..]).unwrap();

@@ -9,7 +9,9 @@ use backup::{ArchiveError, Copied, CopyError, FetchError, FilePart, ShardPart, a
 use backup::{Cut, CutError, Depot, DirectoryDepot, Extent, Mark, Moment, Reach, Wanted, copy_shard, cut};
 use storage::{FileStorage, IoMode};
 use surety_protocol::limits::BLOCK_BYTES_MAX;
-use surety_protocol::{Amount, ControlBody, EngineId, Id, Kind, PartitionHandle, Record, Seq, ShardId, Time};
+use surety_protocol::{
+    Amount, ControlBody, EngineId, Epoch, Id, Kind, LossBody, PartitionHandle, Record, Seq, ShardId, Time,
+};
 use wal::{Anchor, FileName, Identity, Log, Options, Recovery, SnapshotHeader, SnapshotWriter, TailReader};
 
 const IDENTITY: Identity = Identity { engine: EngineId(7), shard: ShardId(0) };
@@ -257,6 +259,58 @@ fn a_cut_copy_ends_with_its_moment_wherever_that_is() {
     world.copy("late", CLOSED).unwrap();
     let late = cut(&world.copied("late"), IDENTITY, Moment::Seq(Seq(211)), Seq(210), Time(210));
     assert!(matches!(late, Err(CutError::TooLate(Seq(210)))), "{late:?}");
+}
+
+#[test]
+fn a_cut_between_a_start_and_what_was_lost_leaves_neither() {
+    // The start stands in the middle of a segment, and at the beginning of one.
+    for blocks in [0, 3, 5, 60, 61, 62, 63, 64, 65] {
+        let world = World::with_blocks(blocks);
+        let end = go_on_after_a_loss(&world);
+        let start = end.0 - 3;
+        for (until, expect) in
+            [(start - 1, start - 1), (start, start - 1), (start + 1, start + 1), (end.0, end.0)]
+        {
+            let to = format!("cut-{until}");
+            let depot = DirectoryDepot::new(&world.directory.path().join(&to));
+            copy_shard(&world.shard(), IDENTITY, wanted(CLOSED, Extent::Newest), &depot, &mut |_| {})
+                .unwrap();
+            let path = world.copied(&to);
+            let done = cut(&path, IDENTITY, Moment::Seq(Seq(until)), end, Time(end.0)).unwrap();
+            assert_eq!(done, Cut { last_seq: Seq(expect) }, "{until} of {blocks} blocks");
+            assert_eq!(read(&path).len() as u64, expect, "{until} of {blocks} blocks");
+            // What goes back behind the loss is a log as it was before, and one that tells of it keeps its form.
+            assert_eq!(version(&path), if expect < start { 1 } else { 2 }, "{until} of {blocks} blocks");
+        }
+    }
+}
+
+fn version(path: &Path) -> u16 {
+    let mut storage = FileStorage::open_read_only(path).unwrap();
+    let mut recovery = Recovery::begin(&mut storage, IDENTITY, Anchor::GENESIS).unwrap();
+    while recovery.next_block(&storage).unwrap().is_some() {}
+    recovery.finish(&storage).unwrap().version()
+}
+
+/// Opens the log once more as after a loss, and ends it two records later.
+fn go_on_after_a_loss(world: &World) -> Seq {
+    let mut storage = world.storage();
+    let recovery = Recovery::begin(&mut storage, IDENTITY, Anchor::GENESIS).unwrap();
+    let recovered = recovery.finish(&storage).unwrap();
+    let now = Time(500);
+    let mut log = recovered.open_after_loss(&mut storage, OPTIONS, now, Epoch(100_000)).unwrap();
+    for kind in [Kind::Start, Kind::Loss] {
+        let mut record = Record::new(kind, Id(0), PartitionHandle(0), Amount::ZERO, &LossBody::default());
+        record.time = now;
+        log.append(&record.to_bytes());
+    }
+    write(&mut log, &mut storage, |log| log.poll_write(now));
+    for seq in [501, 502] {
+        log.append(&record_at(seq).to_bytes());
+    }
+    write(&mut log, &mut storage, |log| log.poll_write(now));
+    write(&mut log, &mut storage, |log| log.poll_seal(now));
+    Seq(log.next_seq().0 - 1)
 }
 
 #[test]

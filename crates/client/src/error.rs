@@ -163,7 +163,7 @@ pub enum ConnectError {
 pub enum ResolveError {
     /// No look-up was answered in time, or the engine did not admit it; then nothing is known of the id itself. Try again:
     /// burning is repeatable.
-    #[error("id {id} in {partition:?} could not be looked up: {error}")]
+    #[error("id {id} in {partition} could not be looked up: {error}")]
     NoAnswer {
         /// The id.
         id: Id,

@@ -86,6 +86,8 @@ pub struct Money {
     pub open: u64,
     /// Partitions that do not.
     pub frozen: u64,
+    /// Partitions of either kind that were not reconciled since a loss: nothing moves there.
+    pub unreconciled: u64,
 }
 
 /// A shard's health.
@@ -329,6 +331,7 @@ impl Standing {
             states: money.states.iter().map(|(state, amount)| (state.clone(), amount.to_string())).collect(),
             open: money.open,
             frozen: money.frozen,
+            unreconciled: money.unreconciled,
         });
         let none = ShardReading::default();
         let shards = now.shards.iter().enumerate();

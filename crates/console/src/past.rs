@@ -7,8 +7,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use history::{Ask, AskerError, Question};
+use history::{Ask, AskerError, Fault, Question};
 use serde::Deserialize;
+use server::{HISTORY_AWAY, NO_HISTORY};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -36,7 +37,7 @@ pub(crate) async fn ask(
     body: Bytes,
 ) -> Result<Response, Refusal> {
     let session = signed_in(&desk, &headers)?;
-    let asker = desk.history().ok_or(Refusal::NoHistory)?;
+    let asker = desk.history.as_ref().ok_or_else(|| Refusal::NoHistory(NO_HISTORY.to_owned()))?;
     let sight = session.caller.sight().ok_or(Refusal::NoRole(
         "the history is of all tenants together: it takes reader, settler or admin",
     ))?;
@@ -65,7 +66,7 @@ async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal>
     place
         .ok()
         .and_then(Result::ok)
-        .ok_or(Refusal::Full("too many questions to the history: ask again in a moment"))
+        .ok_or(Refusal::PastBusy("too many questions to the history: ask again in a moment".to_owned()))
 }
 
 /// True for whom a question is carried on.
@@ -76,9 +77,15 @@ pub(crate) fn may_ask(session: &Session) -> bool {
 /// Where the engine's files are is the operator's to know.
 fn refusal(error: AskerError, is_operator: bool) -> Refusal {
     match error {
-        AskerError::Refused { code, message } => Refusal::Past { code, message },
+        AskerError::Refused { code, message, .. } if code == Fault::NotComplete.name() => {
+            Refusal::NotComplete(message)
+        }
+        AskerError::Refused { code, message, .. } => Refusal::Past { code, message },
+        AskerError::Busy => Refusal::PastBusy(error.to_string()),
         AskerError::QuestionTooLong { .. } => Refusal::Wrong(error.to_string()),
+        AskerError::Nobody(_) if is_operator => Refusal::NoHistory(error.to_string()),
+        AskerError::Nobody(_) => Refusal::NoHistory(NO_HISTORY.to_owned()),
         error if is_operator => Refusal::PastAway(error.to_string()),
-        _ => Refusal::PastAway("the history cannot be asked now: try again in a moment".to_owned()),
+        _ => Refusal::PastAway(HISTORY_AWAY.to_owned()),
     }
 }

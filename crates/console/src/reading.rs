@@ -37,6 +37,8 @@ pub struct MoneyReading {
     pub open: u64,
     /// Partitions that do not.
     pub frozen: u64,
+    /// Partitions of either kind that were not reconciled since a loss.
+    pub unreconciled: u64,
 }
 
 /// A histogram: upper bounds in microseconds, the last without bound, with the counts up to each.
@@ -69,6 +71,7 @@ impl Reading {
             "build_info" => self.version = sample.label("version").unwrap_or_default().to_owned(),
             "collateral_base_units" => self.take_money(sample),
             "partitions" => self.take_partitions(sample),
+            "partitions_unreconciled" => self.take_unreconciled(sample),
             _ => self.take_of_shard(name, sample),
         }
     }
@@ -88,6 +91,11 @@ impl Reading {
             Some("frozen") => money.frozen += count,
             _ => {}
         }
+    }
+
+    fn take_unreconciled(&mut self, sample: &Sample<'_>) {
+        let (Some(asset), Ok(count)) = (sample.number("asset"), sample.value.parse::<u64>()) else { return };
+        self.money.entry(asset).or_default().unreconciled += count;
     }
 
     fn take_of_shard(&mut self, name: &str, sample: &Sample<'_>) {
@@ -229,6 +237,8 @@ surety_request_duration_seconds_sum{shard=\"0\"} 1.5
 surety_collateral_base_units{shard=\"0\",asset=\"1\",state=\"free\"} 340282366920938463463374607431768211455
 surety_collateral_base_units{shard=\"1\",asset=\"1\",state=\"held\"} 5
 surety_partitions{shard=\"0\",asset=\"1\",state=\"frozen\"} 2
+surety_partitions_unreconciled{shard=\"0\",asset=\"1\"} 4
+surety_partitions_unreconciled{shard=\"1\",asset=\"1\"} 3
 other_total 7
 surety_torn{shard=\"0\" 7
 ";
@@ -242,6 +252,7 @@ surety_torn{shard=\"0\" 7
         assert_eq!(reading.shards[1].answers.values().sum::<u64>(), 12);
         assert_eq!(reading.money[&1].states["free"], u128::MAX);
         assert_eq!((reading.money[&1].states["held"], reading.money[&1].frozen), (5, 2));
+        assert_eq!(reading.money[&1].unreconciled, 7);
         assert_eq!(Reading::parse(""), Reading::default());
         assert_eq!(Reading::parse("surety_ready{ 1\n{} 1\n\n 5").shards, []);
     }

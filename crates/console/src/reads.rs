@@ -60,7 +60,7 @@ pub(crate) fn session_json(desk: &Desk, session: &Session) -> Value {
         "name": session.member.person.name(),
         "roles": server::identity::role_names(caller.roles),
         "operator": is_operator(session),
-        "history": desk.history().is_some() && past::may_ask(session),
+        "history": desk.has_history() && past::may_ask(session),
         "shards": session.client.hello().shards,
         "assets": assets.collect::<Vec<_>>(),
     })

@@ -71,10 +71,8 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Conflict(&'static str),
     /// There is no history to ask.
-    #[error(
-        "nobody keeps a history of this engine: start it with `surety serve --history`, or `surety history run` beside it"
-    )]
-    NoHistory,
+    #[error("{0}")]
+    NoHistory(String),
     /// The history does not answer this.
     #[error("{message}")]
     Past {
@@ -83,6 +81,12 @@ pub(crate) enum Refusal {
         /// In its own words.
         message: String,
     },
+    /// The history does not know that moment yet.
+    #[error("{0}")]
+    NotComplete(String),
+    /// As many ask the history as may.
+    #[error("{0}")]
+    PastBusy(String),
     /// The history does not answer at all.
     #[error("{0}")]
     PastAway(String),
@@ -118,8 +122,10 @@ impl Refusal {
             Self::NotFound(_) => "NOT_FOUND",
             Self::Wrong(_) => "WRONG",
             Self::Conflict(_) => "CONFLICT",
-            Self::NoHistory => "NO_HISTORY",
+            Self::NoHistory(_) => "NO_HISTORY",
             Self::Past { .. } => "HISTORY",
+            Self::NotComplete(_) => "NOT_COMPLETE",
+            Self::PastBusy(_) => "BUSY",
             Self::PastAway(_) => "HISTORY_AWAY",
             Self::Full(_) => "FULL",
             Self::Unread(_) => "UNREAD",
@@ -133,16 +139,19 @@ impl Refusal {
             }
             Self::NotLetIn(_) | Self::Foreign | Self::NoRole(_) => StatusCode::FORBIDDEN,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
-            Self::Crowded | Self::SessionsFull | Self::StreamsFull | Self::Full(_) => {
+            Self::Crowded | Self::SessionsFull | Self::StreamsFull | Self::Full(_) | Self::PastBusy(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::NotFound(_) | Self::NoHistory => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoHistory(_) => StatusCode::NOT_FOUND,
             Self::Past { code, .. } if code == "forbidden" => StatusCode::FORBIDDEN,
+            Self::Past { code, .. } if code == "unknown_partition" => StatusCode::NOT_FOUND,
             Self::Past { code, .. } if code == "damaged" || code == "failed" => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Self::Wrong(_) | Self::Past { .. } => StatusCode::BAD_REQUEST,
-            Self::Conflict(_) | Self::SignedIn | Self::OtherCertificate => StatusCode::CONFLICT,
+            Self::Conflict(_) | Self::SignedIn | Self::OtherCertificate | Self::NotComplete(_) => {
+                StatusCode::CONFLICT
+            }
             Self::Http(status) => *status,
             Self::Unread(_) | Self::PastAway(_) => StatusCode::SERVICE_UNAVAILABLE,
         }

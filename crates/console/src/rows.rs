@@ -36,6 +36,7 @@ pub(crate) fn partition_json(row: &PartitionRow) -> Value {
         "onchain": hex(&row.onchain),
         "asset": row.asset.0,
         "frozen": row.frozen == 1,
+        "unreconciled": row.unreconciled == 1,
         "collateral": row.collateral.to_string(),
         "deficit": row.deficit.to_string(),
         "free": row.free.to_string(),

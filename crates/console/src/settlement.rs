@@ -28,8 +28,6 @@ const BEAT: Duration = Duration::from_secs(3);
 const WITHIN: Duration = Duration::from_secs(2);
 /// Far more than the batches of an engine of all shards that there can be take.
 const BYTES_MAX: u64 = 2 << 20;
-/// A settler whose last turn is older than this has failed since: how old things are nobody knows then. Pages have the same bound.
-const TURN_AGE_MAX_MS: u64 = 30_000;
 
 /// What is known of a settler.
 #[derive(Debug)]
@@ -98,6 +96,7 @@ impl Settlement {
             "named": self.settler.is_some(),
             "trouble": known.trouble,
             "asked_age_ms": told.map(|(_, asked)| since(*asked)),
+            "turn_age_max_ms": told.map(|(told, _)| told.turn_age_max_ms()),
             "ages": told.and_then(|(told, asked)| ages(told, since(*asked), now_ms)),
             "told": told.map(|(told, _)| told),
         })
@@ -110,7 +109,7 @@ fn ages(told: &Told, asked_age_ms: u64, now_ms: u64) -> Option<SettlementAges> {
     // What does not wait gets no older.
     let grown = |age_ms: u64| if age_ms == 0 { 0 } else { age_ms.saturating_add(older) };
     let block_time_s = told.chain.as_ref().and_then(|chain| chain.block_time_s);
-    (older <= TURN_AGE_MAX_MS).then(|| SettlementAges {
+    (older <= told.turn_age_max_ms()).then(|| SettlementAges {
         waiting_age_ms: grown(told.waiting_age_ms),
         batch_age_ms: grown(told.unsettled_age_ms),
         chain_age_ms: block_time_s.map(|time| now_ms.saturating_sub(time.saturating_mul(1000))),
@@ -163,7 +162,7 @@ async fn fetch(settler: SocketAddr) -> std::io::Result<String> {
 mod tests {
     use super::*;
 
-    const TOLD: &str = r#"{"turn_age_ms":40,"sealed":3,"final":2,"booked":1,"waiting_records":5,"waiting_age_ms":1000,
+    const TOLD: &str = r#"{"turn_age_ms":40,"interval_ms":2000,"sealed":3,"final":2,"booked":1,"waiting_records":5,"waiting_age_ms":1000,
         "unsettled_age_ms":0,"pending_transactions":1,"chain":{"block":9,"final_block":7,"block_time_s":100},"batches":[
         {"batch":3,"stage":"posted","held":null,"records":4,"partitions":1,"credited":"7","locked":"8","read":["11"],
         "transaction":"0x01","block":null,"sealed_ms":1,"posted_ms":2,"mined_ms":null,"final_ms":null,"booked_ms":null}]}"#;
@@ -222,8 +221,12 @@ mod tests {
     #[test]
     fn of_a_settler_whose_turns_fail_no_ages_are_told() {
         let mut told: Told = serde_json::from_str(TOLD).unwrap();
-        assert_eq!(ages(&told, TURN_AGE_MAX_MS - 40, 101_000).map(|ages| ages.waiting_age_ms), Some(31_000));
-        assert_eq!(ages(&told, TURN_AGE_MAX_MS - 39, 101_000), None);
+        let most = told.turn_age_max_ms();
+        assert_eq!(ages(&told, most - 40, 101_000).map(|ages| ages.waiting_age_ms), Some(33_000));
+        assert_eq!(ages(&told, most - 39, 101_000), None);
+        let rare = Told { interval_ms: 600_000, ..told.clone() };
+        assert!(ages(&rare, 599_000, 101_000).is_some(), "one that looks rarely has not failed");
+        assert_eq!(ages(&rare, 630_000, 101_000), None);
         told.turn_age_ms = u64::MAX;
         assert_eq!(ages(&told, 1, 101_000), None);
         let settlement = Settlement::new(Some(SocketAddr::from(([127, 0, 0, 1], 9))));

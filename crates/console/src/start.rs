@@ -76,8 +76,8 @@ pub(crate) struct Desk {
     pub(crate) policy: PolicyWords,
     /// How batches stand.
     pub(crate) settlement: Settlement,
-    /// How the history is asked; none: nobody is. See [`Desk::history`].
-    history: Option<Asker>,
+    /// How the history is asked; none: nobody is.
+    pub(crate) history: Option<Asker>,
     /// Questions that tenants may still ask it: the operator's and whoever watches it find a place beside them.
     pub(crate) tenants_questions: Arc<Semaphore>,
     /// Who was turned away since it was told last.
@@ -86,9 +86,9 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Who is asked what has happened, if anybody can say. A history may be begun beside a running engine.
-    pub(crate) fn history(&self) -> Option<&Asker> {
-        self.history.as_ref().filter(|asker| asker.is_kept())
+    /// True if there is a history to ask, though maybe nobody to answer. One may be begun beside a running engine.
+    pub(crate) fn has_history(&self) -> bool {
+        self.history.as_ref().is_some_and(Asker::is_known)
     }
 }
 

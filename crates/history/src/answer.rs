@@ -1,11 +1,12 @@
 //! One question in, one answer out, both as documents: what every door carries.
 
 use serde_json::{Value, json};
-use surety_protocol::{Record, TenantId};
+use surety_protocol::{Record, TenantId, Time};
 use texts::values::moment_text;
 
 use crate::ask::{self, Ask, AskError, Conditions, OfLock, Question};
 use crate::error::{HistoryError, QueryError};
+use crate::feed::now;
 use crate::frames::ANSWER_BYTES_MAX;
 use crate::query::{Order, Page, Predicate, Query};
 use crate::reader::{Reader, Scope};
@@ -24,6 +25,8 @@ pub enum Fault {
     NotComplete,
     /// Question or answer do not fit.
     TooLong,
+    /// There never was such a partition.
+    UnknownPartition,
     /// There is no room for it now.
     Busy,
     /// The index is not as it was written.
@@ -34,11 +37,12 @@ pub enum Fault {
 
 impl Fault {
     /// Every one.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Malformed,
         Self::Forbidden,
         Self::NotComplete,
         Self::TooLong,
+        Self::UnknownPartition,
         Self::Busy,
         Self::Damaged,
         Self::Failed,
@@ -52,10 +56,17 @@ impl Fault {
             Self::Forbidden => "forbidden",
             Self::NotComplete => "not_complete",
             Self::TooLong => "too_long",
+            Self::UnknownPartition => "unknown_partition",
             Self::Busy => "busy",
             Self::Damaged => "damaged",
             Self::Failed => "failed",
         }
+    }
+
+    /// True if a question that met it may be answered in a moment as it is. What is not complete comes by itself only if it has been.
+    #[must_use]
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::Busy | Self::Failed)
     }
 
     /// That of an error.
@@ -65,6 +76,7 @@ impl Fault {
             AskError::NotYours { .. } | AskError::Query(QueryError::OperatorOnly(_)) => Self::Forbidden,
             AskError::Query(QueryError::NotComplete { .. } | QueryError::NotYet { .. }) => Self::NotComplete,
             AskError::Query(QueryError::Uneven { .. } | QueryError::UnevenClosing { .. }) => Self::Damaged,
+            AskError::Query(QueryError::UnknownPartition(_)) => Self::UnknownPartition,
             AskError::Query(QueryError::Unavailable) => Self::Failed,
             AskError::Query(QueryError::History(error)) => match error {
                 HistoryError::Damaged { .. } => Self::Damaged,
@@ -78,7 +90,22 @@ impl Fault {
 /// The document of a refusal.
 #[must_use]
 pub fn refusal(fault: Fault, message: &str) -> Vec<u8> {
-    json!({ "error": { "code": fault.name(), "message": message } }).to_string().into_bytes()
+    refused(fault, message, fault.is_retryable())
+}
+
+fn refused(fault: Fault, message: &str, is_retryable: bool) -> Vec<u8> {
+    let error = json!({ "code": fault.name(), "message": message, "retryable": is_retryable });
+    json!({ "error": error }).to_string().into_bytes()
+}
+
+/// Whether the same question may be answered in a moment, by a clock: what lies ahead of it is asked too early, what lies behind it is on its
+/// way into the index.
+fn is_retryable(error: &AskError, now: Time) -> bool {
+    match error {
+        AskError::Query(QueryError::NotComplete { until, .. }) => *until <= now,
+        AskError::Query(QueryError::NotYet { at, .. }) => *at <= now,
+        error => Fault::of(error).is_retryable(),
+    }
 }
 
 /// Answers a question out of an index, of which `status` tells how it is doing. Blocks for as long as the disk takes.
@@ -90,7 +117,7 @@ pub fn answer(
     let answered = Question::read(question).and_then(|question| told(reader, status, &question));
     let body = match answered {
         Ok(value) => json!({ "ok": value }).to_string().into_bytes(),
-        Err(error) => return refusal(Fault::of(&error), &error.to_string()),
+        Err(error) => return refused(Fault::of(&error), &error.to_string(), is_retryable(&error, now())),
     };
     if body.len() > ANSWER_BYTES_MAX {
         let message =

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::ask::Question;
 use crate::frames::{self, ANSWER_BYTES_MAX, QUESTION_BYTES_MAX};
+use crate::held::Held;
 use crate::place;
 
 /// How long an answer may take.
@@ -30,6 +31,9 @@ pub enum AskerError {
     /// Nobody keeps the index.
     #[error("nobody keeps the history of {}: serve with --history, or start `surety history run --data {}`", .0.display(), .0.display())]
     Nobody(PathBuf),
+    /// Somebody keeps the index, or has until it was killed, and does not answer at this moment.
+    #[error("whoever keeps the history of {} is not there now: ask again in a moment", .0.display())]
+    Away(PathBuf),
     /// As many are asking as may.
     #[error("the history has no room for another question: ask again in a moment")]
     Busy,
@@ -57,6 +61,8 @@ pub enum AskerError {
         code: String,
         /// What was wrong.
         message: String,
+        /// The same question may be answered in a moment.
+        is_retryable: bool,
     },
     /// What came is no answer.
     #[error("the history's answer cannot be read: {0}")]
@@ -71,7 +77,12 @@ pub enum AskerError {
 #[serde(rename_all = "snake_case")]
 enum Answer<T> {
     Ok(T),
-    Error { code: String, message: String },
+    Error {
+        code: String,
+        message: String,
+        #[serde(default)]
+        retryable: bool,
+    },
 }
 
 impl Asker {
@@ -87,10 +98,18 @@ impl Asker {
         Self { data: data.to_owned(), is_expected: true }
     }
 
-    /// True if somebody keeps an index, or has: if nobody answers, that may be otherwise in a moment.
+    /// True if somebody keeps an index, or has: there is one to ask for, though maybe nobody to answer.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
+    pub fn is_known(&self) -> bool {
         self.is_expected || place(&self.data).is_dir()
+    }
+
+    /// Why nobody answers. Who has ended in order has taken the socket away and let go of the index: it does not come back by itself. Who was
+    /// killed has left its socket, and whoever watches it starts it again.
+    fn silence(&self) -> AskerError {
+        let is_left = || Held::is_taken(&place(&self.data)) || frames::socket(&self.data).exists();
+        let silence = if self.is_expected || is_left() { AskerError::Away } else { AskerError::Nobody };
+        silence(self.data.clone())
     }
 
     /// Asks, and reads the answer.
@@ -124,9 +143,7 @@ impl Asker {
 
     async fn exchange(&self, question: &[u8]) -> Result<Vec<u8>, AskerError> {
         let mut stream = frames::dial(&self.data).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                AskerError::Nobody(self.data.clone())
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => self.silence(),
             // Its queue is full.
             io::ErrorKind::WouldBlock => AskerError::Busy,
             _ => error.into(),
@@ -157,6 +174,8 @@ fn read_as<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, AskerError> {
     match serde_json::from_slice(bytes)? {
         Answer::Ok(value) => Ok(value),
         Answer::Error { code, .. } if code == crate::answer::Fault::Busy.name() => Err(AskerError::Busy),
-        Answer::Error { code, message } => Err(AskerError::Refused { code, message }),
+        Answer::Error { code, message, retryable } => {
+            Err(AskerError::Refused { code, message, is_retryable: retryable })
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! Bytes of the store: blocks of rows, zones, locks, positions. FORMAT.md is the description.
 
-use std::collections::HashMap;
-
 use ledger::CaptureState;
+use rustc_hash::FxHashMap;
 use surety_protocol::limits::{RECORD_BYTES, RELEASE_GROUP_ENTRIES_MAX};
 use surety_protocol::{
     Address, Code, End, Epoch, Id, Kind, MerchantId, PartitionHandle, Record, Seq, ShardId, Time,
@@ -16,7 +15,9 @@ use crate::row::{Balances, Lock, LockAfter, LockKey, MerchantTotals, Named, Row}
 const STRIDE: usize = 602;
 /// Bytes that a block unpacks to, at most: its rows, and the locks that its group releases name.
 const UNPACKED_MAX: usize =
-    BLOCK_ROWS_MAX as usize * (STRIDE + RELEASE_GROUP_ENTRIES_MAX * NAMED_BYTES_MAX) + 64;
+    BLOCK_ROWS_MAX as usize * (STRIDE + RELEASE_GROUP_ENTRIES_MAX * NAMED_BYTES_MAX) + COLUMNS_BYTES + 64;
+/// Bytes that say which columns are there.
+const COLUMNS_BYTES: usize = STRIDE.div_ceil(8);
 /// Bytes of a lock that a group release names, at most.
 const NAMED_BYTES_MAX: usize = 16 + 1 + 1 + 3 + 10 + 20 + 9 * 19;
 
@@ -68,9 +69,8 @@ pub(crate) fn encode_block(rows: &[Row]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(16 + rows.len() * STRIDE);
     put(&mut plain, u128::from(first));
     put(&mut plain, rows.len() as u128);
-    let mut mixer = Mixer::default();
-    let images: Vec<Image> = rows.iter().map(|row| mixer.pack(image(row))).collect();
-    put_columns(&mut plain, &images);
+    let images: Vec<Image> = rows.iter().map(image).collect();
+    put_columns(&mut plain, &pack(&images));
     for row in rows {
         put(&mut plain, row.named.len() as u128);
         row.named.iter().for_each(|named| put_named(&mut plain, named));
@@ -91,13 +91,11 @@ pub(crate) fn decode_block(shard: ShardId, bytes: &[u8]) -> Option<Vec<Row>> {
     if len > usize::from(BLOCK_ROWS_MAX) {
         return None;
     }
-    let (columns, rest) = reader.0.split_at_checked(len * STRIDE)?;
-    reader.0 = rest;
-    let mut mixer = Mixer::default();
+    let mut images = take_columns(&mut reader, len)?;
+    unpack(&mut images)?;
     let mut rows = Vec::with_capacity(len);
-    for (index, packed) in take_columns(columns, len).into_iter().enumerate() {
-        let image = mixer.unpack(packed)?;
-        rows.push(row(shard, Seq(first.checked_add(index as u64)?), &image)?);
+    for (index, image) in images.iter().enumerate() {
+        rows.push(row(shard, Seq(first.checked_add(index as u64)?), image)?);
     }
     for row in &mut rows {
         for _ in 0..reader.u16()? {
@@ -107,28 +105,32 @@ pub(crate) fn decode_block(shard: ShardId, bytes: &[u8]) -> Option<Vec<Row>> {
     reader.0.is_empty().then_some(rows)
 }
 
-/// Column by column: what hardly changes from row to row packs to nothing. Most columns are zero in every row, and cost nothing either.
+/// Column by column: what hardly changes from row to row packs to nothing. Most columns are zero in every row, and are left out: a bit for
+/// each says which are there.
 fn put_columns(out: &mut Vec<u8>, images: &[Image]) {
     let mut used = [0_u8; STRIDE];
     for image in images {
         used.iter_mut().zip(image).for_each(|(used, byte)| *used |= byte);
     }
-    for (column, used) in used.iter().enumerate() {
-        match used {
-            0 => out.resize(out.len() + images.len(), 0),
-            _ => out.extend(images.iter().map(|image| image[column])),
-        }
+    let mut is_there = [0_u8; COLUMNS_BYTES];
+    for (column, _) in used.iter().enumerate().filter(|(_, used)| **used != 0) {
+        is_there[column / 8] |= 1 << (column % 8);
+    }
+    out.extend_from_slice(&is_there);
+    for (column, _) in used.iter().enumerate().filter(|(_, used)| **used != 0) {
+        out.extend(images.iter().map(|image| image[column]));
     }
 }
 
-fn take_columns(columns: &[u8], len: usize) -> Vec<Image> {
-    let mut images = vec![[0; STRIDE]; len];
-    for (column, bytes) in columns.chunks_exact(len.max(1)).enumerate() {
-        if bytes.iter().fold(0, |used, byte| used | byte) != 0 {
-            images.iter_mut().zip(bytes).for_each(|(image, byte)| image[column] = *byte);
-        }
+fn take_columns(from: &mut Reader<'_>, len: usize) -> Option<Vec<Image>> {
+    let is_there: [u8; COLUMNS_BYTES] = from.take()?;
+    let mut images = vec![NOTHING; len];
+    for column in (0..8 * is_there.len()).filter(|column| is_there[column / 8] & 1 << (column % 8) != 0) {
+        let (bytes, rest) = from.0.split_at_checked(len).filter(|_| column < STRIDE)?;
+        from.0 = rest;
+        images.iter_mut().zip(bytes).for_each(|(image, byte)| image[column] = *byte);
     }
-    images
+    Some(images)
 }
 
 fn put_named(out: &mut Vec<u8>, named: &Named) {
@@ -200,7 +202,7 @@ fn image(row: &Row) -> Image {
             place.copy_from_slice(&amount.to_le_bytes());
         }
     }
-    let differs = row.time.0 ^ u64::from_le_bytes(bytes(&image, at::TIME));
+    let differs = row.time.0 ^ number(&image, at::TIME);
     image[at::ROW_TIME].copy_from_slice(&differs.to_le_bytes());
     image
 }
@@ -211,7 +213,7 @@ fn row(shard: ShardId, seq: Seq, image: &Image) -> Option<Row> {
         Some(LockAfter {
             end: End::from_byte(image[at::END])?,
             version: u16::from_le_bytes(bytes(image, at::VERSION)),
-            merchant: MerchantId(u64::from_le_bytes(bytes(image, at::MERCHANT))),
+            merchant: MerchantId(number(image, at::MERCHANT)),
             payee: Address(bytes(image, at::PAYEE)),
             approved: amount(image, at::APPROVED),
             captured: amount(image, at::CAPTURED),
@@ -232,7 +234,7 @@ fn row(shard: ShardId, seq: Seq, image: &Image) -> Option<Row> {
     let balances = (flags & HAS_BALANCES != 0).then(|| Balances::from_array(amounts(image, at::BALANCES)));
     let totals = || MerchantTotals::from_array(amounts(image, at::TOTALS));
     let merchant = (flags & HAS_TOTALS != 0).then(totals);
-    let time = u64::from_le_bytes(bytes(image, at::TIME)) ^ u64::from_le_bytes(bytes(image, at::ROW_TIME));
+    let time = number(image, at::TIME) ^ number(image, at::ROW_TIME);
     let record = Record::from_bytes(&bytes(image, 0..RECORD_BYTES));
     Some(Row { shard, seq, record, time: Time(time), lock, balances, merchant, named: Vec::new() })
 }
@@ -241,6 +243,14 @@ fn bytes<const N: usize>(image: &Image, range: core::ops::Range<usize>) -> [u8; 
     let mut bytes = [0; N];
     bytes.copy_from_slice(&image[range]);
     bytes
+}
+
+fn place<const N: usize>(image: &Image, range: core::ops::Range<usize>) -> &[u8; N] {
+    image[range].first_chunk().unwrap_or(&[0; N])
+}
+
+fn number(image: &Image, range: core::ops::Range<usize>) -> u64 {
+    u64::from_le_bytes(bytes(image, range))
 }
 
 fn amount(image: &Image, range: core::ops::Range<usize>) -> u128 {
@@ -255,146 +265,148 @@ fn amounts<const N: usize>(image: &Image, range: core::ops::Range<usize>) -> [u1
     amounts
 }
 
-/// Tells each row from what the rows before it let expect. Every step can be taken back with what is known by then.
-#[derive(Default)]
-struct Mixer {
-    /// The rows so far, as they are.
-    images: Vec<Image>,
-    /// Where a request stands in them.
-    requests: HashMap<[u8; 16], usize>,
-    /// The last row of a partition that has balances.
-    partitions: HashMap<[u8; 8], usize>,
-    /// The last row of a tenant's merchant that has totals.
-    merchants: HashMap<[u8; 12], usize>,
-    /// The payee of a merchant, as of the last row about it.
-    payees: HashMap<[u8; 8], [u8; 20]>,
-}
-
-impl Mixer {
-    fn pack(&mut self, mut image: Image) -> Image {
-        let names_lock = names_lock(&image);
-        let back = if names_lock { self.back(bytes(&image, at::LOCK)) } else { 0 };
-        image[at::BACK].copy_from_slice(&back.to_le_bytes());
-        let mut packed = image;
-        let before = self.images.last().copied().unwrap_or([0; STRIDE]);
-        let request = self.request(back);
+/// Tells each row from what the rows before it let expect.
+fn pack(images: &[Image]) -> Vec<Image> {
+    let mut seen = Seen::default();
+    let mut requests: FxHashMap<u128, usize> = FxHashMap::default();
+    let mut all = Vec::with_capacity(images.len());
+    for (index, image) in images.iter().enumerate() {
+        let known = &images[..index];
+        let names_lock = names_lock(image);
+        let mut packed = *image;
+        let made_at = requests.get(&amount(image, at::LOCK)).filter(|_| names_lock);
+        let back = made_at.and_then(|made_at| u16::try_from(index - made_at).ok()).unwrap_or(0);
+        packed[at::BACK].copy_from_slice(&back.to_le_bytes());
+        let before = known.last().unwrap_or(&NOTHING);
+        let request = request(known, back);
         xor(&mut packed, at::ID, &before[at::ID]);
         xor(&mut packed, at::RESULT, &image[at::AMOUNT]);
         if names_lock {
-            xor(&mut packed, at::LOCK, &request.unwrap_or(&image)[at::ID]);
+            xor(&mut packed, at::LOCK, &request.unwrap_or(image)[at::ID]);
         }
         xor(&mut packed, at::PARTITION, &before[at::PARTITION]);
-        let time = u64::from_le_bytes(bytes(&image, at::TIME));
-        let last = u64::from_le_bytes(bytes(&before, at::TIME));
-        packed[at::TIME].copy_from_slice(&time.wrapping_sub(last).to_le_bytes());
-        let merchant = self.merchant(&image, request);
-        xor(&mut packed, at::MERCHANT, &merchant);
-        xor(&mut packed, at::PAYEE, &self.payee(&image));
-        let expected =
-            request.map_or(bytes::<16>(&image, at::AMOUNT), |request| bytes(request, at::APPROVED));
-        xor(&mut packed, at::APPROVED, &expected);
+        let since = number(image, at::TIME).wrapping_sub(number(before, at::TIME));
+        packed[at::TIME].copy_from_slice(&since.to_le_bytes());
+        xor(&mut packed, at::MERCHANT, &merchant(image, request));
+        xor(&mut packed, at::PAYEE, seen.payee(known, image));
+        xor(&mut packed, at::APPROVED, approved(image, request));
         if request.is_some() {
             xor(&mut packed, at::CAPTURED, &image[at::APPROVED]);
         }
-        for (place, expected) in parts(&image) {
+        for (place, expected) in parts(image) {
             xor(&mut packed, place, &expected.to_le_bytes());
         }
-        let open = expected_open(&image);
-        xor(&mut packed, at::OPEN, &open.to_le_bytes());
-        tell_changes(&mut packed, at::BALANCES, self.balances(&image));
-        tell_changes(&mut packed, at::TOTALS, self.totals(&image));
-        self.note(image);
-        packed
+        xor(&mut packed, at::OPEN, &expected_open(image).to_le_bytes());
+        tell_changes(&mut packed, at::BALANCES, seen.balances(known, image));
+        tell_changes(&mut packed, at::TOTALS, seen.totals(known, image));
+        seen.note(index, image);
+        requests.entry(amount(image, at::ID)).or_insert(index);
+        all.push(packed);
     }
+    all
+}
 
-    fn unpack(&mut self, packed: Image) -> Option<Image> {
-        let mut image = packed;
-        let back = u16::from_le_bytes(bytes(&packed, at::BACK));
-        if usize::from(back) > self.images.len() {
+/// Takes that back, row by row: each step needs nothing but what is known by then. None if a row names one before the first.
+fn unpack(images: &mut [Image]) -> Option<()> {
+    let mut seen = Seen::default();
+    for index in 0..images.len() {
+        let (known, rest) = images.split_at_mut(index);
+        let image = rest.first_mut()?;
+        let back = u16::from_le_bytes(bytes(image, at::BACK));
+        if usize::from(back) > index {
             return None;
         }
-        let names_lock = names_lock(&image);
-        let before = self.images.last().copied().unwrap_or([0; STRIDE]);
-        let request = self.request(back);
-        xor(&mut image, at::ID, &before[at::ID]);
-        let asked = image;
-        xor(&mut image, at::RESULT, &asked[at::AMOUNT]);
-        if names_lock {
-            xor(&mut image, at::LOCK, &request.unwrap_or(&asked)[at::ID]);
+        let before = known.last().unwrap_or(&NOTHING);
+        let request = request(known, back);
+        xor(image, at::ID, &before[at::ID]);
+        let asked: [u8; 16] = bytes(image, at::AMOUNT);
+        xor(image, at::RESULT, &asked);
+        if names_lock(image) {
+            let own: [u8; 16] = bytes(image, at::ID);
+            xor(image, at::LOCK, request.map_or(&own, |request| &request[at::ID]));
         }
-        xor(&mut image, at::PARTITION, &before[at::PARTITION]);
-        let since = u64::from_le_bytes(bytes(&packed, at::TIME));
-        let last = u64::from_le_bytes(bytes(&before, at::TIME));
-        image[at::TIME].copy_from_slice(&since.wrapping_add(last).to_le_bytes());
-        let merchant = self.merchant(&image, request);
-        xor(&mut image, at::MERCHANT, &merchant);
-        let payee = self.payee(&image);
-        xor(&mut image, at::PAYEE, &payee);
-        let expected =
-            request.map_or(bytes::<16>(&image, at::AMOUNT), |request| bytes(request, at::APPROVED));
-        xor(&mut image, at::APPROVED, &expected);
+        xor(image, at::PARTITION, &before[at::PARTITION]);
+        let time = number(image, at::TIME).wrapping_add(number(before, at::TIME));
+        image[at::TIME].copy_from_slice(&time.to_le_bytes());
+        let expected = merchant(image, request);
+        xor(image, at::MERCHANT, &expected);
+        let expected: [u8; 20] = *seen.payee(known, image);
+        xor(image, at::PAYEE, &expected);
+        let expected: [u8; 16] = *approved(image, request);
+        xor(image, at::APPROVED, &expected);
         if request.is_some() {
-            let approved: [u8; 16] = bytes(&image, at::APPROVED);
-            xor(&mut image, at::CAPTURED, &approved);
+            let approved: [u8; 16] = bytes(image, at::APPROVED);
+            xor(image, at::CAPTURED, &approved);
         }
-        for (place, expected) in parts(&image) {
-            xor(&mut image, place, &expected.to_le_bytes());
+        for (place, expected) in parts(image) {
+            xor(image, place, &expected.to_le_bytes());
         }
-        let open = expected_open(&image);
-        xor(&mut image, at::OPEN, &open.to_le_bytes());
-        let (balances, totals) = (self.balances(&image), self.totals(&image));
-        add_changes(&mut image, at::BALANCES, balances);
-        add_changes(&mut image, at::TOTALS, totals);
-        self.note(image);
-        Some(image)
+        let open = expected_open(image);
+        xor(image, at::OPEN, &open.to_le_bytes());
+        add_changes(image, at::BALANCES, seen.balances(known, image));
+        add_changes(image, at::TOTALS, seen.totals(known, image));
+        seen.note(index, image);
     }
+    Some(())
+}
 
-    fn note(&mut self, image: Image) {
-        let index = self.images.len();
-        self.requests.entry(bytes(&image, at::ID)).or_insert(index);
+/// What stands before the first row.
+const NOTHING: Image = [0; STRIDE];
+
+/// The row of the request that made a lock, so many rows before the next one.
+fn request(known: &[Image], back: u16) -> Option<&Image> {
+    let index = known.len().checked_sub(usize::from(back)).filter(|_| back > 0)?;
+    known.get(index)
+}
+
+fn merchant(image: &Image, request: Option<&Image>) -> [u8; 8] {
+    match request {
+        Some(request) => bytes(request, at::MERCHANT),
+        None if image[at::KIND] == Kind::Lock as u8 => bytes(image, at::ASKED_MERCHANT),
+        None => [0; 8],
+    }
+}
+
+fn approved<'a>(image: &'a Image, request: Option<&'a Image>) -> &'a [u8; 16] {
+    request.map_or_else(|| place(image, at::AMOUNT), |request| place(request, at::APPROVED))
+}
+
+/// Where in a block the last row stands that tells something, and so lets expect what the next one tells.
+#[derive(Default)]
+struct Seen {
+    /// Of a partition: its balances.
+    partitions: FxHashMap<u64, usize>,
+    /// Of a merchant of a tenant: its totals.
+    merchants: FxHashMap<(u64, u32), usize>,
+    /// Of a merchant: its payee.
+    payees: FxHashMap<u64, usize>,
+}
+
+impl Seen {
+    fn note(&mut self, index: usize, image: &Image) {
         if image[at::FLAGS] & HAS_BALANCES != 0 {
-            self.partitions.insert(bytes(&image, at::PARTITION), index);
+            self.partitions.insert(number(image, at::PARTITION), index);
         }
         if image[at::FLAGS] & HAS_TOTALS != 0 {
-            self.merchants.insert(merchant_key(&image), index);
+            self.merchants.insert(merchant_of_tenant(image), index);
         }
-        self.payees.insert(bytes(&image, at::MERCHANT), bytes(&image, at::PAYEE));
-        self.images.push(image);
+        self.payees.insert(number(image, at::MERCHANT), index);
     }
 
-    fn back(&self, lock: [u8; 16]) -> u16 {
-        let distance = self.requests.get(&lock).map_or(0, |index| self.images.len() - index);
-        u16::try_from(distance).unwrap_or(0)
+    fn payee<'a>(&self, known: &'a [Image], image: &Image) -> &'a [u8; 20] {
+        let last = self.payees.get(&number(image, at::MERCHANT));
+        last.map_or(&[0; 20], |index| place(&known[*index], at::PAYEE))
     }
 
-    fn request(&self, back: u16) -> Option<&Image> {
-        let index = self.images.len().checked_sub(usize::from(back)).filter(|_| back > 0)?;
-        self.images.get(index)
+    /// A row without balances has zeros, which are told as they are.
+    fn balances<'a>(&self, known: &'a [Image], image: &Image) -> Option<&'a Image> {
+        let has = image[at::FLAGS] & HAS_BALANCES != 0;
+        has.then(|| self.partitions.get(&number(image, at::PARTITION)))?.map(|index| &known[*index])
     }
 
-    fn merchant(&self, image: &Image, request: Option<&Image>) -> [u8; 8] {
-        match request {
-            Some(request) => bytes(request, at::MERCHANT),
-            None if image[at::KIND] == Kind::Lock as u8 => bytes(image, at::ASKED_MERCHANT),
-            None => [0; 8],
-        }
-    }
-
-    fn payee(&self, image: &Image) -> [u8; 20] {
-        self.payees.get(&bytes(image, at::MERCHANT)).copied().unwrap_or_default()
-    }
-
-    fn balances(&self, image: &Image) -> [u128; Balances::LEN] {
-        let last = self.partitions.get(&bytes::<8>(image, at::PARTITION));
-        // A row without balances has zeros, which are told as they are.
-        let last = last.filter(|_| image[at::FLAGS] & HAS_BALANCES != 0);
-        last.map_or([0; Balances::LEN], |index| amounts(&self.images[*index], at::BALANCES))
-    }
-
-    fn totals(&self, image: &Image) -> [u128; MerchantTotals::LEN] {
-        let last = self.merchants.get(&merchant_key(image));
-        let last = last.filter(|_| image[at::FLAGS] & HAS_TOTALS != 0);
-        last.map_or([0; MerchantTotals::LEN], |index| amounts(&self.images[*index], at::TOTALS))
+    fn totals<'a>(&self, known: &'a [Image], image: &Image) -> Option<&'a Image> {
+        let has = image[at::FLAGS] & HAS_TOTALS != 0;
+        has.then(|| self.merchants.get(&merchant_of_tenant(image)))?.map(|index| &known[*index])
     }
 }
 
@@ -427,22 +439,24 @@ fn names_lock(image: &Image) -> bool {
     })
 }
 
-fn merchant_key(image: &Image) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..8].copy_from_slice(&image[at::MERCHANT]);
-    key[8..].copy_from_slice(&image[at::TENANT]);
-    key
+fn merchant_of_tenant(image: &Image) -> (u64, u32) {
+    (number(image, at::MERCHANT), u32::from_le_bytes(bytes(image, at::TENANT)))
 }
 
-fn tell_changes<const N: usize>(image: &mut Image, range: core::ops::Range<usize>, before: [u128; N]) {
-    for (place, before) in image[range].as_chunks_mut::<16>().0.iter_mut().zip(before) {
-        *place = zigzag(u128::from_le_bytes(*place).wrapping_sub(before).cast_signed()).to_le_bytes();
+/// Tells amounts by how much they are above those of the row before, if there is one.
+fn tell_changes(image: &mut Image, range: core::ops::Range<usize>, before: Option<&Image>) {
+    let before = &before.unwrap_or(&NOTHING)[range.clone()];
+    for (place, before) in image[range].as_chunks_mut::<16>().0.iter_mut().zip(before.as_chunks::<16>().0) {
+        let change = u128::from_le_bytes(*place).wrapping_sub(u128::from_le_bytes(*before));
+        *place = zigzag(change.cast_signed()).to_le_bytes();
     }
 }
 
-fn add_changes<const N: usize>(image: &mut Image, range: core::ops::Range<usize>, before: [u128; N]) {
-    for (place, before) in image[range].as_chunks_mut::<16>().0.iter_mut().zip(before) {
-        *place = before.wrapping_add(unzigzag(u128::from_le_bytes(*place)).cast_unsigned()).to_le_bytes();
+fn add_changes(image: &mut Image, range: core::ops::Range<usize>, before: Option<&Image>) {
+    let before = &before.unwrap_or(&NOTHING)[range.clone()];
+    for (place, before) in image[range].as_chunks_mut::<16>().0.iter_mut().zip(before.as_chunks::<16>().0) {
+        let change = unzigzag(u128::from_le_bytes(*place)).cast_unsigned();
+        *place = u128::from_le_bytes(*before).wrapping_add(change).to_le_bytes();
     }
 }
 
@@ -695,4 +709,79 @@ pub(crate) fn decode_stake(bytes: &[u8]) -> Option<(u128, u128)> {
     let mut reader = Reader(bytes);
     let stake = (reader.number()?, reader.number()?);
     reader.0.is_empty().then_some(stake)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Rows of any bytes, of few locks, merchants and partitions, so that rows follow from others.
+    fn images() -> impl Strategy<Value = Vec<Image>> {
+        let image = (any::<[u8; 32]>(), prop::sample::select(Kind::ALL.to_vec()), 0..16_u8, 1..9_u8);
+        let image = image.prop_map(|(bytes, kind, flags, end)| {
+            let mut image = NOTHING;
+            image.iter_mut().zip(bytes.iter().cycle()).for_each(|(place, byte)| *place = *byte);
+            for (place, byte) in
+                [at::ID, at::LOCK, at::ASKED_MERCHANT, at::PARTITION, at::MERCHANT].iter().zip(bytes)
+            {
+                image[place.clone()].fill(byte % 4);
+            }
+            (image[at::KIND], image[at::FLAGS], image[at::END]) = (kind as u8, flags, end);
+            image[at::BACK].fill(0);
+            image
+        });
+        prop::collection::vec(image, 1..=usize::from(BLOCK_ROWS_MAX))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(images in images()) {
+            let mut found = pack(&images);
+            unpack(&mut found).unwrap();
+            found.iter_mut().for_each(|image| image[at::BACK].fill(0));
+            prop_assert_eq!(found, images);
+        }
+
+        #[test]
+        fn columns_read_back(images in images(), zeroed in prop::collection::vec(0..STRIDE, 0..2 * STRIDE)) {
+            let mut images = images;
+            images.iter_mut().for_each(|image| zeroed.iter().for_each(|column| image[*column] = 0));
+            let mut bytes = Vec::new();
+            put_columns(&mut bytes, &images);
+            let mut reader = Reader(&bytes);
+            prop_assert_eq!(take_columns(&mut reader, images.len()), Some(images.clone()));
+            prop_assert!(reader.0.is_empty());
+            prop_assert_eq!(take_columns(&mut Reader(&bytes[..bytes.len() - 1]), images.len()), None);
+        }
+
+        /// What was changed on a disk is rows, or none, and stops nobody.
+        #[test]
+        fn a_block_of_other_bytes_stops_nobody(
+            images in images(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            len in any::<prop::sample::Index>(),
+        ) {
+            let mut plain = Vec::new();
+            [1, images.len() as u128].into_iter().for_each(|number| put(&mut plain, number));
+            put_columns(&mut plain, &pack(&images));
+            plain.extend(vec![0; images.len()]);
+            for (place, byte) in changes {
+                *place.get_mut(&mut plain) = byte;
+            }
+            plain.truncate(plain.len() - len.index(plain.len()) / 8);
+            let _ = decode_block(ShardId(0), &lz4_flex::compress_prepend_size(&plain));
+            let _ = decode_block(ShardId(0), &plain);
+        }
+    }
+
+    #[test]
+    fn a_column_behind_the_last_is_damage() {
+        let mut bytes = vec![0; COLUMNS_BYTES + 1];
+        bytes[STRIDE / 8] = 1 << (STRIDE % 8);
+        assert_eq!(take_columns(&mut Reader(&bytes), 1), None);
+        bytes[STRIDE / 8] = 1 << (STRIDE % 8 - 1);
+        assert!(take_columns(&mut Reader(&bytes), 1).is_some_and(|images| images == [NOTHING]));
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ledger::{Divergence, EntryError};
 use storage::StorageError;
 use surety_client::TailError;
-use surety_protocol::{EngineId, Epoch, Id, Seq, ShardId, Time};
+use surety_protocol::{EngineId, Epoch, Id, PartitionHandle, Seq, ShardId, Time};
 use texts::values::moment_text;
 
 use crate::query::Order;
@@ -91,6 +91,20 @@ pub enum HistoryError {
         wanted: Seq,
         /// The first that is there; 0 if none is.
         oldest: Seq,
+    },
+    /// An archived segment is not as it was put there.
+    #[error(
+        "{name} in {place} is damaged at offset {offset}, seq {seq}: put a sound copy of it there; without it the history is not made from the beginning"
+    )]
+    Archived {
+        /// The archive.
+        place: String,
+        /// The segment.
+        name: String,
+        /// Where it is not, or not any more, what it was.
+        offset: u64,
+        /// The record that should be there.
+        seq: Seq,
     },
     /// The index knows of records that the engine does not have.
     #[error(
@@ -284,13 +298,16 @@ pub enum QueryError {
         complete_before: Time,
     },
     /// A moment that is not indexed in full yet.
-    #[error("asked is what there was at {}, but the partition is known before {} only: ask for an earlier moment, for none to have the latest, or again in a moment", moment_text(*at), moment_text(*complete_before))]
+    #[error("asked is what there was at {}, but the partition is known before {} only: ask for an earlier moment, for none to have the latest, or again once that has come", moment_text(*at), moment_text(*complete_before))]
     NotYet {
         /// The moment.
         at: Time,
         /// Everything before this one is indexed.
         complete_before: Time,
     },
+    /// A statement of a partition, or of a supplier in one, that no record knows.
+    #[error("there is no partition {0} in the history: it was never made, or the index has not come so far")]
+    UnknownPartition(PartitionHandle),
     /// The lines of a statement do not lead from its opening to its closing.
     #[error(
         "the statement of {account} does not add up at seq {seq} of shard {shard}: {what}; do not use it, and {REBUILD}"

@@ -232,8 +232,8 @@ impl ShardTold {
             state,
             message,
             indexed,
-            lag_records: self.decided.lock().1.0.saturating_sub(indexed),
-            lag_ms: now.0.saturating_sub(since.0) / 1_000_000,
+            lag_records: Some(self.decided.lock().1.0.saturating_sub(indexed)),
+            lag_ms: Some(now.0.saturating_sub(since.0) / 1_000_000),
             complete_before,
         }
     }
@@ -588,7 +588,7 @@ async fn wait_until(due: Option<Instant>) {
     }
 }
 
-fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

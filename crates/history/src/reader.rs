@@ -195,8 +195,8 @@ impl Reader {
             state: State::Waiting,
             message: Some("nobody keeps it".to_owned()),
             indexed: position.next.0 - 1,
-            lag_records: 0,
-            lag_ms: 0,
+            lag_records: None,
+            lag_ms: None,
             complete_before: position.time,
         };
         Ok(Status::of(engine, self.positions()?.into_iter().map(idle).collect(), self.bytes()?))
@@ -804,15 +804,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = store(&directory.path().join("history"));
         store.note_shards(3).unwrap();
-        for ask in [
-            r#"{"merchant": "3", "tenant": 1}"#,
-            r#"{"merchant": 3, "tenant": 1, "until": "2026-01-01T00:00:00Z"}"#,
+        // What has been comes by itself, what lies ahead is asked too early.
+        for (ask, is_retryable) in [
+            (r#"{"merchant": "3", "tenant": 1}"#, true),
+            (r#"{"merchant": 3, "tenant": 1, "until": "2026-01-01T00:00:00Z"}"#, true),
+            (r#"{"merchant": 3, "tenant": 1, "until": "2500-01-01T00:00:00Z"}"#, false),
         ] {
             let question = format!(r#"{{"of": null, "ask": {{"statement": {ask}}}}}"#);
             let status = || Err(QueryError::Unavailable);
             let answer = crate::answer::answer(&store.reader(), status, question.as_bytes());
             let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
             assert_eq!(answer["error"]["code"], "not_complete", "{answer}");
+            assert_eq!(answer["error"]["retryable"], is_retryable, "{answer}");
         }
     }
 

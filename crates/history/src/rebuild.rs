@@ -170,7 +170,8 @@ fn index(
         let Some(archive) = archive else {
             return Err(HistoryError::Gone { shard, wanted: Seq(1), oldest });
         };
-        from_archive(&config, (store, &mut indexer), (archive, directory.path()), oldest, progress)?;
+        let archived = Archived { archive, data: directory.path(), shard };
+        archived.index(&config, (store, &mut indexer), (&storage, oldest), progress)?;
     }
     read(&config, (store, &mut indexer), &storage, end, log_error, progress)?;
     store.room()?;
@@ -179,59 +180,111 @@ fn index(
     Ok(())
 }
 
-/// Reads every archived segment before the log's oldest one, each in a directory of its own for as long as it is read.
-fn from_archive(
-    config: &Config,
-    (store, indexer): (&Store, &mut Indexer),
-    (archive, data): (&dyn Depot, &Path),
-    oldest: Seq,
-    progress: &mut impl FnMut(ShardId, Seq),
-) -> Result<(), HistoryError> {
-    let shard = config.shard;
-    let prefix = format!("shard-{shard}/");
-    let first_seq = |name: &String| match FileName::parse(name.strip_prefix(&prefix)?) {
-        Some(FileName::Segment { first_seq }) if first_seq < oldest => Some(first_seq),
-        _ => None,
-    };
-    let mut segments: Vec<Seq> = archive.names()?.iter().filter_map(first_seq).collect();
-    segments.sort_unstable();
-    for (index, first) in segments.iter().enumerate() {
-        if *first > indexer.wanted() {
-            break;
-        }
-        let until = segments.get(index + 1).copied().unwrap_or(oldest);
-        let (place, storage) = fetch(archive, data, &prefix, *first)?;
-        // What ends where its file does is whole: the archive has lost what should come next.
-        let unread = |shard, wanted, error| match error {
-            TailError::Rot { file, offset, seq } if storage.len(file).is_ok_and(|bytes| bytes == offset) => {
-                HistoryError::Gone { shard, wanted: seq, oldest: until }
-            }
-            error => log_error(shard, wanted, error),
-        };
-        read(config, (store, indexer), &storage, Seq(until.0 - 1), unread, progress)?;
-        drop((storage, place));
-    }
-    if indexer.wanted() < oldest {
-        return Err(HistoryError::Gone { shard, wanted: indexer.wanted(), oldest });
-    }
-    Ok(())
+/// A shard's segments in an archive, and a data directory to fetch them into.
+struct Archived<'a> {
+    archive: &'a dyn Depot,
+    data: &'a Path,
+    shard: ShardId,
 }
 
-fn fetch(
-    archive: &dyn Depot,
-    data: &Path,
-    prefix: &str,
-    first_seq: Seq,
-) -> Result<(tempfile::TempDir, FileStorage), HistoryError> {
-    let name = FileName::Segment { first_seq }.to_text();
-    let failed = |source| HistoryError::Io { doing: format!("fetching {prefix}{name}"), source };
-    let place = tempfile::Builder::new().prefix(FETCHED).tempdir_in(data).map_err(failed)?;
-    let path: PathBuf = place.path().join(&name);
-    let mut from = archive.get(&format!("{prefix}{name}"))?;
-    let mut to = fs::File::create(path).map_err(failed)?;
-    io::copy(&mut from, &mut to).map_err(failed)?;
-    let storage = FileStorage::open_read_only(place.path())?;
-    Ok((place, storage))
+impl Archived<'_> {
+    /// Reads every archived segment before the log's oldest one, each in a directory of its own for as long as it is read.
+    fn index(
+        &self,
+        config: &Config,
+        (store, indexer): (&Store, &mut Indexer),
+        (log, oldest): (&FileStorage, Seq),
+        progress: &mut impl FnMut(ShardId, Seq),
+    ) -> Result<(), HistoryError> {
+        let shard = self.shard;
+        let segments = self.segments_before(oldest)?;
+        for (index, first) in segments.iter().enumerate() {
+            if *first > indexer.wanted() {
+                break;
+            }
+            let until = segments.get(index + 1).copied();
+            let (place, storage) = self.fetch(*first)?;
+            let last = Seq(until.unwrap_or(oldest).0 - 1);
+            let unread = |shard, wanted, error| match error {
+                TailError::Rot { file, offset, seq } => {
+                    let is_read = storage.len(file).is_ok_and(|bytes| bytes == offset);
+                    let is_whole = || self.is_whole(config, (*first, &storage), until, (log, oldest));
+                    match if is_read { is_whole() } else { Ok(false) } {
+                        Ok(true) => HistoryError::Gone { shard, wanted: seq, oldest: last.next() },
+                        Ok(false) => {
+                            let (place, name) = (self.archive.place(), self.name(*first));
+                            HistoryError::Archived { place, name, offset, seq }
+                        }
+                        Err(error) => error,
+                    }
+                }
+                error => log_error(shard, wanted, error),
+            };
+            read(config, (store, indexer), &storage, last, unread, progress)?;
+            drop((storage, place));
+        }
+        if indexer.wanted() < oldest {
+            return Err(HistoryError::Gone { shard, wanted: indexer.wanted(), oldest });
+        }
+        Ok(())
+    }
+
+    /// True if a segment that was read to its file's end has lost nothing: it has records, and what there is behind it, archived or of the log, is
+    /// not the segment of the next number.
+    fn is_whole(
+        &self,
+        config: &Config,
+        (first, storage): (Seq, &FileStorage),
+        behind: Option<Seq>,
+        (log, oldest): (&FileStorage, Seq),
+    ) -> Result<bool, HistoryError> {
+        let next = match behind {
+            Some(behind) => {
+                let (_place, it) = self.fetch(behind)?;
+                number(config, &it, behind)
+            }
+            None => number(config, log, oldest),
+        };
+        // One behind it that cannot be read says nothing.
+        let next = next.zip(number(config, storage, first));
+        Ok(next.is_some_and(|(next, number)| next != number + 1))
+    }
+
+    /// The first seqs of the segments that begin before one.
+    fn segments_before(&self, oldest: Seq) -> Result<Vec<Seq>, HistoryError> {
+        let prefix = format!("shard-{}/", self.shard);
+        let first_seq = |name: &String| match FileName::parse(name.strip_prefix(&prefix)?) {
+            Some(FileName::Segment { first_seq }) if first_seq < oldest => Some(first_seq),
+            _ => None,
+        };
+        let mut segments: Vec<Seq> =
+            self.archive.names_in(&format!("shard-{}", self.shard))?.iter().filter_map(first_seq).collect();
+        segments.sort_unstable();
+        Ok(segments)
+    }
+
+    fn name(&self, first_seq: Seq) -> String {
+        format!("shard-{}/{}", self.shard, FileName::Segment { first_seq })
+    }
+
+    fn fetch(&self, first_seq: Seq) -> Result<(tempfile::TempDir, FileStorage), HistoryError> {
+        let name = self.name(first_seq);
+        let failed = |source| HistoryError::Io { doing: format!("fetching {name}"), source };
+        let place = tempfile::Builder::new().prefix(FETCHED).tempdir_in(self.data).map_err(failed)?;
+        let path: PathBuf = place.path().join(FileName::Segment { first_seq }.to_text());
+        let mut from = self.archive.get(&name)?;
+        let mut to = fs::File::create(path).map_err(failed)?;
+        io::copy(&mut from, &mut to).map_err(failed)?;
+        let storage = FileStorage::open_read_only(place.path())?;
+        Ok((place, storage))
+    }
+}
+
+/// The number of the segment that begins with a record; none if it has none that can be read.
+fn number(config: &Config, storage: &FileStorage, first_seq: Seq) -> Option<u64> {
+    let mut tail = TailReader::new(config.identity(), first_seq);
+    let block = tail.next_block(storage, Seq(u64::MAX)).ok()??;
+    Some(block.header.segment)
 }
 
 fn read<S: Storage<Error = storage::StorageError>>(

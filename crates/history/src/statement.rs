@@ -264,6 +264,22 @@ impl Reader {
         Ok(account.complete_before(&bounds))
     }
 
+    /// Refuses an account in a partition that never was, of which a statement would be one of zeros; a merchant needs no record to be one.
+    ///
+    /// # Errors
+    /// [`QueryError::UnknownPartition`]; [`QueryError::OperatorOnly`] if a tenant asks for anything but a merchant of its own; the store's own.
+    pub(crate) fn check_known(&self, account: &Account) -> Result<(), QueryError> {
+        self.may_ask_for(account)?;
+        let (Account::Partition(partition) | Account::Supplier { partition, .. }) = *account else {
+            return Ok(());
+        };
+        let view = self.view()?.0;
+        match balances(&view, partition, Time(u64::MAX), &mut Budget::share(self.work(), 1))? {
+            Some(_) => Ok(()),
+            None => Err(QueryError::UnknownPartition(partition)),
+        }
+    }
+
     fn statement_of(&self, query: &StatementQuery) -> Result<StatementPage, QueryError> {
         self.may_ask_for(&query.account)?;
         let (view, bounds) = self.view()?;

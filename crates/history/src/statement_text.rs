@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use surety_protocol::{Kind, MerchantId, TenantId, Time};
-use texts::values::moment_text;
+use texts::values::{exact_moment_text, moment_text};
 
 use crate::ask::{self, AskError, OfMoment, OfPeriod};
 use crate::error::QueryError;
@@ -14,6 +14,9 @@ use crate::tell;
 /// A page of a statement.
 pub(crate) fn statement(reader: &Reader, of: &OfPeriod) -> Result<Value, AskError> {
     let account = account(reader.scope(), of)?;
+    if of.cursor.is_none() {
+        reader.check_known(&account)?;
+    }
     let from = ask::moment("from", of.from.as_deref(), Time::ZERO)?;
     let until = match of.until.as_deref() {
         None => end_of(reader, &account, from)?,
@@ -40,8 +43,9 @@ fn end_of(reader: &Reader, account: &Account, from: Time) -> Result<Time, QueryE
 }
 
 fn account(scope: Scope, of: &OfPeriod) -> Result<Account, AskError> {
-    const WHOSE: AskError =
-        AskError::Whose("partition, partition and supplier, merchant (of a tenant, if the operator asks)");
+    const WHOSE: AskError = AskError::Whose(
+        "partition, partition and supplier, merchant, whose tenant the operator names (on a command line: --merchant N --tenant N)",
+    );
     let partition = of.partition.as_deref().map(ask::partition).transpose()?;
     let supplier = of.supplier.as_deref().map(|text| ask::address("supplier", text)).transpose()?;
     match (partition, supplier, of.merchant) {
@@ -116,7 +120,7 @@ pub(crate) fn balances(reader: &Reader, of: &OfMoment) -> Result<Value, AskError
     Ok(json!({
         "partition": partition.to_string(),
         "supplier": of.supplier,
-        "at": at.map(moment_text),
+        "at": at.map(exact_moment_text),
         "balances": balances,
         "complete_before": moment_text(complete_before),
     }))

@@ -20,7 +20,7 @@ use crate::row::{Balances, Lock, LockKey, MerchantTotals, Row};
 use crate::seal::{KEY_BYTES, Key, random};
 
 /// Version of what stands in the store.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 /// Memory for what is read again and again.
 const CACHE_BYTES: u64 = 64 << 20;
 /// The store's own log, at most: what is in it is in the tables soon after.

@@ -63,10 +63,10 @@ pub struct Status {
     /// Everything that was decided before is indexed, in every shard.
     #[serde(with = "moment")]
     pub complete_before: Time,
-    /// Records that were decided and are not indexed.
-    pub lag_records: u64,
-    /// For how long the index has not been complete, in milliseconds: of the shard that is most behind.
-    pub lag_ms: u64,
+    /// Records that were decided and are not indexed; `None` where nobody keeps the index: it does not know what the log has by now.
+    pub lag_records: Option<u64>,
+    /// For how long the index has not been complete, in milliseconds: of the shard that is most behind; `None` like `lag_records`.
+    pub lag_ms: Option<u64>,
     /// Bytes that it takes on the disk.
     pub bytes: u64,
     /// By number.
@@ -85,10 +85,10 @@ pub struct ShardStatus {
     pub message: Option<String>,
     /// The last record that is indexed.
     pub indexed: u64,
-    /// Records that were decided and are not indexed.
-    pub lag_records: u64,
-    /// For how long it has not been complete, in milliseconds.
-    pub lag_ms: u64,
+    /// Records that were decided and are not indexed; `None` where nobody keeps the index.
+    pub lag_records: Option<u64>,
+    /// For how long it has not been complete, in milliseconds; `None` like `lag_records`.
+    pub lag_ms: Option<u64>,
     /// Everything that it decided before is indexed.
     #[serde(with = "moment")]
     pub complete_before: Time,
@@ -100,8 +100,13 @@ impl Status {
             engine: engine.to_string(),
             state: shards.iter().map(|shard| shard.state).max().unwrap_or(State::Waiting),
             complete_before: shards.iter().map(|shard| shard.complete_before).min().unwrap_or_default(),
-            lag_records: shards.iter().map(|shard| shard.lag_records).sum(),
-            lag_ms: shards.iter().map(|shard| shard.lag_ms).max().unwrap_or_default(),
+            // Of no shard nothing is known.
+            lag_records: shards
+                .iter()
+                .map(|shard| shard.lag_records)
+                .sum::<Option<u64>>()
+                .filter(|_| !shards.is_empty()),
+            lag_ms: shards.iter().map(|shard| shard.lag_ms).max().flatten(),
             bytes,
             shards,
         }

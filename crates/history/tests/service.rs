@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use history::{
-    ANSWER_BYTES_MAX, Ask, Asker, AskerError, Fault, Nothing, QUESTION_BYTES_MAX, Question, bind, refusal,
-    serve, socket, unbind,
+    ANSWER_BYTES_MAX, Ask, Asker, AskerError, Fault, Nothing, QUESTION_BYTES_MAX, Question, Store, bind,
+    place, refusal, serve, socket, unbind,
 };
 use serde_json::json;
+use surety_protocol::EngineId;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -58,11 +59,27 @@ async fn a_question_is_answered_however_long_the_path_and_nobody_else_may_ask() 
     stop.send_replace(true);
     service.await.unwrap();
     // A process that was killed leaves its socket: nobody is behind it, and the next one takes its place.
-    assert!(matches!(asker.ask(&question()).await, Err(AskerError::Nobody(_))));
+    assert!(matches!(asker.ask(&question()).await, Err(AskerError::Away(_))));
     let (_stop, _service) = served(&data, br#"{"ok":{"x":2}}"#.to_vec());
     assert_eq!(asker.ask(&question()).await.unwrap(), json!({ "x": 2 }));
     unbind(&data);
     assert!(matches!(asker.ask(&question()).await, Err(AskerError::Nobody(_))));
+}
+
+#[tokio::test]
+async fn who_is_not_there_now_is_told_from_who_is_not_to_come() {
+    let (_directory, data) = deep();
+    let expected = Asker::expecting(&data);
+    let asker = Asker::new(&data);
+    assert!(!asker.is_known() && expected.is_known());
+    // It has the index open, and its socket not yet.
+    let store = Store::open(&place(&data), EngineId(7)).unwrap();
+    assert!(asker.is_known());
+    assert!(matches!(asker.ask(&question()).await, Err(AskerError::Away(_))));
+    drop(store);
+    assert!(matches!(asker.ask(&question()).await, Err(AskerError::Nobody(_))));
+    assert!(asker.is_known(), "there is an index, which somebody may want to be kept");
+    assert!(matches!(expected.ask(&question()).await, Err(AskerError::Away(_))));
 }
 
 #[tokio::test]
@@ -72,7 +89,8 @@ async fn a_refusal_comes_as_what_it_is() {
         let (_stop, _service) = served(directory.path(), refusal(fault, "why"));
         match Asker::new(directory.path()).ask(&question()).await {
             Err(AskerError::Busy) => assert_eq!(fault, Fault::Busy),
-            Err(AskerError::Refused { code, message }) => {
+            Err(AskerError::Refused { code, message, is_retryable }) => {
+                assert_eq!(is_retryable, fault.is_retryable(), "{code}");
                 assert_eq!((code.as_str(), message.as_str()), (fault.name(), "why"));
             }
             other => panic!("{fault:?}: {other:?}"),

@@ -135,9 +135,7 @@ impl Ledger {
         accepted: AcceptedLoss,
     ) -> Result<Record, LossError> {
         let (from, AcceptedLoss { life, until }) = (self.time, accepted);
-        if self.losses.len() >= LOSSES_MAX {
-            return Err(LossError::TooMany);
-        }
+        self.check_another_loss()?;
         if now < from {
             return Err(LossError::ClockBehind { now, kept: from });
         }
@@ -164,6 +162,14 @@ impl Ledger {
             self.note_loss(loss);
             self.loss_record(&loss)
         })
+    }
+
+    /// Whether this shard can live on after one more loss.
+    ///
+    /// # Errors
+    /// [`LossError::TooMany`].
+    pub const fn check_another_loss(&self) -> Result<(), LossError> {
+        if self.losses.len() < LOSSES_MAX { Ok(()) } else { Err(LossError::TooMany) }
     }
 
     fn loss_record(&self, loss: &Loss) -> Record {

@@ -76,7 +76,13 @@ pub(crate) struct Told(Box<RawValue>);
 #[serde(rename_all = "snake_case")]
 enum Answer {
     Ok(Box<RawValue>),
-    Error { code: String, message: String },
+    Error {
+        code: String,
+        message: String,
+        /// Of `not_complete`: whether that comes by itself. An older history does not say.
+        #[serde(default)]
+        retryable: Option<bool>,
+    },
 }
 
 /// Asks the engine's history.
@@ -90,7 +96,7 @@ pub(crate) async fn ask(visit: &Visit, ask: Value) -> Result<Told, Box<Problem>>
     };
     match serde_json::from_slice(&document) {
         Ok(Answer::Ok(told)) => Ok(Told(told)),
-        Ok(Answer::Error { code, message }) => Err(not_answered(&code, message)),
+        Ok(Answer::Error { code, message, retryable }) => Err(not_answered(&code, message, retryable)),
         Err(error) => {
             tracing::error!(%error, "the history's answer cannot be read");
             Err(Problem::unavailable("The history's answer cannot be read."))
@@ -121,12 +127,16 @@ fn not_asked(error: QueryError) -> Box<Problem> {
 }
 
 /// Why the history has not answered.
-fn not_answered(code: &str, message: String) -> Box<Problem> {
+fn not_answered(code: &str, message: String, comes: Option<bool>) -> Box<Problem> {
     match code {
         "malformed" => Problem::parameter("query", message),
         "forbidden" => Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", message),
-        "not_complete" => Problem::new(StatusCode::CONFLICT, "NOT_COMPLETE", message).retryable(1),
+        "not_complete" => {
+            let problem = Problem::new(StatusCode::CONFLICT, "NOT_COMPLETE", message);
+            if comes == Some(false) { problem } else { problem.retryable(1) }
+        }
         "too_long" => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "TOO_LONG", message),
+        "unknown_partition" => Problem::new(StatusCode::NOT_FOUND, "UNKNOWN_PARTITION", message),
         "busy" => Problem::new(StatusCode::TOO_MANY_REQUESTS, "BUSY", message).retryable(1),
         "damaged" => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "DAMAGED", message),
         _ => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message).retryable(1),
@@ -271,12 +281,17 @@ mod tests {
             ("forbidden", 403),
             ("not_complete", 409),
             ("too_long", 422),
+            ("unknown_partition", 404),
             ("busy", 429),
             ("damaged", 500),
             ("failed", 503),
             ("of tomorrow", 503),
         ] {
-            assert_eq!(not_answered(code, "why".to_owned()).status, status, "{code}");
+            assert_eq!(not_answered(code, "why".to_owned(), None).status, status, "{code}");
+        }
+        for (comes, is_retryable) in [(None, true), (Some(true), true), (Some(false), false)] {
+            let problem = not_answered("not_complete", "why".to_owned(), comes);
+            assert_eq!(problem.retryable, is_retryable, "{comes:?}");
         }
     }
 }

@@ -197,4 +197,14 @@ fn tell_money(shared: &Shared, page: &mut Page) {
             }
         }
     }
+    // No third state: a partition that is frozen may be unreconciled as well.
+    let name = "surety_partitions_unreconciled";
+    let help =
+        "partitions that were not reconciled since a loss: nothing moves there, and no request is taken";
+    page.family(name, Sort::Gauge, help);
+    for (shard, holdings) in holdings.iter().enumerate() {
+        for (asset, sums) in holdings {
+            page.sample(name, &[("shard", &shard), ("asset", &asset.0)], sums.unreconciled);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backup::Depot;
@@ -64,8 +65,29 @@ pub struct Config {
     pub traces: Option<TraceConfig>,
     /// Who keeps the history and answers questions to it; `None`: nobody.
     pub history: Option<Arc<dyn Historian>>,
+    /// Ends a start that is under way.
+    pub stop: Stop,
     /// What peers may use.
     pub limits: Limits,
+}
+
+/// An order to give up, for whoever starts a server and may be told meanwhile that none is wanted any more: an archive that is read first
+/// may take hours. A log that is being read is read to its end before. It counts until every shard is ready to write; whatever comes later
+/// finds a server that can be shut down.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Gives it.
+    pub fn order(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// True once it was given.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Traces of sampled requests.
@@ -103,6 +125,7 @@ impl Config {
             contract: Address([0; 20]),
             traces: None,
             history: None,
+            stop: Stop::default(),
             limits: Limits::default(),
         }
     }

@@ -268,11 +268,24 @@ impl Keys {
     }
 }
 
-/// Takes the mark of [`accept_clock`] away, if it is there, and tells what stands in it.
-pub(crate) fn take_clock_acceptance(data: &Path) -> Option<String> {
+/// What stands in the mark of [`accept_clock`], if it is there.
+pub(crate) fn clock_acceptance(data: &Path) -> Option<String> {
+    is_clock_accepted(data).then(|| acceptance(&data.join(CLOCK_ACCEPT)))
+}
+
+/// Takes the mark away.
+pub(crate) fn drop_clock_acceptance(data: &Path) {
     let path = data.join(CLOCK_ACCEPT);
-    let by = acceptance(&path);
-    fs::remove_file(path).is_ok().then_some(by)
+    let dropped = match fs::remove_file(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
+        removed => removed.and_then(|()| File::open(data)?.sync_all()),
+    };
+    if let Err(error) = dropped {
+        let path = path.display();
+        tracing::error!(
+            "{path} may count for the next start as well, however far its clock is: {error}; remove it"
+        );
+    }
 }
 
 /// By whom, for people alone: the mark counts whatever is in it. What somebody has put there instead, such as a link to a key, is not told.

@@ -14,6 +14,13 @@ use crate::clock::boot_now;
 use crate::config::Limits;
 use crate::limiter::Limiter;
 
+/// What is told to whoever asks an engine whose history nobody keeps.
+pub const NO_HISTORY: &str =
+    "nobody keeps a history of this engine: `surety serve --history` does, or `surety history run` beside it";
+
+/// What is told to a tenant while whoever keeps the history does not answer.
+pub const HISTORY_AWAY: &str = "the history cannot be asked now: try again in a moment";
+
 /// Keeps the history of an engine, and answers questions to it.
 pub trait Historian: fmt::Debug + Send + Sync {
     /// Begins to answer, and returns at once: it is called on a shard's thread, which waits for nothing.
@@ -146,8 +153,7 @@ impl Inquiries {
         document: &[u8],
     ) -> Result<oneshot::Receiver<Answered>, Unanswered> {
         let Some(historian) = &self.historian else {
-            let message = "this engine keeps no history: `surety serve --history` does";
-            return Err(Unanswered::new(QueryRefusal::NoHistory, message));
+            return Err(Unanswered::new(QueryRefusal::NoHistory, NO_HISTORY));
         };
         let sight = caller.sight().ok_or_else(|| {
             let message = "the history is of all tenants together: it takes a reader, settler or admin";

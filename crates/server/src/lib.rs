@@ -27,7 +27,7 @@ mod traces;
 
 pub use authority::{Authority, NotVouched, Vouched};
 pub use clock::readings;
-pub use config::{Config, Limits, TraceConfig};
+pub use config::{Config, Limits, Stop, TraceConfig};
 pub use data::{
     FilesError, InitError, InitOptions, RestoredEpochs, RestoredError, accept_clock, backup_files,
     epochs_file, furnish_restored, init, init_with, last_noted_epoch, pki_path,
@@ -36,7 +36,7 @@ pub use embedded::{Embedded, EmbeddedConnector};
 pub use engine::Durability;
 pub use engine::clock::{Clock, ClockGap, Readings, SLEW_PPM};
 pub use frames::{Frame, FrameBuffer};
-pub use history::{Asked, Historian, Unanswered};
+pub use history::{Asked, HISTORY_AWAY, Historian, NO_HISTORY, Unanswered};
 pub use release::{address_of, is_genuine_release};
 pub use server::{Inside, Running, Server, ShardEnd, ShardStart, StartError, StartFailure};
 pub use shard::{KeeperError, ShardError, StartJournalError};

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -16,11 +16,11 @@ use telemetry::otlp::Exporter;
 use telemetry::{Page, Source};
 
 use crate::clock::readings;
-use crate::config::{Config, TraceConfig};
-use crate::data::{FilesError, Keys, is_clock_accepted, pki_path, take_clock_acceptance};
+use crate::config::{Config, Stop, TraceConfig};
+use crate::data::{FilesError, Keys, clock_acceptance, drop_clock_acceptance, is_clock_accepted, pki_path};
 use crate::embedded::EmbeddedConnector;
 use crate::shard::{self, Archive, Keeping, Network, Report, Setup, ShardError};
-use crate::shared::{Life, Order, Shared};
+use crate::shared::{LOOK_AROUND, Life, Order, Shared};
 use crate::threads::{self, AbortOnPanic};
 use crate::tls::{TlsError, client_verifier_and_revoked, endpoint_config, server_config_by};
 use crate::traces::Told;
@@ -144,6 +144,9 @@ pub enum StartError {
     /// A shard's thread ended without a word.
     #[error("a shard ended while it started; see the log")]
     Silent,
+    /// [`Config::stop`] was ordered before anything was served.
+    #[error("it was told to stop before it served anything")]
+    Stopped,
 }
 
 /// What kind of failure a [`StartError`] is; programs choose their exit code by it.
@@ -167,8 +170,12 @@ pub enum StartFailure {
     ClockGap,
     /// Certificates or keys.
     Pki,
+    /// A certificate or its key is not there: no other try finds it.
+    NoCertificate,
     /// The settings ask for something that this data directory cannot be served with.
     Settings,
+    /// It was told to.
+    Stopped,
     /// The system refused something else.
     Io,
 }
@@ -189,7 +196,9 @@ impl StartError {
             Self::Directory(OpenDirectoryError::Newer { .. }) => StartFailure::Newer,
             Self::Directory(OpenDirectoryError::ShardMissing(_)) => StartFailure::Corrupt,
             Self::Directory(_) | Self::Thread(_) | Self::Silent => StartFailure::Io,
+            Self::Stopped => StartFailure::Stopped,
             Self::Files(FilesError::RolledBack { .. }) => StartFailure::Corrupt,
+            Self::Tls(TlsError::Missing { .. }) => StartFailure::NoCertificate,
             Self::Files(_) | Self::Tls(_) => StartFailure::Pki,
             Self::DirectRefused(_) | Self::IdWindow { .. } => StartFailure::Settings,
             Self::Storage(_) | Self::Randomness(_) => StartFailure::Io,
@@ -225,6 +234,8 @@ fn shard_failure(error: &ShardError) -> StartFailure {
         | ShardError::Keeper(_)
         | ShardError::NotWritten
         | ShardError::ArchiveUnread(_)
+        | ShardError::NotCompared
+        | ShardError::GivenUp
         | ShardError::Io(_) => StartFailure::Io,
     }
 }
@@ -495,7 +506,7 @@ impl Starting {
         let mut starts: Vec<ShardStart> = Vec::new();
         let mut last_time = Time::ZERO;
         for _ in &self.threads.handles {
-            let (shard, report) = self.next_report()?;
+            let (shard, report) = self.next_report_unless(&config.stop)?;
             if let Report::Recovered(report) = report {
                 last_time = last_time.max(report.last_time);
                 let address = addresses.get(usize::from(shard.0)).copied();
@@ -505,6 +516,10 @@ impl Starting {
         let is_accepted = config.clock_accept || is_clock_accepted(&config.data);
         let gap_max = if is_accepted { Duration::MAX } else { config.clock_gap_max };
         let clock = Clock::start(last_time, readings(), gap_max)?;
+        // Before the log has anything of that time: what nobody is told of cannot be found out later.
+        if let Some(accepted) = clock_acceptance(&config.data) {
+            tracing::warn!(accepted, "the wall clock is taken as it is, once");
+        }
         for go in &self.go {
             // A shard that is gone has said why.
             let _ = go.send(clock);
@@ -517,18 +532,32 @@ impl Starting {
                 (start.epoch, start.seq) = (epoch, seq);
             }
         }
-        if let Some(accepted) = take_clock_acceptance(&config.data) {
-            tracing::warn!(accepted, "the wall clock is taken as it is, once");
-        }
+        // Not before: whoever dies above starts by the same word again, and tells it again.
+        drop_clock_acceptance(&config.data);
         Ok((self.threads, self.reports, starts))
     }
 
     fn next_report(&self) -> Result<(ShardId, Report), StartError> {
-        match self.reports.recv() {
-            Ok((shard, Report::Failed(source))) => Err(StartError::Shard { shard, source }),
-            Ok(report) => Ok(report),
-            Err(_) => Err(StartError::Silent),
+        self.reports.recv().map_or(Err(StartError::Silent), heard)
+    }
+
+    /// The same while nothing is written: whoever leaves here leaves no trace.
+    fn next_report_unless(&self, stop: &Stop) -> Result<(ShardId, Report), StartError> {
+        loop {
+            match self.reports.recv_timeout(LOOK_AROUND) {
+                Ok(report) => return heard(report),
+                Err(RecvTimeoutError::Disconnected) => return Err(StartError::Silent),
+                Err(RecvTimeoutError::Timeout) if stop.is_ordered() => return Err(StartError::Stopped),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
+    }
+}
+
+fn heard((shard, report): (ShardId, Report)) -> Result<(ShardId, Report), StartError> {
+    match report {
+        Report::Failed(source) => Err(StartError::Shard { shard, source }),
+        report => Ok((shard, report)),
     }
 }
 

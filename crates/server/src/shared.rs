@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use engine::{Durability, Route};
@@ -24,6 +25,9 @@ use engine::Epochs;
 
 /// Orders from the server to a shard that wait.
 const ORDERS_MAX: usize = 16;
+
+/// How often who waits for somebody else during a start looks whether it is still wanted.
+pub(crate) const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// What a server is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Cores and panics: where a thread runs, and what its end means.
 
+use std::io::Write as _;
+
 use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -55,7 +57,7 @@ pub(crate) fn abort(why: &str) -> ! {
     tracing::error!("{why}; aborting");
     if !tracing::dispatcher::has_been_set() {
         // An embedder may have no log; it must still learn why its process is gone.
-        eprintln!("surety: {why}; aborting");
+        let _ = writeln!(std::io::stderr(), "surety: {why}; aborting");
     }
     std::process::abort()
 }

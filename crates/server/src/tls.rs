@@ -1,6 +1,7 @@
 //! QUIC and TLS: one transport configuration, TLS 1.3 with client certificates, and nothing that outlives a connection.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,13 +60,22 @@ fn transport_with_streams(streams: u32) -> TransportConfig {
 /// Why the server's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file is missing or not PEM.
+    /// A file cannot be read or is not PEM.
     #[error("{}: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A file is not there.
+    #[error(
+        "{}: there is no such file: put the certificates back; if none is left there, `surety cert ca --out {}` makes new ones, and \
+         every client needs a new identity then", path.display(), path.parent().unwrap_or(path).display()
+    )]
+    Missing {
+        /// Which file.
+        path: PathBuf,
     },
     /// The files do not make a TLS configuration.
     #[error("the certificates in {} do not fit together: {source}", directory.display())]
@@ -200,7 +210,10 @@ fn rustls_config(
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|error| TlsError::File { path: path.to_owned(), reason: error.to_string() })
+    fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => TlsError::Missing { path: path.to_owned() },
+        _ => TlsError::File { path: path.to_owned(), reason: error.to_string() },
+    })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -138,6 +138,9 @@ fn directories_that_cannot_be_served_are_refused_with_a_reason() {
 
     let rig = Rig::stopped(1);
     fs::remove_file(server::pki_path(rig.path()).join("ca.pem")).unwrap();
+    check(&rig, StartFailure::NoCertificate);
+    let rig = Rig::stopped(1);
+    fs::write(server::pki_path(rig.path()).join("ca.pem"), "no PEM").unwrap();
     check(&rig, StartFailure::Pki);
     let rig = Rig::stopped(1);
     fs::write(rig.path().join("keys/token.key"), "short").unwrap();

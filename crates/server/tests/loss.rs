@@ -5,7 +5,7 @@ mod rig;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
 use engine::{AcceptedLoss, Begin};
@@ -183,6 +183,21 @@ async fn readers_are_told_of_the_loss_whatever_they_know() {
     }
 }
 
+/// Waits until the gauge of the only partition says so.
+async fn told_unreconciled(rig: &Rig, count: u64) {
+    let line = format!("surety_partitions_unreconciled{{shard=\"0\",asset=\"1\"}} {count}");
+    let admin = rig.running().admin().unwrap();
+    let begun = Instant::now();
+    loop {
+        let (_, page) = rig::http(admin, "/metrics").await;
+        if page.lines().any(|told| told == line) {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no line {line} in {page}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_served_before_it_is_reconciled_and_what_is_lost_never() {
     let mut lost = lost().await;
@@ -196,6 +211,7 @@ async fn nothing_is_served_before_it_is_reconciled_and_what_is_lost_never() {
         assert_eq!(raw.ask(request).await.unwrap().0.code(), Code::UnknownAfterRestore);
         assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::UnknownAfterRestore);
     }
+    told_unreconciled(&lost.rig, 1).await;
     let body = ControlBody { user: 7, ..ControlBody::default() };
     let handle: PartitionHandle = partition(0);
     let begun = Instant::now();
@@ -209,6 +225,7 @@ async fn nothing_is_served_before_it_is_reconciled_and_what_is_lost_never() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    told_unreconciled(&lost.rig, 0).await;
     let mut raw = lost.rig.authorizer(0).await;
     assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::Approved);
     assert_eq!(raw.ask(request).await.unwrap().0.code(), Code::UnknownAfterRestore);
@@ -223,19 +240,33 @@ fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files.map(|file| (file.clone(), std::fs::read(&file).unwrap())).collect()
 }
 
-#[test]
-fn no_shard_begins_before_the_archives_of_all_are_compared() {
+/// A closed directory of two shards that goes on after a loss, and has not been served since.
+fn two_lost() -> Rig {
     let mut rig = Rig::start_with(2, |config| config.durability = Durability::Fsync);
     rig.shutdown();
     let copied = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     copy(&shard_path(rig.path(), 0), copied[0].path());
     copy(&shard_path(rig.path(), 1), copied[1].path());
     go_on(&rig, &[copied[0].path(), copied[1].path()]);
+    rig
+}
+
+/// Everything that a start changes.
+fn everything(rig: &Rig) -> Vec<BTreeMap<PathBuf, Vec<u8>>> {
+    [shard_path(rig.path(), 0), shard_path(rig.path(), 1), rig.path().join("epochs")]
+        .iter()
+        .map(|path| contents(path))
+        .collect()
+}
+
+#[test]
+fn no_shard_begins_before_the_archives_of_all_are_compared() {
+    let mut rig = two_lost();
     // What the lost life has archived of the second shard.
     let place = tempfile::tempdir().unwrap();
     std::fs::create_dir(place.path().join("shard-1")).unwrap();
     std::fs::write(place.path().join("shard-1").join(format!("{:020}.wal", 900_000)), "lost").unwrap();
-    let before = (contents(&shard_path(rig.path(), 0)), contents(&rig.path().join("epochs")));
+    let before = everything(&rig);
     let mut config = rig.config();
     config.archive = Some(Arc::new(backup::DirectoryDepot::new(place.path())));
     let refused = server::Server::start(config).expect_err("refused").to_string();
@@ -243,9 +274,134 @@ fn no_shard_begins_before_the_archives_of_all_are_compared() {
         refused.contains("a life of this engine that is lost") || refused.contains("another life"),
         "{refused}"
     );
-    let after = (contents(&shard_path(rig.path(), 0)), contents(&rig.path().join("epochs")));
-    assert!(before == after, "the first shard was not begun");
+    assert!(before == everything(&rig), "the first shard was not begun");
     // Elsewhere both go on.
     let fresh = tempfile::tempdir().unwrap();
     rig.restart_with(|config| config.archive = Some(Arc::new(backup::DirectoryDepot::new(fresh.path()))));
+}
+
+/// An archive that notes what is listed of it, and answers no such question while it is silent.
+#[derive(Debug)]
+struct Listed {
+    inner: backup::DirectoryDepot,
+    asked: Mutex<Vec<String>>,
+    is_silent: Mutex<bool>,
+    speaks: Condvar,
+}
+
+impl Listed {
+    fn at(place: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            inner: backup::DirectoryDepot::new(place),
+            asked: Mutex::default(),
+            is_silent: Mutex::default(),
+            speaks: Condvar::new(),
+        })
+    }
+
+    fn be_silent(&self, is_silent: bool) {
+        *self.is_silent.lock().unwrap() = is_silent;
+        self.speaks.notify_all();
+    }
+
+    fn list(&self, what: &str) {
+        self.asked.lock().unwrap().push(what.to_owned());
+        let mut is_silent = self.is_silent.lock().unwrap();
+        while *is_silent {
+            is_silent = self.speaks.wait(is_silent).unwrap();
+        }
+    }
+
+    /// What was listed since the last such question, in order.
+    fn asked(&self) -> Vec<String> {
+        let mut asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked.sort();
+        asked
+    }
+}
+
+impl backup::Depot for Listed {
+    fn put(&self, name: &str, from: &mut dyn std::io::Read) -> Result<(), backup::DepotError> {
+        self.inner.put(name, from)
+    }
+
+    fn get(&self, name: &str) -> Result<Box<dyn std::io::Read>, backup::DepotError> {
+        self.inner.get(name)
+    }
+
+    fn names(&self) -> Result<Vec<String>, backup::DepotError> {
+        self.list("everything");
+        self.inner.names()
+    }
+
+    fn names_in(&self, directory: &str) -> Result<Vec<String>, backup::DepotError> {
+        self.list(directory);
+        self.inner.names_in(directory)
+    }
+
+    fn has_any(&self, is_meant: &dyn Fn(&str) -> bool) -> Result<bool, backup::DepotError> {
+        self.inner.has_any(is_meant)
+    }
+
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+}
+
+#[test]
+fn each_shard_lists_no_more_of_an_archive_than_its_own() {
+    let mut rig = two_lost();
+    let place = tempfile::tempdir().unwrap();
+    let archive = Listed::at(place.path());
+    for _ in 0..2 {
+        let depot = Arc::clone(&archive);
+        rig.restart_with(|config| config.archive = Some(depot));
+        assert_eq!(archive.asked(), ["shard-0", "shard-1"]);
+        rig.shutdown();
+    }
+}
+
+#[test]
+fn a_start_that_waits_for_an_archive_ends_when_it_is_told_to_and_changes_nothing() {
+    let mut rig = two_lost();
+    let place = tempfile::tempdir().unwrap();
+    let archive = Listed::at(place.path());
+    archive.be_silent(true);
+    let before = everything(&rig);
+    let mut config = rig.config();
+    config.archive = Some(Arc::<Listed>::clone(&archive));
+    let stop = config.stop.clone();
+    let starting = std::thread::spawn(move || server::Server::start(config).expect_err("stopped"));
+    let begun = Instant::now();
+    while archive.asked.lock().unwrap().len() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "nobody compares");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    stop.order();
+    let error = starting.join().unwrap();
+    assert_eq!(error.failure(), server::StartFailure::Stopped, "{error}");
+    assert!(before == everything(&rig), "nothing was begun");
+    assert!(!rig.path().join("archived").exists(), "and nothing noted");
+    archive.be_silent(false);
+    rig.restart_with(|config| config.archive = Some(archive));
+}
+
+#[tokio::test]
+async fn an_archive_that_was_compared_and_falls_silent_holds_up_no_start() {
+    let mut rig = two_lost();
+    let place = tempfile::tempdir().unwrap();
+    let archive = Listed::at(place.path());
+    let depot = Arc::clone(&archive);
+    rig.restart_with(|config| config.archive = Some(depot));
+    rig.shutdown();
+    archive.be_silent(true);
+    archive.asked();
+    let depot = Arc::clone(&archive);
+    rig.restart_with(|config| config.archive = Some(depot));
+    assert_eq!(archive.asked(), ["shard-0", "shard-1"], "it was asked, and has not answered");
+    for shard in [0, 1] {
+        let answer = rig.authorizer(shard).await.ask(lock(shard)).await.unwrap().0;
+        assert_eq!(answer.code(), Code::UnknownAfterRestore, "requests are answered all the same");
+    }
+    archive.be_silent(false);
 }

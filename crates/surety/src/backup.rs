@@ -20,7 +20,7 @@ use wal::Identity;
 use crate::ctl::Target;
 use crate::exit::{self, Exit, Failure};
 use crate::remote::{Role, Session};
-use crate::{depots, directory, remote, verify};
+use crate::{depots, directory, priority, remote, verify};
 
 /// How often progress is shown on a terminal.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -33,7 +33,8 @@ const FREE_BYTES_MIN: u64 = 512 << 20;
 ///
 /// Of each shard the newest snapshot that holds and the log from there on are copied, up to what the engine says is on the
 /// disk (asked for as `reader`), or to the log's end if nobody serves the directory, which is locked while it is copied. Every file is read back, and the copy is
-/// replayed; its state hash is printed. manifest.json comes last: what has none is no backup.
+/// replayed; its state hash is printed. manifest.json comes last: what has none is no backup. All of it stands behind whatever else runs on the
+/// machine (nice 19; when memory is short it is ended first), and leaves the disk no more than 4 MiB at a time to write.
 ///
 /// PLACE is a directory, or s3://BUCKET/PREFIX. The store, and who asks it, are said by the variables that every tool for S3 reads:
 /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL, AWS_CA_BUNDLE. Without TLS only a store on this
@@ -75,6 +76,8 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    // Whoever pays meanwhile does not wait for it.
+    priority::come_last();
     let metadata = DataDirectory::inspect(&args.data).map_err(|error| directory::open_failure(&error))?;
     if metadata.is_forensic {
         let data = args.data.display();
@@ -380,13 +383,13 @@ impl Progress {
         self.bytes += bytes;
         if self.is_shown && self.told.elapsed() >= PROGRESS_INTERVAL {
             self.told = Instant::now();
-            eprint!("\r{} MiB copied ", self.bytes >> 20);
+            exit::tell_over(format_args!("{} MiB copied ", self.bytes >> 20));
         }
     }
 
     fn clear(&self) {
         if self.is_shown {
-            eprint!("\r\x1b[K");
+            exit::clear_line();
         }
     }
 }

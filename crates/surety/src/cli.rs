@@ -96,8 +96,7 @@ pub(crate) fn completions(shell: clap_complete::Shell) {
 pub(crate) fn man(directory: &Path) -> Result<(), Failure> {
     let failed =
         |error| Failure::caused(Exit::Failure, format!("no pages in {}", directory.display()), &error);
-    // What it would do for a directory that is not there differs from page to page.
-    std::fs::read_dir(directory).map_err(failed)?;
+    std::fs::create_dir_all(directory).map_err(failed)?;
     clap_mangen::generate_to(Cli::command(), directory).map_err(failed)
 }
 
@@ -118,7 +117,10 @@ mod tests {
             let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
             assert!(text.contains(".SH SYNOPSIS") && text.contains("Exit codes"), "{page}: {text}");
         }
-        assert!(man(&directory.path().join("nothing")).is_err());
+        let made = directory.path().join("not/yet");
+        man(&made).unwrap();
+        assert!(made.join("surety.1").exists());
+        assert!(man(&made.join("surety.1")).is_err(), "a file is no directory");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `serve --console` and `ctl console-link`: the console in the engine's process, and the way in.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use surety_protocol::{EngineId, Policy, Time};
 use crate::config::ConsoleSettings;
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
-use crate::exit::{Exit, Failure, say};
+use crate::exit::{Exit, Failure, say, tell};
 use crate::policy_text::PolicyText;
 use crate::remote::{self, Role, Session};
 
@@ -164,8 +163,7 @@ pub(crate) async fn link(target: &Target, args: &LinkArgs, json: bool) -> Result
         say(json!({ "ok": true, "url": address, "seconds": LINK_LIFE.0 / 1_000_000_000 }))?;
     } else {
         say(address)?;
-        let _ =
-            writeln!(std::io::stderr(), "opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000);
+        tell(format_args!("opens the console once, within {} s", LINK_LIFE.0 / 1_000_000_000));
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use backup::{
-    CopyError, Depot, DepotError, DirectoryDepot, FetchError, ManifestError, ObjectDepot, OpenObjectError,
-    Patience,
+    CopyError, Depot, DepotError, DirectoryDepot, FetchError, MANIFEST_FILE, ManifestError, ObjectDepot,
+    OpenObjectError, Patience,
 };
 
 use crate::directory;
@@ -18,6 +18,26 @@ pub(crate) fn open(place: &str) -> Result<Box<dyn Depot>, Failure> {
 /// Opens a place for an engine, which tries again by itself.
 pub(crate) fn open_archive(place: &str) -> Result<Box<dyn Depot>, Failure> {
     open_with(place, Patience::default())
+}
+
+/// Refuses a place that holds a backup where an archive is asked for: the log of a backup ends where it was taken, and what the archive
+/// has of it after that would be given up.
+///
+/// # Errors
+/// [`Exit::Usage`] of a backup; the place's own.
+pub(crate) fn refuse_backup(depot: &dyn Depot) -> Result<(), Failure> {
+    match depot.get(MANIFEST_FILE) {
+        Err(DepotError::Missing { .. }) => Ok(()),
+        Err(error) => Err(failure(&error)),
+        Ok(_) => {
+            let place = depot.place();
+            let message = format!(
+                "{place} holds a backup ({MANIFEST_FILE}) and is no archive: give the place where `serve` keeps complete segments of \
+                 the log (`archive` of [log])"
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 fn open_with(place: &str, patience: Patience) -> Result<Box<dyn Depot>, Failure> {

@@ -48,7 +48,7 @@ Exit codes:
   0   done; for a check: sound
   1   failed, or a check does not hold
   2   wrong usage or settings (unknown option, unknown configuration key, a setting that the data
-      directory or its file system does not take)
+      directory or its file system does not take; for `serve` also: no certificates)
   3   corrupt: the data directory is damaged or does not replay
   4   no data directory, or a foreign one
   5   the data directory is in use by another process
@@ -117,8 +117,7 @@ impl Failure {
             let _ = writeln!(std::io::stdout(), "{value}");
         }
         if !self.message.is_empty() {
-            // A panic about nobody who reads would end with another code.
-            let _ = writeln!(std::io::stderr(), "error: {}", self.message);
+            tell(format_args!("error: {}", self.message));
         }
         ExitCode::from(self.exit as u8)
     }
@@ -146,6 +145,21 @@ impl From<std::io::Error> for Failure {
 /// The system's own; as a [`Failure`] a closed pipe ends the program without a word. What goes on by itself, such as a server, goes on.
 pub(crate) fn say(line: impl fmt::Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
+}
+
+/// Prints a line on standard error, beside what is asked for. `eprintln!` would panic where nobody reads any more; what is done goes on.
+pub(crate) fn tell(line: impl fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The same of how far something is, over what stood in that line of a terminal.
+pub(crate) fn tell_over(words: impl fmt::Display) {
+    let _ = write!(std::io::stderr(), "\r{words}");
+}
+
+/// Leaves the line of a terminal empty on which [`tell_over`] has written.
+pub(crate) fn clear_line() {
+    tell_over("\x1b[K");
 }
 
 /// What telling of a deed came to: it is done whether anybody reads of it or not.

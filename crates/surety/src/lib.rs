@@ -3,8 +3,8 @@
 //! A library of its own so that what reads files of people ([`texts`]) can be shown arbitrary bytes by tests. Nobody else
 //! builds on it.
 #![forbid(unsafe_code)]
-// It panics where nobody reads any more: see `exit::say`.
-#![warn(clippy::print_stdout)]
+// They panic where nobody reads any more: see `exit::say` and `exit::tell`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod backup;
 mod cert;
@@ -25,6 +25,7 @@ mod init;
 mod links;
 mod load;
 mod logs;
+mod priority;
 mod remote;
 mod renewable;
 mod restore;

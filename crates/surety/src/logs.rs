@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Command;
+use crate::exit;
 
 /// Starts logging. `SURETY_LOG` sets the level, for example `info` or `warn,server=debug`.
 pub(crate) fn start(command: &Command) {
@@ -18,12 +19,14 @@ pub(crate) fn start(command: &Command) {
     let level = if is_server { "info,object_store=warn,fjall=warn,lsm_tree=warn" } else { "error" };
     let filter = EnvFilter::try_from_env("SURETY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that nobody takes would be complained of where nobody takes it either, which is a panic.
+    let logs = logs.log_internal_errors(false);
     let started = if std::io::stderr().is_terminal() {
         logs.try_init()
     } else {
         logs.json().flatten_event(true).try_init()
     };
     if let Err(error) = started {
-        eprintln!("warning: no logs: {error}");
+        exit::tell(format_args!("warning: no logs: {error}"));
     }
 }

@@ -15,13 +15,13 @@ use surety_client::{
     TailBatch, TailError, Unknown,
 };
 use surety_protocol::{
-    CloseCode, Code, Cursor, HelloReply, Id, PartitionHandle, QueryRefusal, Record, Reply, Seq, ShardId,
-    StateQuery, StateRow, Time,
+    CloseCode, Code, Cursor, HelloReply, Id, Kind, PartitionHandle, QueryRefusal, Record, Reply, Seq,
+    ShardId, StateQuery, StateRow, Time,
 };
 
 use crate::ctl::Target;
 use crate::directory::{self, Serving};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::history::asker_failure;
 
 /// Whose development identity to take from a data directory.
@@ -194,6 +194,13 @@ impl Session {
         Ok(Self { client: connect(address, &identity).await? })
     }
 
+    /// The same for one of many connections of a process, whose good-bye is its owner's.
+    pub(crate) async fn open_by_itself(target: &Target, role: Role) -> Result<Self, Failure> {
+        let (address, file) = target.resolve(role)?;
+        let connector = connector(address, identity(&file)?)?;
+        Ok(Self { client: client_over(address, Arc::new(connector)).await? })
+    }
+
     /// Shards of the engine.
     pub(crate) fn shards(&self) -> u16 {
         self.client.hello().shards
@@ -251,9 +258,9 @@ impl Session {
             let batch = match tail.next_batch().await {
                 Ok(batch) => batch,
                 Err(TailError::Lost { oldest, .. }) if from.is_none() => {
-                    eprintln!(
+                    exit::tell(format_args!(
                         "the log of shard {shard} begins at seq {oldest}: what came before is no longer kept"
-                    );
+                    ));
                     tail = self.client.tail(shard, Cursor::anew(oldest));
                     continue;
                 }
@@ -315,6 +322,21 @@ fn unread(error: StateError) -> Failure {
     Failure::new(Exit::Unreachable, error)
 }
 
+/// Why the engine cannot tell, and what whoever asked does: a command that is said again takes a new id.
+fn after_restore(request: &Record, error: &SubmitError) -> Failure {
+    const WAIT: &str = "ids up to the moment that `surety restore` was given with --lost-until are taken for lost: once it is over, \
+                        say the command again, which takes a new id";
+    let code = Code::UnknownAfterRestore;
+    let message = match request.kind() {
+        Some(Kind::Lookup) => format!("{code}: {error}"),
+        Some(Kind::Reconcile) => format!("{code}: nothing was done yet: {WAIT}"),
+        _ => format!(
+            "{code}: {error}. Either the partition is not reconciled yet (`surety ctl partition reconcile`), or {WAIT}"
+        ),
+    };
+    Failure::new(Exit::Unknown, message)
+}
+
 /// The reply to a request, also where it is a refusal; everything else is a failure.
 fn answer(request: &Record, answer: Result<Reply, SubmitError>) -> Result<Reply, Failure> {
     let error = match answer {
@@ -324,7 +346,7 @@ fn answer(request: &Record, answer: Result<Reply, SubmitError>) -> Result<Reply,
     match (error.refusal(), error) {
         (Some(code), _) => Ok(refusal(request, code)),
         (None, SubmitError::Unknown { cause: Unknown::AfterRestore, .. }) => {
-            Err(Failure::new(Exit::Unknown, format!("{}: {error}", Code::UnknownAfterRestore)))
+            Err(after_restore(request, &error))
         }
         (None, _) => Err(Failure::new(Exit::Unreachable, error)),
     }

@@ -170,6 +170,7 @@ fn judge(manifest: &Manifest, moments: &[Moment]) -> Result<(), Failure> {
 /// Opens an archive, which must be of the same engine.
 fn open_archive(place: &str, metadata: Metadata) -> Result<Box<dyn Depot>, Failure> {
     let archive = depots::open(place)?;
+    depots::refuse_backup(&*archive)?;
     let mut text = String::new();
     let from = archive.get(COPIED_METADATA_FILE);
     let from = from.map_err(|error| match error {

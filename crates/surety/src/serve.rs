@@ -10,12 +10,12 @@ use engine::Durability;
 use history::Asker;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use serde_json::{Value, json};
-use server::{Config, IoMode, Running, Server, StartError, StartFailure, TraceConfig};
+use server::{Config, IoMode, Running, Server, StartError, StartFailure, Stop, TraceConfig};
 use storage::DataDirectory;
 use surety_protocol::Time;
 use surety_protocol::trace::Sampling;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{
     ChainSettings, ClockSettings, ConsoleSettings, DurabilityName, HistorySettings, IoName, LimitSettings,
@@ -34,7 +34,7 @@ use crate::{depots, init, remote};
 ///
 /// Prints one JSON line {"ready":true,...} with addresses and the position of each shard once requests are taken. SIGTERM
 /// and SIGINT drain: no new request, all answers out, the log sealed, exit code 0; 11 if a full disk left no room for the
-/// seal. SIGHUP reads certificates, authority and revocations again, and closes open connections whose certificate is no
+/// seal. Before that line they end the start, with 0 as well. SIGHUP reads certificates, authority and revocations again, and closes open connections whose certificate is no
 /// longer good; it reads the settings of links again, too. Logs are on standard error;
 /// SURETY_LOG=debug tells more.
 ///
@@ -155,7 +155,7 @@ async fn serve(
     // Whoever keeps the index: our own process, or a service beside us.
     let asker = if history.is_some() { Asker::expecting(&data) } else { Asker::new(&data) };
     config.history = Some(Arc::new(Answerer::new(asker.clone(), Handle::current())));
-    let running = Server::start(config).map_err(|error| start_failure(&error))?;
+    let Some(running) = start(config, &mut terminate, &mut interrupt).await? else { return Ok(()) };
     let links = match Links::start(&running, iso).await {
         Ok(links) => links,
         Err(failure) => {
@@ -205,6 +205,34 @@ async fn serve(
     let (stopped, ()) = tokio::join!(shut_down(running), send_away(child));
     Serving::retract(&data);
     stopped
+}
+
+/// Starts the server, unless it is told to stop before there is one: an archive that is read first may take hours.
+async fn start(
+    mut config: Config,
+    terminate: &mut Signal,
+    interrupt: &mut Signal,
+) -> Result<Option<Running>, Failure> {
+    let stop = Stop::default();
+    config.stop = stop.clone();
+    let mut starting = tokio::task::spawn_blocking(move || Server::start(config));
+    let started = loop {
+        tokio::select! {
+            started = &mut starting => break started,
+            _ = terminate.recv() => stop.order(),
+            _ = interrupt.recv() => stop.order(),
+        }
+    };
+    let started = started.map_err(|error| Failure::new(Exit::Failure, format!("starting: {error}")))?;
+    match started {
+        Ok(running) if stop.is_ordered() => shut_down(running).await.map(|()| None),
+        Ok(running) => Ok(Some(running)),
+        Err(StartError::Stopped) => {
+            tracing::info!("told to stop before anything was served");
+            Ok(None)
+        }
+        Err(error) => Err(start_failure(&error)),
+    }
 }
 
 /// Ends the history's process while the engine drains.
@@ -511,10 +539,10 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
         StartFailure::Busy => Exit::InUse,
         StartFailure::Corrupt => Exit::Corrupt,
         StartFailure::Newer => Exit::Newer,
-        StartFailure::Settings => Exit::Usage,
+        StartFailure::Settings | StartFailure::NoCertificate => Exit::Usage,
         StartFailure::PortTaken => Exit::Address,
         StartFailure::ClockGap => Exit::Clock,
-        StartFailure::Pki | StartFailure::Io => Exit::Failure,
+        StartFailure::Pki | StartFailure::Io | StartFailure::Stopped => Exit::Failure,
     };
     Failure::caused(exit, "cannot serve", error)
 }

@@ -187,12 +187,12 @@ impl Progress {
         self.was_told = true;
         let millis = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         let rate = (seq.0 - first.0) * 1000 / millis;
-        eprint!("\rshard {}: seq {seq}, {rate} records/s ", self.shard);
+        exit::tell_over(format_args!("shard {}: seq {seq}, {rate} records/s ", self.shard));
     }
 
     fn clear(&self) {
         if self.was_told {
-            eprint!("\r\x1b[K");
+            exit::clear_line();
         }
     }
 }

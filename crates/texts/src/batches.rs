@@ -8,6 +8,9 @@ use std::str::FromStr;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// A settler whose last turn is older than its interval and this much has failed since, in milliseconds.
+const TURN_LATE_MS: u64 = 30_000;
+
 /// What the document is called at the listener.
 pub const DOCUMENT: &str = "batches";
 
@@ -16,6 +19,8 @@ pub const DOCUMENT: &str = "batches";
 pub struct Told {
     /// How long ago the settler's last turn was when it answered: all ages are of then.
     pub turn_age_ms: u64,
+    /// How long it waits between two turns where there is nothing to do.
+    pub interval_ms: u64,
     /// The last batch that was sealed.
     pub sealed: u64,
     /// The last that a final block has.
@@ -36,6 +41,14 @@ pub struct Told {
     pub chain: Option<Chain>,
     /// The newest first.
     pub batches: Vec<Batch>,
+}
+
+impl Told {
+    /// The most that the last turn's age can be while all is well. Behind it nobody knows how old things are.
+    #[must_use]
+    pub const fn turn_age_max_ms(&self) -> u64 {
+        self.interval_ms.saturating_add(TURN_LATE_MS)
+    }
 }
 
 /// The chain, as of the settler's last look.
@@ -195,6 +208,7 @@ mod tests {
         };
         Told {
             turn_age_ms: 40,
+            interval_ms: 2000,
             sealed: 4,
             last_final: 3,
             booked: 3,

@@ -89,9 +89,11 @@ pub fn span_text(span: Time) -> String {
 
 /// Writes a moment as RFC 3339 in UTC, to the nanosecond; `-` for no time at all.
 pub fn moment_text(at: Time) -> String {
-    if at == Time::ZERO {
-        return "-".to_owned();
-    }
+    if at == Time::ZERO { "-".to_owned() } else { exact_moment_text(at) }
+}
+
+/// The same of a moment that somebody has named: also the first one there is.
+pub fn exact_moment_text(at: Time) -> String {
     let (seconds, nanos) = (at.0 / 1_000_000_000, at.0 % 1_000_000_000);
     let (year, month, day) = date(seconds / 86_400);
     let second_of_day = seconds % 86_400;
@@ -340,6 +342,7 @@ mod tests {
         }
         assert_eq!(moment("2001-09-09T01:46:40Z"), Ok(Time::from_secs(1_000_000_000)));
         assert_eq!(moment("1970-01-01T00:00:00.5Z"), Ok(Time::from_millis(500)));
+        assert_eq!(moment(&exact_moment_text(Time::ZERO)), Ok(Time::ZERO));
         for bad in [
             "",
             "Z",

@@ -14,13 +14,11 @@ use surety_protocol::{
 use tokio::sync::watch;
 
 use crate::browser::{Answer, Browser};
-use crate::{OPERATOR, PARTITION, TENANT, World, config, refused};
+use crate::{OPERATOR, PARTITION, PATIENCE, TENANT, World, config, done, refused};
 use console::ConsoleConfig;
 
 /// Who has locks of their own in the same partition.
 const STRANGER: TenantId = TenantId(8);
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A console that asks the history of its engine, whether or not anybody keeps one.
 fn asking(data: &Path) -> ConsoleConfig {
@@ -114,15 +112,12 @@ impl World {
             request::set_merchant(shard, STRANGER, &merchant),
             request::grant(PARTITION, STRANGER, Rights::KNOWN),
         ] {
-            let reply = self.operator.send(draft).await.unwrap();
-            assert!(reply.code().is_success(), "{:?}", reply.code());
+            done(&self.operator, draft).await;
         }
         let caller = Caller { tenant: STRANGER, roles: Roles::AUTHORIZER, actor: ActorId(1) };
         let connector = Arc::new(self.embedded.connector(caller));
         let client = Client::over(connector, Options::default(), &[]).await.unwrap();
-        let reply = client.send(LockRequest::new(PARTITION, Amount(5), MerchantId(1))).await.unwrap();
-        assert!(reply.code().is_success(), "{:?}", reply.code());
-        reply.id
+        done(&client, LockRequest::new(PARTITION, Amount(5), MerchantId(1))).await.id
     }
 }
 
@@ -133,6 +128,29 @@ async fn a_console_without_a_history_says_so_and_offers_none() {
         let mut browser = world.signed_in(tenant, Roles::READER);
         assert_eq!(browser.get("/console/api/session").json()["history"], json!(false));
         refused(&ask(&mut browser, &json!({ "locks": {} })), 404, "NO_HISTORY");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_nobody_keeps_any_more_is_told_from_one_that_is_away() {
+    let beside = |data: &Path| ConsoleConfig { history: Some(Asker::new(data)), ..config() };
+    let world = World::with(beside).await;
+    let data = world.data.path().to_str().unwrap().to_owned();
+    let mut operator = world.signed_in(OPERATOR, Roles::READER);
+    assert_eq!(operator.get("/console/api/session").json()["history"], json!(false), "there never was one");
+    refused(&ask(&mut operator, &json!({ "locks": {} })), 404, "NO_HISTORY");
+    let place = world.data.path().join("data");
+    let engine = storage::DataDirectory::inspect(&place).unwrap().engine;
+    let held = Store::open(&history::place(&place), engine).unwrap();
+    refused(&ask(&mut operator, &json!({ "locks": {} })), 503, "HISTORY_AWAY");
+    drop(held);
+    for (tenant, is_told_where) in [(OPERATOR, true), (TENANT, false)] {
+        let mut browser = world.signed_in(tenant, Roles::READER);
+        assert_eq!(browser.get("/console/api/session").json()["history"], json!(true), "its pages say why");
+        let answer = ask(&mut browser, &json!({ "locks": {} }));
+        refused(&answer, 404, "NO_HISTORY");
+        assert!(answer.body.contains("nobody keeps"), "{}", answer.body);
+        assert_eq!(answer.body.contains(&data), is_told_where, "{}", answer.body);
     }
 }
 

@@ -58,7 +58,7 @@ fn batches() -> Value {
         })
     };
     json!({
-        "turn_age_ms": 1, "sealed": 2, "final": 1, "booked": 1, "waiting_records": 4, "waiting_age_ms": 2_000,
+        "turn_age_ms": 1, "interval_ms": 2_000, "sealed": 2, "final": 1, "booked": 1, "waiting_records": 4, "waiting_age_ms": 2_000,
         "unsettled_age_ms": 60_000, "pending_transactions": 1,
         "chain": { "block": 9, "final_block": 6, "block_time_s": 1 },
         "batches": [batch(2, "mined"), batch(1, "booked")],

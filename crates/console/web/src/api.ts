@@ -80,11 +80,14 @@ export interface Settlement {
   named: boolean;
   trouble: string | null;
   asked_age_ms: number | null;
+  /** The most that the age of its last turn can be while all is well, by its own interval. */
+  turn_age_max_ms: number | null;
   /** None where the settler's last turn is too long ago. */
   ages: { waiting_age_ms: number; batch_age_ms: number; chain_age_ms: number | null } | null;
   told: {
     /** How old its last turn was when it was asked: all that it told is of then. */
     turn_age_ms: number;
+    interval_ms: number;
     sealed: number;
     final: number;
     booked: number;
@@ -101,6 +104,8 @@ export interface Money {
   states: Record<string, string>;
   open: number;
   frozen: number;
+  /** Partitions that were not reconciled since a loss. */
+  unreconciled: number;
 }
 
 export interface Shard {
@@ -155,6 +160,8 @@ export interface Partition {
   onchain: string;
   asset: number;
   frozen: boolean;
+  /** Not reconciled since a loss: its sums are those of a backup. */
+  unreconciled: boolean;
   collateral: string;
   deficit: string;
   free: string;

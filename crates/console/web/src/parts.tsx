@@ -111,7 +111,7 @@ export function MoneyTable({ of, asset }: { of: Record<(typeof STATES)[number]["
 
 /** True if anything of a partition needs somebody's eyes. */
 export function hasTrouble(partition: Partition): boolean {
-  return partition.frozen || partition.deficit !== "0" || partition.exposure !== "0";
+  return partition.unreconciled || partition.frozen || partition.deficit !== "0" || partition.exposure !== "0";
 }
 
 /** What became of a request. */

@@ -1,8 +1,9 @@
 // An engine with a console, as an operator starts it, and what the tests need of it.
 import { execFile, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -84,7 +85,7 @@ function batches() {
     };
   });
   const chain = { block: 9_012, final_block: 8_948, block_time_s: Math.floor(now / 1000) };
-  return { turn_age_ms: 5, sealed: 7, final: 3, booked: 2, waiting_records: 40, waiting_age_ms: 90_000, unsettled_age_ms: 2_400_000, pending_transactions: 3, chain, batches };
+  return { turn_age_ms: 5, interval_ms: 2_000, sealed: 7, final: 3, booked: 2, waiting_records: 40, waiting_age_ms: 90_000, unsettled_age_ms: 2_400_000, pending_transactions: 3, chain, batches };
 }
 
 export class Engine {
@@ -106,6 +107,23 @@ export class Engine {
     engine.directory = await mkdtemp(join(tmpdir(), "surety-console-"));
     engine.data = join(engine.directory, "data");
     await engine.surety("init", "--data", engine.data, "--shards", "1");
+    await engine.serve();
+    return engine;
+  }
+
+  /** Starts one that goes on from a backup after a loss, with a partition that nobody has reconciled. */
+  static async startLost() {
+    const engine = await Engine.startBare();
+    const { data: lost, directory } = engine;
+    await engine.ctl("partition", "create", "0:1");
+    const backup = join(directory, "backup");
+    const taken = lastLine(await engine.surety("backup", "--data", lost, "--to", backup, "--json"));
+    await engine.end("SIGKILL");
+    engine.data = join(directory, "restored");
+    const until = `${new Date(Date.now() + 2_000).toISOString().split(".")[0]}Z`;
+    const accepted = ["--accept-loss-after", `0:${taken.shards[0].last_seq}`, "--lost-until", until];
+    await engine.surety("restore", "--from", backup, "--no-archive", "--to", engine.data, ...accepted);
+    await cp(join(lost, "pki"), join(engine.data, "pki"), { recursive: true });
     await engine.serve();
     return engine;
   }
@@ -204,6 +222,44 @@ export class Engine {
     await run("openssl", ["ca", "-gencrl", "-config", file("ca.cnf"), "-keyfile", pki("ca.key"), "-cert", pki("ca.pem"), "-out", pki("revoked.pem")]);
   }
 
+  /** Asks the history's socket itself, and gives the answer; null where it closes without one. */
+  async askHistory(question) {
+    const socket = await this.historySocket();
+    const body = Buffer.from(JSON.stringify({ of: null, ask: question }));
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(body.length);
+    socket.write(Buffer.concat([length, body]));
+    let told = Buffer.alloc(0);
+    try {
+      for await (const bytes of socket) {
+        told = Buffer.concat([told, bytes]);
+        if (told.length >= 4 && told.length >= 4 + told.readUInt32LE()) return JSON.parse(told.subarray(4));
+      }
+    } catch {
+      // Who has no room does not read.
+    }
+    return null;
+  }
+
+  historySocket() {
+    return new Promise((resolve, reject) => {
+      const socket = connect(join(this.data, "history.sock"));
+      socket.once("error", reject);
+      socket.once("connect", () => {
+        // That it is closed is no news.
+        socket.off("error", reject).on("error", () => {});
+        resolve(socket);
+      });
+    });
+  }
+
+  /** Takes every place that the history has for questions. They are free again when the sockets are destroyed. */
+  async crowd(held = []) {
+    do held.push(await this.historySocket());
+    while ((await this.askHistory({ locks: { limit: 1 } }))?.ok !== undefined);
+    return held;
+  }
+
   /** The processes that it has started: the one that keeps the history. */
   async children() {
     const tasks = await readdir(`/proc/${this.process.pid}/task`);
@@ -213,16 +269,19 @@ export class Engine {
 
   /** Ends it as a crash does. */
   async crash() {
-    const ended = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill("SIGKILL");
-    await ended;
+    await this.end("SIGKILL");
     await rm(this.directory, { recursive: true, force: true });
   }
 
-  async stop() {
+  /** Sends a signal, and gives the status that it ends with. */
+  async end(signal) {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
-    this.process.kill("SIGTERM");
-    const status = await ended;
+    this.process.kill(signal);
+    return ended;
+  }
+
+  async stop() {
+    const status = await this.end("SIGTERM");
     await this.settler?.stop();
     await rm(this.directory, { recursive: true, force: true });
     return status;

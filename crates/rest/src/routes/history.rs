@@ -220,7 +220,7 @@ pub(super) async fn merchant_statement(
     params(("partition" = String, Path, pattern = "^(0|[1-9][0-9]{0,4}):[1-9][0-9]{0,14}$", description = "Shard and number."), StatementQuery),
     responses(
         (status = 200, description = "A page of the statement. `Link` leads to the next one.", content((HistoryStatement = "application/json"), (String = "text/csv"))),
-        (status = "4XX", description = "The request makes no sense, it is not for this tenant, the period is not complete yet (409), or the engine keeps no history.", body = crate::problem::Problem, content_type = "application/problem+json"),
+        (status = "4XX", description = "The request makes no sense, there is no such partition (404), it is not for this tenant, the period is not complete yet (409), or the engine keeps no history.", body = crate::problem::Problem, content_type = "application/problem+json"),
         (status = "5XX", description = "Not available.", body = crate::problem::Problem, content_type = "application/problem+json"),
     )
 )]

@@ -31,7 +31,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SendError, Sender, channel};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ use crate::data::{ComparedArchive, FilesError, read_compared, read_epochs, write
 use crate::limiter::Limiter;
 use crate::release::is_genuine_release;
 use crate::server::ShardEnd;
-use crate::shared::{Forwarded, Inbox, Life, Order, Shared};
+use crate::shared::{Forwarded, Inbox, LOOK_AROUND, Life, Order, Shared};
 use crate::threads;
 use engine::Epochs;
 use engine::clock::Clock;
@@ -109,6 +109,13 @@ pub(crate) struct Setup {
     pub(crate) go: Receiver<Clock>,
 }
 
+impl Setup {
+    /// Before a shard serves there is one order alone that the server gives.
+    fn is_given_up(&self) -> bool {
+        !self.shared.shards[usize::from(self.engine.shard.0)].inbox.orders.is_empty()
+    }
+}
+
 /// A shard's way to the network.
 pub(crate) struct Network {
     pub(crate) socket: UdpSocket,
@@ -165,6 +172,12 @@ pub enum ShardError {
         "the archive cannot be compared, and before that nothing is served after a loss: {0}; make it readable and start again, or set log.archive to a new place"
     )]
     ArchiveUnread(Box<backup::ArchiveError>),
+    /// The thread that compares the archive has ended without a word.
+    #[error("the comparison of the archive broke off; see the log")]
+    NotCompared,
+    /// Nobody waits for it any more: the start was given up, or another shard has failed.
+    #[error("the start was given up")]
+    GivenUp,
     /// The server's own files.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -242,10 +255,10 @@ fn check_archive(setup: &Setup, storage: &FileStorage, (after, life): (Seq, u128
         .map(|span| wal::FileName::Segment { first_seq: span.first_seq })
         .collect();
     let (depot, path) = (Arc::clone(&archive.depot), setup.path.clone());
-    let compare = move || backup::compare_archive(&*depot, id, &path, &segments, read);
+    let comparing = begin(id, move || backup::compare_archive(&*depot, id, &path, &segments, read))?;
     // Once it was compared as a whole, a place that does not answer holds up no start any more.
-    let compared = if is_known { within(ARCHIVE_PATIENCE, id, compare)? } else { Some(compare()) };
-    let Some(compared) = compared else {
+    let patience = is_known.then_some(ARCHIVE_PATIENCE);
+    let Some(compared) = outcome(&comparing, patience, || setup.is_given_up())? else {
         tracing::warn!(
             shard = id.0,
             "the archive does not answer within {} s: it is compared beside serving",
@@ -266,21 +279,45 @@ fn check_archive(setup: &Setup, storage: &FileStorage, (after, life): (Seq, u128
     }
 }
 
-/// Runs a comparison on a thread of its own; `None` if it takes longer, and then it says itself what it comes to.
-fn within(
-    patience: Duration,
+/// What a comparison comes to.
+type Compared = Result<(), backup::ArchiveError>;
+
+/// Runs a comparison on a thread of its own. If nobody waits for it any more, it says itself what it comes to.
+fn begin(
     id: ShardId,
-    compare: impl FnOnce() -> Result<(), backup::ArchiveError> + Send + 'static,
-) -> Result<Option<Result<(), backup::ArchiveError>>, ShardError> {
-    let (done, compared) = std::sync::mpsc::channel();
+    compare: impl FnOnce() -> Compared + Send + 'static,
+) -> Result<Receiver<Compared>, ShardError> {
+    let (done, compared) = channel();
     let run = move || {
         // What the log has dropped meanwhile may be told as missing here: nothing but the log's own housekeeping follows from it.
-        if let Err(std::sync::mpsc::SendError(Err(error))) = done.send(compare()) {
+        if let Err(SendError(Err(error))) = done.send(compare()) {
             tracing::error!(shard = id.0, "the archive, compared late: {error}");
         }
     };
     std::thread::Builder::new().name(format!("archive-{id}")).spawn(run)?;
-    Ok(compared.recv_timeout(patience).ok())
+    Ok(compared)
+}
+
+/// Waits for a comparison; `None` if it takes longer than there is patience. A thread that is left waits for a place, and writes nothing.
+fn outcome(
+    comparing: &Receiver<Compared>,
+    patience: Option<Duration>,
+    is_given_up: impl Fn() -> bool,
+) -> Result<Option<Compared>, ShardError> {
+    let begun = Instant::now();
+    loop {
+        match comparing.recv_timeout(LOOK_AROUND) {
+            Ok(compared) => return Ok(Some(compared)),
+            Err(RecvTimeoutError::Disconnected) => return Err(ShardError::NotCompared),
+            Err(RecvTimeoutError::Timeout) if is_given_up() => return Err(ShardError::GivenUp),
+            Err(RecvTimeoutError::Timeout)
+                if patience.is_some_and(|patience| begun.elapsed() >= patience) =>
+            {
+                return Ok(None);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }
 
 fn serve(

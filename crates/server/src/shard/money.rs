@@ -21,6 +21,7 @@ pub(crate) struct Holdings {
     pub(crate) exposure: u128,
     pub(crate) partitions: u64,
     pub(crate) frozen: u64,
+    pub(crate) unreconciled: u64,
 }
 
 impl Holdings {
@@ -52,6 +53,7 @@ impl Holdings {
         }
         self.partitions += 1;
         self.frozen += u64::from(totals.is_frozen);
+        self.unreconciled += u64::from(totals.is_unreconciled);
     }
 }
 

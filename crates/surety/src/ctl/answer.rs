@@ -13,6 +13,19 @@ use crate::record_text::{is_done, reply_json};
 /// # Errors
 /// [`Exit::Declined`] with the first code that is no success, or [`Exit::Unknown`] if that says nothing.
 pub(crate) fn tell(json: bool, done: &str, replies: &[Reply]) -> Result<(), Failure> {
+    tell_advised(json, done, replies, advice)
+}
+
+/// The same with other advice on what was refused.
+///
+/// # Errors
+/// As [`tell`].
+pub(crate) fn tell_advised(
+    json: bool,
+    done: &str,
+    replies: &[Reply],
+    advice: impl Fn(&Reply) -> &'static str,
+) -> Result<(), Failure> {
     let refused = replies.iter().find(|reply| !is_done(reply.code()));
     let exit = refused.map_or(Exit::Done, |reply| exit_of(reply.code()));
     if json {
@@ -62,6 +75,7 @@ fn advice(reply: &Reply) -> &'static str {
         Code::Exists => "it exists already, or the nonce was used",
         Code::UnknownPartition => "no such partition, or none that this identity may see",
         Code::UnknownLock | Code::NotFound => "no such lock under this tenant and partition",
+        Code::Frozen => "the partition is frozen: `surety ctl partition unfreeze` lets it take this again",
         Code::NoRight => "this identity's role does not allow it; take another --identity",
         Code::Malformed => "a value is out of its range",
         Code::Insufficient => "there is not enough",

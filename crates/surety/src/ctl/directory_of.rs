@@ -135,15 +135,11 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
             let mut replies = Vec::new();
             for shard in (0..session.shards()).map(ShardId) {
                 let number = TenantId(tenant.tenant);
-                let query =
-                    StateQuery { tenant: number, limit: 1, ..StateQuery::new(shard, StateKind::Tenants) };
-                let rows: Vec<TenantRow> = session.rows(query).await?;
                 // One that was never set has nothing but its number.
-                let was_set = |row: &&TenantRow| {
-                    let bare = TenantBody { tenant: number, ..TenantBody::default() };
-                    row.quotas.tenant == number && row.quotas != bare
-                };
-                let present = rows.iter().find(was_set).map_or_else(new_tenant, |row| row.quotas);
+                let bare = TenantBody { tenant: number, ..TenantBody::default() };
+                let was_set = |row: &TenantRow| row.quotas != bare;
+                let row = tenant_row(&session, number, shard).await?;
+                let present = row.filter(was_set).map_or_else(new_tenant, |row| row.quotas);
                 let body = TenantBody { actor: ActorId(0), ..tenant.over(present) };
                 let place = PartitionHandle::new(shard, 0);
                 let record = Record::new(Kind::TenantSet, session.id(), place, Amount::ZERO, &body);
@@ -217,7 +213,31 @@ pub(crate) async fn grant(session: &Session, grant: &Grant, json: bool) -> Resul
     let record = Record::new(Kind::Grant, session.id(), grant.partition, Amount::ZERO, &body);
     let reply = session.ask(record).await?;
     let rights = values::rights_text(grant.rights);
-    answer::tell(json, &format!("tenant {} has {rights} on {}", grant.tenant, grant.partition), &[reply])
+    answer::tell(json, &format!("tenant {} has {rights} on {}", grant.tenant, grant.partition), &[reply])?;
+    if grant.rights.0 == 0 { Ok(()) } else { warn_of_shut_out(session, grant).await }
+}
+
+/// Rights do not let a tenant in: it has to be set, too.
+async fn warn_of_shut_out(session: &Session, grant: &Grant) -> Result<(), Failure> {
+    let (tenant, shard) = (TenantId(grant.tenant), grant.partition.shard());
+    let row = tenant_row(session, tenant, shard).await?;
+    if tenant != TenantId(0) && row.is_none_or(|row| row.quotas.enabled == 0) {
+        exit::tell(format_args!(
+            "tenant {tenant} is shut out of shard {shard} all the same: `surety ctl tenant set {tenant} --enabled` lets it in"
+        ));
+    }
+    Ok(())
+}
+
+/// A tenant on a shard.
+async fn tenant_row(
+    session: &Session,
+    tenant: TenantId,
+    shard: ShardId,
+) -> Result<Option<TenantRow>, Failure> {
+    let query = StateQuery { tenant, limit: 1, ..StateQuery::new(shard, StateKind::Tenants) };
+    let rows: Vec<TenantRow> = session.rows(query).await?;
+    Ok(rows.into_iter().find(|row| row.quotas.tenant == tenant))
 }
 
 /// `merchant`.

@@ -159,8 +159,12 @@ pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> 
             (record, format!("partition {partition} is no longer frozen"))
         }
         Command::Reconcile { partition, note, yes } => {
+            let found = session.partition(*partition).await?.ok_or_else(|| unknown(*partition))?;
+            if !found.is_unreconciled {
+                return tell_nothing_to_do(*partition, json);
+            }
             if !yes {
-                return tell_kept(session, *partition, json).await;
+                return tell_kept(session, &found, json).await;
             }
             let body = ControlBody { user: *note, ..ControlBody::default() };
             let record = Record::new(Kind::Reconcile, session.id(), *partition, Amount::ZERO, &body);
@@ -172,13 +176,23 @@ pub(crate) async fn change(session: &Session, command: &Command, json: bool) -> 
     answer::tell(json, &done, &[reply])
 }
 
+/// What was not lost, or lives on already, is left alone: nothing is logged a second time.
+fn tell_nothing_to_do(partition: PartitionHandle, json: bool) -> Result<(), Failure> {
+    let line = format!(
+        "partition {partition}: there is nothing to reconcile: no loss was accepted, or it is reconciled already; nothing was done"
+    );
+    let value =
+        json!({ "ok": true, "partition": partition.to_string(), "unreconciled": false, "changed": false });
+    answer::show(json, &value, &[line])
+}
+
 /// Shows what somebody has to have compared who lets a partition live on: it is as the backup has it. Nothing is done.
-async fn tell_kept(session: &Session, partition: PartitionHandle, json: bool) -> Result<(), Failure> {
-    let found = session.partition(partition).await?.ok_or_else(|| unknown(partition))?;
+async fn tell_kept(session: &Session, found: &Totals, json: bool) -> Result<(), Failure> {
+    let partition = found.handle;
     let tenants: Vec<TenantRow> =
         session.rows(StateQuery::new(partition.shard(), StateKind::Tenants)).await?;
     let others = || tenants.iter().filter(|row| row.quotas.tenant != TenantId(0));
-    let mut value = totals::to_json(&found);
+    let mut value = totals::to_json(found);
     value["ok"] = json!(false);
     value["reconciled"] = json!(false);
     value["policy"] = crate::policy_text::PolicyText::from(&found.policy).to_json();
@@ -189,7 +203,7 @@ async fn tell_kept(session: &Session, partition: PartitionHandle, json: bool) ->
         })
         .collect();
     value["compare"] = json!(KEPT);
-    let mut lines = totals::to_lines(&found);
+    let mut lines = totals::to_lines(found);
     lines.extend(others().map(|row| {
         let state = if row.quotas.enabled == 1 { "let in" } else { "SHUT OUT" };
         format!("tenant {}  {state}  locks {}", row.quotas.tenant, row.locks)
@@ -205,8 +219,9 @@ async fn tell_kept(session: &Session, partition: PartitionHandle, json: bool) ->
 const KEPT: &str = "\
 as it was when the log that is kept ended; what was changed later is taken back and counts at once. Compare, and set again, in this
 shard: tenants that were shut out since, rights that were withdrawn (`ctl grant`), payees and release keys of merchants (`ctl
-merchant set`: whoever holds an old release key could free their locks), prices, this partition's policy, revoked certificates.
-Rights and merchants as they are kept: `surety dump` of the backup, kinds `grant` and `merchant_set`.";
+merchant ID --tenant N --payee ADDRESS`: whoever holds an old release key could free their locks), prices, this partition's policy,
+revoked certificates. Rights and merchants as they are kept, where the log still has them: `surety ctl query --kind grant` and
+`--kind merchant_set`, with --shard; or `surety restore --until` the end of the backup, and `surety dump` of what that makes.";
 
 /// `supplier`.
 pub(crate) async fn suppliers(session: &Session, command: &Supplier, json: bool) -> Result<(), Failure> {

@@ -121,13 +121,20 @@ fn kind(text: &str) -> Result<Kind, String> {
     found.ok_or_else(|| format!("`{text}` is no kind; there are {}", names()))
 }
 
+/// What is over is forgotten after a while, and a lock is looked up under its tenant.
+const NO_LOCK: &str = "over and forgotten, which `surety ctl query lock ID` of a kept history still knows, or of another tenant or \
+                       partition: give the one that made it with --tenant";
+
 /// `lock show`.
 pub(crate) async fn lock(session: &Session, command: &LockCommand, json: bool) -> Result<(), Failure> {
     let LockCommand::Show(lock) = command;
     let body = ChangeBody { lock: lock.id, ..ChangeBody::default() };
     let request = Record::new(Kind::Lookup, session.id(), lock.partition, Amount::ZERO, &body);
     let reply = session.ask(Record { tenant: TenantId(lock.tenant), ..request }).await?;
-    if !reply.code().is_recorded() || reply.code() == Code::NotFound {
+    if reply.code() == Code::NotFound {
+        return answer::tell_advised(json, "", &[reply], |_| NO_LOCK);
+    }
+    if !reply.code().is_recorded() {
         return answer::tell(json, "", &[reply]);
     }
     let (value, lines) = found(lock.id, &reply);

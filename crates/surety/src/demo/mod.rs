@@ -23,6 +23,7 @@ use server::{Running, Server};
 use surety_client::{Client, Draft, LockRequest};
 use surety_protocol::limits::SEGMENT_BYTES;
 use surety_protocol::{Id, PartitionHandle, Time};
+use tokio::runtime::Handle;
 
 use self::account::Account;
 use self::check::MoneyCheck;
@@ -33,7 +34,7 @@ use crate::config::ConsoleSettings;
 use crate::console::{self, Served};
 use crate::directory::Serving;
 use crate::exit::{self, Exit, Failure};
-use crate::history::{Child, Kept};
+use crate::history::{Answerer, Child, Kept};
 use crate::{directory, init, remote, serve};
 
 /// How long a demo goes on that is watched.
@@ -179,14 +180,24 @@ fn heard(source: &Source) -> Result<&Account, &str> {
 
 /// Everything that happens while the engine runs.
 async fn play(args: &Args, data: &Path, out: &mut Told) -> Result<Played, Failure> {
-    let server = Server::start(serve::demo_config(data)).map_err(|error| serve::start_failure(&error))?;
-    let played = converse(args, data, &server, out).await;
+    // One that is watched has a history.
+    let asker = if args.console.is_some() { Asker::expecting(data) } else { Asker::new(data) };
+    let mut config = serve::demo_config(data);
+    config.history = Some(Arc::new(Answerer::new(asker.clone(), Handle::current())));
+    let server = Server::start(config).map_err(|error| serve::start_failure(&error))?;
+    let played = converse(args, data, &server, &asker, out).await;
     // Drain and seal in any case: the log is the third party.
     serve::shut_down(server).await?;
     played
 }
 
-async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Played, Failure> {
+async fn converse(
+    args: &Args,
+    data: &Path,
+    server: &Running,
+    asker: &Asker,
+    out: &mut Told,
+) -> Result<Played, Failure> {
     let address = serve::address(server)?;
     out.line(&format!("serving   QUIC on {address}, TLS 1.3, client certificates, durability fsync"))?;
     let connect = async |name| remote::connect(address, &directory::identity(data, name)).await;
@@ -204,7 +215,7 @@ async fn converse(args: &Args, data: &Path, server: &Running, out: &mut Told) ->
         "set up    1 tenant, 8 merchants, 3 partitions with policies, 1 price; 3 supplies, final on chain",
     )?;
 
-    let shown = Shown::start(args, data, server, out)?;
+    let shown = Shown::start(args, data, server, asker, out)?;
     let shared = Arc::new(Shared { pause: args.pause(), ..Shared::default() });
     shared.to_tamper.store(args.tamper == Some(Party::Replies), Ordering::Relaxed);
     let begun = Instant::now();
@@ -263,9 +274,15 @@ impl Drop for Announced {
 }
 
 impl Shown {
-    fn start(args: &Args, data: &Path, server: &Running, out: &mut Told) -> Result<Option<Self>, Failure> {
+    fn start(
+        args: &Args,
+        data: &Path,
+        server: &Running,
+        asker: &Asker,
+        out: &mut Told,
+    ) -> Result<Option<Self>, Failure> {
         let settings = ConsoleSettings { listen: args.console, ..ConsoleSettings::default() };
-        let Some(console) = Served::start(server, data, &settings, &Asker::expecting(data))? else {
+        let Some(console) = Served::start(server, data, &settings, asker)? else {
             return Ok(None);
         };
         let (listen, address) = (serve::address(server)?, console.address());

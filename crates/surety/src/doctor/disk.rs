@@ -10,7 +10,7 @@ use surety_protocol::Seq;
 use wal::{FileName, PageBuffer, Storage};
 
 use super::finding::{Finding, Grade};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 
 const FILE: FileName = FileName::Segment { first_seq: Seq(1) };
 /// Each way of writing has a directory of its own: the file has the same name in both.
@@ -33,7 +33,7 @@ pub(super) fn examine(directory: &Path) -> Result<Vec<Finding>, Failure> {
     let failed = |error: &dyn core::error::Error| {
         Failure::caused(Exit::Failure, format!("{} cannot be examined", directory.display()), error)
     };
-    let place = directory.canonicalize().map_err(|error| failed(&error))?;
+    let place = nearest(directory).map_err(|error| failed(&error))?;
     let metadata = fs::metadata(&place).map_err(|error| failed(&error))?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mount = Mount::of(&place, &mounts);
@@ -51,6 +51,26 @@ pub(super) fn examine(directory: &Path) -> Result<Vec<Finding>, Failure> {
     findings.push(judge_direct(measured.direct));
     findings.push(judge_sync(measured.best(), mount.as_ref(), &preload));
     Ok(findings)
+}
+
+/// The directory, or where it is not there yet, the nearest one above that is.
+fn nearest(directory: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(directory)?;
+    for place in absolute.ancestors() {
+        match place.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Ok(found) if place != absolute => {
+                exit::tell(format_args!(
+                    "{} is not there yet: this is of {}",
+                    directory.display(),
+                    found.display()
+                ));
+                return Ok(found);
+            }
+            found => return found,
+        }
+    }
+    directory.canonicalize()
 }
 
 /// What lies below a directory.
@@ -391,7 +411,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let findings = examine(directory.path()).unwrap();
         assert!(findings.iter().any(|finding| finding.check == "durable write"));
+        assert!(!examine(&directory.path().join("not/yet")).unwrap().is_empty());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-        assert!(examine(&directory.path().join("nothing")).is_err());
+        assert!(examine(Path::new("/dev/null/not/yet")).is_err());
     }
 }

@@ -21,13 +21,13 @@ use crate::exit::{self, Exit, Failure};
 /// how long a durable write takes, and whether it can have been one. Writes a few MiB below DIR and removes them; changes nothing else.
 /// A running engine may stay, but the figures are then those of a busy disk.
 ///
-/// `fine` needs nothing; `advice` costs speed or comfort; `fault` can cost money. The exit code is 1 if there is a fault.
+/// `fine` needs nothing; `advice` costs speed or comfort; `fault` can cost money; `unknown` is what the machine does not tell: look yourself. The exit code is 1 if there is a fault.
 ///
 /// Example: surety doctor --data /var/lib/surety/data
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
-    /// A data directory, or where one will be
+    /// A data directory, or where one will be: if it is not there yet, the nearest directory above is looked at
     #[arg(long, value_name = "DIR", default_value = ".")]
     data: PathBuf,
     /// Print nothing but one JSON object

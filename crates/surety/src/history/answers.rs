@@ -1,13 +1,9 @@
 //! Questions that come to an engine over the wire: asked of the process that keeps its history, over the socket in the data directory.
 
 use history::{Asker, AskerError, Fault, Question};
-use server::{Asked, Historian, Unanswered};
+use server::{Asked, HISTORY_AWAY, Historian, NO_HISTORY, Unanswered};
 use surety_protocol::{QueryRefusal, Sight};
 use tokio::runtime::Handle;
-
-/// What is told where nobody keeps an index, nor ever has.
-const NO_HISTORY: &str =
-    "this engine keeps no history: `surety serve --history` does, or `surety history run` beside it";
 
 /// Asks whoever keeps the index, on the runtime of the process: the engine's threads wait for nothing.
 #[derive(Debug)]
@@ -48,10 +44,7 @@ impl Historian for Answerer {
 async fn answer(asker: &Asker, question: &Question, sight: Sight) -> Result<Vec<u8>, Unanswered> {
     let document =
         serde_json::to_vec(question).map_err(|error| unanswered(&AskerError::Answer(error), sight))?;
-    asker.ask_bytes(&document).await.map_err(|error| match error {
-        AskerError::Nobody(_) if !asker.is_kept() => Unanswered::new(QueryRefusal::NoHistory, NO_HISTORY),
-        error => unanswered(&error, sight),
-    })
+    asker.ask_bytes(&document).await.map_err(|error| unanswered(&error, sight))
 }
 
 /// Where the engine's files are is the operator's to know.
@@ -59,12 +52,12 @@ fn unanswered(error: &AskerError, sight: Sight) -> Unanswered {
     let why = match error {
         AskerError::Busy => QueryRefusal::Busy,
         AskerError::QuestionTooLong { .. } => QueryRefusal::TooLong,
+        AskerError::Nobody(_) => QueryRefusal::NoHistory,
         _ => QueryRefusal::Away,
     };
     match (why, sight) {
-        (QueryRefusal::Away, Sight::Tenant(_)) => {
-            Unanswered::new(why, "the history cannot be asked now: try again in a moment")
-        }
+        (QueryRefusal::NoHistory, Sight::Tenant(_)) => Unanswered::new(why, NO_HISTORY),
+        (QueryRefusal::Away, Sight::Tenant(_)) => Unanswered::new(why, HISTORY_AWAY),
         _ => Unanswered::new(why, error.to_string()),
     }
 }

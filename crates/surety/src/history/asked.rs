@@ -16,7 +16,7 @@ use super::{asker_failure, failure, question_failure};
 use crate::directory;
 use crate::exit::{Exit, Failure};
 use crate::remote::Session;
-use crate::values::{self, moment_text};
+use crate::values::{self, exact_moment_text, moment_text};
 
 /// Lines of a statement that are asked for at a time.
 const STATEMENT_LINES: usize = 500;
@@ -180,8 +180,7 @@ fn texts<T: ToString>(values: &[T]) -> Vec<String> {
 }
 
 fn moment(at: Option<Time>) -> Option<String> {
-    // Time zero has no text, and means the beginning as well as no moment does.
-    at.filter(|at| *at > Time::ZERO).map(moment_text)
+    at.map(exact_moment_text)
 }
 
 impl Page {
@@ -274,8 +273,11 @@ pub(crate) async fn balances(source: &mut Source, moment: &Moment, json: bool) -
     if answer["balances"].is_null() {
         let supplier = of.supplier.map_or_else(String::new, |supplier| format!("supplier {supplier} in "));
         let whose = format!("{supplier}partition {}", of.partition);
-        let when = of.at.unwrap_or_else(|| "at all".to_owned());
-        return Err(Failure::new(Exit::Failure, format!("{whose} is not there: {when}")));
+        let message = match of.at {
+            Some(at) => format!("{whose} was not there at {at}"),
+            None => format!("there is no {whose} in the history"),
+        };
+        return Err(Failure::new(Exit::Failure, message));
     }
     let mut out = std::io::stdout();
     if json {
@@ -317,10 +319,18 @@ pub(crate) async fn statement(source: &mut Source, period: &Period, json: bool) 
         of.until = page["until"].as_str().map(str::to_owned).or(of.until);
         of.cursor = page["cursor"].as_str().map(str::to_owned);
         if page["has_more"] != json!(true) {
-            break;
+            out.flush()?;
+            warn_of_nobody(&page, period);
+            return Ok(());
         }
     }
-    Ok(out.flush()?)
+}
+
+/// A merchant needs no record to have a statement: one of zeros from the beginning on may be of a number that was mistyped.
+fn warn_of_nobody(last: &Value, period: &Period) {
+    if period.merchant.is_some() && period.from.is_none() && last["lines_so_far"] == json!(0) {
+        tracing::warn!("no record of {} has moved anything: is it the right one?", text(&last["account"]));
+    }
 }
 
 /// Prints a page of a statement as JSON lines: what the period is in front of the first one's, what there is behind the last one's.
@@ -354,7 +364,12 @@ pub(crate) async fn status(source: &mut Source, json: bool) -> Result<(), Failur
     let status: Status = serde_json::from_value(value).map_err(std::io::Error::from)?;
     let Status { state, complete_before, lag_records, lag_ms, bytes, shards, .. } = status;
     writeln!(out, "{}: complete before {}, {bytes} bytes", state.name(), moment_text(complete_before))?;
-    writeln!(out, "behind by {lag_records} records, {}.{:03} s", lag_ms / 1000, lag_ms % 1000)?;
+    match (lag_records, lag_ms) {
+        (Some(records), Some(ms)) => {
+            writeln!(out, "behind by {records} records, {}.{:03} s", ms / 1000, ms % 1000)?;
+        }
+        _ => writeln!(out, "nobody keeps it: how far it is behind the log is not told")?,
+    }
     for shard in shards {
         let why = shard.message.map_or_else(String::new, |message| format!(": {message}"));
         writeln!(out, "shard {}: {} at seq {}{why}", shard.shard, shard.state.name(), shard.indexed)?;
@@ -467,7 +482,8 @@ impl Index {
         if self.own.is_none() {
             match Asker::new(&self.data).ask(question).await {
                 Ok(answer) => return Ok(answer),
-                Err(AskerError::Nobody(_)) => self.own = Some(self.open()?),
+                // Where somebody has it after all, opening it says so.
+                Err(AskerError::Nobody(_) | AskerError::Away(_)) => self.own = Some(self.open()?),
                 Err(error) => return Err(asker_failure(&error)),
             }
         }

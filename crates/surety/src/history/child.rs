@@ -221,7 +221,7 @@ impl Told {
         Gauges {
             is_up: last.as_ref().filter(is_of_now).is_some_and(|(_, status)| status.state.goes_on()),
             lag_ms: now().0.saturating_sub(since.0) / 1_000_000,
-            lag_records: known.map_or(0, |status| status.lag_records),
+            lag_records: known.and_then(|status| status.lag_records).unwrap_or_default(),
             bytes: known.map_or(0, |status| status.bytes),
             restarts: self.restarts.get(),
         }

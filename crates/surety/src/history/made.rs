@@ -10,7 +10,7 @@ use storage::DataDirectory;
 use surety_protocol::{Seq, ShardId};
 
 use super::{failure, question_failure};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::{depots, directory, dump};
 
 /// How often progress is shown on a terminal.
@@ -24,18 +24,19 @@ pub(super) fn rebuild(
 ) -> Result<(), Failure> {
     let directory = directory::open(data)?;
     let archive = archive.map(depots::open).transpose()?;
+    archive.as_deref().map_or(Ok(()), depots::refuse_backup)?;
     let ends = ends(&directory)?;
     let shows = std::io::stderr().is_terminal();
     let mut told = Instant::now();
     let progress = |shard: ShardId, seq: Seq| {
         if shows && told.elapsed() >= PROGRESS_INTERVAL {
             told = Instant::now();
-            eprint!("\rshard {shard}: seq {seq} ");
+            exit::tell_over(format_args!("shard {shard}: seq {seq} "));
         }
     };
     let rebuilt = history::rebuild(&directory, options, &ends, archive.as_deref(), progress);
     if shows {
-        eprint!("\r\x1b[K");
+        exit::clear_line();
     }
     let rebuilt = rebuilt.map_err(|error| failure(&error))?;
     let mut out = std::io::stdout();
@@ -71,6 +72,9 @@ pub(super) fn digest(data: &Path, json: bool) -> Result<(), Failure> {
         writeln!(out, "{}", json!({ "ok": true, "digest": digest, "shards": shards }))?;
     } else {
         writeln!(out, "{digest}")?;
+        for (shard, position) in &positions {
+            writeln!(out, "shard {shard}: up to seq {}", position.next.0 - 1)?;
+        }
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ enum Command {
     },
     /// Tells a number over everything in the index: the same for the same records, however they came in
     ///
-    /// Of an index that nobody keeps: it reads all of it.
+    /// Of an index that nobody keeps: it reads all of it. One that was kept may end before the log's last record: two can be compared
+    /// where they end at the same seqs, which are told.
     ///
     /// Example: surety history digest --data DIR
     #[command(after_help = exit::HELP)]
@@ -178,6 +179,7 @@ pub(crate) fn failure(error: &HistoryError) -> Failure {
         HistoryError::Newer { .. } => Exit::Newer,
         HistoryError::Foreign { .. } | HistoryError::Older { .. } | HistoryError::Missing(_) => Exit::Foreign,
         HistoryError::Damaged { .. }
+        | HistoryError::Archived { .. }
         | HistoryError::OtherLog { .. }
         | HistoryError::Diverged { .. }
         | HistoryError::Ahead { .. }
@@ -199,7 +201,13 @@ fn question_failure(error: &AskError) -> Failure {
 /// Why there is no answer, with its exit code.
 pub(crate) fn asker_failure(error: &AskerError) -> Failure {
     match error {
-        AskerError::Refused { code, message } => Failure::new(exit_of(code), message),
+        // As where it is busy: what is asked for is on its way.
+        AskerError::Refused { code, message, is_retryable: true }
+            if *code == history::Fault::NotComplete.name() =>
+        {
+            Failure::new(Exit::Unreachable, message)
+        }
+        AskerError::Refused { code, message, .. } => Failure::new(exit_of(code), message),
         error => Failure::new(Exit::Unreachable, error),
     }
 }
@@ -213,6 +221,6 @@ fn exit_of(code: &str) -> Exit {
         Some(Fault::Forbidden) => Exit::Declined,
         Some(Fault::Damaged) => Exit::Corrupt,
         Some(Fault::Busy) => Exit::Unreachable,
-        Some(Fault::Failed) | None => Exit::Failure,
+        Some(Fault::Failed | Fault::UnknownPartition) | None => Exit::Failure,
     }
 }

@@ -27,8 +27,9 @@ impl Gauges {
     pub(super) fn of(status: &Status) -> Self {
         Self {
             is_up: status.state.goes_on(),
-            lag_ms: status.lag_ms,
-            lag_records: status.lag_records,
+            // Who keeps it knows both.
+            lag_ms: status.lag_ms.unwrap_or_default(),
+            lag_records: status.lag_records.unwrap_or_default(),
             bytes: status.bytes,
             restarts: 0,
         }

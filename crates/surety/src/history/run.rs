@@ -17,14 +17,11 @@ use tokio::sync::{oneshot, watch};
 use super::{ENGINE_FREE_BYTES_MIN, failure};
 use crate::directory::{self, Serving};
 use crate::exit::{Exit, Failure, say};
+use crate::priority;
 use crate::remote::{self, Role};
 use crate::serve::forbid_core_dumps;
 use crate::watched::{Life, MetricsArgs, Watched};
 
-/// Steps of `nice` by which all of this process stands behind an engine. The kernel takes the class of its reads and writes from it.
-const NICE: i32 = 5;
-/// What the kernel is told of whom to end first when memory is short, from -1000 to 1000: this rather than an engine.
-const OOM_SCORE: &str = "500";
 /// How long what was taken may take to be written at the end. It is all made again from the log.
 const STOP_MAX: Duration = Duration::from_millis(1500);
 
@@ -53,19 +50,10 @@ pub(super) struct Run {
 
 /// Runs the command.
 pub(super) fn run(args: &Run) -> Result<(), Failure> {
-    step_back();
+    priority::step_back();
+    priority::take_little_memory();
     forbid_core_dumps();
     remote::run(keep(args))
-}
-
-/// Lets this process stand behind every engine: its threads begin with what the first one has.
-fn step_back() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!("the history could not step back: {error}");
-    }
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
-        tracing::warn!("the history could not offer itself to the kernel when memory is short: {error}");
-    }
 }
 
 async fn keep(args: &Run) -> Result<(), Failure> {

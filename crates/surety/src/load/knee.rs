@@ -9,7 +9,7 @@ use surety_protocol::Time;
 
 use super::job::Job;
 use super::{Engine, interrupts, load_failure, with_version};
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::{remote, values};
 
 /// What to look for.
@@ -87,8 +87,8 @@ pub(super) fn find(args: &Args) -> Result<(), Failure> {
 fn tell(step: &KneeStep) {
     let verdict = if step.holds { "holds" } else { "does not hold" };
     let noisy = if step.noisy { " (the machine was not quiet)" } else { "" };
-    eprintln!(
+    exit::tell(format_args!(
         "{:>10.0}/s offered, {:>10.0}/s begun, p99 {:>9.0} us: {verdict}{noisy}",
         step.offered_per_s, step.begun_per_s, step.p99_us
-    );
+    ));
 }

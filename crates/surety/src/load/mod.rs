@@ -278,7 +278,7 @@ async fn make(load: &Load) -> Result<Report, Failure> {
     let view = open_view(load, stopping);
     let on_second = match &view {
         Some(view) => Some(view.on_second()),
-        None => std::io::stderr().is_terminal().then(|| OnSecond::new(|progress| eprintln!("{progress}"))),
+        None => std::io::stderr().is_terminal().then(|| OnSecond::new(|progress| exit::tell(progress))),
     };
     let report = match load.processes {
         1 => {

@@ -79,7 +79,7 @@ pub(super) fn tell(report: &Report, json: bool, trouble: Option<&Failure>) -> Re
         if let Some(injected) = &report.injected {
             writeln!(
                 out,
-                "  injected: {} replies lost, {} late, {} requests doubled, {} connections killed",
+                "  injected: {} frames of replies lost, {} late, {} requests doubled, {} connections killed",
                 injected.dropped, injected.delayed, injected.doubled, injected.killed
             )?;
         }

@@ -120,7 +120,8 @@ fn make(
     let restored = put_back(source, &restoring)?;
     let reports = restored.iter().map(|shard| shard.recovered.report());
     let ends: Vec<End> = reports.map(|report| (report.last_seq, report.last_time)).collect();
-    let agreed = check_stated(stated, &ends).and_then(|()| {
+    let agreed = check_losses(&restored).and_then(|()| {
+        check_stated(stated, &ends)?;
         let now = now(args, &ends, server::readings())?;
         Ok((now, accepted(args, &ends, now)?))
     });
@@ -208,6 +209,15 @@ fn accepted(args: &Args, ends: &[End], now: Time) -> Result<AcceptedLoss, Failur
         Failure::new(Exit::Failure, format!("no randomness to name a life with: {error}"))
     })?;
     Ok(AcceptedLoss { life: u128::from_le_bytes(life), until })
+}
+
+/// Nobody is asked to accept what cannot be. How many losses a log has is known when it was read.
+fn check_losses(restored: &[Restored]) -> Result<(), Failure> {
+    restored.iter().try_for_each(|Restored { shard, recovered, .. }| {
+        let refused =
+            |error| Failure::new(Exit::Failure, format!("shard {shard}: {error}. Nothing was made"));
+        recovered.ledger().check_another_loss().map_err(refused)
+    })
 }
 
 /// The last record that a shard keeps, and when it was decided.

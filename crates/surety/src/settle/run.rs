@@ -74,7 +74,7 @@ async fn settle(args: &Args, chain: &mut dyn Backend) -> Result<(), Failure> {
     let (mut settler, client) = open(args).await?;
     settler.check(chain).map_err(|error| failure(&error))?;
     let (sealed, last_final, booked) = settler.progress();
-    let numbers = SettlerNumbers::new(settler.figures());
+    let numbers = SettlerNumbers::new(settler.figures(), args.interval);
     watched.tell(numbers.clone());
     watched.set_life(Life::Serving);
     let mut begun = json!({ "settling": true, "sealed": sealed, "final": last_final, "booked": booked });

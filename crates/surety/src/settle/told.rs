@@ -15,6 +15,8 @@ use crate::watched::Numbers;
 
 /// How a settler stands, as of its last turn.
 pub(super) struct SettlerNumbers {
+    /// Between two turns where there is nothing to do.
+    interval: Time,
     /// Shared: who asks takes no more of the settler's time than a pointer does.
     last: Mutex<(Arc<Figures>, SystemTime)>,
     turns: Gauge,
@@ -26,8 +28,9 @@ pub(super) struct SettlerNumbers {
 pub(super) type SharedSettler = Arc<SettlerNumbers>;
 
 impl SettlerNumbers {
-    pub(super) fn new(figures: Figures) -> SharedSettler {
+    pub(super) fn new(figures: Figures, interval: Time) -> SharedSettler {
         Arc::new(Self {
+            interval,
             last: Mutex::new((Arc::new(figures), SystemTime::now())),
             turns: Gauge::default(),
             failures: Gauge::default(),
@@ -68,6 +71,9 @@ impl Numbers for SharedSettler {
         let at = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let help = "when the last turn ended, since 1970";
         page.single("surety_settler_last_turn_timestamp_seconds", Sort::Gauge, help, at);
+        let help = "how long a settler with nothing to carry waits between two turns";
+        let interval = Duration::from_nanos(self.interval.0).as_secs_f64();
+        page.single("surety_settler_interval_seconds", Sort::Gauge, help, interval);
         let counters: [(&str, &str, &Gauge); 3] = [
             ("surety_settler_turns_total", "looks at stream and chain", &self.turns),
             (
@@ -87,12 +93,12 @@ impl Numbers for SharedSettler {
             return None;
         }
         let (figures, at) = self.last.lock().clone();
-        serde_json::to_string(&batches_told(&figures, at.elapsed().unwrap_or_default())).ok()
+        serde_json::to_string(&batches_told(&figures, at.elapsed().unwrap_or_default(), self.interval)).ok()
     }
 }
 
 /// How batches stand. Ages are those at the end of the last turn, which was so long ago.
-fn batches_told(figures: &Figures, turned: Duration) -> batches::Told {
+fn batches_told(figures: &Figures, turned: Duration, interval: Time) -> batches::Told {
     let (sealed, last_final, booked) = figures.progress;
     let chain = |seen: Seen| batches::Chain {
         block: seen.block,
@@ -101,6 +107,7 @@ fn batches_told(figures: &Figures, turned: Duration) -> batches::Told {
     };
     batches::Told {
         turn_age_ms: whole_ms(turned),
+        interval_ms: millis(interval),
         sealed,
         last_final,
         booked,

@@ -1,12 +1,13 @@
-//! `surety top`: the console's overview in a terminal, or as JSON for scripts. It reads `/metrics` and nothing else, so it needs no identity and no
-//! shard notices.
+//! `surety top`: the console's overview in a terminal, or as JSON for scripts. Of an admin listener it reads `/metrics` and nothing else, so it needs no
+//! identity and no shard notices; of an engine elsewhere it shows what the wire tells.
 
 mod scrape;
+mod source;
 mod view;
+mod wire;
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args as ClapArgs;
@@ -15,11 +16,11 @@ use console::overview::Overview;
 use serde_json::json;
 
 use crate::config::ConsoleSettings;
-use crate::directory::Serving;
+use crate::ctl::Target;
 use crate::exit::{self, Exit, Failure};
 use crate::{console as settings, remote};
 
-use scrape::scrape;
+use source::Source;
 
 /// Between two readings.
 const BEAT: Duration = Duration::from_secs(1);
@@ -31,15 +32,18 @@ const BEAT: Duration = Duration::from_secs(1);
 ///
 /// --once takes two readings, a second apart, and prints what happened between them; with --json as one object.
 ///
+/// --connect shows as much of an engine elsewhere as its wire tells an operator's reader: what was recorded, by its answers, and the collateral. It
+/// follows the whole change stream, 128 bytes a record. What was not admitted, times, disks and open locks are not told there: with --json they
+/// are null.
+///
 /// Example: surety top --data DIR
 #[derive(Debug, ClapArgs)]
 #[command(after_help = exit::HELP)]
 pub(crate) struct Args {
-    /// A data directory in use on this machine, served with --admin
-    #[arg(long, value_name = "DIR", required_unless_present = "admin")]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    target: Target,
     /// Address of the admin listener
-    #[arg(long, value_name = "IP:PORT", conflicts_with = "data")]
+    #[arg(long, value_name = "IP:PORT", conflicts_with_all = ["data", "connect", "identity"])]
     admin: Option<SocketAddr>,
     /// How an asset is called and written, as often as there are some [default: 1=AMP/18]
     #[arg(long = "asset", value_name = "NUMBER=NAME/DECIMALS", value_parser = Asset::read)]
@@ -54,56 +58,38 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    remote::runtime()?.block_on(show(args))
+    remote::run(show(args))
 }
 
 async fn show(args: &Args) -> Result<(), Failure> {
-    let address = args.address()?;
+    let mut source = Source::of(&args.target, args.admin)?;
     let mut assets = args.assets.clone();
     assets.extend(settings::assets(&ConsoleSettings::default())?);
     let mut overview = Overview::default();
-    overview.take(now_ms(), scrape(address).await?);
+    overview.take(now_ms(), source.read().await?);
     if args.once {
         tokio::time::sleep(BEAT).await;
-        overview.take(now_ms(), scrape(address).await?);
-        return print(args.json, &overview, &assets);
+        overview.take(now_ms(), source.read().await?);
+        return print(args.json, source.tells_all(), &overview, &assets);
     }
     if !std::io::stdout().is_terminal() {
         return Err(Failure::new(Exit::Usage, "there is no terminal to draw on; --once prints a second"));
     }
-    view::watch(address, overview, &assets).await
+    view::watch(source, overview, &assets).await
 }
 
-impl Args {
-    fn address(&self) -> Result<SocketAddr, Failure> {
-        match (&self.admin, &self.data) {
-            (Some(address), _) => Ok(*address),
-            (None, Some(data)) => Serving::find(data)?.admin.ok_or_else(|| {
-                let message = format!(
-                    "{} is served without an admin listener: start `surety serve --admin IP:PORT`",
-                    data.display()
-                );
-                Failure::new(Exit::Unreachable, message)
-            }),
-            (None, None) => {
-                Err(Failure::new(Exit::Usage, "which engine? give --data DIR or --admin IP:PORT"))
-            }
-        }
-    }
-}
-
-fn print(is_json: bool, overview: &Overview, assets: &[Asset]) -> Result<(), Failure> {
+fn print(is_json: bool, tells_all: bool, overview: &Overview, assets: &[Asset]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     if is_json {
-        let value = json!({
-            "ok": true,
-            "second": overview.newest(),
-            "standing": overview.standing(),
-            "reasons": overview.reasons(),
-        });
+        let (mut second, mut standing) = (json!(overview.newest()), json!(overview.standing()));
+        if !tells_all {
+            wire::untell(&mut second, &mut standing);
+        }
+        let reasons = overview.reasons();
+        let value = json!({ "ok": true, "second": second, "standing": standing, "reasons": reasons });
         writeln!(out, "{value}")?;
     } else {
-        for line in view::lines(overview, assets) {
+        for line in view::lines(tells_all, overview, assets) {
             writeln!(out, "{line}")?;
         }
     }

@@ -1,6 +1,5 @@
 //! The overview on a terminal.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use console::Asset;
@@ -15,7 +14,7 @@ use ratatui::widgets::{Block, Paragraph, Sparkline};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::scrape::scrape;
+use super::source::Source;
 use super::{BEAT, now_ms};
 use crate::exit::Failure;
 
@@ -23,19 +22,21 @@ use crate::exit::Failure;
 const GLANCE: Duration = Duration::from_millis(50);
 /// Reasons that are listed.
 const REASONS_MAX: usize = 8;
+/// What stands where nobody tells.
+const UNTOLD: &str = "-";
 
 /// Draws until somebody ends it.
-pub(super) async fn watch(address: SocketAddr, overview: Overview, assets: &[Asset]) -> Result<(), Failure> {
+pub(super) async fn watch(source: Source, overview: Overview, assets: &[Asset]) -> Result<(), Failure> {
     // Gives the terminal back after a panic, too.
     let terminal = ratatui::try_init()?;
-    let ended = keep_drawing(terminal, address, overview, assets).await;
+    let ended = keep_drawing(terminal, source, overview, assets).await;
     ratatui::restore();
     ended
 }
 
 async fn keep_drawing(
     mut terminal: DefaultTerminal,
-    address: SocketAddr,
+    mut source: Source,
     mut overview: Overview,
     assets: &[Asset],
 ) -> Result<(), Failure> {
@@ -45,12 +46,19 @@ async fn keep_drawing(
     beats.set_missed_tick_behavior(MissedTickBehavior::Skip);
     glances.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut heard = Ok(Instant::now());
+    let (name, tells_all) = (source.to_string(), source.tells_all());
+    let view = |heard: &Result<Instant, String>| View {
+        name: &name,
+        tells_all,
+        assets,
+        trouble: heard.as_ref().err().cloned(),
+    };
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = hangup.recv() => return Ok(()),
             _ = beats.tick() => {
-                match scrape(address).await {
+                match source.read().await {
                     Ok(reading) => {
                         overview.take(now_ms(), reading);
                         heard = Ok(Instant::now());
@@ -58,13 +66,13 @@ async fn keep_drawing(
                     // An engine that starts again is found again.
                     Err(failure) => heard = Err(failure.to_string()),
                 }
-                terminal.draw(|frame| draw(frame, address, &overview, assets, heard.as_ref().err()))?;
+                terminal.draw(|frame| draw(frame, &view(&heard), &overview))?;
             }
             _ = glances.tick() => {
                 while event::poll(Duration::ZERO)? {
                     match event::read()? {
                         Event::Resize(..) => {
-                            terminal.draw(|frame| draw(frame, address, &overview, assets, heard.as_ref().err()))?;
+                            terminal.draw(|frame| draw(frame, &view(&heard), &overview))?;
                         }
                         other if ends(&other) => return Ok(()),
                         _ => {}
@@ -82,13 +90,19 @@ fn ends(event: &Event) -> bool {
     matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) || is_interrupt
 }
 
-fn draw(
-    frame: &mut Frame<'_>,
-    address: SocketAddr,
-    overview: &Overview,
-    assets: &[Asset],
-    trouble: Option<&String>,
-) {
+/// What is the same of every second.
+struct View<'a> {
+    /// Whose figures they are.
+    name: &'a str,
+    /// What is not there is not, rather than not told.
+    tells_all: bool,
+    assets: &'a [Asset],
+    /// Why there are no newer ones.
+    trouble: Option<String>,
+}
+
+fn draw(frame: &mut Frame<'_>, view: &View<'_>, overview: &Overview) {
+    let View { name, tells_all, assets, trouble } = view;
     let shards = u16::try_from(overview.standing().shards.len()).unwrap_or(u16::MAX).saturating_add(3);
     let [head, figures, plots, shard_area] = Layout::vertical([
         Constraint::Length(1),
@@ -99,18 +113,19 @@ fn draw(
     .areas(frame.area());
     let state = match trouble {
         Some(trouble) => Line::from(trouble.clone()).red().bold(),
-        None => Line::from(format!("{address}  {}  (q ends)", state_word(overview))).bold(),
+        None => Line::from(format!("{name}  {}  (q ends)", state_word(overview))).bold(),
     };
     frame.render_widget(Paragraph::new(state), head);
     let [numbers, reasons] =
         Layout::horizontal([Constraint::Min(44), Constraint::Percentage(40)]).areas(figures);
-    let numbers_text: Vec<Line<'_>> = numbers_of(overview, assets).into_iter().map(Line::from).collect();
+    let numbers_text: Vec<Line<'_>> =
+        numbers_of(*tells_all, overview, assets).into_iter().map(Line::from).collect();
     frame.render_widget(Paragraph::new(numbers_text).block(Block::bordered().title(" now ")), numbers);
     let reasons_text: Vec<Line<'_>> = reasons_of(overview).into_iter().map(Line::from).collect();
     let title = " not done, by reason, last 15 min ";
     frame.render_widget(Paragraph::new(reasons_text).block(Block::bordered().title(title)), reasons);
     draw_plots(frame, plots, overview);
-    let shards_text: Vec<Line<'_>> = shards_of(overview).into_iter().map(Line::from).collect();
+    let shards_text: Vec<Line<'_>> = shards_of(*tells_all, overview).into_iter().map(Line::from).collect();
     frame.render_widget(Paragraph::new(shards_text).block(Block::bordered().title(" shards ")), shard_area);
 }
 
@@ -143,11 +158,11 @@ fn draw_plots(frame: &mut Frame<'_>, area: Rect, overview: &Overview) {
 }
 
 /// All of it in lines, for whoever has no terminal.
-pub(super) fn lines(overview: &Overview, assets: &[Asset]) -> Vec<String> {
+pub(super) fn lines(tells_all: bool, overview: &Overview, assets: &[Asset]) -> Vec<String> {
     let mut lines = vec![state_word(overview).to_owned()];
-    lines.extend(numbers_of(overview, assets));
+    lines.extend(numbers_of(tells_all, overview, assets));
     lines.extend(reasons_of(overview).into_iter().map(|line| format!("not done  {line}")));
-    lines.extend(shards_of(overview));
+    lines.extend(shards_of(tells_all, overview));
     lines
 }
 
@@ -159,25 +174,31 @@ const fn rate(second: &Second) -> u64 {
     second.done + second.declined + second.refused
 }
 
-fn numbers_of(overview: &Overview, assets: &[Asset]) -> Vec<String> {
+fn numbers_of(tells_all: bool, overview: &Overview, assets: &[Asset]) -> Vec<String> {
     let standing = overview.standing();
     let none = Second::default();
     let second = overview.newest().unwrap_or(&none);
+    let told = |number: u64| if tells_all { number.to_string() } else { UNTOLD.to_owned() };
     let mut lines = vec![
         format!(
             "requests  {}/s  done {}  declined {}  not admitted {}",
             rate(second),
             second.done,
             second.declined,
-            second.refused
+            told(second.refused)
         ),
         format!("answered  p50 {}  p99 {}", micros(second.p50_us), micros(second.p99_us)),
         format!("disk      p99 {}", micros(second.write_p99_us)),
         format!(
             "locks     open {}  expired {}/s  under way {}",
-            standing.open_locks, second.expired, standing.in_flight
+            told(standing.open_locks),
+            second.expired,
+            told(standing.in_flight)
         ),
     ];
+    if !tells_all {
+        lines.push("-         is not told over the wire, but by `serve --admin` and the console".to_owned());
+    }
     for money in &standing.money {
         let asset = assets.iter().find(|asset| asset.id.0 == money.asset);
         let (name, decimals) = asset.map_or_else(
@@ -205,6 +226,13 @@ fn numbers_of(overview: &Overview, assets: &[Asset]) -> Vec<String> {
                 money.open + money.frozen
             ));
         }
+        if money.unreconciled > 0 {
+            lines.push(format!(
+                "{name:<9} {} of {} partitions are NOT RECONCILED since a loss",
+                money.unreconciled,
+                money.open + money.frozen
+            ));
+        }
     }
     if standing.violations > 0 {
         lines.push("MONEY DOES NOT ADD UP: stop taking payments and run `surety verify`".to_owned());
@@ -216,7 +244,8 @@ fn reasons_of(overview: &Overview) -> Vec<String> {
     overview.reasons().iter().take(REASONS_MAX).map(|(code, count)| format!("{count:>9} {code}")).collect()
 }
 
-fn shards_of(overview: &Overview) -> Vec<String> {
+fn shards_of(tells_all: bool, overview: &Overview) -> Vec<String> {
+    let told = |number: u64| if tells_all { number.to_string() } else { UNTOLD.to_owned() };
     let head = format!(
         "{:<6}{:>9}{:>10}{:>10}{:>12}{:>9}{:>11}  {}",
         "shard", "req/s", "p99", "disk p99", "record", "unsynced", "open locks", "state"
@@ -228,10 +257,10 @@ fn shards_of(overview: &Overview) -> Vec<String> {
             shard.rate,
             micros(shard.p99_us),
             micros(shard.write_p99_us),
-            shard.appended,
-            shard.appended.saturating_sub(shard.synced),
-            shard.open_locks,
-            health(shard)
+            if tells_all { shard.appended } else { shard.synced },
+            told(shard.appended.saturating_sub(shard.synced)),
+            told(shard.open_locks),
+            if tells_all { health(shard) } else { UNTOLD }
         )
     };
     std::iter::once(head).chain(overview.standing().shards.iter().map(line)).collect()
@@ -282,6 +311,8 @@ mod tests {
                  surety_requests_total{{shard=\"0\",op=\"lock\",code=\"VELOCITY\"}} {count}\n\
                  surety_collateral_base_units{{shard=\"0\",asset=\"1\",state=\"free\"}} 7500000000000000000\n\
                  surety_collateral_base_units{{shard=\"0\",asset=\"1\",state=\"exposure\"}} 1\n\
+                 surety_partitions{{shard=\"0\",asset=\"1\",state=\"open\"}} 5\n\
+                 surety_partitions_unreconciled{{shard=\"0\",asset=\"1\"}} 3\n\
                  surety_storage_low{{shard=\"0\"}} 1\n"
             ))
         };
@@ -293,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_second_is_told_in_lines() {
-        let lines = lines(&overview(), &[Asset::amp()]).join("\n");
+        let lines = lines(true, &overview(), &[Asset::amp()]).join("\n");
         for told in [
             "serving",
             "80/s",
@@ -301,6 +332,7 @@ mod tests {
             "declined 40",
             "AMP       free 7 ",
             "EXPOSURE <1",
+            "AMP       3 of 5 partitions are NOT RECONCILED since a loss",
             "40 VELOCITY",
             "DISK NEARLY FULL",
         ] {
@@ -309,12 +341,24 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_tells_is_no_number() {
+        let lines = lines(false, &overview(), &[Asset::amp()]).join("\n");
+        for told in
+            ["80/s", "not admitted -", "open -", "under way -", "not told over the wire", "EXPOSURE <1"]
+        {
+            assert!(lines.contains(told), "{told}:\n{lines}");
+        }
+        assert!(!lines.contains("DISK NEARLY FULL") && !lines.contains("healthy"), "{lines}");
+    }
+
+    #[test]
     fn it_draws_on_terminals_of_any_size() {
         for (width, height) in [(1, 1), (40, 10), (80, 24), (200, 60)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-            let address = "127.0.0.1:1".parse().unwrap();
+            let assets = [Asset::amp()];
+            let view = View { name: "127.0.0.1:1", tells_all: true, assets: &assets, trouble: None };
             let overview = overview();
-            terminal.draw(|frame| draw(frame, address, &overview, &[Asset::amp()], None)).unwrap();
+            terminal.draw(|frame| draw(frame, &view, &overview)).unwrap();
             let drawn = terminal.backend().to_string();
             assert!(
                 width < 80
@@ -323,7 +367,8 @@ mod tests {
                         .all(|told| drawn.contains(told)),
                 "{drawn}"
             );
-            terminal.draw(|frame| draw(frame, address, &overview, &[], Some(&"gone".to_owned()))).unwrap();
+            let gone = View { tells_all: false, assets: &[], trouble: Some("gone".to_owned()), ..view };
+            terminal.draw(|frame| draw(frame, &gone, &overview)).unwrap();
         }
     }
 

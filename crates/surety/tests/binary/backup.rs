@@ -7,29 +7,28 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use surety_client::{Client, Draft, Identity, LockRequest, QuicOptions, SubmitError, Unknown};
-use surety_protocol::{Amount, Code, MerchantId, PartitionHandle, Record, Reply};
 
+use crate::loss::soon;
 use crate::process::{Data, Ended, Engine, ctl, send, spawn, surety};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// A place beside a data directory, for backups and what is made of them.
-struct Beside {
+pub(crate) struct Beside {
     directory: tempfile::TempDir,
 }
 
 impl Beside {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.file(name).to_str().unwrap().to_owned()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -38,7 +37,7 @@ pub(crate) fn backup(data: &Data, to: &str) -> Value {
     surety(&["backup", "--data", data.path(), "--to", to, "--json"]).exits(0).json()
 }
 
-fn restore(from: &str, to: &str, until: &str) -> Ended {
+pub(crate) fn restore(from: &str, to: &str, until: &str) -> Ended {
     surety(&["restore", "--from", from, "--to", to, "--until", until, "--json"])
 }
 
@@ -49,11 +48,11 @@ pub(crate) fn ends(backup: &Value) -> String {
     ends.join(",")
 }
 
-fn hashes(value: &Value) -> Vec<&str> {
+pub(crate) fn hashes(value: &Value) -> Vec<&str> {
     value["shards"].as_array().unwrap().iter().map(|part| part["state_hash"].as_str().unwrap()).collect()
 }
 
-fn verified(data: &str) -> Value {
+pub(crate) fn verified(data: &str) -> Value {
     surety(&["verify", "--data", data, "--json"]).exits(0).json()
 }
 
@@ -68,7 +67,7 @@ fn last_seqs(acks: &Path) -> [u64; 2] {
 }
 
 /// A directory with some history, closed.
-fn history(shards: u16) -> Data {
+pub(crate) fn history(shards: u16) -> Data {
     let data = Data::init(shards);
     let engine = Engine::start(&data, "fsync");
     for number in 1..=6 {
@@ -79,10 +78,10 @@ fn history(shards: u16) -> Data {
 }
 
 /// A load that goes on until it is dropped.
-struct Load(Child);
+pub(crate) struct Load(Child);
 
 impl Load {
-    fn start(data: &Data, acks: &Path) -> Self {
+    pub(crate) fn start(data: &Data, acks: &Path) -> Self {
         let acks = acks.to_str().unwrap();
         let mut load = Self(spawn(&["load", "--data", data.path(), "--duration", "1h", "--acks", acks]));
         load.wait_for(Path::new(acks), 2_000);
@@ -90,7 +89,7 @@ impl Load {
     }
 
     /// Waits until so many replies are on file.
-    fn wait_for(&mut self, acks: &Path, replies: u64) {
+    pub(crate) fn wait_for(&mut self, acks: &Path, replies: u64) {
         let begun = Instant::now();
         while std::fs::metadata(acks).map_or(0, |file| file.len() / 128) < replies {
             assert!(begun.elapsed() < PATIENCE, "no replies come");
@@ -561,298 +560,4 @@ fn notes_of_a_start_that_came_to_nothing_are_not_copied() {
     std::fs::write(data.file("epochs/0"), format!("{notes}99 1000\n")).unwrap();
     backup(&data, &beside.path("to"));
     assert_eq!(std::fs::read_to_string(beside.file("to/epochs/0")).unwrap(), notes);
-}
-
-/// A moment that no engine of this test has decided after: this one, and what is left of its second.
-fn soon() -> String {
-    let date =
-        std::process::Command::new("date").args(["-u", "-d", "+2 seconds", "+%Y-%m-%dT%H:%M:%SZ"]).output();
-    String::from_utf8(date.unwrap().stdout).unwrap().trim().to_owned()
-}
-
-/// Puts a backup back to serve from it, with the certificates of the directory that it was taken of.
-pub(crate) fn restore_to_serve(data: &Data, from: &str, to: &str, kept: &str) -> Value {
-    let until = soon();
-    let args = ["restore", "--from", from, "--to", to, "--no-archive", "--lost-until", &until];
-    let restored = surety(&[&args[..], &["--accept-loss-after", kept, "--json"]].concat());
-    let restored = restored.exits(0).json();
-    copy_directory(&data.file("pki"), &Path::new(to).join("pki"));
-    restored
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
-    }
-}
-
-/// An id of now, as any client makes it.
-fn id_of_now() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let millis = format!("{:012x}", now.as_millis());
-    format!("{}-{}-7000-8000-000000000001", &millis[..8], &millis[8..])
-}
-
-#[test]
-fn an_engine_goes_on_from_a_backup_and_never_calls_what_is_lost_unknown() {
-    let (data, beside) = (Data::init(2), Beside::new());
-    let engine = Engine::start(&data, "fsync");
-    ctl(&data, &["partition", "create", "0:1"]);
-    let (to, restored) = (beside.path("to"), Data::at(beside.file("restored")));
-    let taken = backup(&data, &to);
-    // The life that is lost goes on, and opens another epoch.
-    ctl(&data, &["partition", "create", "0:2"]);
-    assert_eq!(engine.terminate(Signal::TERM), 0);
-    let engine = Engine::start(&data, "fsync");
-    ctl(&data, &["partition", "create", "0:3"]);
-    let lost_id = id_of_now();
-    assert_eq!(engine.terminate(Signal::TERM), 0);
-
-    let kept = ends(&taken);
-    let until = soon();
-    let refuse = |more: &[&str], stated: &str, exit: i32, what: &str| {
-        let args = ["restore", "--from", &to, "--to", restored.path(), "--accept-loss-after", stated];
-        surety(&[&args[..], more].concat()).fails(exit, what);
-        assert!(!restored.file("").exists(), "nothing is made");
-    };
-    let whole = ["--no-archive", "--lost-until", &until];
-    refuse(&whole[..1], &kept, 2, "--lost-until");
-    refuse(&whole[1..], &kept, 2, "--no-archive");
-    refuse(&["--no-archive", "--lost-until", "2020-01-01T00:00:00Z"], &kept, 2, "before the last record");
-    refuse(&["--no-archive", "--lost-until", "2100-01-01T00:00:00Z"], &kept, 2, "a day after");
-    let refuse = |stated: &str, exit: i32, what: &str| refuse(&whole, stated, exit, what);
-    refuse("0:1,1:1", 2, &format!("--accept-loss-after {kept}"));
-    refuse("5", 2, "of one shard");
-    refuse("0:1", 2, "shard 1");
-    let value = restore_to_serve(&data, &to, restored.path(), &kept);
-    assert_eq!(hashes(&value), hashes(&taken));
-    surety(&["verify", "--data", restored.path()]).exits(0);
-
-    let engine = Engine::start(&restored, "fsync");
-    let epoch = engine.ready["shards"][0]["epoch"].as_u64().unwrap();
-    let before = taken["shards"][0]["epoch"].as_u64().unwrap();
-    assert!(epoch > before + 65_536, "{epoch} after {before}");
-    let listed = ctl(&restored, &["partition", "list"]);
-    assert_eq!(listed["partitions"].as_array().unwrap().len(), 1);
-    let look_up = ["ctl", "--data", restored.path(), "lock", "show", "0:1", &lost_id, "--tenant", "1"];
-    surety(&look_up).fails(13, "UNKNOWN_AFTER_RESTORE");
-    // Once what the lost life may have accepted is past, payments go on.
-    let begun = Instant::now();
-    loop {
-        let created = surety(&["ctl", "--data", restored.path(), "partition", "create", "0:2"]);
-        if created.exit == 0 {
-            break;
-        }
-        let created = created.exits(13);
-        assert!(created.stderr.contains("UNKNOWN_AFTER_RESTORE"), "{}", created.stderr);
-        assert!(begun.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let listed = ctl(&restored, &["partition", "list"]);
-    let unreconciled = |value: &Value| -> Vec<bool> {
-        value["partitions"].as_array().unwrap().iter().map(|one| one["unreconciled"] == true).collect()
-    };
-    assert_eq!(unreconciled(&listed), [true, true], "also what was made since");
-    // Without the last word it only shows what is to be compared.
-    let reconcile = ["ctl", "--data", restored.path(), "partition", "reconcile", "0:1", "--note", "7"];
-    surety(&reconcile).fails(2, "--yes");
-    let shown = surety(&[&reconcile[..], &["--json"]].concat()).exits(2).json();
-    assert_eq!((&shown["ok"], &shown["reconciled"]), (&Value::Bool(false), &Value::Bool(false)));
-    assert!(shown["tenants"].is_array() && shown["policy"].is_object(), "{shown}");
-    assert_eq!(unreconciled(&ctl(&restored, &["partition", "list"])), [true, true]);
-    ctl(&restored, &["partition", "reconcile", "0:1", "--note", "7", "--yes"]);
-    assert_eq!(unreconciled(&ctl(&restored, &["partition", "list"])), [false, true]);
-    surety(&look_up).fails(13, "UNKNOWN_AFTER_RESTORE");
-    assert_eq!(engine.terminate(Signal::TERM), 0);
-    surety(&["verify", "--data", restored.path()]).exits(0);
-    // No index of the lost life comes along, and one of the life that goes on can be made.
-    assert!(!restored.file("history").exists());
-    surety(&["history", "rebuild", "--data", restored.path()]).exits(0);
-    // It can be backed up again, and the loss comes along.
-    let again = backup(&restored, &beside.path("again"));
-    assert_eq!(hashes(&again), hashes(&verified(restored.path())));
-}
-
-/// What a partition of the test holds in all.
-const COLLATERAL: u128 = 1_000;
-const OURS: PartitionHandle = PartitionHandle(900);
-
-/// An application that keeps its link while engines come and go.
-async fn shop(data: &Data, engine: &Engine) -> Client {
-    let identity = Identity::from_file(data.file("pki").join("authorizer.pem")).unwrap();
-    let address = engine.listen().parse().unwrap();
-    let options = surety_client::Options { deadline: PATIENCE, ..surety_client::Options::default() };
-    Client::connect_with(QuicOptions::new(address, identity), options).await.unwrap()
-}
-
-fn lock_of(client: &Client, amount: u128) -> Record {
-    let lock = LockRequest::new(OURS, Amount(amount), MerchantId(4));
-    let lock = LockRequest { life: Duration::from_secs(3_600), ..lock };
-    Draft::from(lock).into_record(|| client.new_id())
-}
-
-fn is_unknown(answer: &Result<Reply, SubmitError>) -> bool {
-    matches!(answer, Err(SubmitError::Unknown { cause: Unknown::AfterRestore, .. }))
-}
-
-#[test]
-fn a_loaded_engine_that_is_lost_goes_on_from_its_archive_and_never_oversells() {
-    let (data, beside) = (Data::init(1), Beside::new());
-    let restored = Data::at(beside.file("restored"));
-    let (archive, to) = (beside.path("archive"), beside.path("to"));
-    let config = beside.file("surety.toml");
-    std::fs::write(&config, format!("[log]\narchive = {archive:?}\n")).unwrap();
-    let more = ["--config", config.to_str().unwrap()];
-    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &more);
-    let listen = engine.listen().to_owned();
-    ctl(&data, &["partition", "create", "0:900", "--asset", "1"]);
-    ctl(&data, &["tenant", "set", "1", "--locks-max", "100000"]);
-    ctl(&data, &["grant", "0:900", "1", "authorize,read"]);
-    let supplier = "0x00000000000000000000000000000000000000aa";
-    ctl(&data, &["deposit", "0:900", &COLLATERAL.to_string(), "--supplier", supplier, "--nonce", "1"]);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let old = runtime.block_on(shop(&data, &engine));
-    let (kept, lost) = (lock_of(&old, 300), lock_of(&old, 400));
-    let first = runtime.block_on(old.submit(kept)).unwrap();
-    assert_eq!(first.code(), Code::Approved);
-    backup(&data, &to);
-    // More than one segment behind the backup is archived, and what comes last is in none that is complete.
-    let acks = beside.file("acks");
-    let mut load = Load::start(&data, &acks);
-    let archived = || std::fs::read_dir(beside.file("archive/shard-0")).map_or(0, Iterator::count);
-    let mut replies = 4_000;
-    while archived() < 2 {
-        load.wait_for(&acks, replies);
-        replies += 2_000;
-    }
-    drop(load);
-    let told = runtime.block_on(old.submit(lost)).unwrap();
-    assert_eq!(told.code(), Code::Approved, "and it is lost");
-    engine.kill();
-
-    let until = soon();
-    let args = ["restore", "--from", &to, "--to", restored.path(), "--archive", &archive];
-    let refused = surety(&args).fails(2, "--accept-loss-after 0:").stderr;
-    let end = refused.split("kept to seq ").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    assert!(first.seq.0 < end.parse().unwrap() && told.seq.0 > end.parse().unwrap(), "{end}");
-    let accept = ["--accept-loss-after", &end, "--lost-until", &until];
-    surety(&[&args[..], &accept].concat()).exits(0);
-    copy_directory(&data.file("pki"), &restored.file("pki"));
-    // The archive that it was restored out of is its own; that of a life which went on is not.
-    let engine = Engine::start_at(&restored, "fsync", &listen, &more);
-    let address = runtime.block_on(async { shop(&restored, &engine).await });
-    let ours = || ctl(&restored, &["partition", "show", "0:900"]);
-    let amount = |name: &str| ours()[name].as_str().unwrap().parse::<u128>().unwrap();
-    runtime.block_on(async {
-        let new = &address;
-        // Who knows what is lost is told so, for good.
-        tokio::time::timeout(PATIENCE, old.life_lost()).await.expect("told of the lost life");
-        let again = new.submit(kept).await.unwrap();
-        assert_eq!((again.code(), again.approved, again.seq), (first.code(), first.approved, first.seq));
-        assert!(again.is_replayed() && again.is_unreconciled(), "{again:?}");
-        assert!(is_unknown(&new.submit(lost).await));
-        assert!(is_unknown(&new.lookup(OURS, lost.id, true).await));
-        assert!(is_unknown(&new.submit(lock_of(new, 1)).await), "nothing is reconciled");
-    });
-    assert_eq!((amount("free"), amount("held")), (COLLATERAL - 300, 300));
-    // Ids of the operator's own may still be of the lost time for a moment.
-    let begun = Instant::now();
-    let show = ["ctl", "--data", restored.path(), "partition", "reconcile", "0:900", "--note", "1"];
-    assert!(surety(&show).exits(2).stdout.contains("release keys of merchants"));
-    let reconcile = [&show[..], &["--yes"]].concat();
-    loop {
-        let answer = surety(&reconcile);
-        if answer.exit == 0 {
-            break;
-        }
-        assert!(begun.elapsed() < PATIENCE, "{}", answer.exits(13).stderr);
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    let granted = runtime.block_on(async {
-        let new = &address;
-        assert!(is_unknown(&new.submit(lost).await), "for ever");
-        let mut granted = 0;
-        loop {
-            match new.submit(lock_of(new, 90)).await.unwrap().code() {
-                Code::Approved => granted += 90,
-                code => break assert_eq!(code, Code::Insufficient),
-            }
-        }
-        assert!(new.submit(kept).await.unwrap().is_replayed());
-        granted
-    });
-    assert_eq!(granted, (COLLATERAL - 300) / 90 * 90, "all that was free, and not more");
-    assert_eq!((amount("free"), amount("held")), (COLLATERAL - 300 - granted, 300 + granted));
-    assert_eq!(engine.terminate(Signal::TERM), 0);
-    surety(&["verify", "--data", restored.path()]).exits(0);
-
-    // Without its archive it keeps less, and then the archive is another life's.
-    let short = Data::at(beside.file("short"));
-    let args = ["restore", "--from", &to, "--to", short.path(), "--no-archive"];
-    let refused = surety(&args).fails(2, "--accept-loss-after 0:").stderr;
-    let end = refused.split("kept to seq ").nth(1).unwrap().split(',').next().unwrap().to_owned();
-    surety(&[&args[..], &["--accept-loss-after", &end, "--lost-until", &soon()]].concat()).exits(0);
-    copy_directory(&data.file("pki"), &short.file("pki"));
-    let serve = ["serve", "--data", short.path(), "--listen", "127.0.0.1:0"];
-    surety(&[&serve[..], &more].concat()).fails(2, "another life");
-}
-
-#[test]
-fn a_restore_that_is_cut_off_anywhere_leaves_nothing_that_is_served() {
-    let (data, beside) = (history(2), Beside::new());
-    let to = beside.path("to");
-    let taken = backup(&data, &to);
-    let kept = ends(&taken);
-    // What is there when it is killed: as soon as there is anything, and as each part of it comes.
-    let parts = ["", "keys/token.key", "epochs/1", "shard-1", "keys/reset.key", "engine.toml"];
-    let mut cut = 0;
-    for (round, part) in parts.iter().enumerate() {
-        let copy = beside.path(&format!("copy-{round}"));
-        let until = soon();
-        let args = [&["restore", "--from", &to, "--to", &copy][..], &["--accept-loss-after", &kept]].concat();
-        let args = [&args[..], &["--no-archive", "--lost-until", &until]].concat();
-        let mut child = spawn(&args);
-        let begun = Instant::now();
-        while !Path::new(&copy).join(part).exists() && child.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE);
-            std::thread::yield_now();
-        }
-        child.kill().unwrap();
-        cut += u32::from(child.wait().unwrap().code().is_none());
-        let verified = surety(&["verify", "--data", &copy]);
-        // Where it came to its end it is whole.
-        if verified.exit != 0 {
-            verified.exits(4);
-            surety(&["serve", "--data", &copy]).exits(4);
-            // An empty directory may be restored into; what has anything in it may not.
-            if surety(&args).exit == 0 {
-                surety(&["verify", "--data", &copy]).exits(0);
-            }
-        }
-        std::fs::remove_dir_all(&copy).unwrap();
-        let whole = surety(&[&args[..], &["--json"]].concat()).exits(0).json();
-        assert_eq!(hashes(&whole), hashes(&taken));
-    }
-    assert!(cut > 0, "each was at its end before it was killed");
-}
-
-#[test]
-fn a_restore_without_a_purpose_says_what_would_be_lost_and_makes_nothing() {
-    let (data, beside) = (history(1), Beside::new());
-    let to = beside.path("to");
-    let (taken, copy) = (backup(&data, &to), beside.path("copy"));
-    let args = ["restore", "--from", &to, "--to", &copy, "--no-archive"];
-    let last = taken["shards"][0]["last_seq"].as_u64().unwrap();
-    let refused = surety(&args).fails(2, &format!("--accept-loss-after 0:{last}"));
-    assert!(refused.stderr.contains(&format!("shard 0: kept to seq {last}, 20")), "{}", refused.stderr);
-    // A directory that was there stays, and stays empty.
-    std::fs::create_dir(&copy).unwrap();
-    surety(&args).fails(2, "--accept-loss-after");
-    assert_eq!(std::fs::read_dir(&copy).unwrap().count(), 0);
-    std::fs::remove_dir(&copy).unwrap();
-    surety(&[&args[..], &["--until", "1", "--accept-loss-after", "1"]].concat()).exits(2);
-    surety(&[&args[..], &["--until", "1", "--accept-clock"]].concat()).exits(2);
-    assert!(!Path::new(&copy).exists());
 }

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use server::pki::DevelopmentPki;
 
-use crate::process::{Data, Engine, surety, surety_with};
+use crate::process::{Data, Engine, spawn, surety, surety_with};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -68,6 +68,24 @@ fn a_link_of_ctl_opens_the_console_until_its_certificate_is_revoked() {
     }
     surety(&["ctl", "--data", data.path(), "console-link", "--as", "reader"]).fails(9, "reach");
     assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+/// A way to read pages of the console of a running engine as its operator's reader.
+pub(crate) fn signed_in(data: &Data, engine: &Engine) -> impl Fn(&str) -> Value {
+    let base = engine.ready["console"].as_str().unwrap().to_owned();
+    let link =
+        surety(&["ctl", "--data", data.path(), "--json", "console-link", "--as", "reader"]).exits(0).json();
+    let (_, fragment) = link["url"].as_str().unwrap().split_once('#').unwrap();
+    let (status, body, cookie) =
+        ask(&base, "POST", "session", ("", ""), &json!({ "link": fragment }).to_string());
+    assert_eq!(status, 200, "{body}");
+    let me: Value = serde_json::from_str(&body).unwrap();
+    let (cookie, token) = (cookie.unwrap(), me["token"].as_str().unwrap().to_owned());
+    move |path| {
+        let (status, body, _) = ask(&base, "GET", path, (&cookie, &token), "");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
 }
 
 #[test]
@@ -146,5 +164,51 @@ fn top_tells_a_second_to_scripts_and_wants_a_terminal_for_more() {
     assert!(lines.starts_with("serving\n") && lines.contains("healthy"), "{lines}");
     surety(&["top", "--admin", admin]).fails(2, "--once");
     surety(&["top"]).fails(2, "required");
+    surety(&["top", "--data", data.path(), "--identity", "x.pem", "--once"]).fails(2, "--connect");
     assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn top_of_an_engine_elsewhere_shows_what_its_wire_tells_and_nothing_else() {
+    let data = Data::init(1);
+    let engine = Engine::start(&data, "os");
+    let reader = data.file("pki/reader.pem").to_str().unwrap().to_owned();
+    let top = ["top", "--connect", engine.listen(), "--identity", &reader, "--once"];
+    let quiet = surety(&[&top[..], &["--json"]].concat()).exits(0).json();
+    assert_eq!((&quiet["ok"], &quiet["second"]["done"]), (&json!(true), &json!(0)));
+    assert_eq!(quiet["standing"]["money"], json!([]), "there is no partition yet");
+
+    let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "10s", "--in-flight", "16"];
+    let mut load = spawn(&load);
+    let begun = Instant::now();
+    let busy = loop {
+        let told = surety(&[&top[..], &["--json"]].concat()).exits(0).json();
+        // What is set up first is recorded as well.
+        if told["second"]["done"].as_u64() > Some(0) && told["standing"]["money"] != json!([]) {
+            break told;
+        }
+        assert!(begun.elapsed() < PATIENCE && load.try_wait().unwrap().is_none(), "nothing is seen: {told}");
+    };
+    for untold in ["refused", "p50_us", "p99_us", "write_p99_us"] {
+        assert_eq!(busy["second"][untold], json!(null), "{untold}");
+    }
+    let standing = &busy["standing"];
+    assert_eq!((&standing["open_locks"], &standing["in_flight"]), (&json!(null), &json!(null)));
+    let shard = &standing["shards"][0];
+    assert!(shard["rate"].as_u64() > Some(0) && shard["synced"].as_u64() > Some(0), "{busy}");
+    assert_eq!((&shard["storage_low"], &shard["violations"]), (&json!(null), &json!(null)));
+    assert!(standing["money"][0]["open"].as_u64() > Some(0), "{busy}");
+    let lines = surety(&top).exits(0).stdout;
+    assert!(lines.contains("not told over the wire") && !lines.contains("healthy"), "{lines}");
+    load.kill().unwrap();
+    load.wait().unwrap();
+
+    surety(&["top", "--connect", engine.listen(), "--once"]).fails(2, "required");
+    let tenant = data.file("pki/authorizer.pem").to_str().unwrap().to_owned();
+    surety(&["top", "--connect", engine.listen(), "--identity", &tenant, "--once"]).fails(2, "operator");
+    let listen = engine.listen().to_owned();
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    let gone =
+        surety(&["top", "--connect", &listen, "--identity", &reader, "--once", "--json"]).exits(9).json();
+    assert_eq!(gone["ok"], json!(false));
 }

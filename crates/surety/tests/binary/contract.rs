@@ -65,7 +65,7 @@ fn shells_complete_every_command_and_man_has_a_page_of_it() {
         let page = fs::read_to_string(directory.path().join(command).with_extension("1"));
         assert!(page.is_ok_and(|page| page.contains(".SH SYNOPSIS")), "no page of {command}");
     }
-    surety(&["man", "/nowhere"]).fails(1, "/nowhere");
+    surety(&["man", "/dev/null/pages"]).fails(1, "/dev/null/pages");
     for (shell, begin) in [("bash", "_surety()"), ("zsh", "#compdef surety"), ("fish", "complete -c surety")]
     {
         let script = surety(&["completions", shell]).exits(0).stdout;

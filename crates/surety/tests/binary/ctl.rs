@@ -122,7 +122,23 @@ fn declines_and_wrong_targets_have_their_exit_codes() {
     run(&["deposit", "0:9", "5", "--supplier", SUPPLIER, "--nonce", "1"]).fails(10, "UNKNOWN_PARTITION");
     run(&["withdraw", "0:1", "5", "--supplier", SUPPLIER]).fails(10, "INSUFFICIENT");
     run(&["lock", "show", "0:1", "0190a1b2-c3d4-7000-8000-000000000001", "--tenant", "1"])
-        .fails(10, "NOT_FOUND");
+        .fails(10, "NOT_FOUND: over and forgotten");
+    // Without a loss there is nothing to reconcile, and nothing is logged.
+    let seqs = || ctl(&data, &["status"])["shards"][0]["acked"].clone();
+    let before = seqs();
+    for more in [&[][..], &["--yes"]] {
+        let told = run(&[&["partition", "reconcile", "0:1", "--note", "1"][..], more].concat()).exits(0);
+        assert!(told.stdout.contains("nothing to reconcile"), "{}", told.stdout);
+    }
+    assert_eq!(seqs(), before);
+    run(&["partition", "freeze", "0:1"]).exits(0);
+    run(&["withdraw", "0:1", "5", "--supplier", SUPPLIER])
+        .fails(10, "FROZEN: the partition is frozen: `surety ctl");
+    run(&["partition", "unfreeze", "0:1"]).exits(0);
+    let granted = run(&["grant", "0:1", "77", "authorize"]).exits(0);
+    assert!(granted.stderr.contains("`surety ctl tenant set 77 --enabled`"), "{}", granted.stderr);
+    run(&["tenant", "set", "77"]).exits(0);
+    assert_eq!(run(&["grant", "0:1", "77", "authorize"]).exits(0).stderr, "");
     run(&["policy", "set", "0:1", "life_defualt=1s"]).fails(2, "life_defualt");
     run(&["policy", "set", "0:1", "life_default=60d"]).fails(2, "contradict");
     run(&["partition", "create", "5:1"]).fails(2, "no shard 5");

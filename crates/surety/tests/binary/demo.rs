@@ -121,6 +121,10 @@ fn a_demo_that_is_watched_opens_its_console_and_has_a_history_behind_it() {
     assert!(timeline["rows"].as_array().unwrap().len() >= 2, "a lock and its capture: {timeline}");
     let of_all = json!({ "statement": { "partition": captured["rows"][0]["partition"] } });
     found(of_all, &|answer| answer["lines"].as_array().is_some_and(|lines| !lines.is_empty()));
+    // The same one is behind the wire.
+    let captures =
+        ["ctl", "--data", data.to_str().unwrap(), "query", "records", "--kind", "capture", "--json"];
+    assert!(surety(&captures).exits(0).json()["rows"].as_u64().unwrap() > 0);
 
     send(&demo, Signal::INT);
     let ended = demo.wait_with_output().unwrap();

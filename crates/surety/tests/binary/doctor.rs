@@ -79,7 +79,12 @@ fn a_library_that_swallows_syncs_is_found() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_said_to_be_missing() {
-    surety(&["doctor", "--data", "/nowhere/at/all"])
-        .fails(1, "/nowhere/at/all cannot be examined: No such file");
+fn of_a_directory_that_is_not_there_yet_the_nearest_above_is_looked_at() {
+    let data = Data::init(1);
+    let (later, file) = (data.file("not/yet"), data.file("engine.toml/data"));
+    let ended = surety(&["doctor", "--data", later.to_str().unwrap(), "--json"]);
+    assert!(ended.stderr.contains("not/yet is not there yet: this is of "), "{}", ended.stderr);
+    assert!(check(&ended.json(), "durable write")["grade"].is_string());
+    assert!(!data.file("not").exists(), "nothing is made");
+    surety(&["doctor", "--data", file.to_str().unwrap()]).fails(1, "cannot be examined: Not a directory");
 }

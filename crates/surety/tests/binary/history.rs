@@ -226,13 +226,47 @@ fn an_index_of_more_than_the_log_has_is_made_anew_with_the_archive() {
     catch_up(&data);
     kill(engine);
 
-    // A segment that the archive has lost is missed, and the index stays.
     let live = digest(&data);
     let mut segments: Vec<_> = fs::read_dir(beside.path().join("archive/shard-0")).unwrap().collect();
     segments.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
-    fs::remove_file(segments[1].as_ref().unwrap().path()).unwrap();
+    // One that has lost its end is damaged, wherever it was cut; one that is not there is missed. The index stays.
+    let paths: Vec<_> = segments.into_iter().map(|entry| entry.unwrap().path()).collect();
+    let oldest = begins(&data.file("shard-0"));
+    let last = paths.iter().rposition(|path| *path.file_name().unwrap() < *oldest).unwrap();
+    for path in [&paths[1], &paths[last]] {
+        let whole = fs::read(path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        for bytes in [0, last_block(&whole), whole.len() - 100] {
+            fs::write(path, &whole[..bytes]).unwrap();
+            rebuild(&["--archive", archive]).fails(3, &format!("{name} in"));
+        }
+        fs::write(path, &whole).unwrap();
+    }
+    fs::remove_file(&paths[1]).unwrap();
     rebuild(&["--archive", archive]).fails(1, "the log begins at");
     assert_eq!(digest(&data)["digest"], live["digest"]);
+}
+
+/// The name of a shard's oldest segment.
+fn begins(shard: &Path) -> std::ffi::OsString {
+    let names = fs::read_dir(shard).unwrap().map(|entry| entry.unwrap().file_name());
+    names
+        .filter(|name| {
+            name.to_str().unwrap().ends_with(".wal") && !name.to_str().unwrap().starts_with("reserve")
+        })
+        .min()
+        .unwrap()
+}
+
+/// Where the last block of a segment begins.
+fn last_block(segment: &[u8]) -> usize {
+    let (mut at, mut next) = (0, 0);
+    while next < segment.len() {
+        at = next;
+        let records = u32::from_le_bytes(segment[at + 36..at + 40].try_into().unwrap()) as usize;
+        next = at + (256 + 128 * records).next_multiple_of(4096);
+    }
+    at
 }
 
 /// What is asked of the index is what the log and the ledger say.
@@ -522,6 +556,12 @@ fn a_history_of_its_own_finds_its_engine_wherever_it_is() {
     // What is asked of the disk now is what was answered over the socket.
     let from_disk = surety(&["history", "records", "--data", data.path(), "--limit", "2", "--json"]).exits(0);
     assert!(from_disk.stdout.lines().count() == 3);
+    let status = surety(&["history", "status", "--data", data.path(), "--json"]).exits(0).json();
+    for of in [&status, &status["shards"][0]] {
+        assert_eq!((&of["lag_records"], &of["lag_ms"]), (&Value::Null, &Value::Null), "{of}");
+    }
+    let digest = surety(&["history", "digest", "--data", data.path()]).exits(0).stdout;
+    assert!(digest.contains(&format!("shard 0: up to seq {}", status["shards"][0]["indexed"])), "{digest}");
 }
 
 #[test]
@@ -532,5 +572,13 @@ fn an_index_missing_or_asked_wrongly_is_refused_by_name() {
     surety(&["history", "records", "--data", data.path(), "--limit", "0"]).fails(2, "a page of 0 rows");
     surety(&["history", "records", "--data", data.path(), "--cursor", "x"]).fails(2, "cursor");
     surety(&["history", "open", "--data", data.path(), "--kind", "lock"]).fails(2, "locks have no kind");
-    surety(&["history", "statement", "--data", data.path(), "--merchant", "1"]).exits(2);
+    let statement = |more: &[&str]| {
+        surety(&[&["history", "statement", "--data", data.path(), "--merchant", "1"], more].concat())
+    };
+    statement(&[]).fails(2, "--tenant");
+    // Nobody keeps it, so nobody knows how far the log has come.
+    let status = surety(&["history", "status", "--data", data.path(), "--json"]).exits(0).json();
+    assert_eq!((&status["lag_records"], &status["lag_ms"]), (&Value::Null, &Value::Null), "{status}");
+    let status = surety(&["history", "status", "--data", data.path()]).exits(0).stdout;
+    assert!(status.contains("how far it is behind the log is not told"), "{status}");
 }

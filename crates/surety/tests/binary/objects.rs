@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::process::{Data, Ended, Engine, ctl, send, spawn, surety_with};
+use crate::loss::{copy_directory, soon};
+use crate::process::{Data, Ended, Engine, ctl, send, spawn, spawn_with, surety_with};
 use crate::store::{Fault, Store, What};
 
 /// How long anything may take.
@@ -165,4 +166,78 @@ fn an_archive_in_an_object_store_leads_a_restore_beyond_its_backup() {
     let found = restored.exits(0).json()["shards"][0]["seq"].as_u64().unwrap();
     assert!(found > last && found <= archived, "{found} behind {last}, up to {archived}");
     place.surety(&["verify", "--data", &place.path("copy"), "--json"]).exits(0);
+}
+
+/// A number of shard 0, as the admin listener tells it; 0 before it does.
+fn metric(engine: &Engine, name: &str) -> u64 {
+    let page = crate::watch::get(engine.ready["admin"].as_str().unwrap(), "/metrics");
+    let line = page.lines().find_map(|line| line.strip_prefix(&format!("{name}{{shard=\"0\"}} ")));
+    line.and_then(|value| value.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn an_engine_that_is_lost_goes_on_from_an_archive_in_an_object_store() {
+    let Some(place) = Place::start() else { return };
+    let (data, restored) = (Data::init(1), Data::at(place.directory.path().join("restored")));
+    let (backup, archive) = ("s3://bucket/surety/monday", "s3://bucket/surety/archive");
+    let config = place.path("surety.toml");
+    std::fs::write(&config, format!("[log]\narchive = \"{archive}\"\n")).unwrap();
+    let more = ["--config", &config, "--admin", "127.0.0.1:0"];
+    let start = |data: &Data| Engine::start_with(data, "fsync", "127.0.0.1:0", &more, &place.environment());
+    let engine = start(&data);
+    ctl(&data, &["partition", "create", "0:900"]);
+    let taken = place.surety(&["backup", "--data", data.path(), "--to", backup, "--json"]).exits(0).json();
+    let taken = taken["shards"][0]["last_seq"].as_u64().unwrap();
+    let mut load = spawn(&["load", "--data", data.path(), "--duration", "1h", "--rate", "3000"]);
+    let begun = Instant::now();
+    while metric(&engine, "surety_archived_seq") <= taken {
+        assert!(begun.elapsed() < PATIENCE, "nothing is archived behind the backup");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    send(&load, Signal::INT);
+    load.wait().unwrap();
+    engine.kill();
+
+    // What only the archive has is kept, and what is in no complete segment is lost.
+    let args = ["restore", "--from", backup, "--archive", archive, "--to", restored.path()];
+    let refused = place.surety(&args).fails(2, "--accept-loss-after 0:").stderr;
+    let end = refused.split("kept to seq ").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    assert!(end.parse::<u64>().unwrap() > taken, "{end} behind {taken}");
+    let until = soon();
+    let accept = ["--accept-loss-after", &end, "--lost-until", &until];
+    place.surety(&[&args[..], &accept].concat()).exits(0);
+    copy_directory(&data.file("pki"), &restored.file("pki"));
+
+    // Before the place was read nothing is served; once it was, it is that life's own.
+    let serve = ["serve", "--data", restored.path(), "--listen", "127.0.0.1:0"];
+    let serve = [&serve[..], &more].concat();
+    place.store.fails(What::Any, Fault::Answers { times: usize::MAX, status: 403, code: "AccessDenied" });
+    place.surety(&serve).fails(1, "the archive cannot be compared");
+    // Who waits for it can be told to stop.
+    place.store.fails(What::Any, Fault::Silent);
+    let mut waits = spawn_with(&serve, &place.environment());
+    let begun = Instant::now();
+    while place.store.faults() == 0 {
+        assert!(begun.elapsed() < PATIENCE, "the place is not asked");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    send(&waits, Signal::TERM);
+    assert_eq!(waits.wait().unwrap().code(), Some(0));
+    assert!(!restored.file("archived").exists());
+    place.store.holds();
+    let engine = start(&restored);
+    let listed = ctl(&restored, &["partition", "list"]);
+    let listed = listed["partitions"].as_array().unwrap();
+    assert!(!listed.is_empty() && listed.iter().all(|one| one["unreconciled"] == true), "{listed:?}");
+    assert!(restored.file("archived/0").exists());
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+
+    // A place that falls silent later holds up nobody for good.
+    place.store.fails(What::Any, Fault::Silent);
+    let engine = start(&restored);
+    ctl(&restored, &["partition", "list"]);
+    let said = engine.kill();
+    assert!(said.contains("it is compared beside serving") && !said.contains("CANARY"), "{said}");
+    place.store.holds();
+    surety_with(&["verify", "--data", restored.path()], &[]).exits(0);
 }

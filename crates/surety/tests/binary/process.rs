@@ -44,12 +44,21 @@ pub(crate) fn unread(args: &[&str]) -> Ended {
     Ended::from(child.wait_with_output().unwrap())
 }
 
+/// The same with nobody who reads its standard error.
+pub(crate) fn unheard(args: &[&str]) -> Ended {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child =
+        command(args, &[]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+    Ended::from(child.wait_with_output().unwrap())
+}
+
 /// The same, left to run.
 pub(crate) fn spawn(args: &[&str]) -> Child {
     spawn_with(args, &[])
 }
 
-fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> Child {
+pub(crate) fn spawn_with(args: &[&str], environment: &[(&str, &str)]) -> Child {
     command(args, environment).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -240,6 +249,18 @@ impl Engine {
             String::from_utf8_lossy(&text).into_owned()
         });
         Self { child, log: Some(log), ready: serde_json::from_str(&line).unwrap() }
+    }
+
+    /// One whose logs reach nobody: the pipe is closed at its other end.
+    pub(crate) fn unheard(data: &Data, more: &[&str]) -> Self {
+        let own = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0", "--segment-bytes", "1048576"];
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(&[&own[..], more].concat(), &[]);
+        let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, log: None, ready: serde_json::from_str(&line).unwrap() }
     }
 
     /// Address of shard 0.

@@ -11,7 +11,7 @@ use surety_client::{Client, Identity, QueryError};
 use surety_protocol::QueryRefusal;
 
 use crate::history::{catch_up, child, gauge, is_gone, keeper, load, start, until};
-use crate::process::{Data, Engine, Front, spawn, surety};
+use crate::process::{Data, Engine, Front, send, spawn, surety};
 use crate::rest::{PATIENT, Tenant, settings, stranger};
 
 /// How long anything may take.
@@ -303,7 +303,7 @@ fn each_condition_means_the_same_at_every_door() {
 fn a_history_that_is_not_there_is_said_not_to_be() {
     let data = Data::init(1);
     let engine = Engine::start(&data, "os");
-    surety(&query(&data, &["locks"])).fails(10, "keeps no history");
+    surety(&query(&data, &["locks"])).fails(10, "nobody keeps the history");
     let refused = surety(&query(&data, &["locks", "--json"])).exits(10).json();
     assert_eq!((&refused["ok"], &refused["exit"]), (&json!(false), &json!(10)));
     assert_eq!(engine.terminate(Signal::TERM), 0);
@@ -322,12 +322,31 @@ fn an_engine_answers_by_a_history_that_is_a_service_beside_it() {
     // It was there, and may be again: that is no engine without a history.
     kept.0.kill().unwrap();
     kept.0.wait().unwrap();
-    surety(&query(&data, &["locks"])).fails(9, "nobody keeps the history");
+    surety(&query(&data, &["locks"])).fails(9, "not there now");
     let mut kept = keeper(&data);
     until("it is not asked again", || {
         let asked = surety(&query(&data, &["status", "--json"]));
         (asked.exit == 0).then_some(())
     });
+    // It was sent away: nobody keeps it, until somebody does again.
+    let directory = tempfile::tempdir().unwrap();
+    let tenant = Tenant::new(None);
+    let front = Front::start(&data, &settings(directory.path(), "", PATIENT, std::slice::from_ref(&tenant)));
+    send(&kept.0, Signal::TERM);
+    assert!(kept.0.wait().unwrap().success());
+    surety(&query(&data, &["locks"])).fails(10, "nobody keeps the history");
+    let own = data.file("pki/authorizer.pem").to_str().unwrap().to_owned();
+    let refused = surety(&query_as(&engine, &own, &["locks"])).fails(10, "nobody keeps a history");
+    assert!(!refused.stderr.contains(data.path()), "{}", refused.stderr);
+    let told = get(&front, &tenant, "/v1/history/locks", "*/*");
+    assert_eq!(told.json()["retryable"], json!(false), "{}", told.body);
+    told.is(404, "NO_HISTORY");
+    let mut kept = keeper(&data);
+    until("it is not asked again", || {
+        let told = get(&front, &tenant, "/v1/history/locks?limit=1", "*/*");
+        (told.status == 200).then_some(())
+    });
+    front.terminate();
     kept.0.kill().unwrap();
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
@@ -486,6 +505,19 @@ fn applications_ask_over_http_and_see_their_own() {
     let free = surety(&["history", "balances", "--data", data.path(), partition, "--json"]).exits(0).json();
     assert_eq!(found(operator, &balances)["balances"]["free"], free["free"]);
     ask(operator, &format!("{balances}?at=2020-01-01T00:00:00Z")).is(404, "UNKNOWN_PARTITION");
+    for never in ["0:99", "9:1"] {
+        ask(operator, &format!("/v1/history/balances/{never}")).is(404, "UNKNOWN_PARTITION");
+        ask(operator, &format!("/v1/history/statements/partitions/{never}")).is(404, "UNKNOWN_PARTITION");
+        ask(own, &format!("/v1/history/statements/partitions/{never}")).is(403, "FORBIDDEN");
+        for what in ["balances", "statement"] {
+            for words in [
+                ["history", what, "--data", data.path(), never].as_slice(),
+                &["ctl", "--data", data.path(), "query", what, never],
+            ] {
+                surety(words).fails(1, &format!("there is no partition {never}"));
+            }
+        }
+    }
 
     for (path, param) in [
         ("records?colour=red", "colour"),
@@ -504,7 +536,19 @@ fn applications_ask_over_http_and_see_their_own() {
         let told = ask(own, &format!("/v1/history/{path}"));
         assert_eq!((told.status, told.json()["param"].as_str()), (400, Some(param)), "{path}: {}", told.body);
     }
-    ask(own, "/v1/history/statements/merchants/7?until=2100-01-01T00:00:00Z").is(409, "NOT_COMPLETE");
+    let early = ask(own, "/v1/history/statements/merchants/7?until=2100-01-01T00:00:00Z");
+    assert_eq!(early.json()["retryable"], json!(false), "{}", early.body);
+    early.is(409, "NOT_COMPLETE");
+    // The first moment there is is one, at each door.
+    ask(operator, &format!("{balances}?at=1970-01-01T00:00:00Z")).is(404, "UNKNOWN_PARTITION");
+    for words in [
+        &["history", "balances", "--data", data.path(), partition][..],
+        &["ctl", "--data", data.path(), "query", "balances", partition],
+    ] {
+        let at = |moment| surety(&[words, &["--at", moment]].concat());
+        at("1970-01-01T00:00:00Z").fails(1, "was not there at 1970");
+        at("2100-01-01T00:00:00Z").fails(2, "earlier moment");
+    }
     let no_token = Tenant::new(None);
     ask(&no_token, "/v1/history/records").is(401, "UNAUTHENTICATED");
 

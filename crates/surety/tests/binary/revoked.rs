@@ -277,7 +277,14 @@ fn a_certificate_that_ends_ends_its_open_connections_and_nobody_elses() {
     app.lock(&key);
     app.until("\"status\":\"approved\"");
     told[0].until(&key);
-    front.terminate();
+    // It is the end of their certificate, and no bound on whoever is idle or stays long.
+    let said = front.terminate();
+    for (why, connections) in [
+        ("its host's certificate is accepted no more", 1),
+        ("its client's certificate is accepted no more", 2),
+    ] {
+        assert_eq!(said.matches(why).count(), connections, "{why}: {said}");
+    }
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 

@@ -4,7 +4,7 @@ use std::net::{TcpListener, UdpSocket};
 
 use rustix::process::Signal;
 
-use crate::process::{Data, Engine, ctl, surety, surety_with, unread};
+use crate::process::{Data, Engine, ctl, surety, surety_with, unheard, unread};
 
 fn serve<'a>(data: &'a Data, more: &[&'a str]) -> Vec<&'a str> {
     let own = ["serve", "--data", data.path(), "--listen", "127.0.0.1:0"];
@@ -32,6 +32,24 @@ fn whoever_does_not_read_what_is_told_hears_no_complaint() {
         let ended = unread(args).exits(141);
         assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("error:"), "{}", ended.stderr);
     }
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+#[test]
+fn whoever_does_not_hear_what_is_told_beside_it_stops_nothing() {
+    /// A panic, where one unwinds.
+    const PANICKED: i32 = 101;
+    let data = Data::init(1);
+    let engine = Engine::unheard(&data, &["--console", "127.0.0.1:0"]);
+    // It logs that, to nobody.
+    engine.signal(Signal::HUP);
+    let link = unheard(&["ctl", "--data", data.path(), "console-link"]).exits(0);
+    assert!(link.stdout.contains("/console/#"), "{}", link.stdout);
+    unheard(&["ctl", "--data", data.path(), "partition", "create", "9:1"]).exits(2);
+    let knee =
+        ["load", "find-knee", "--data", data.path(), "--scenario", "tap", "--p99", "1us", "--from", "50"];
+    let knee = unheard(&[&knee[..], &["--duration", "300ms", "--precision", "50"]].concat());
+    assert_ne!(knee.exit, PANICKED, "{}", knee.stdout);
     assert_eq!(engine.terminate(Signal::TERM), 0);
 }
 

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use texts::batches::{self, Batch, Stage, Told};
 
+use crate::console;
 use crate::process::{Data, Engine, ctl, send, surety, surety_with};
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -60,25 +61,160 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
     let Some(node) = Node::start() else { return };
     let data = Data::init(1);
     let engine = Engine::start(&data, "fsync");
-    let engine_id = engine.ready["engine"].as_str().unwrap().to_owned();
-    let place = data.file("settlement.json");
-    let place = place.to_str().unwrap();
-    let poster = key(POSTER).address().to_string();
-    let deploy = ["settle", "deploy", "--rpc", &node.url, "--engine", &engine_id, "--poster", &poster];
-    let deploy = [&deploy[..], &["--signer", &poster, "--out", place]].concat();
-    let deployed = surety_with(&deploy, &[("SURETY_DEPLOYER_KEY", &text(DEPLOYER))]).exits(0).json();
-    let address = |name: &str| deployed[name].as_str().unwrap().parse::<Address>().unwrap();
-    let (manager, amp, swap_token) = (address("manager"), address("amp"), address("swap_token"));
+    let contracts = Contracts::deploy(&node, &engine, &data);
+    let manager = contracts.manager;
+    contracts.supply(&node, SUPPLIER, 1000);
 
-    let mut onchain = [0xcc; 32];
-    onchain[4..12].copy_from_slice(&1_u64.to_be_bytes());
-    onchain[12..].copy_from_slice(manager.as_slice());
-    let partition = B256::from(onchain);
-    ctl(&data, &["partition", "create", "0:1", "--asset", "1", "--onchain", &partition.to_string()]);
-    ctl(&data, &["policy", "set", "0:1", "unbonding=0"]);
-    let add = Manager::addPartitionCall { partition, holder: manager, guaranteeCap: U256::ZERO.to() };
-    node.transact(DEPLOYER, manager, add.abi_encode());
-    let supply = |secret: [u8; 32], whole: u128| {
+    let dir = data.file("settler");
+    let dir = dir.to_str().unwrap();
+    let settling = || Settling::start(&node.url, dir, &contracts.place, &data, "127.0.0.1:0");
+    let whole = (1000 * WHOLE).to_string();
+    let shown = |name: &str| ctl(&data, &["partition", "show", "0:1"])[name].as_str().unwrap().to_owned();
+    kill_until(&settling, || shown("free") == whole);
+    let supplier = key(SUPPLIER).address().to_string();
+    let units = ctl(&data, &["supplier", "0:1"])["suppliers"][0]["units"].as_str().unwrap().to_owned();
+    ctl(&data, &["withdraw", "0:1", &units, "--supplier", &supplier.to_lowercase()]);
+    kill_until(&settling, || shown("collateral") == "0");
+    assert_eq!(node.credit(manager), 1000 * WHOLE);
+
+    // Somebody else supplies, so that one that nobody kills has a batch to tell of.
+    let mut last = settling();
+    contracts.supply(&node, DEPLOYER, 1);
+    check_batches(last.metrics);
+
+    // One that ends by itself says so, and a second one on the same directory is refused.
+    let second = settling();
+    assert_eq!(second.ends(), 5);
+    send(&last.child, Signal::TERM);
+    assert_eq!(last.child.wait().unwrap().code(), Some(0));
+    let out = data.file("proofs");
+    let file = surety(&["settle", "proofs", "--dir", dir, "--out", out.to_str().unwrap()]).exits(0).stdout;
+    let proofs: Value = serde_json::from_str(&std::fs::read_to_string(file.trim()).unwrap()).unwrap();
+    assert_eq!(proofs["payees"][0]["credit"], whole);
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+    surety(&["verify", "--data", data.path()]).exits(0);
+    check_statement(&data, dir, &supplier, proofs["batch"]["seq"].as_u64().unwrap());
+}
+
+#[test]
+fn the_console_shows_a_batch_of_a_real_settler_to_its_end() {
+    let Some(node) = Node::start() else { return };
+    let data = Data::init(1);
+    // Known before anybody listens there, and no address that the system gives to others.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let metrics = format!("127.77.{high}.{low}:9105");
+    let served = ["--console", "127.0.0.1:0", "--console-settler", &metrics];
+    let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &served);
+    let session = Session::open(&data, &engine);
+    let shown = session.settlement_when("nobody listens there yet", |shown| !shown["trouble"].is_null());
+    assert_eq!((&shown["named"], &shown["told"], &shown["ages"]), (&json!(true), &json!(null), &json!(null)));
+    assert!(shown["trouble"].as_str().unwrap().contains(&metrics), "{shown}");
+
+    let contracts = Contracts::deploy(&node, &engine, &data);
+    let dir = data.file("settler");
+    let mut settler = Settling::start(&node.url, dir.to_str().unwrap(), &contracts.place, &data, &metrics);
+    let shown = session.settlement_when("the settler is not found", |shown| shown["trouble"].is_null());
+    assert_eq!((&shown["told"]["interval_ms"], &shown["turn_age_max_ms"]), (&json!(200), &json!(30_200)));
+    contracts.supply(&node, SUPPLIER, 1000);
+    let mut last = json!(null);
+    session.settlement_when("no batch comes to its end", |shown| {
+        let told = shown["told"]["batches"].as_array().and_then(|batches| batches.last());
+        let Some(told) = told.map(|batch| serde_json::from_value::<Batch>(batch.clone()).unwrap()) else {
+            return false;
+        };
+        check_batch(&told);
+        let step = json!(told.stage);
+        assert!(place_of(&step) >= place_of(&last), "{last} became {step}: {told:?}");
+        last = step;
+        let times = [Some(told.sealed_ms), told.posted_ms, told.mined_ms, told.final_ms, told.booked_ms];
+        assert!(times.iter().flatten().is_sorted(), "{told:?}");
+        told.stage == Stage::Booked && told.final_ms.is_some() && told.block.is_some()
+    });
+
+    // What was known stays, and it is said that nobody tells any more.
+    send(&settler.child, Signal::TERM);
+    assert_eq!(settler.child.wait().unwrap().code(), Some(0));
+    let shown = session.settlement_when("its end is not noticed", |shown| !shown["trouble"].is_null());
+    assert_eq!(shown["told"]["batches"].as_array().unwrap().last().unwrap()["stage"], "booked", "{shown}");
+    assert_eq!(engine.terminate(Signal::TERM), 0);
+}
+
+/// Where a stage stands among all; nothing is before the first.
+fn place_of(stage: &Value) -> Option<usize> {
+    ["sealed", "posted", "mined", "final", "booked"].iter().position(|known| stage == known)
+}
+
+/// Somebody who is signed in at an engine's console.
+struct Session {
+    base: String,
+    cookie: String,
+    token: String,
+}
+
+impl Session {
+    fn open(data: &Data, engine: &Engine) -> Self {
+        let base = engine.ready["console"].as_str().unwrap().to_owned();
+        let link = ["ctl", "--data", data.path(), "--json", "console-link", "--as", "reader"];
+        let link = surety(&link).exits(0).json();
+        let (_, fragment) = link["url"].as_str().unwrap().split_once('#').unwrap();
+        let opened = json!({ "link": fragment }).to_string();
+        let (status, body, cookie) = console::ask(&base, "POST", "session", ("", ""), &opened);
+        assert_eq!(status, 200, "{body}");
+        let me: Value = serde_json::from_str(&body).unwrap();
+        Self { base, cookie: cookie.unwrap(), token: me["token"].as_str().unwrap().to_owned() }
+    }
+
+    /// What the console shows of batches, once it is as wanted.
+    fn settlement_when(&self, what: &str, mut is_wanted: impl FnMut(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let (status, body, _) =
+                console::ask(&self.base, "GET", "settlement", (&self.cookie, &self.token), "");
+            assert_eq!(status, 200, "{body}");
+            let shown: Value = serde_json::from_str(&body).unwrap();
+            if is_wanted(&shown) {
+                return shown;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {shown}");
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+}
+
+/// The contracts of an engine, with one partition that both know.
+struct Contracts {
+    /// The file that says where they are.
+    place: String,
+    manager: Address,
+    amp: Address,
+    swap_token: Address,
+    partition: B256,
+}
+
+impl Contracts {
+    fn deploy(node: &Node, engine: &Engine, data: &Data) -> Self {
+        let engine_id = engine.ready["engine"].as_str().unwrap();
+        let place = data.file("settlement.json").to_str().unwrap().to_owned();
+        let poster = key(POSTER).address().to_string();
+        let deploy = ["settle", "deploy", "--rpc", &node.url, "--engine", engine_id, "--poster", &poster];
+        let deploy = [&deploy[..], &["--signer", &poster, "--out", &place]].concat();
+        let deployed = surety_with(&deploy, &[("SURETY_DEPLOYER_KEY", &text(DEPLOYER))]).exits(0).json();
+        let address = |name: &str| deployed[name].as_str().unwrap().parse::<Address>().unwrap();
+        let (manager, amp, swap_token) = (address("manager"), address("amp"), address("swap_token"));
+        let mut onchain = [0xcc; 32];
+        onchain[4..12].copy_from_slice(&1_u64.to_be_bytes());
+        onchain[12..].copy_from_slice(manager.as_slice());
+        let partition = B256::from(onchain);
+        ctl(data, &["partition", "create", "0:1", "--asset", "1", "--onchain", &partition.to_string()]);
+        ctl(data, &["policy", "set", "0:1", "unbonding=0"]);
+        let add = Manager::addPartitionCall { partition, holder: manager, guaranteeCap: U256::ZERO.to() };
+        node.transact(DEPLOYER, manager, add.abi_encode());
+        Self { place, manager, amp, swap_token, partition }
+    }
+
+    /// Has somebody put collateral into the partition.
+    fn supply(&self, node: &Node, secret: [u8; 32], whole: u128) {
+        let Self { manager, amp, swap_token, partition, .. } = *self;
         let (to, value) = (key(secret).address(), U256::from(whole * WHOLE));
         node.transact(secret, swap_token, Swappable::mintCall { to, value }.abi_encode());
         node.transact(secret, swap_token, Swappable::approveCall { spender: amp, value }.abi_encode());
@@ -92,38 +228,7 @@ fn a_settler_that_is_killed_again_and_again_settles_once() {
             operatorData: Bytes::new(),
         };
         node.transact(secret, amp, supply.abi_encode());
-    };
-    supply(SUPPLIER, 1000);
-
-    let dir = data.file("settler");
-    let dir = dir.to_str().unwrap();
-    let settling = || Settling::start(&node.url, dir, place, &data);
-    let whole = (1000 * WHOLE).to_string();
-    let shown = |name: &str| ctl(&data, &["partition", "show", "0:1"])[name].as_str().unwrap().to_owned();
-    kill_until(&settling, || shown("free") == whole);
-    let supplier = key(SUPPLIER).address().to_string();
-    let units = ctl(&data, &["supplier", "0:1"])["suppliers"][0]["units"].as_str().unwrap().to_owned();
-    ctl(&data, &["withdraw", "0:1", &units, "--supplier", &supplier.to_lowercase()]);
-    kill_until(&settling, || shown("collateral") == "0");
-    assert_eq!(node.credit(manager), 1000 * WHOLE);
-
-    // Somebody else supplies, so that one that nobody kills has a batch to tell of.
-    let mut last = settling();
-    supply(DEPLOYER, 1);
-    check_batches(last.metrics);
-
-    // One that ends by itself says so, and a second one on the same directory is refused.
-    let second = Settling::start(&node.url, dir, place, &data);
-    assert_eq!(second.ends(), 5);
-    send(&last.child, Signal::TERM);
-    assert_eq!(last.child.wait().unwrap().code(), Some(0));
-    let out = data.file("proofs");
-    let file = surety(&["settle", "proofs", "--dir", dir, "--out", out.to_str().unwrap()]).exits(0).stdout;
-    let proofs: Value = serde_json::from_str(&std::fs::read_to_string(file.trim()).unwrap()).unwrap();
-    assert_eq!(proofs["payees"][0]["credit"], whole);
-    assert_eq!(engine.terminate(Signal::TERM), 0);
-    surety(&["verify", "--data", data.path()]).exits(0);
-    check_statement(&data, dir, &supplier, proofs["batch"]["seq"].as_u64().unwrap());
+    }
 }
 
 /// How far batches are is told until one is with the engine, as a console reads it.
@@ -221,10 +326,10 @@ struct Settling {
 }
 
 impl Settling {
-    fn start(url: &str, dir: &str, place: &str, data: &Data) -> Self {
+    fn start(url: &str, dir: &str, place: &str, data: &Data, metrics: &str) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_surety"))
             .args(["settle", "run", "--dir", dir, "--contract", place, "--rpc", url, "--data", data.path()])
-            .args(["--seal-after", "500ms", "--interval", "200ms", "--metrics", "127.0.0.1:0"])
+            .args(["--seal-after", "500ms", "--interval", "200ms", "--metrics", metrics])
             .env("SURETY_POSTER_KEY", text(POSTER))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -47,6 +47,7 @@ export function Overview({ live, me }: { live: Live; me: Me }) {
   const now = seconds.at(-1);
   const exposed = standing?.money.filter((money) => money.states.exposure !== "0" || money.states.deficit !== "0") ?? [];
   const frozen = standing?.money.reduce((sum, money) => sum + money.frozen, 0) ?? 0;
+  const unreconciled = standing?.money.reduce((sum, money) => sum + money.unreconciled, 0) ?? 0;
   // Those that are plotted, in an order that does not change with every request.
   const codes = reasons.slice(0, REASON_COLORS.length).map(([code]) => code).sort();
   const low = standing?.shards.filter((shard) => shard.storage_low) ?? [];
@@ -59,6 +60,12 @@ export function Overview({ live, me }: { live: Live; me: Me }) {
         </Notice>
       )}
       {low.length > 0 && <Notice kind="bad">New locks are declined for want of disk space on shard {low.map((shard) => shard.shard).join(", ")}.</Notice>}
+      {unreconciled > 0 && (
+        <Notice kind="bad">
+          {unreconciled === 1 ? "1 partition is" : `${unreconciled} partitions are`} not reconciled since a loss: no payment is taken and nothing moves there until{" "}
+          <code>surety ctl partition reconcile</code>. <a href="#/partitions">Show partitions</a>
+        </Notice>
+      )}
       {exposed.map((money) => {
         const asset = assetOf(me.assets, money.asset);
         return (

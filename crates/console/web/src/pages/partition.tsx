@@ -39,6 +39,11 @@ export function PartitionPage({ handle, me }: { handle: string; me: Me }) {
         ))}
       </Head>
       {error !== null && <Notice kind="bad">{error}</Notice>}
+      {row.unreconciled && (
+        <Notice kind="bad">
+          Not reconciled since a loss: these are the sums of a backup. No payment is taken and nothing moves until <code>surety ctl partition reconcile {row.partition}</code>.
+        </Notice>
+      )}
       {row.frozen && <Notice kind="bad">Frozen: new locks are declined.</Notice>}
       {row.deficit !== "0" && <Notice kind="bad">A deficit of <Money units={row.deficit} asset={asset} />: on chain there is less than is owed.</Notice>}
       {row.exposure !== "0" && <Notice kind="bad">Losses of <Money units={row.exposure} asset={asset} /> have no collateral behind them.</Notice>}

@@ -65,6 +65,7 @@ function Row({ row, me }: { row: Partition; me: Me }) {
     <tr class={hasTrouble(row) ? "trouble" : ""}>
       <th scope="row">
         <a href={`#/partitions/${row.partition}`}>{row.partition}</a>
+        {row.unreconciled && <span class="tag bad">unreconciled</span>}
         {row.frozen && <span class="tag bad">frozen</span>}
         {row.deficit !== "0" && <span class="tag bad">deficit</span>}
         {row.exposure !== "0" && <span class="tag warn">exposure</span>}
