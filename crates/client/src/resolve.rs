@@ -154,9 +154,7 @@ fn may_pass(error: SubmitError) -> bool {
     match error {
         SubmitError::Unknown { .. } => true,
         SubmitError::NotExecuted { why, .. } => match why {
-            NotExecuted::Refused { code, .. } => {
-                matches!(code, Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale)
-            }
+            NotExecuted::Refused { code, .. } => code.may_pass(),
             NotExecuted::Busy | NotExecuted::Deadline | NotExecuted::IdInUse => true,
             NotExecuted::Invalid(_)
             | NotExecuted::NotOneOperation

@@ -189,7 +189,7 @@ impl Router {
         };
         match code {
             Some(Code::StaleId) => return Ok(Step::TooOld),
-            Some(code) if !passes(code) => return Err(RouteError::Refused { payment, partition, code }),
+            Some(code) if !code.may_pass() => return Err(RouteError::Refused { payment, partition, code }),
             _ => {}
         }
         if sabotage!("next-partition-without-a-burn") {
@@ -249,11 +249,6 @@ fn step(reply: Reply) -> Step {
 
 fn cancelled(partition: PartitionHandle, id: Id) -> Routing {
     Routing::Cancelled(Attempt { partition, id, code: Code::AlreadyReleased })
-}
-
-/// True for admission codes that speak of the moment, not of the request.
-const fn passes(code: Code) -> bool {
-    matches!(code, Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale)
 }
 
 #[cfg(test)]

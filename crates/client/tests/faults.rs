@@ -332,7 +332,7 @@ async fn a_chain_that_was_not_admitted_is_not_declined() {
             peer = stage.peer().await;
             frame = peer.frame().await;
         }
-        let culprit = if is_recorded { Code::Insufficient } else { Code::Quota };
+        let culprit = if is_recorded { Code::Insufficient } else { Code::QuotaLocks };
         let seq = Seq(u64::from(is_recorded));
         let other = Reply { seq, ..reply(&frame[1], Code::LinkedFailed) };
         peer.answer(&[reply(&frame[0], culprit), other]);

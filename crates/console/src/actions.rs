@@ -238,6 +238,13 @@ pub(crate) const fn words(code: Code) -> &'static str {
         }
         Code::IdFromFuture => "the request's id lies ahead of the engine's clock; open the form again",
         Code::Quota => "the tenant is at one of its quotas",
+        Code::QuotaRate => "the tenant has used up its requests per second; send it again",
+        Code::QuotaInFlight => "the tenant has as many unanswered requests as it may have; send it again",
+        Code::QuotaOpenLocks => "the tenant has as many open locks as it may have",
+        Code::QuotaLocks => "as many locks of the tenant are kept as may be, ended ones included",
+        Code::QuotaIds => "as many ids of the tenant are remembered as may be",
+        Code::QuotaTombstones => "the tenant has released as many unknown locks as may be remembered",
+        Code::QuotaAdvices => "as many advices and reversals of the tenant are remembered as may be",
         Code::Overloaded => "the engine is busy; send it again",
         Code::StorageLow => "the disk is near its reserve",
         Code::ChainStale => "the chain is not followed, or the value at risk is at its cap",

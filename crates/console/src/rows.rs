@@ -80,17 +80,20 @@ pub(crate) fn withdrawal_json(row: &WithdrawalRow) -> Value {
 /// A tenant's quotas on a shard, and what is used of them.
 pub(crate) fn tenant_json(shard: ShardId, row: &TenantRow) -> Value {
     let quotas = &row.quotas;
-    let use_of = |used: u64, max: u64| json!({ "used": used.to_string(), "max": max.to_string() });
+    let use_of = |used: u64, max: Option<u64>| {
+        json!({ "used": used.to_string(), "max": max.map(|max| max.to_string()) })
+    };
     json!({
         "shard": shard.0,
         "tenant": quotas.tenant.0,
         "enabled": quotas.enabled == 1,
-        "locks": use_of(row.locks, quotas.locks_max),
-        "ids": use_of(row.ids, quotas.ids_max),
-        "tombstones": use_of(row.tombstones, quotas.tombstones_max),
-        "advices": use_of(row.advices, quotas.advices_max),
+        "locks": use_of(row.locks, Some(quotas.locks_max)),
+        "ids": use_of(row.ids, Some(quotas.ids_max)),
+        "tombstones": use_of(row.tombstones, Some(quotas.tombstones_max)),
+        "advices": use_of(row.advices, Some(quotas.advices_max)),
         "rate_per_s": quotas.rate_per_s,
         "in_flight_max": quotas.in_flight_max,
+        "open_locks": use_of(row.open_locks, Some(u64::from(quotas.open_locks_max)).filter(|max| *max > 0)),
     })
 }
 

@@ -15,7 +15,7 @@ use wal::{Durability, FileName, Log, Mark, SegmentSpan, Write};
 
 use crate::Config;
 use crate::gate::{Gate, Held};
-use crate::quotas::{Place, Quotas};
+use crate::quotas::{Pace, Place, Quotas};
 
 /// Who gets a reply. The engine carries it and does not read it.
 pub type Route = u64;
@@ -379,8 +379,11 @@ impl Engine {
     }
 
     fn intake(&self, quotas: Option<Place>) -> Intake {
-        if quotas.is_some_and(|quotas| self.quotas.are_used_up(quotas, self.now)) {
-            Intake::OverQuota
+        if let Some(pace) = quotas.and_then(|quotas| self.quotas.used_up(quotas, self.now)) {
+            match pace {
+                Pace::TooFast => Intake::TooFast,
+                Pace::TooManyInFlight => Intake::TooManyInFlight,
+            }
         } else if self.is_stopping || !self.has_room() {
             Intake::Nothing
         } else if (self.is_storage_low) && !sabotage!("locks-on-a-full-disk") {

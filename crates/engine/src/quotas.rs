@@ -69,15 +69,18 @@ impl Quotas {
         place.map(Place)
     }
 
-    /// True if nothing new of this tenant is let in now.
-    pub(crate) fn are_used_up(&self, Place(place): Place, now: Time) -> bool {
+    /// Which of them is used up, if one is: then nothing new of this tenant is let in now.
+    pub(crate) fn used_up(&self, Place(place): Place, now: Time) -> Option<Pace> {
         let usage = &self.tenants[place];
         let used = usage.unused_at.minus(now);
         if sabotage!("quota-not-counted") {
-            return false;
+            return None;
         }
-        let is_too_fast = usage.cost > 0 && used.plus(Time(usage.cost)) > BURST;
-        is_too_fast || usage.in_flight_max > 0 && usage.in_flight >= usage.in_flight_max
+        if usage.cost > 0 && used.plus(Time(usage.cost)) > BURST {
+            return Some(Pace::TooFast);
+        }
+        let is_too_many = usage.in_flight_max > 0 && usage.in_flight >= usage.in_flight_max;
+        is_too_many.then_some(Pace::TooManyInFlight)
     }
 
     /// Counts a request that will be answered once its record is durable; says for whom.
@@ -101,6 +104,15 @@ impl Quotas {
             self.tenants[place].in_flight -= 1;
         }
     }
+}
+
+/// What a tenant has used up for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Its requests per second.
+    TooFast,
+    /// What it may have unanswered.
+    TooManyInFlight,
 }
 
 /// Where a tenant's quotas are, until they are read again.
@@ -135,7 +147,7 @@ mod tests {
         let place = quotas.of(&caller(7, Roles::AUTHORIZER)).unwrap();
         (0..1000)
             .take_while(|_| {
-                let may_pass = !quotas.are_used_up(place, now);
+                let may_pass = quotas.used_up(place, now).is_none();
                 if may_pass {
                     let tenant = quotas.count(place, true, now);
                     quotas.answered(tenant);
@@ -167,15 +179,15 @@ mod tests {
         let mut quotas = quotas(10, 0);
         let place = quotas.of(&caller(7, Roles::AUTHORIZER)).unwrap();
         let now = Time::from_secs(5);
-        assert!(!quotas.are_used_up(place, now));
+        assert_eq!(quotas.used_up(place, now), None);
         for _ in 0..30 {
             quotas.count(place, true, now);
         }
-        assert!(quotas.are_used_up(place, now.plus(Time::from_millis(2000))));
-        assert!(!quotas.are_used_up(place, now.plus(Time::from_millis(2100))));
+        assert_eq!(quotas.used_up(place, now.plus(Time::from_millis(2000))), Some(Pace::TooFast));
+        assert_eq!(quotas.used_up(place, now.plus(Time::from_millis(2100))), None);
         // Without a rate there is nothing to pay.
         quotas.set(&TenantBody { tenant: TENANT, in_flight_max: 99, ..TenantBody::default() });
-        assert!(!quotas.are_used_up(place, now));
+        assert_eq!(quotas.used_up(place, now), None);
     }
 
     #[test]
@@ -186,8 +198,8 @@ mod tests {
         for _ in 0..1000 {
             quotas.count(place, false, now);
         }
-        assert!(quotas.are_used_up(place, now));
-        assert!(!quotas.are_used_up(place, now.plus(Time::from_millis(100))));
+        assert_eq!(quotas.used_up(place, now), Some(Pace::TooFast));
+        assert_eq!(quotas.used_up(place, now.plus(Time::from_millis(100))), None);
     }
 
     #[test]
@@ -195,12 +207,18 @@ mod tests {
         let mut quotas = quotas(0, 3);
         let place = quotas.of(&caller(7, Roles::AUTHORIZER)).unwrap();
         for _ in 0..3 {
-            assert!(!quotas.are_used_up(place, Time::ZERO));
+            assert_eq!(quotas.used_up(place, Time::ZERO), None);
             quotas.count(place, true, Time::ZERO);
         }
-        assert!(quotas.are_used_up(place, Time::ZERO));
+        assert_eq!(quotas.used_up(place, Time::ZERO), Some(Pace::TooManyInFlight));
+        // Where both are used up, the rate is told.
+        quotas.set(&TenantBody { tenant: TENANT, rate_per_s: 1, in_flight_max: 3, ..TenantBody::default() });
+        quotas.count(place, true, Time::ZERO);
+        assert_eq!(quotas.used_up(place, Time::ZERO), Some(Pace::TooFast));
         quotas.answered(TENANT);
-        assert!(!quotas.are_used_up(place, Time::ZERO));
+        assert_eq!(quotas.used_up(place, Time::from_secs(1)), Some(Pace::TooManyInFlight));
+        quotas.answered(TENANT);
+        assert_eq!(quotas.used_up(place, Time::from_secs(1)), None);
     }
 
     #[test]

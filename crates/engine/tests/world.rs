@@ -94,7 +94,7 @@ fn a_repeat_is_answered_whatever_the_disk_is_like() {
 
 #[test]
 fn a_tenant_that_asks_for_more_than_its_quotas_is_told_so_and_nothing_is_logged() {
-    for (rate_per_s, in_flight_max) in [(5, 0), (0, 5)] {
+    for (rate_per_s, in_flight_max, refusal) in [(5, 0, Code::QuotaRate), (0, 5, Code::QuotaInFlight)] {
         let mut world = World::new(Durability::Fsync);
         world.limit(rate_per_s, in_flight_max);
         let locks: Vec<Record> = (0..5).map(|_| world.lock(1)).collect();
@@ -107,12 +107,12 @@ fn a_tenant_that_asks_for_more_than_its_quotas_is_told_so_and_nothing_is_logged(
         let burn = world.change(Kind::Lookup, sixth.id, 0).with_flags(Flags::BURN);
         world.ask(&AUTHORIZER, &[sixth]);
         let (_, reply) = world.engine.poll_reply().expect("a refusal does not wait");
-        assert_eq!((reply.code(), reply.id), (Code::Quota, sixth.id));
+        assert_eq!((reply.code(), reply.id), (refusal, sixth.id));
         world.ask(&AUTHORIZER, &[burn]);
         assert_eq!((world.engine.marks().appended, world.engine.ledger().state_hash()), before);
         world.settle();
         let (_, reply) = world.replies.pop().unwrap();
-        assert_eq!((reply.code(), reply.id), (Code::Quota, burn.id));
+        assert_eq!((reply.code(), reply.id), (refusal, burn.id));
         // What was executed is never answered as if it were not.
         let again = world.answer(&AUTHORIZER, &[locks[0]]);
         assert_eq!((again.code(), again.is_replayed()), (Code::Approved, true));
@@ -122,7 +122,7 @@ fn a_tenant_that_asks_for_more_than_its_quotas_is_told_so_and_nothing_is_logged(
         assert_eq!(world.answer(&OPERATOR, &[release]).code(), Code::Approved);
         if rate_per_s > 0 {
             world.now = world.now.plus(Time::from_millis(199));
-            assert_eq!(world.answer(&AUTHORIZER, &[sixth]).code(), Code::Quota);
+            assert_eq!(world.answer(&AUTHORIZER, &[sixth]).code(), Code::QuotaRate);
             world.now = world.now.plus(Time::from_millis(1));
         }
         assert_eq!(world.answer(&AUTHORIZER, &[sixth]).code(), Code::Approved, "the id was not burned");
@@ -138,7 +138,7 @@ fn a_tenant_that_asks_for_more_than_its_quotas_is_told_so_and_nothing_is_logged(
         let mut world = open(config, storage, now);
         assert_eq!(world.answer(&AUTHORIZER, &[first]).code(), Code::Approved);
         let second = world.lock(1);
-        assert_eq!(world.answer(&AUTHORIZER, &[second]).code(), Code::Quota);
+        assert_eq!(world.answer(&AUTHORIZER, &[second]).code(), Code::QuotaRate);
         world.limit(0, 0);
         assert_eq!(world.answer(&AUTHORIZER, &[second]).code(), Code::Approved);
     }

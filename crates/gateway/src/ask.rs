@@ -62,7 +62,7 @@ impl Sendings {
                 let is_definite = if self.is_open {
                     matches!(refusal.code(), Code::Malformed | Code::TooLarge | Code::IdConflict)
                 } else {
-                    !may_be_different_later(refusal.code())
+                    !refusal.code().may_pass()
                 };
                 if is_definite {
                     return Some(refusal);
@@ -129,11 +129,6 @@ fn refused(request: &Record, why: NotExecuted) -> Reply {
 
 fn reply_of(request: &Record, code: Code) -> Reply {
     Reply { id: request.id, code: code as u8, kind: request.kind, ..Reply::default() }
-}
-
-/// True for what a later sending may be answered otherwise.
-const fn may_be_different_later(code: Code) -> bool {
-    matches!(code, Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale)
 }
 
 #[cfg(test)]

@@ -101,7 +101,9 @@ impl Ledger {
     pub(crate) fn commit(&mut self, edit: &mut Edit) {
         self.lock_mut(edit).touch();
         if !self.edited(edit).is_live() {
-            self.live -= usize::from(edit.was_live);
+            if edit.was_live {
+                self.uncount_live(self.edited(edit).account);
+            }
             let lock = self.edited(edit);
             let kept = if edit.was_live { self.kept_after_end(lock, edit.partition) } else { lock.since };
             let since = kept.max(self.kept_after_change()).max(self.kept_for_the_chain(edit));

@@ -53,8 +53,10 @@ pub enum Intake {
     NoLocks,
     /// Nothing: everything new is answered `OVERLOADED`.
     Nothing,
-    /// Nothing, since the caller's tenant has used up what it may use for now: everything new is answered `QUOTA`.
-    OverQuota,
+    /// Nothing, since the caller's tenant has used up its requests per second: everything new is answered `QUOTA_RATE`.
+    TooFast,
+    /// Nothing, since too many requests of the caller's tenant are unanswered: everything new is answered `QUOTA_IN_FLIGHT`.
+    TooManyInFlight,
 }
 
 /// What is to become of the records that were decided.
@@ -146,6 +148,8 @@ pub(crate) struct Tenant {
     pub(crate) is_set: bool,
     pub(crate) quotas: TenantBody,
     pub(crate) locks: u64,
+    /// Of these the live ones.
+    pub(crate) open_locks: u64,
     pub(crate) ids: u64,
     pub(crate) tombstones: u64,
     pub(crate) advices: u64,
@@ -156,6 +160,27 @@ impl Tenant {
     #[inline]
     pub(crate) fn is_enabled(&self) -> bool {
         self.quotas.tenant == TenantId(0) || self.is_set && self.quotas.enabled == 1
+    }
+
+    /// Whether one more lock may be made.
+    pub(crate) fn check_locks(&self, kind: Kind) -> Result<(), Code> {
+        let quotas = &self.quotas;
+        // What an advice makes has ended already.
+        let is_opened = kind == Kind::Lock && quotas.open_locks_max > 0;
+        if is_opened && self.open_locks >= u64::from(quotas.open_locks_max) {
+            return Err(Code::QuotaOpenLocks);
+        }
+        if self.locks >= quotas.locks_max { Err(Code::QuotaLocks) } else { Ok(()) }
+    }
+
+    /// Whether one more id may be remembered.
+    pub(crate) fn check_ids(&self, quota: Quota) -> Result<(), Code> {
+        let (used, max, code) = match quota {
+            Quota::Ids => (self.ids, self.quotas.ids_max, Code::QuotaIds),
+            Quota::Tombstones => (self.tombstones, self.quotas.tombstones_max, Code::QuotaTombstones),
+            Quota::Advices => (self.advices, self.quotas.advices_max, Code::QuotaAdvices),
+        };
+        if used >= max { Err(code) } else { Ok(()) }
     }
 }
 
@@ -445,7 +470,8 @@ impl Ledger {
         }
         let slot = slot_of(self.tenants.len());
         let quotas = TenantBody { tenant: id, ..TenantBody::default() };
-        let tenant = Tenant { is_set: false, quotas, locks: 0, ids: 0, tombstones: 0, advices: 0 };
+        let tenant =
+            Tenant { is_set: false, quotas, locks: 0, open_locks: 0, ids: 0, tombstones: 0, advices: 0 };
         self.tenants.push(tenant);
         self.tenant_slots.insert(id.0, slot);
         slot
@@ -560,18 +586,32 @@ impl Ledger {
     /// Adds the hash of a new lock that is complete, and that of its extension.
     pub(crate) fn hash_in_lock(&mut self, slot: u32) {
         let lock = self.locks.get(slot);
-        self.live += usize::from(lock.is_live());
         let mut hash = self.lock_hash(lock);
         if lock.ext != NONE {
             hash = hash.wrapping_add(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));
         }
+        let (is_live, account) = (lock.is_live(), lock.account);
         self.hash_in(hash);
+        if is_live {
+            self.live += 1;
+            self.tenant_of_mut(account).open_locks += 1;
+        }
+    }
+
+    /// A live lock is none any more.
+    pub(crate) fn uncount_live(&mut self, account: u32) {
+        self.live -= 1;
+        if !sabotage!("ended-locks-count-as-open") {
+            self.tenant_of_mut(account).open_locks -= 1;
+        }
     }
 
     /// Forgets a lock with all it has.
     pub(crate) fn remove_lock(&mut self, slot: u32) {
         let lock = *self.locks.get(slot);
-        self.live -= usize::from(lock.is_live());
+        if lock.is_live() {
+            self.uncount_live(lock.account);
+        }
         self.hash_out(self.lock_hash(&lock));
         if lock.ext != NONE {
             self.hash_out(self.ext_hash(lock.account, lock.id, self.exts.get(lock.ext)));

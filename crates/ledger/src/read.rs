@@ -254,6 +254,7 @@ const fn tenant_state(tenant: &crate::ledger::Tenant) -> TenantState {
         ids: tenant.ids,
         tombstones: tenant.tombstones,
         advices: tenant.advices,
+        open_locks: tenant.open_locks,
     }
 }
 

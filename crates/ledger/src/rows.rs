@@ -102,6 +102,7 @@ impl Ledger {
             ids: state.ids,
             tombstones: state.tombstones,
             advices: state.advices,
+            open_locks: state.open_locks,
             reserved: [0; _],
         });
         let asked = rows.filter(|row| row.quotas.tenant >= query.tenant);

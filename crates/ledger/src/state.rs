@@ -163,6 +163,8 @@ pub struct TenantState {
     pub tombstones: u64,
     /// Advices and reversals remembered.
     pub advices: u64,
+    /// Open locks.
+    pub open_locks: u64,
 }
 
 /// What kind of thing a snapshot entry is, in the order in which entries are written.

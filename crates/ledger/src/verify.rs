@@ -66,13 +66,15 @@ impl Ledger {
     pub fn verify(&self) -> Result<(), Violation> {
         let mut sums = vec![Sums::default(); self.partitions.len()];
         let mut open: BTreeMap<(u32, u64), u128> = BTreeMap::new();
-        let mut counts = vec![[0_u64; 4]; self.tenants.len()];
+        let mut counts = vec![[0_u64; 5]; self.tenants.len()];
         let mut hash = small_hash(self);
         let mut live = 0;
         for slot in self.lock_slots() {
             let lock = self.locks.get(slot);
             hash = hash.wrapping_add(self.verify_lock(slot, lock, &mut sums, &mut open)?);
-            counts[self.account(lock.account).tenant_slot as usize][0] += 1;
+            let counts = &mut counts[self.account(lock.account).tenant_slot as usize];
+            counts[0] += 1;
+            counts[4] += u64::from(lock.is_live());
             live += usize::from(lock.is_live());
         }
         for slot in self.op_slots() {
@@ -138,10 +140,10 @@ impl Ledger {
         Ok(captures.iter().fold(hash, |hash, capture| hash.wrapping_add(capture_hash(capture))))
     }
 
-    fn verify_counts(&self, counts: &[[u64; 4]]) -> Result<(), Violation> {
+    fn verify_counts(&self, counts: &[[u64; 5]]) -> Result<(), Violation> {
         let place = Place { partition: PartitionHandle::new(self.config.shard, 0), lock: None };
         for (tenant, counts) in self.tenants.iter().zip(counts) {
-            let kept = [tenant.locks, tenant.ids, tenant.tombstones, tenant.advices];
+            let kept = [tenant.locks, tenant.ids, tenant.tombstones, tenant.advices, tenant.open_locks];
             for (expected, found) in counts.iter().zip(kept) {
                 place.check("a tenant's use of its quotas", u128::from(*expected), u128::from(found))?;
             }

@@ -71,7 +71,11 @@ fn a_capture_of_what_is_captured_whole_is_answered_while_expiries_are_behind() {
 
 #[test]
 fn a_look_up_that_burns_tells_what_is_known_also_when_nothing_new_is_taken() {
-    for (intake, refusal) in [(Intake::Nothing, Code::Overloaded), (Intake::OverQuota, Code::Quota)] {
+    for (intake, refusal) in [
+        (Intake::Nothing, Code::Overloaded),
+        (Intake::TooFast, Code::QuotaRate),
+        (Intake::TooManyInFlight, Code::QuotaInFlight),
+    ] {
         let mut world = World::new();
         world.send(&lock("a", 100));
         world.ledger.set_intake(intake);

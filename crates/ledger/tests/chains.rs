@@ -6,10 +6,6 @@ use ledger::Decision;
 use surety_protocol::*;
 use world::*;
 
-fn codes(replies: &[Reply]) -> Vec<Code> {
-    replies.iter().map(Reply::code).collect()
-}
-
 /// Runs a chain behind a lock `a` of 100 with a capture of 30, and checks codes, decision, and money.
 fn check(name: &str, chain: &[Ask], decision: Decision, expected: &[Code], money: [u128; 6]) {
     let policy = Policy {
@@ -143,7 +139,7 @@ fn a_quota_that_runs_out_within_a_chain_refuses_it() {
     world.set_tenant(T1, 2);
     let (decision, replies) = world.chain(&[lock("a", 1), lock("b", 1), lock("c", 1)]);
     assert_eq!(decision, Decision::NotLogged);
-    assert_eq!(codes(&replies), [Code::LinkedFailed, Code::LinkedFailed, Code::Quota]);
+    assert_eq!(codes(&replies), [Code::LinkedFailed, Code::LinkedFailed, Code::QuotaLocks]);
     assert_eq!(world.chain(&[lock("a", 1), capture("a", 1)]).0, Decision::Logged);
     world.finish();
 }

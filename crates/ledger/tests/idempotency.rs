@@ -204,19 +204,19 @@ fn quotas_refuse_and_never_evict() {
     check(&mut world, lock("", 1), Approved);
     check(&mut world, lock("a", 1), Approved);
     check(&mut world, lock("b", 1), Approved);
-    check(&mut world, lock("c", 1), Quota);
+    check(&mut world, lock("c", 1), QuotaLocks);
     check(&mut world, lock("a", 1), Approved);
     check(&mut world, release("a").named("r"), Approved);
-    check(&mut world, lock("c", 1), Quota);
+    check(&mut world, lock("c", 1), QuotaLocks);
     check(&mut world, release("x"), Approved);
-    check(&mut world, release("a"), Quota);
+    check(&mut world, release("a"), QuotaIds);
     check(&mut world, release("a").named("r"), Approved);
     check(&mut world, reverse("a", 0), UnknownCapture);
     check(&mut world, reverse("a", 1), UnknownCapture);
     check(&mut world, reverse("a", 2), UnknownCapture);
-    check(&mut world, reverse("a", 3), Quota);
-    check(&mut world, advice("b", 1), Quota);
-    check(&mut world, lookup("z").flag(Flags::BURN), Quota);
+    check(&mut world, reverse("a", 3), QuotaAdvices);
+    check(&mut world, advice("b", 1), QuotaLocks);
+    check(&mut world, lookup("z").flag(Flags::BURN), QuotaIds);
     // The operator's own settlements are not held up by a tenant's quota.
     check(&mut world, settle("b", ALL_CAPTURES).by(Caller { roles: Roles::KNOWN, ..operator() }), Approved);
     assert_eq!(world.ledger.tenants()[1].tombstones, 1);
@@ -239,9 +239,9 @@ fn tombstones_have_a_quota_of_their_own() {
     };
     world.operate_with(Kind::TenantSet, PartitionHandle(0), &body);
     assert_eq!(world.send(&release("x")).code(), Code::Approved);
-    assert_eq!(world.send(&release("y")).code(), Code::Quota);
+    assert_eq!(world.send(&release("y")).code(), Code::QuotaTombstones);
     assert_eq!(world.send(&lock("x", 1)).code(), Code::AlreadyReleased);
-    assert_eq!(world.send(&release("y")).code(), Code::Quota, "it counts until it is forgotten");
+    assert_eq!(world.send(&release("y")).code(), Code::QuotaTombstones, "it counts until it is forgotten");
     world.finish();
 }
 

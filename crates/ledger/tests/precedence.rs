@@ -2,6 +2,7 @@
 
 mod world;
 
+use ledger::Intake;
 use surety_protocol::*;
 use world::*;
 
@@ -49,7 +50,8 @@ fn reasons() -> Vec<Reason> {
             },
             nothing,
         ),
-        reason(Code::Quota, |world| world.set_tenant(T1, 0), nothing),
+        reason(Code::QuotaRate, |world| world.ledger.set_intake(Intake::TooFast), nothing),
+        reason(Code::QuotaLocks, |world| world.set_tenant(T1, 0), nothing),
         reason(
             Code::ChainStale,
             |world| {
@@ -110,7 +112,8 @@ fn of_two_reasons_the_first_code_is_answered() {
         // What spends the id or lets it grow old comes last, what takes rights away after that.
         let order = [Code::Insufficient, Code::Ratio, Code::IdConflict, Code::AlreadyReleased, Code::StaleId];
         let rank = |code: Code| match code {
-            Code::Quota | Code::NoRight => 9,
+            Code::QuotaLocks | Code::NoRight => 9,
+            Code::QuotaRate => 10,
             code => order.iter().position(|other| *other == code).unwrap_or(5),
         };
         let mut prepared: Vec<&&Reason> = chosen.iter().collect();

@@ -1,14 +1,17 @@
 //! What an engine answers: one code per reply, in one order of precedence.
 
+use core::cmp::Ordering;
 use core::fmt;
+
+use crate::hello::QUOTAS_HAVE_CODES;
 
 macro_rules! codes {
     ($(#[$doc:meta] $name:ident = $value:literal, $text:literal, $class:ident;)*) => {
         /// The outcome of a request.
         ///
         /// The order of the variants is the order of precedence: where several declines apply to one request, the one
-        /// that stands first is answered.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        /// that stands first is answered. It is not everywhere that of the numbers: what came later has a later number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Code {
             $(#[$doc] $name = $value,)*
@@ -60,7 +63,7 @@ codes! {
     None = 0, "NONE", Undecided;
     /// A field is out of its range, or a byte that the engine fills is not zero.
     Malformed = 1, "MALFORMED", Admission;
-    /// A long operation or a chain has too many parts.
+    /// A long operation or a chain has too many parts, or no counter can hold what is asked.
     TooLarge = 2, "TOO_LARGE", Admission;
     /// The caller's role, or its right on the partition, does not allow the request.
     NoRight = 3, "NO_RIGHT", Admission;
@@ -72,8 +75,22 @@ codes! {
     StaleId = 6, "STALE_ID", Admission;
     /// The id's time lies too far in the future.
     IdFromFuture = 7, "ID_FROM_FUTURE", Admission;
-    /// The tenant is at one of its quotas.
+    /// The tenant is at one of its quotas: what version 1 of the wire says for each of the seven that follow.
     Quota = 8, "QUOTA", Admission;
+    /// The tenant has used up its requests per second.
+    QuotaRate = 14, "QUOTA_RATE", Admission;
+    /// The tenant has as many unanswered requests as it may have.
+    QuotaInFlight = 15, "QUOTA_IN_FLIGHT", Admission;
+    /// The tenant has as many open locks as it may have.
+    QuotaOpenLocks = 16, "QUOTA_OPEN_LOCKS", Admission;
+    /// As many locks of the tenant are kept, open and ended, as may be.
+    QuotaLocks = 17, "QUOTA_LOCKS", Admission;
+    /// As many ids of the tenant are remembered as may be.
+    QuotaIds = 18, "QUOTA_IDS", Admission;
+    /// As many of the tenant's releases of unknown locks are remembered as may be.
+    QuotaTombstones = 19, "QUOTA_TOMBSTONES", Admission;
+    /// As many advices, reversals and other lasting requests of the tenant are remembered as may be.
+    QuotaAdvices = 20, "QUOTA_ADVICES", Admission;
     /// A queue or table of the engine is full, or expiries are behind; try again.
     Overloaded = 9, "OVERLOADED", Admission;
     /// The disk is near its reserve: no new locks until there is room.
@@ -129,6 +146,34 @@ codes! {
 }
 
 impl Code {
+    /// True for each code of a tenant's quotas.
+    #[must_use]
+    pub const fn is_quota(self) -> bool {
+        matches!(
+            self,
+            Self::Quota
+                | Self::QuotaRate
+                | Self::QuotaInFlight
+                | Self::QuotaOpenLocks
+                | Self::QuotaLocks
+                | Self::QuotaIds
+                | Self::QuotaTombstones
+                | Self::QuotaAdvices
+        )
+    }
+
+    /// True if it speaks of the moment and not of the request: a later sending of the same bytes may be answered otherwise.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        self.is_quota() || matches!(self, Self::Overloaded | Self::StorageLow | Self::ChainStale)
+    }
+
+    /// What a version of the wire says for it.
+    #[must_use]
+    pub const fn in_version(self, version: u16) -> Self {
+        if self.is_quota() && version < QUOTAS_HAVE_CODES { Self::Quota } else { self }
+    }
+
     /// True if the request had its effect.
     #[must_use]
     pub const fn is_success(self) -> bool {
@@ -139,6 +184,20 @@ impl Code {
     #[must_use]
     pub const fn is_recorded(self) -> bool {
         matches!(self.class(), CodeClass::Success | CodeClass::Decline)
+    }
+}
+
+impl Ord for Code {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Where the codes of quotas stand.
+        let rank = |code: Self| if code.is_quota() { Self::Quota as u8 } else { code as u8 };
+        (rank(*self), *self as u8).cmp(&(rank(*other), *other as u8))
+    }
+}
+
+impl PartialOrd for Code {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -225,11 +284,23 @@ mod tests {
             assert_eq!(Code::from_byte(*code as u8), Some(*code));
         }
         assert_eq!(Code::from_byte(255), None);
+        assert!(Code::Quota < Code::QuotaRate && Code::QuotaAdvices < Code::Overloaded);
         // The order of row 4 of the transition table.
         let row_4 =
             [Code::Frozen, Code::StalePrice, Code::Ratio, Code::OverLimit, Code::Velocity, Code::Forbidden];
         assert!(row_4.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(Code::AlreadyReleased < Code::Frozen && Code::Forbidden < Code::Insufficient);
+    }
+
+    #[test]
+    fn version_1_has_one_code_for_all_quotas() {
+        for code in Code::ALL.iter().copied() {
+            let is_new = code.is_quota() && code != Code::Quota;
+            assert_eq!(is_new, code.name().starts_with("QUOTA_"), "{code}");
+            assert_eq!(code.in_version(1), if is_new { Code::Quota } else { code });
+            assert_eq!(code.in_version(2), code);
+            assert!(!code.may_pass() || code.class() == CodeClass::Admission, "{code}");
+        }
     }
 
     #[test]

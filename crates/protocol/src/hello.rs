@@ -16,6 +16,8 @@ pub const PROTOCOL_VERSION: u16 = 2;
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
 /// From this version on a subscription has an epoch, and the heads of its frames have the epochs of their records.
 pub const CURSORS_HAVE_EPOCHS: u16 = 2;
+/// From this version on each quota of a tenant has a code of its own, and open locks have a quota.
+pub const QUOTAS_HAVE_CODES: u16 = 2;
 /// The ALPN protocol name of QUIC connections.
 pub const ALPN: &[u8] = b"surety/1";
 /// "SRTY", read as a little-endian number.

@@ -35,7 +35,7 @@ pub use code::{Code, CodeClass, End};
 pub use frame::{CloseCode, FrameError, FrameHeader, FrameKind};
 pub use hello::{
     ALPN, CURSORS_HAVE_EPOCHS, HELLO_BYTES, HELLO_MAGIC, HELLO_REPLY_BYTES, Hello, HelloReply,
-    PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, shard_map,
+    PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, QUOTAS_HAVE_CODES, shard_map,
 };
 pub use ids::{
     ActorId, Address, Amount, AssetId, EngineId, Epoch, Id, MerchantId, PartitionHandle, QuoteId, Seq,

@@ -228,7 +228,9 @@ pub struct TenantBody {
     /// 1 admits the tenant, 0 shuts it out.
     pub enabled: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Open locks; 0 is no limit. Since version 2.
+    pub open_locks_max: u32,
 }
 
 /// [`Kind::Grant`].
@@ -537,7 +539,7 @@ impl Places {
             }
             Kind::Price => (&[(6, 8), (24, 56)], &[(12, 16)]),
             Kind::PartitionCreate => (&[(41, 56)], &[(36, 40)]),
-            Kind::TenantSet => (&[(49, 56)], &[(4, 8)]),
+            Kind::TenantSet => (&[(49, 52)], &[(4, 8)]),
             Kind::Grant => (&[(12, 56)], &[(8, 12)]),
             Kind::MerchantSet => (&[], &[(48, 52)]),
             Kind::Continuation => (&[], &[]),

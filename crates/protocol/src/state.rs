@@ -3,6 +3,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::archive;
+use crate::hello::QUOTAS_HAVE_CODES;
 use crate::limits::{FRAME_RECORDS_MAX, RECORD_BYTES};
 use crate::{
     Address, Amount, AssetId, Epoch, FrameError, FrameKind, Id, PartitionHandle, Policy, Seq, ShardId,
@@ -197,8 +198,22 @@ pub struct TenantRow {
     pub tombstones: u64,
     /// Advices and reversals remembered.
     pub advices: u64,
+    /// Open locks. Since version 2.
+    pub open_locks: u64,
     /// Zero.
-    pub reserved: [u8; 40],
+    pub reserved: [u8; 32],
+}
+
+impl TenantRow {
+    /// What a version of the wire says of it.
+    #[must_use]
+    pub const fn in_version(mut self, version: u16) -> Self {
+        if version < QUOTAS_HAVE_CODES {
+            self.quotas.open_locks_max = 0;
+            self.open_locks = 0;
+        }
+        self
+    }
 }
 
 const _: () = assert!(size_of::<ArchivedStateQuery>() == STATE_QUERY_BYTES);

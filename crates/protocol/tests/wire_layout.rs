@@ -154,7 +154,7 @@ fn bodies() {
         &places!(in_record, p::TenantBody::default(), {
             tenant = p::TenantId(u32::MAX), actor = ACTOR, locks_max = u64::MAX, ids_max = u64::MAX,
             tombstones_max = u64::MAX, advices_max = u64::MAX, rate_per_s = u32::MAX, in_flight_max = u32::MAX,
-            enabled = 255, reserved = [255; 7],
+            enabled = 255, reserved = [255; 3], open_locks_max = u32::MAX,
         }),
     );
     check(
@@ -306,7 +306,7 @@ fn state_rows() {
     check_layout("withdrawal_row", &table("layout: withdrawal_row 128"), 0, 128, &places);
     let places = places!(row, zeros::<p::TenantRow>(), {
         quotas = <p::TenantBody as Body>::from_bytes(&[255; 56]), locks = u64::MAX, ids = u64::MAX,
-        tombstones = u64::MAX, advices = u64::MAX, reserved = [255; 40],
+        tombstones = u64::MAX, advices = u64::MAX, open_locks = u64::MAX, reserved = [255; 32],
     });
     check_layout("tenant_row", &table("layout: tenant_row 128"), 0, 128, &places);
 }

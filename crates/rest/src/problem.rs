@@ -86,10 +86,7 @@ impl Problem {
     pub(crate) fn of_code(code: Code) -> Box<Self> {
         let status = StatusCode::from_u16(edge_code(code).http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let problem = Self::new(status, code.name(), detail_of(code));
-        match code {
-            Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale => problem.retryable(1),
-            _ => problem,
-        }
+        if code.may_pass() { problem.retryable(1) } else { problem }
     }
 
     /// The outcome is not known, and may still become an effect.
@@ -152,6 +149,32 @@ const fn detail_of(code: Code) -> &'static str {
         Code::IdFromFuture => "The key's own time is in the future: check the clock that makes keys.",
         Code::Quota => {
             "The tenant is at one of its quotas. Nothing was done for this sending of the request."
+        }
+        Code::QuotaRate => {
+            "The tenant has used up its requests per second. Nothing was done for this sending of the request; send it again \
+             with the same key."
+        }
+        Code::QuotaInFlight => {
+            "The tenant has as many unanswered requests as it may have. Nothing was done for this sending of the request; send it \
+             again with the same key when others are answered."
+        }
+        Code::QuotaOpenLocks => {
+            "The tenant has as many open locks as it may have. Nothing was done for this sending of the request; there is room \
+             when a lock has ended."
+        }
+        Code::QuotaLocks => {
+            "As many locks of the tenant are kept as may be, ended ones included. Nothing was done for this sending of the request."
+        }
+        Code::QuotaIds => {
+            "As many keys of the tenant are remembered as may be. Nothing was done for this sending of the request; send it \
+             again with the same key when older ones are forgotten."
+        }
+        Code::QuotaTombstones => {
+            "The tenant has released as many unknown locks as may be remembered. Nothing was done for this sending of the request."
+        }
+        Code::QuotaAdvices => {
+            "As many advices and reversals of the tenant are remembered as may be. Nothing was done for this sending of the \
+             request."
         }
         Code::Overloaded => {
             "The engine is busy. Nothing was done for this sending of the request; send it again with the same key."

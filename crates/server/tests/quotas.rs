@@ -18,7 +18,7 @@ async fn requests_past_the_rate_are_refused_and_repeats_are_not() {
     let (replies, _) = raw.replies(locks.len()).await.unwrap();
     let of_code = |code| replies.iter().filter(|reply| reply.code() == code).count();
     // One frame is one moment.
-    assert_eq!((of_code(Code::Approved), of_code(Code::Quota)), (1, 19));
+    assert_eq!((of_code(Code::Approved), of_code(Code::QuotaRate)), (1, 19));
     let executed = locks
         .iter()
         .find(|lock| replies.iter().any(|reply| reply.id == lock.id && reply.code() == Code::Approved));
@@ -40,7 +40,7 @@ async fn requests_past_the_number_that_may_be_unanswered_are_refused() {
     raw.requests(&locks).await.unwrap();
     let (replies, _) = raw.replies(locks.len()).await.unwrap();
     let of_code = |code| replies.iter().filter(|reply| reply.code() == code).count();
-    assert_eq!((of_code(Code::Approved), of_code(Code::Quota)), (7, 13));
+    assert_eq!((of_code(Code::Approved), of_code(Code::QuotaInFlight)), (7, 13));
     // All are answered: there is room again.
     assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::Approved);
 }

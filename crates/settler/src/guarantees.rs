@@ -146,13 +146,5 @@ impl Settler {
 
 /// True for refusals that have nothing to do with the request.
 const fn may_pass(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Overloaded
-            | Code::Quota
-            | Code::StorageLow
-            | Code::ChainStale
-            | Code::StaleId
-            | Code::IdFromFuture
-    )
+    code.may_pass() || matches!(code, Code::StaleId | Code::IdFromFuture)
 }

@@ -264,6 +264,7 @@ fn tenant(fields: &mut Fields, body: &TenantBody) {
     fields.push("advices_max", body.advices_max);
     fields.push_some("rate_per_s", body.rate_per_s);
     fields.push_some("in_flight_max", body.in_flight_max);
+    fields.push_some("open_locks_max", body.open_locks_max);
     fields.actor(body.actor);
 }
 

@@ -189,10 +189,7 @@ impl Delivery {
 }
 
 fn passing(code: Code) -> Heard {
-    match code {
-        Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale => Heard::Later(code),
-        _ => Heard::Stuck(code),
-    }
+    if code.may_pass() { Heard::Later(code) } else { Heard::Stuck(code) }
 }
 
 fn request<B: surety_protocol::Body>(key: WatchKey, kind: Kind, id: Id, amount: u128, body: &B) -> Record {

@@ -205,9 +205,10 @@ export interface PartitionWhole extends Partition {
   withdrawals_cut: boolean;
 }
 
-interface Use {
+export interface Use {
   used: string;
-  max: string;
+  /** Null where there is no limit. */
+  max: string | null;
 }
 
 export interface Tenant {
@@ -220,6 +221,7 @@ export interface Tenant {
   advices: Use;
   rate_per_s: number;
   in_flight_max: number;
+  open_locks: Use;
 }
 
 export interface Change {

@@ -62,7 +62,15 @@ pub const fn edge_code(code: Code) -> EdgeCode {
         Code::StaleId => EdgeCode::new(b"68", b"911", 422),
         Code::UnknownAfterRestore => EdgeCode::new(b"68", b"911", 409),
         Code::IdFromFuture => EdgeCode::new(b"30", b"904", 422),
-        Code::Quota | Code::Overloaded => EdgeCode::new(b"91", b"907", 429),
+        Code::Quota
+        | Code::QuotaRate
+        | Code::QuotaInFlight
+        | Code::QuotaOpenLocks
+        | Code::QuotaLocks
+        | Code::QuotaIds
+        | Code::QuotaTombstones
+        | Code::QuotaAdvices
+        | Code::Overloaded => EdgeCode::new(b"91", b"907", 429),
         Code::StorageLow | Code::ChainStale => EdgeCode::new(b"91", b"907", 503),
         Code::None => EdgeCode::new(b"96", b"909", 500),
     }

@@ -279,6 +279,7 @@ impl Ledger {
             None if now.ext != NONE => self.exts.remove(now.ext),
             None => {}
         }
+        // Its tenant's own count is put back with the tenant.
         self.live = self.live + usize::from(saved.lock.is_live()) - usize::from(now.is_live());
         // Its entries in the ring are still there; those that were added are passed over.
         *self.locks.get_mut(saved.slot) = saved.lock;

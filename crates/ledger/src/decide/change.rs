@@ -1,6 +1,7 @@
 //! Rows 7 to 15, 19 to 21: what the lock's own side does to it.
 
-use surety_protocol::{Amount, ChangeBody, Code, End, Flags, Kind, Record, Time, sabotage};
+use surety_protocol::limits::ID_FUTURE_MAX;
+use surety_protocol::{Amount, ChangeBody, Code, End, Flags, Id, Kind, Record, Time, sabotage};
 
 use super::lock::{BPS, ended_code};
 use super::{Ask, Outcome};
@@ -9,7 +10,7 @@ use crate::edit::Edit;
 use crate::index::Found;
 use crate::ledger::{Ledger, stale_at};
 use crate::lock::{Capture, Lock, flag};
-use crate::op::{Memo, Op};
+use crate::op::{Memo, Op, Quota};
 use crate::slab::NONE;
 use crate::units::{mul_div_ceil, mul_div_floor};
 use crate::wire;
@@ -374,11 +375,13 @@ impl Ledger {
         if self.time >= stale_at(lock, Kind::Lock, false, self.config.id_window) {
             return Ok(Outcome { end: End::None, ..answer });
         }
-        self.check_spendable(ask, lock)?;
-        let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
-        let is_full = tenant.is_set && tenant.tombstones >= tenant.quotas.tombstones_max;
-        if ask.is_live && !ask.is_operator && is_full {
-            return Err(Code::Quota);
+        if ask.is_live {
+            self.check_not_of_the_future(lock)?;
+            if let Some(tenant) = self.quotas_of(ask) {
+                tenant.check_ids(Quota::Tombstones)?;
+            }
+            // For the lock's id beside the request's own.
+            self.check_room_for_ids(2)?;
         }
         let mut tombstone = Op::new(lock, ask.account, Kind::Release, Code::AlreadyReleased, ask.seq);
         tombstone.memo = Memo::Tombstone;
@@ -386,16 +389,10 @@ impl Ledger {
         Ok(answer)
     }
 
-    /// Whether an id that is not known may be spent: not one of a far future, nor one too many.
-    pub(super) fn check_spendable(&self, ask: &Ask, id: u128) -> Result<(), Code> {
-        if !ask.is_live {
-            return Ok(());
-        }
-        if surety_protocol::Id(id).time() > self.time.plus(surety_protocol::limits::ID_FUTURE_MAX) {
-            return Err(Code::IdFromFuture);
-        }
-        // Room for this id beside the request's own.
-        if self.ops.len() + 1 >= self.config.ids_max { Err(Code::Overloaded) } else { Ok(()) }
+    /// An id that is not known may be spent for another, but not one of a far future.
+    pub(super) fn check_not_of_the_future(&self, id: u128) -> Result<(), Code> {
+        let is_of_the_future = Id(id).time() > self.time.plus(ID_FUTURE_MAX);
+        if is_of_the_future { Err(Code::IdFromFuture) } else { Ok(()) }
     }
 
     /// Rows 13 and 14.
@@ -601,7 +598,7 @@ impl Ledger {
     /// Adds to X. What no counter can hold is refused: it would take ten million of the largest amounts.
     pub(crate) fn expose(&mut self, partition: u32, amount: u128) -> Result<(), Code> {
         let money = &mut self.partition_mut(partition).money;
-        money.exposure = money.exposure.checked_add(amount).ok_or(Code::Quota)?;
+        money.exposure = money.exposure.checked_add(amount).ok_or(Code::TooLarge)?;
         Ok(())
     }
 

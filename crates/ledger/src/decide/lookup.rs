@@ -5,7 +5,7 @@ use surety_protocol::{ChangeBody, Code, End, Flags, Kind, Record};
 use super::{Ask, Outcome};
 use crate::index::Found;
 use crate::ledger::{Ledger, stale_at};
-use crate::op::{Memo, NO_CAPTURE, Op, Side};
+use crate::op::{Memo, NO_CAPTURE, Op, Quota, Side};
 use crate::slab::NONE;
 
 impl Ledger {
@@ -32,17 +32,12 @@ impl Ledger {
                     return Err(Code::UnknownAfterRestore);
                 }
                 if ask.is_live {
-                    self.check_intake()?;
-                }
-                self.check_spendable(ask, body.lock.0)?;
-                let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
-                let is_full = if ask.is_lasting {
-                    tenant.advices >= tenant.quotas.advices_max
-                } else {
-                    tenant.ids >= tenant.quotas.ids_max
-                };
-                if ask.is_live && !ask.is_operator && tenant.is_set && is_full {
-                    return Err(Code::Quota);
+                    self.check_not_of_the_future(body.lock.0)?;
+                    self.check_pace()?;
+                    if let Some(tenant) = self.quotas_of(ask) {
+                        tenant.check_ids(if ask.is_lasting { Quota::Advices } else { Quota::Ids })?;
+                    }
+                    self.check_room_for_ids(1)?;
                 }
                 let mut burned = Op::new(body.lock.0, ask.account, Kind::Lookup, Code::Burned, ask.seq);
                 if ask.is_lasting {

@@ -24,8 +24,8 @@ use surety_protocol::{
 
 use crate::canon::{Sink, WordHash};
 use crate::index::Found;
-use crate::ledger::{Decision, Intake, Ledger};
-use crate::op::{self, Memo, NO_CAPTURE, Op, Side};
+use crate::ledger::{Decision, Intake, Ledger, Tenant};
+use crate::op::{self, Memo, NO_CAPTURE, Op, Quota, Side};
 use crate::wire;
 
 /// A request that is new and may be executed.
@@ -386,38 +386,43 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether anything new may be logged at all.
-    pub(crate) const fn check_intake(&self) -> Result<(), Code> {
+    /// Whether the caller's tenant may have something new at this moment.
+    pub(crate) const fn check_pace(&self) -> Result<(), Code> {
         match self.intake {
-            Intake::All | Intake::NoLocks => Ok(()),
-            Intake::Nothing => Err(Code::Overloaded),
-            Intake::OverQuota => Err(Code::Quota),
+            Intake::TooFast => Err(Code::QuotaRate),
+            Intake::TooManyInFlight => Err(Code::QuotaInFlight),
+            Intake::All | Intake::NoLocks | Intake::Nothing => Ok(()),
         }
     }
 
-    fn check_quotas(&self, ask: &Ask) -> Result<(), Code> {
+    /// Whether `more` ids, and what is to be said of them, may be logged at all.
+    pub(crate) fn check_room_for_ids(&self, more: usize) -> Result<(), Code> {
+        let is_full = self.ops.len() + more > self.config.ids_max;
+        if is_full || self.intake == Intake::Nothing { Err(Code::Overloaded) } else { Ok(()) }
+    }
+
+    /// The quotas that a request is held to: the operator's have none, and what is in the log was admitted.
+    pub(crate) fn quotas_of(&self, ask: &Ask) -> Option<&Tenant> {
         let tenant = &self.tenants[self.account(ask.account).tenant_slot as usize];
-        // The operator itself has quotas only if it has set them.
-        if !ask.is_operator && tenant.is_set {
-            let quotas = &tenant.quotas;
-            let is_full = match ask.kind {
-                Kind::Lock => tenant.locks >= quotas.locks_max || tenant.ids >= quotas.ids_max,
-                Kind::Advice => tenant.advices >= quotas.advices_max || tenant.locks >= quotas.locks_max,
-                Kind::Reverse => tenant.advices >= quotas.advices_max,
-                _ if ask.is_lasting => tenant.advices >= quotas.advices_max,
-                _ => tenant.ids >= quotas.ids_max,
-            };
-            if is_full {
-                return Err(Code::Quota);
-            }
-        }
+        (ask.is_live && !ask.is_operator && tenant.is_set).then_some(tenant)
+    }
+
+    /// Whether there is room for what a request leaves behind.
+    fn check_quotas(&self, ask: &Ask) -> Result<(), Code> {
         let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
-        let is_full = self.ops.len() >= self.config.ids_max
-            || makes_lock && self.locks.len() >= self.config.locks_max
+        self.check_pace()?;
+        if let Some(tenant) = self.quotas_of(ask) {
+            if makes_lock {
+                tenant.check_locks(ask.kind)?;
+            }
+            let is_lasting = ask.is_lasting || matches!(ask.kind, Kind::Advice | Kind::Reverse);
+            tenant.check_ids(if is_lasting { Quota::Advices } else { Quota::Ids })?;
+        }
+        self.check_room_for_ids(1)?;
+        let is_full = makes_lock && self.locks.len() >= self.config.locks_max
             || ask.kind == Kind::PartitionCreate && self.partitions.len() >= PARTITIONS_PER_SHARD_MAX;
         let takes_collateral = matches!(ask.kind, Kind::Lock | Kind::Increase);
         let draws = takes_collateral || matches!(ask.kind, Kind::Advice | Kind::Withdraw);
-        self.check_intake()?;
         if is_full || draws && self.is_time_behind() {
             return Err(Code::Overloaded);
         }

@@ -36,6 +36,10 @@ pub fn operator() -> Caller {
     Caller { tenant: TenantId(0), roles: Roles::SETTLER | Roles::ADMIN, actor: ActorId(0xad) }
 }
 
+pub fn codes(replies: &[Reply]) -> Vec<Code> {
+    replies.iter().map(Reply::code).collect()
+}
+
 pub fn caller(tenant: TenantId) -> Caller {
     Caller { tenant, roles: Roles::AUTHORIZER, actor: ActorId(0x77) }
 }

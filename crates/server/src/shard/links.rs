@@ -67,7 +67,7 @@ pub(super) fn take(shard: &Rc<Shard>, message: LinkMessage) {
                     Ok(_counted) => tokio::select! {
                         biased;
                         () = page.closed() => return,
-                        page = state::answer(&shard, caller, &query, kind) => Ok(page),
+                        page = state::answer(&shard, caller, &query, kind, PROTOCOL_VERSION) => Ok(page),
                     },
                 };
                 // Whoever asked may have gone meanwhile.

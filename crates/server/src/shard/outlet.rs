@@ -114,10 +114,10 @@ pub(super) enum Sent {
 }
 
 impl Outlet {
-    pub(super) fn stream(peer: Rc<Peer>, send: SendStream, next_frame: u64) -> Self {
+    pub(super) fn stream(peer: Rc<Peer>, send: SendStream, next_frame: u64, version: u16) -> Self {
         let sink = StreamSink {
             send,
-            frames: ReplyFrames::new(next_frame),
+            frames: ReplyFrames::new(next_frame, version),
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             accounted_bytes: 0,

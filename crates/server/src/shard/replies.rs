@@ -16,12 +16,14 @@ pub(super) struct ReplyFrames {
     open: BytesMut,
     count: u16,
     number: u64,
+    /// The version of the wire that the stream speaks.
+    version: u16,
 }
 
 impl ReplyFrames {
     /// `number` is that of the next frame.
-    pub(super) fn new(number: u64) -> Self {
-        Self { open: BytesMut::new(), count: 0, number }
+    pub(super) fn new(number: u64, version: u16) -> Self {
+        Self { open: BytesMut::new(), count: 0, number, version }
     }
 
     /// Adds a reply. True if the frame is full and must be closed before the next.
@@ -30,7 +32,9 @@ impl ReplyFrames {
             self.open.reserve(HEAD_BYTES + RECORD_BYTES);
             self.open.extend_from_slice(&[0; HEAD_BYTES]);
         }
-        self.open.extend_from_slice(&reply.to_bytes());
+        let mut told = *reply;
+        told.code = told.code().in_version(self.version) as u8;
+        self.open.extend_from_slice(&told.to_bytes());
         self.count += 1;
         usize::from(self.count) == FRAME_RECORDS_MAX
     }
@@ -63,11 +67,11 @@ impl ReplyFrames {
 mod tests {
     use super::*;
     use crate::FrameBuffer;
-    use surety_protocol::Id;
+    use surety_protocol::{Code, Id, PROTOCOL_VERSION};
 
     #[test]
     fn frames_are_numbered_and_carry_token_and_replies() {
-        let mut frames = ReplyFrames::new(0);
+        let mut frames = ReplyFrames::new(0, PROTOCOL_VERSION);
         let token = [7; TOKEN_BYTES];
         assert_eq!(frames.close(&token), None);
         let mut reader = FrameBuffer::default();
@@ -86,5 +90,18 @@ mod tests {
         }
         reader.push(frames.goodbye());
         assert_eq!(reader.next_frame().unwrap().unwrap().header.kind, FrameKind::Goodbye);
+    }
+
+    #[test]
+    fn a_stream_of_version_1_is_told_what_version_1_knows() {
+        for (version, told) in [(1, Code::Quota), (2, Code::QuotaRate)] {
+            let mut frames = ReplyFrames::new(0, version);
+            frames.push(&Reply { code: Code::QuotaRate as u8, ..Reply::default() });
+            let mut reader = FrameBuffer::default();
+            reader.push(frames.close(&[0; TOKEN_BYTES]).unwrap());
+            let body = reader.next_frame().unwrap().unwrap().body;
+            let reply = Reply::from_bytes(body[TOKEN_BYTES..].try_into().unwrap()).unwrap();
+            assert_eq!(reply.code(), told);
+        }
     }
 }

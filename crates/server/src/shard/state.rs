@@ -29,11 +29,12 @@ pub(super) async fn answer(
     caller: Caller,
     query: &StateQuery,
     kind: StateKind,
+    version: u16,
 ) -> Vec<u8> {
     // Who has asked first is answered first.
     let turn = Arc::clone(&shard.state_turn).acquire_owned().await;
     let begun = Instant::now();
-    let (page, seq) = read(shard, caller, query, kind);
+    let (page, seq) = read(shard, caller, query, kind, version);
     let rest = begun.elapsed() * REST;
     threads::spawn_task(async move {
         sleep(rest).await;
@@ -43,7 +44,13 @@ pub(super) async fn answer(
     page
 }
 
-fn read(shard: &Shard, caller: Caller, query: &StateQuery, kind: StateKind) -> (Vec<u8>, Seq) {
+fn read(
+    shard: &Shard,
+    caller: Caller,
+    query: &StateQuery,
+    kind: StateKind,
+    version: u16,
+) -> (Vec<u8>, Seq) {
     let mut core = shard.core.borrow_mut();
     let seq = core.marks().appended;
     let head = StateHead {
@@ -60,7 +67,11 @@ fn read(shard: &Shard, caller: Caller, query: &StateQuery, kind: StateKind) -> (
     let sees = |partition: PartitionHandle| reader.is_none_or(|tenant| ledger.may_read(tenant, partition));
     let page = match kind {
         StateKind::Partitions => encode(head, &ledger.partition_rows(query, reader)),
-        StateKind::Tenants => encode(head, &ledger.tenant_rows(query, reader)),
+        StateKind::Tenants => {
+            let mut page = ledger.tenant_rows(query, reader);
+            page.rows.iter_mut().for_each(|row| *row = row.in_version(version));
+            encode(head, &page)
+        }
         // A partition that is not for this reader looks as if it were not there.
         _ if !sees(query.partition) => head.to_bytes().to_vec(),
         StateKind::Suppliers => encode(head, &ledger.supplier_rows(query)),

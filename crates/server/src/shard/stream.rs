@@ -77,9 +77,9 @@ async fn run(shard: &Rc<Shard>, peer: &Rc<Peer>, mut send: SendStream, recv: Rec
     send.write_all(&[&header[..], &reply.to_bytes()].concat()).await.map_err(|_| Stop::Lost)?;
     let Some(frame) = reader.next_frame().await? else { return Ok(()) };
     match frame.header.kind {
-        FrameKind::Requests => requests(shard, peer, send, reader, frame).await,
+        FrameKind::Requests => requests(shard, peer, reply.version, send, reader, frame).await,
         FrameKind::Subscribe => subscribe(shard, peer, reply.version, send, &frame).await,
-        FrameKind::StateQuery => questions(shard, peer, send, reader, frame).await,
+        FrameKind::StateQuery => questions(shard, peer, reply.version, send, reader, frame).await,
         FrameKind::Query if reply.version >= QUERY_VERSION => {
             inquiry::serve(shard, peer, send, reader, frame).await
         }
@@ -147,12 +147,13 @@ pub(super) fn greet(shard: &Shard, caller: Caller) -> Result<HelloReply, FrameFa
 async fn requests(
     shard: &Rc<Shard>,
     peer: &Rc<Peer>,
+    version: u16,
     send: SendStream,
     mut reader: Reader,
     first: Frame,
 ) -> Result<(), Stop> {
     let delivered = send.stopped();
-    let outlet = Outlet::stream(Rc::clone(peer), send, 1);
+    let outlet = Outlet::stream(Rc::clone(peer), send, 1, version);
     let lost = Rc::clone(&outlet.lost);
     let outlet = shard.core.borrow_mut().attach(outlet);
     // A peer that takes no replies is not read any further; what it has sent and was not read is not executed.
@@ -193,6 +194,7 @@ async fn read_requests(
 async fn questions(
     shard: &Rc<Shard>,
     peer: &Peer,
+    version: u16,
     mut send: SendStream,
     mut reader: Reader,
     first: Frame,
@@ -205,13 +207,14 @@ async fn questions(
         biased;
         // Who has gone is not waited for, nor answered.
         _ = gone => Ok(()),
-        outcome = answer_all(shard, peer, &mut send, &mut reader, first) => outcome,
+        outcome = answer_all(shard, peer, version, &mut send, &mut reader, first) => outcome,
     }
 }
 
 async fn answer_all(
     shard: &Rc<Shard>,
     peer: &Peer,
+    version: u16,
     send: &mut SendStream,
     reader: &mut Reader,
     first: Frame,
@@ -230,7 +233,7 @@ async fn answer_all(
         if shard.shared.life() != Life::Serving {
             return Ok(());
         }
-        let page = state::answer(shard, peer.caller, &query, kind).await;
+        let page = state::answer(shard, peer.caller, &query, kind, version).await;
         let records = page.len().saturating_sub(STATE_HEAD_BYTES) / RECORD_BYTES;
         let count = u16::try_from(records).unwrap_or(u16::MAX);
         let header = FrameHeader { kind: FrameKind::State, count, number }.to_bytes();

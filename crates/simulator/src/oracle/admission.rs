@@ -6,7 +6,7 @@ use surety_protocol::{
     ShardId, TenantId, Time,
 };
 
-use super::{Account, Answer, Ask, Intake, Oracle, Outcome, as_sent};
+use super::{Account, Answer, Ask, Intake, Lock, Oracle, Outcome, as_sent};
 
 /// What became of looking at a request.
 pub(super) enum Examined {
@@ -199,39 +199,54 @@ impl Oracle {
     }
 
     fn check_room(&self, ask: &Ask) -> Result<(), Code> {
-        if !ask.is_operator && self.is_over_quota(ask) {
-            return Err(Code::Quota);
+        if let Some(code) = self.used_up_by(ask).filter(|_| !ask.is_operator) {
+            return Err(code);
         }
         let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
-        let is_full = self.spent.len() >= self.rules.ids_max
-            || makes_lock && self.locks.len() >= self.rules.locks_max
+        self.check_room_for(1)?;
+        let is_full = makes_lock && self.locks.len() >= self.rules.locks_max
             || ask.kind == Kind::PartitionCreate && self.partitions.len() + 1 >= PARTITIONS_PER_SHARD_MAX;
         let takes = matches!(ask.kind, Kind::Lock | Kind::Increase);
         let draws = takes || matches!(ask.kind, Kind::Advice | Kind::Withdraw);
-        if is_full || self.intake == Intake::Nothing || draws && self.is_time_behind() {
+        if is_full || draws && self.is_time_behind() {
             return Err(Code::Overloaded);
         }
         if takes && self.intake == Intake::NoLocks { Err(Code::StorageLow) } else { Ok(()) }
     }
 
-    fn is_over_quota(&self, ask: &Ask) -> bool {
-        let Some(quotas) = self.tenants.get(&ask.tenant) else { return false };
-        let (locks, ids, advices) = (
-            || self.locks_of(ask.tenant) >= quotas.locks_max,
-            || self.ids_of(ask.tenant, quotas.ids_max) >= quotas.ids_max,
-            || self.advices_of(ask.tenant, quotas.advices_max) >= quotas.advices_max,
-        );
-        match ask.kind {
-            Kind::Lock => (self.locks.len() as u64 >= quotas.locks_max && locks()) || ids(),
-            Kind::Advice => advices() || (self.locks.len() as u64 >= quotas.locks_max && locks()),
-            Kind::Reverse => advices(),
-            _ if ask.is_lasting => advices(),
-            _ => ids(),
+    /// The code of the first quota of its tenant that has no room for what a request would leave behind.
+    fn used_up_by(&self, ask: &Ask) -> Option<Code> {
+        let quotas = self.tenants.get(&ask.tenant)?;
+        let is_lock = ask.kind == Kind::Lock;
+        let opened_max = u64::from(quotas.open_locks_max);
+        if is_lock && opened_max > 0 && self.locks_of(ask.tenant, opened_max, Lock::is_live) >= opened_max {
+            return Some(Code::QuotaOpenLocks);
         }
+        let makes_lock = is_lock || ask.kind == Kind::Advice;
+        if makes_lock && self.locks_of(ask.tenant, quotas.locks_max, |_| true) >= quotas.locks_max {
+            return Some(Code::QuotaLocks);
+        }
+        self.ids_used_up(ask, ask.is_lasting || matches!(ask.kind, Kind::Advice | Kind::Reverse))
     }
 
-    fn locks_of(&self, tenant: TenantId) -> u64 {
-        self.locks.keys().filter(|((owner, _), _)| *owner == tenant).count() as u64
+    /// The same of ids alone: those of the window, or those that last.
+    pub(super) fn ids_used_up(&self, ask: &Ask, are_lasting: bool) -> Option<Code> {
+        let quotas = self.tenants.get(&ask.tenant)?;
+        let (used, max, code) = if are_lasting {
+            (self.advices_of(ask.tenant, quotas.advices_max), quotas.advices_max, Code::QuotaAdvices)
+        } else {
+            (self.ids_of(ask.tenant, quotas.ids_max), quotas.ids_max, Code::QuotaIds)
+        };
+        (used >= max).then_some(code)
+    }
+
+    /// Counting is left out where all that there are are fewer than the quota.
+    fn locks_of(&self, tenant: TenantId, quota: u64, counts: impl Fn(&Lock) -> bool) -> u64 {
+        if (self.locks.len() as u64) < quota {
+            return 0;
+        }
+        let owned = self.locks.iter().filter(|(((owner, _), _), lock)| *owner == tenant && counts(lock));
+        owned.count() as u64
     }
 
     /// Counting is left out where all that is remembered is below the quota.
@@ -255,13 +270,15 @@ impl Oracle {
         self.count_spent(tenant, quota, |spent| !spent.is_tombstone && spent.is_advice())
     }
 
-    /// Whether an id that nobody has used may be spent for another.
-    pub(super) fn check_spendable(&self, id: Id) -> Result<(), Code> {
-        if id.time() > self.time.plus(ID_FUTURE_MAX) {
-            return Err(Code::IdFromFuture);
-        }
-        // Room for it beside the request's own id.
-        if self.spent.len() + 1 >= self.rules.ids_max { Err(Code::Overloaded) } else { Ok(()) }
+    /// An id that nobody has used may be spent by another's request, if it is not ahead of time.
+    pub(super) fn check_not_ahead(&self, id: Id) -> Result<(), Code> {
+        if id.time() > self.time.plus(ID_FUTURE_MAX) { Err(Code::IdFromFuture) } else { Ok(()) }
+    }
+
+    /// Whether so many ids more can be remembered, and said to be in the log.
+    pub(super) fn check_room_for(&self, more: usize) -> Result<(), Code> {
+        let is_full = self.spent.len() + more > self.rules.ids_max;
+        if is_full || self.intake == Intake::Nothing { Err(Code::Overloaded) } else { Ok(()) }
     }
 
     /// How an id that is no lock's has ended, if it is one that a lock could have had.

@@ -259,13 +259,15 @@ impl Oracle {
         if self.is_stale(id, Kind::Lock, false) {
             return Ok(Outcome::new(Code::Approved));
         }
-        self.check_spendable(id)?;
+        self.check_not_ahead(id)?;
         if let Some(quotas) = self.tenants.get(&ask.tenant)
             && !ask.is_operator
             && self.tombstones_of(ask.tenant, quotas.tombstones_max) >= quotas.tombstones_max
         {
-            return Err(Code::Quota);
+            return Err(Code::QuotaTombstones);
         }
+        // Beside the release's own.
+        self.check_room_for(2)?;
         self.spend(ask.home, id, Kind::Release, None, Code::AlreadyReleased, ask.seq);
         Ok(Outcome { end: End::Tombstone, ..Outcome::new(Code::Approved) })
     }

@@ -3,7 +3,7 @@
 use surety_protocol::{ChangeBody, Code, End, Flags, Id, Kind, Record};
 
 use super::admission::named;
-use super::{Ask, Intake, Oracle, Outcome};
+use super::{Ask, Oracle, Outcome};
 
 impl Oracle {
     pub(super) fn look_up(&mut self, ask: &Ask, record: &Record) -> Result<Outcome, Code> {
@@ -43,20 +43,11 @@ impl Oracle {
         if !ask.is_operator && self.is_suspended(ask.partition) {
             return Err(Code::UnknownAfterRestore);
         }
-        if self.intake == Intake::Nothing {
-            return Err(Code::Overloaded);
+        self.check_not_ahead(id)?;
+        if let Some(code) = self.ids_used_up(ask, ask.is_lasting).filter(|_| !ask.is_operator) {
+            return Err(code);
         }
-        self.check_spendable(id)?;
-        if let Some(quotas) = self.tenants.get(&ask.tenant).filter(|_| !ask.is_operator) {
-            let is_full = if ask.is_lasting {
-                self.advices_of(ask.tenant, quotas.advices_max) >= quotas.advices_max
-            } else {
-                self.ids_of(ask.tenant, quotas.ids_max) >= quotas.ids_max
-            };
-            if is_full {
-                return Err(Code::Quota);
-            }
-        }
+        self.check_room_for(1)?;
         let lasting = ask.is_lasting.then_some(Id(0));
         self.spend(ask.home, id, Kind::Lookup, lasting, Code::Burned, ask.seq);
         outcome.is_logged = true;

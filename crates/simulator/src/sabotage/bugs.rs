@@ -276,6 +276,8 @@ pub const BUGS: &[Bug] = &[
         ("server", "access", "a_certificate_speaks_for_its_own_tenant_and_roles")),
     bug(("quota-not-counted", "a tenant is held to its rate"),
         ("server", "quotas", "requests_past_the_rate_are_refused_and_repeats_are_not")),
+    bug(("ended-locks-count-as-open", "a tenant has room for another lock when one has ended"),
+        ("ledger", "quotas", "open_locks_have_a_quota_of_their_own")),
     bug(("connections-of-a-tenant-not-limited", "a tenant has so many connections"),
         ("server", "quotas", "a_tenant_has_so_many_connections")),
     bug(("another-tenants-records-shown", "a tenant reads its own records"),

@@ -80,6 +80,7 @@ fn advice(reply: &Reply) -> &'static str {
         Code::Malformed => "a value is out of its range",
         Code::Insufficient => "there is not enough",
         Code::Overloaded => "the engine is busy; try again",
+        code if code.is_quota() => "the tenant is at this quota: `surety ctl tenant list` shows what it uses",
         Code::UnknownAfterRestore => {
             "the engine goes on after a loss: nobody can tell what was decided here before, or the partition is not reconciled yet"
         }

@@ -16,7 +16,9 @@ use crate::values;
 pub(crate) enum TenantCommand {
     /// Makes a tenant, or sets its quotas, on every shard; the quotas hold per shard
     ///
-    /// What is not named stays as it is; a new tenant gets the defaults.
+    /// What is not named stays as it is; a new tenant gets the defaults. Whoever asks for more is answered QUOTA_RATE,
+    /// QUOTA_IN_FLIGHT, QUOTA_OPEN_LOCKS, QUOTA_LOCKS, QUOTA_IDS, QUOTA_TOMBSTONES or QUOTA_ADVICES: nothing was
+    /// executed, and the same request may be sent again.
     ///
     /// Example: surety ctl --data DIR tenant set 7 --locks-max 1000000
     #[command(after_help = exit::HELP)]
@@ -51,6 +53,9 @@ pub(crate) struct Tenant {
     /// Unanswered requests; 0 is no limit [default: 0]
     #[arg(long, value_name = "N")]
     in_flight_max: Option<u32>,
+    /// Open locks; 0 is no limit [default: 0]
+    #[arg(long, value_name = "N")]
+    open_locks_max: Option<u32>,
     /// Shuts the tenant out
     #[arg(long)]
     disabled: bool,
@@ -71,6 +76,7 @@ impl Tenant {
             advices_max: self.advices_max.unwrap_or(present.advices_max),
             rate_per_s: self.rate_per_s.unwrap_or(present.rate_per_s),
             in_flight_max: self.in_flight_max.unwrap_or(present.in_flight_max),
+            open_locks_max: self.open_locks_max.unwrap_or(present.open_locks_max),
             enabled: if self.disabled {
                 0
             } else if self.enabled {
@@ -173,11 +179,14 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
                 "advices_max": quotas.advices_max,
                 "rate_per_s": quotas.rate_per_s,
                 "in_flight_max": quotas.in_flight_max,
+                "open_locks": state.open_locks,
+                "open_locks_max": quotas.open_locks_max,
             }));
             lines.push(format!(
-                "shard {shard}  tenant {}{}  locks {}/{}  ids {}/{}  tombstones {}/{}  advices {}/{}{}",
+                "shard {shard}  tenant {}{}  open {}  locks {}/{}  ids {}/{}  tombstones {}/{}  advices {}/{}{}",
                 quotas.tenant,
                 if quotas.enabled == 1 { "" } else { " SHUT OUT" },
+                state.open_locks,
                 state.locks,
                 quotas.locks_max,
                 state.ids,
@@ -199,7 +208,11 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
 /// The limits that are set.
 fn limits(quotas: &TenantBody) -> String {
     let mut text = String::new();
-    for (name, limit) in [("requests/s", quotas.rate_per_s), ("in flight", quotas.in_flight_max)] {
+    for (name, limit) in [
+        ("requests/s", quotas.rate_per_s),
+        ("in flight", quotas.in_flight_max),
+        ("open locks", quotas.open_locks_max),
+    ] {
         if limit > 0 {
             text.push_str(&format!("  {name} {limit}"));
         }

@@ -1,6 +1,6 @@
 // Tenants: their quotas, and what they use of them.
 
-import { type Tenant } from "../api";
+import { type Tenant, type Use } from "../api";
 import { count, grouped, percent, share } from "../format";
 import { usePolled } from "../live";
 import { useState } from "preact/hooks";
@@ -23,12 +23,13 @@ export function Tenants() {
         <div class="card flush">
           <table class="list">
             <caption class="sr">Tenants by shard</caption>
-            <thead><tr><th scope="col">Tenant</th><th scope="col">Shard</th><th scope="col">Locks</th><th scope="col">Ids</th><th scope="col">Tombstones</th><th scope="col">Advices</th><th scope="col">Limits</th></tr></thead>
+            <thead><tr><th scope="col">Tenant</th><th scope="col">Shard</th><th scope="col">Open</th><th scope="col">Locks</th><th scope="col">Ids</th><th scope="col">Tombstones</th><th scope="col">Advices</th><th scope="col">Limits</th></tr></thead>
             <tbody>
               {value.tenants.map((row) => (
                 <tr key={`${row.tenant}.${row.shard}`}>
                   <th scope="row">{row.tenant}{!row.enabled && <span class="tag bad">shut out</span>}</th>
                   <td data-name="Shard">{row.shard}</td>
+                  <Used name="Open" use={row.open_locks} />
                   <Used name="Locks" use={row.locks} />
                   <Used name="Ids" use={row.ids} />
                   <Used name="Tombstones" use={row.tombstones} />
@@ -48,7 +49,8 @@ export function Tenants() {
   );
 }
 
-function Used({ name, use }: { name: string; use: { used: string; max: string } }) {
+function Used({ name, use }: { name: string; use: Use }) {
+  if (use.max === null) return <td data-name={name} title="without a limit">{grouped(use.used)}</td>;
   const part = share(use.used, use.max);
   return (
     <td data-name={name} title={`${grouped(use.used)} of ${grouped(use.max)}`}>

@@ -67,14 +67,14 @@ impl Work {
             }
             Code::VersionConflict => self.find_attempt(attempt + 1),
             // An earlier sending may have made it: that is for another sending to find out.
-            code if self.guarded == Guarded::Increase && is_not_now(code) => Step::Done(Outcome::UNKNOWN),
+            code if self.guarded == Guarded::Increase && code.may_pass() => Step::Done(Outcome::UNKNOWN),
             code => self.changed(code),
         }
     }
 
     pub(super) fn on_find_state(&mut self, attempt: u8, reply: &Reply) -> Step {
         let code = reply.code();
-        if self.guarded == Guarded::Increase && is_not_now(code) {
+        if self.guarded == Guarded::Increase && code.may_pass() {
             return Step::Done(Outcome::UNKNOWN);
         }
         if code.class() == CodeClass::Admission {

@@ -43,7 +43,7 @@ impl Work {
             return self.advise(self.intent.amount, Flags(0));
         }
         // A decline is final. Where one place could not say, there is none yet.
-        self.done(if is_not_now(code) { code } else { first })
+        self.done(if code.may_pass() { code } else { first })
     }
 
     /// The lock is there, and not by this request: this message was told before, or its completion came first.
@@ -55,7 +55,7 @@ impl Work {
 
     pub(super) fn on_find_told(&mut self, reply: &Reply) -> Step {
         let code = reply.code();
-        if is_not_now(code) {
+        if code.may_pass() {
             return self.done(code);
         }
         let exposure = if code.is_success() { reply.extra } else { Amount::ZERO };

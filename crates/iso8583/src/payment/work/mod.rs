@@ -234,11 +234,6 @@ impl Work {
     }
 }
 
-/// True for what a later sending may be answered otherwise.
-const fn is_not_now(code: Code) -> bool {
-    matches!(code, Code::Overloaded | Code::Quota | Code::StorageLow | Code::ChainStale)
-}
-
 /// True if a look-up has shown a lock: one that was made, whatever became of it.
 fn is_made(reply: &Reply) -> bool {
     let end = reply.end();

@@ -137,7 +137,7 @@ impl Work {
     /// How often was the payment captured? Which of several captures is meant, nothing tells.
     pub(super) fn on_count(&mut self, reply: &Reply) -> Step {
         match (reply.code(), reply.capture) {
-            (code, _) if is_not_now(code) => self.reversed(Verdict::Code(code)),
+            (code, _) if code.may_pass() => self.reversed(Verdict::Code(code)),
             _ if !is_made(reply) => self.reversed(Verdict::Refused(Refusal::OriginalUnknown)),
             (_, 0) => self.reversed(Verdict::Code(Code::Approved)),
             (_, 1) => self.take_back(0, Some(reply.approved.0)),

@@ -153,6 +153,7 @@ impl Traffic<'_> {
     fn tenant_set(&mut self) -> Record {
         let tenant = 7 + u32::try_from(self.random.below(3)).unwrap_or(0);
         let mut body = tenant_body(tenant);
+        body.open_locks_max = u32::try_from(self.random.below(120)).unwrap_or(0);
         body.locks_max = 60 + self.random.below(1_400);
         body.ids_max = 100 + self.random.below(2_000);
         body.tombstones_max = 5 + self.random.below(40);
