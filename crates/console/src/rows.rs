@@ -80,9 +80,7 @@ pub(crate) fn withdrawal_json(row: &WithdrawalRow) -> Value {
 /// A tenant's quotas on a shard, and what is used of them.
 pub(crate) fn tenant_json(shard: ShardId, row: &TenantRow) -> Value {
     let quotas = &row.quotas;
-    let use_of = |used: u64, max: Option<u64>| {
-        json!({ "used": used.to_string(), "max": max.map(|max| max.to_string()) })
-    };
+    let use_of = |used: u64, max: Option<u64>| json!({ "used": used.to_string(), "max": max.map(|max| max.to_string()) });
     json!({
         "shard": shard.0,
         "tenant": quotas.tenant.0,

@@ -5,8 +5,11 @@ mod rig;
 
 use std::time::Duration;
 
-use rig::{Ended, Raw, Rig, TENANT, client_config, identity, lock};
-use surety_protocol::{CloseCode, Code, Record, Roles, TenantId};
+use rig::{Ended, Raw, Rig, TENANT, client_config, id, identity, lock};
+use surety_protocol::{
+    Amount, ChangeBody, CloseCode, Code, FrameKind, Hello, Kind, Record, Roles, STATE_HEAD_BYTES, ShardId,
+    StateKind, StateQuery, StateRow, TenantId, TenantRow,
+};
 
 #[tokio::test]
 async fn requests_past_the_rate_are_refused_and_repeats_are_not() {
@@ -43,6 +46,35 @@ async fn requests_past_the_number_that_may_be_unanswered_are_refused() {
     assert_eq!((of_code(Code::Approved), of_code(Code::QuotaInFlight)), (7, 13));
     // All are answered: there is room again.
     assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), Code::Approved);
+}
+
+/// Who speaks version 1 of the wire knows one code for all quotas, and of no quota of open locks.
+#[tokio::test]
+async fn a_full_quota_is_told_by_its_name_to_whoever_knows_the_name() {
+    let rig = Rig::start(1);
+    rig.set_tenant(0, |tenant| tenant.open_locks_max = 1).await;
+    for (version, told, open_locks) in [(2, Code::QuotaOpenLocks, (1, 1)), (1, Code::Quota, (0, 0))] {
+        let hello = Hello { version_min: 1, version_max: version, ..Hello::new(TENANT, "") }.to_body(&[]);
+        let greet = async || {
+            let mut raw = Raw::connect(rig.address(0), &rig.identity("authorizer")).await.unwrap();
+            raw.frame(FrameKind::Hello, 0, &hello).await.unwrap();
+            assert_eq!(raw.receive().await.unwrap().0.kind, FrameKind::HelloReply);
+            raw
+        };
+        let mut raw = greet().await;
+        let first = lock(0);
+        assert_eq!(raw.ask(first).await.unwrap().0.code(), Code::Approved);
+        assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), told);
+        let mut asking = greet().await;
+        let query = StateQuery::new(ShardId(0), StateKind::Tenants);
+        asking.frame(FrameKind::StateQuery, 0, &query.to_bytes()).await.unwrap();
+        let (_, page) = asking.receive().await.unwrap();
+        let row = TenantRow::read(&page[STATE_HEAD_BYTES..]).unwrap();
+        assert_eq!((row.open_locks, row.quotas.open_locks_max), open_locks, "version {version}");
+        let body = ChangeBody { lock: first.id, ..ChangeBody::default() };
+        let release = Record::new(Kind::Release, id(), first.partition, Amount::ZERO, &body);
+        assert_eq!(raw.ask(release).await.unwrap().0.code(), Code::Approved, "there is room again");
+    }
 }
 
 #[tokio::test]

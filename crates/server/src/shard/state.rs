@@ -44,13 +44,7 @@ pub(super) async fn answer(
     page
 }
 
-fn read(
-    shard: &Shard,
-    caller: Caller,
-    query: &StateQuery,
-    kind: StateKind,
-    version: u16,
-) -> (Vec<u8>, Seq) {
+fn read(shard: &Shard, caller: Caller, query: &StateQuery, kind: StateKind, version: u16) -> (Vec<u8>, Seq) {
     let mut core = shard.core.borrow_mut();
     let seq = core.marks().appended;
     let head = StateHead {

@@ -77,7 +77,7 @@ fn an_operator_can_run_an_engine() {
     assert_eq!(tenants["tenants"][0]["locks_max"], 1000);
     // What is not named stays, above all that somebody is shut out.
     ctl(&data, &["tenant", "set", "8", "--locks-max", "5", "--rate-per-s", "10", "--disabled"]);
-    ctl(&data, &["tenant", "set", "8", "--in-flight-max", "20"]);
+    ctl(&data, &["tenant", "set", "8", "--in-flight-max", "20", "--open-locks-max", "30"]);
     let of = |tenants: &serde_json::Value, number: u64| {
         let all = tenants["tenants"].as_array().unwrap().clone();
         all.into_iter().find(|row| row["tenant"] == number).unwrap()
@@ -87,6 +87,9 @@ fn an_operator_can_run_an_engine() {
         (&shut["locks_max"], &shut["rate_per_s"], &shut["in_flight_max"], &shut["enabled"]),
         (&5.into(), &10.into(), &20.into(), &false.into())
     );
+    assert_eq!((&shut["open_locks"], &shut["open_locks_max"]), (&0.into(), &30.into()));
+    let shown = surety(&["ctl", "--data", data.path(), "tenant", "list"]).exits(0).stdout;
+    assert!(shown.contains("open 0  locks 0/5") && shown.contains("open locks 30"), "{shown}");
     ctl(&data, &["tenant", "set", "8", "--enabled"]);
     let let_in = of(&ctl(&data, &["tenant", "list"]), 8);
     assert_eq!((&let_in["locks_max"], &let_in["enabled"]), (&5.into(), &true.into()));
