@@ -67,7 +67,7 @@ async fn a_full_quota_is_told_by_its_name_to_whoever_knows_the_name() {
         assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), told);
         let mut asking = greet().await;
         let query = StateQuery::new(ShardId(0), StateKind::Tenants);
-        asking.frame(FrameKind::StateQuery, 0, &query.to_bytes()).await.unwrap();
+        asking.frame(FrameKind::StateQuery, 1, &query.to_bytes()).await.unwrap();
         let (_, page) = asking.receive().await.unwrap();
         let row = TenantRow::read(&page[STATE_HEAD_BYTES..]).unwrap();
         assert_eq!((row.open_locks, row.quotas.open_locks_max), open_locks, "version {version}");

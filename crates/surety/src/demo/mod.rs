@@ -24,6 +24,7 @@ use surety_client::{Client, Draft, LockRequest};
 use surety_protocol::limits::SEGMENT_BYTES;
 use surety_protocol::{Id, PartitionHandle, Time};
 use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::account::Account;
 use self::check::MoneyCheck;
@@ -53,7 +54,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// were received, a look-up of every lock, the log of the closed directory, replayed and verified, and the chain. Exit code 0 only
 /// if they agree.
 ///
-/// --console serves the console meanwhile, with a history beside it and payments at a pace that can be watched, until an interrupt or for --seconds, and prints a
+/// --console serves the console meanwhile, with a history beside it and payments at a pace that can be watched, until an interrupt, SIGTERM or for --seconds, and prints a
 /// link that opens it once, within a minute; `surety ctl console-link` with the data directory makes another.
 ///
 /// Example: surety demo --seconds 5 --json
@@ -224,11 +225,12 @@ async fn converse(
         tokio::spawn(Worker::new(authorizer.clone(), settler.clone(), shared.clone(), seed).run())
     };
     let workers: Vec<_> = (0..u64::from(args.in_flight)).map(worker).collect();
-    out.progress(&shared, begun, lasting).await;
+    let waited = out.progress(&shared, begun, lasting).await;
     shared.is_over.store(true, Ordering::Relaxed);
     for worker in workers {
         outcome.absorb(worker.await.map_err(|error| Failure::new(Exit::Failure, error))?);
     }
+    waited?;
     let lasted = begun.elapsed();
     if let Some(shown) = shown {
         shown.end().await;
@@ -392,13 +394,16 @@ impl Told {
         Ok(())
     }
 
-    /// Waits for the end, which an interrupt brings early, and shows how it goes on a terminal.
-    async fn progress(&self, shared: &Shared, begun: Instant, lasting: Duration) {
+    /// Waits for the end, which an interrupt or SIGTERM brings early, and shows how it goes on a terminal.
+    async fn progress(&self, shared: &Shared, begun: Instant, lasting: Duration) -> Result<(), Failure> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         while begun.elapsed() < lasting {
             let left = lasting.saturating_sub(begun.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(left.min(PROGRESS_INTERVAL)) => {}
-                _ = tokio::signal::ctrl_c() => break,
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
             }
             if self.is_terminal {
                 let answered = shared.answered.load(Ordering::Relaxed);
@@ -415,5 +420,6 @@ impl Told {
         if self.is_terminal {
             let _ = write!(std::io::stdout(), "\r\x1b[K");
         }
+        Ok(())
     }
 }

@@ -100,7 +100,7 @@ struct Held {
     /// Of at most this amount
     #[arg(long, value_parser = values::amount, value_name = "AMOUNT")]
     amount_max: Option<Amount>,
-    /// From this moment on
+    /// From this moment on, for example 2026-11-22T14:00:00Z
     #[arg(long, value_parser = values::moment, value_name = "MOMENT")]
     from: Option<Time>,
     /// Until before this moment
@@ -147,7 +147,7 @@ pub(crate) struct Moment {
     /// Only what this supplier has in it
     #[arg(long, value_parser = values::address, value_name = "ADDRESS")]
     supplier: Option<Address>,
-    /// As of when, before what is indexed in full; without it after the last record that is indexed
+    /// As of when, for example 2026-11-22T14:00:00Z, before what is indexed in full; without it after the last record that is indexed
     #[arg(long, value_parser = values::moment, value_name = "MOMENT")]
     at: Option<Time>,
 }
@@ -167,7 +167,7 @@ pub(crate) struct Period {
     /// Whose merchant; a tenant's own without it
     #[arg(long, value_name = "N", requires = "merchant")]
     tenant: Option<u32>,
-    /// From this moment on; without it from the beginning
+    /// From this moment on, for example 2026-11-22T14:00:00Z; without it from the beginning
     #[arg(long, value_parser = values::moment, value_name = "MOMENT")]
     from: Option<Time>,
     /// Until before this moment; without it to where the index is complete

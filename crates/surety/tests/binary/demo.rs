@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::console;
-use crate::process::{Data, send, spawn, surety};
+use crate::process::{Data, send, spawn, spawn_with, surety};
 
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -131,6 +131,25 @@ fn a_demo_that_is_watched_opens_its_console_and_has_a_history_behind_it() {
     assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(rest.join().unwrap().is_some(), "it tells how it ended");
     surety(&["verify", "--data", data.to_str().unwrap()]).exits(0);
+}
+
+#[test]
+fn one_that_is_told_to_end_checks_the_money_and_takes_its_directory_away() {
+    let place = Data::empty();
+    let directory = place.file("");
+    let environment = [("TMPDIR", directory.to_str().unwrap())];
+    let mut demo = spawn_with(&["demo", "--console", "--seconds", "600"], &environment);
+    let mut told = BufReader::new(demo.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(told.any(|line| line.starts_with("console   ")));
+    let there = || std::fs::read_dir(&directory).unwrap().count();
+    assert_eq!(there(), 1);
+    let rest = std::thread::spawn(move || told.collect::<Vec<_>>());
+    send(&demo, Signal::TERM);
+    let ended = demo.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let rest = rest.join().unwrap();
+    assert!(rest.iter().any(|line| line.starts_with("enforced  ")), "{rest:?}");
+    assert_eq!(there(), 0);
 }
 
 #[test]
