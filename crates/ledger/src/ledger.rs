@@ -162,15 +162,15 @@ impl Tenant {
         self.quotas.tenant == TenantId(0) || self.is_set && self.quotas.enabled == 1
     }
 
-    /// Whether one more lock may be made.
-    pub(crate) fn check_locks(&self, kind: Kind) -> Result<(), Code> {
-        let quotas = &self.quotas;
-        // What an advice makes has ended already.
-        let is_opened = kind == Kind::Lock && quotas.open_locks_max > 0;
-        if is_opened && self.open_locks >= u64::from(quotas.open_locks_max) {
-            return Err(Code::QuotaOpenLocks);
-        }
-        if self.locks >= quotas.locks_max { Err(Code::QuotaLocks) } else { Ok(()) }
+    /// Whether one more lock may be open.
+    pub(crate) fn check_open_locks(&self) -> Result<(), Code> {
+        let max = u64::from(self.quotas.open_locks_max);
+        if max > 0 && self.open_locks >= max { Err(Code::QuotaOpenLocks) } else { Ok(()) }
+    }
+
+    /// Whether one more lock may be kept.
+    pub(crate) fn check_locks(&self) -> Result<(), Code> {
+        if self.locks >= self.quotas.locks_max { Err(Code::QuotaLocks) } else { Ok(()) }
     }
 
     /// Whether one more id may be remembered.

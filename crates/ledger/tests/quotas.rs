@@ -2,6 +2,7 @@
 
 mod world;
 
+use ledger::{Config, Intake, Ledger};
 use surety_protocol::*;
 use world::*;
 
@@ -36,6 +37,7 @@ fn open_locks_have_a_quota_of_their_own() {
     assert_eq!(world.ledger.tenant(T1).map(|tenant| (tenant.locks, tenant.open_locks)), Some((2, 2)));
     // What makes no open lock is not held to it.
     assert_eq!(code(&mut world, &advice("d", 10)), Code::Approved);
+    assert_eq!(code(&mut world, &lock("sold", 10).flag(Flags::SALE)), Code::Approved);
     assert_eq!(code(&mut world, &capture("a", 4)), Code::Approved);
     assert_eq!(code(&mut world, &on(Kind::Increase, "a", 20).version(2)), Code::Approved);
     assert_eq!(code(&mut world, &lock("c", 10)), Code::QuotaOpenLocks);
@@ -89,6 +91,12 @@ fn a_chain_has_no_more_open_locks_than_the_quota_and_one_that_fails_counts_none(
     let (_, replies) = world.chain(&[lock("f", 1), release("f"), lock("g", 1), lock("h", 1)]);
     assert_eq!(codes(&replies), [Code::Approved; 4]);
     assert_eq!(code(&mut world, &lock("i", 1)), Code::QuotaOpenLocks);
+    // Room that a chain makes itself is its own, in the order of its members.
+    let (_, replies) = world.chain(&[lock("i", 1), release("g")]);
+    assert_eq!(codes(&replies), [Code::QuotaOpenLocks, Code::LinkedFailed]);
+    let (_, replies) = world.chain(&[release("g").named("again"), lock("j", 1)]);
+    assert_eq!(codes(&replies), [Code::Approved; 2]);
+    assert_eq!(world.ledger.tenant(T1).map(|tenant| tenant.open_locks), Some(2));
     world.finish();
 }
 
@@ -122,7 +130,58 @@ fn each_quota_has_a_code_of_its_own_and_an_order() {
         assert_eq!(code(&mut world, &ask), expect, "{ask:?}");
         assert_eq!((world.log.len(), world.ledger.state_hash()), before, "not executed, not recorded");
         set(&mut world, &quotas());
-        assert_ne!(code(&mut world, &ask), expect, "{ask:?}");
+        let told = world.send(&ask);
+        assert!(told.code().is_recorded() || told.seq != Seq(0), "{ask:?}: {}", told.code());
         world.finish();
+    }
+}
+
+#[test]
+fn where_quotas_and_tables_are_full_the_quota_is_told() {
+    /// A world in which `spent` more ids fit, and the tenant has set quotas; its own setting up spends some.
+    fn world_with_room(spare: usize, quotas: &TenantBody) -> World {
+        let build = |ids_max| {
+            let mut ledger = Ledger::new(Config { ids_max, ..config() });
+            ledger.advance(START, Seq(1), &mut Vec::new());
+            let mut world = World { ledger, ..World::empty() };
+            set(&mut world, quotas);
+            world.create(P1, 0);
+            world.grant(P1, T1, Rights::KNOWN);
+            world
+        };
+        let used = build(1000).ledger.ids_len();
+        build(used + spare)
+    }
+    let burn = || lookup("x").flag(Flags::BURN);
+    let full = |change: fn(&mut TenantBody)| {
+        let mut quotas = quotas();
+        change(&mut quotas);
+        quotas
+    };
+    let (ids, tombstones) = (full(|body| body.ids_max = 0), full(|body| body.tombstones_max = 0));
+    for (spare, quotas, ask, expect) in [
+        // A look-up's own id is not kept; a release's is, beside that of the lock.
+        (1, quotas(), burn(), Code::NotFound),
+        (0, quotas(), burn(), Code::Overloaded),
+        (2, quotas(), release("x"), Code::Approved),
+        (1, quotas(), release("x"), Code::Overloaded),
+        (0, ids, burn(), Code::QuotaIds),
+        (0, ids, release("x"), Code::QuotaIds),
+        (1, tombstones, release("x"), Code::QuotaTombstones),
+    ] {
+        let mut world = world_with_room(spare, &quotas);
+        let reply = world.send(&ask);
+        assert_eq!(reply.code(), expect, "{spare} {ask:?}");
+        let is_definite = reply.seq != Seq(0);
+        assert_eq!(is_definite, matches!(expect, Code::NotFound | Code::Approved), "{ask:?}");
+    }
+    // An id that lies ahead of time is told before all of them.
+    for intake in [Intake::Nothing, Intake::TooFast, Intake::TooManyInFlight] {
+        let mut world = world_with_room(0, &ids);
+        world.now = world.now.plus(Time::from_secs(60));
+        world.id("x");
+        world.now = Time(world.now.0 - Time::from_secs(60).0);
+        world.ledger.set_intake(intake);
+        assert_eq!(world.send(&burn()).code(), Code::IdFromFuture, "{intake:?}");
     }
 }

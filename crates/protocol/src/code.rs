@@ -63,7 +63,7 @@ codes! {
     None = 0, "NONE", Undecided;
     /// A field is out of its range, or a byte that the engine fills is not zero.
     Malformed = 1, "MALFORMED", Admission;
-    /// A long operation or a chain has too many parts, or no counter can hold what is asked.
+    /// A long operation or a chain has too many parts.
     TooLarge = 2, "TOO_LARGE", Admission;
     /// The caller's role, or its right on the partition, does not allow the request.
     NoRight = 3, "NO_RIGHT", Admission;

@@ -166,8 +166,8 @@ const fn detail_of(code: Code) -> &'static str {
             "As many locks of the tenant are kept as may be, ended ones included. Nothing was done for this sending of the request."
         }
         Code::QuotaIds => {
-            "As many keys of the tenant are remembered as may be. Nothing was done for this sending of the request; send it \
-             again with the same key when older ones are forgotten."
+            "As many keys of the tenant are remembered as may be. Nothing was done for this sending of the request; there is \
+             room when older ones are forgotten."
         }
         Code::QuotaTombstones => {
             "The tenant has released as many unknown locks as may be remembered. Nothing was done for this sending of the request."

@@ -41,6 +41,7 @@ fn worlds_that_lose_an_engine_hold() {
         assert!(coverage.branches_of(branch) > 0, "{branch:?}");
     }
     assert!(coverage.codes()["UNKNOWN_AFTER_RESTORE"] > 1_000);
+    assert!(coverage.codes()["QUOTA_OPEN_LOCKS"] > 0);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Ledger {
                 self.check_not_lost(caller, kind, record).map_err(|code| Refusal { member, code })?;
             }
         }
-        let mut asks = vec![Ask::NONE; records.len()];
+        let mut asks = vec![Ask { is_in_turn: false, ..Ask::NONE }; records.len()];
         let mut repeated = vec![None; records.len()];
         for member in 0..records.len() {
             let refused = |code| Refusal { member, code };
@@ -140,6 +140,7 @@ impl Ledger {
 
     /// Members before it may have used up a quota, or spent its id.
     fn look_again(&self, ask: &Ask) -> Result<Ask, Code> {
+        let ask = &Ask { is_in_turn: true, ..*ask };
         if ask.is_live {
             self.check_quotas(ask)?;
         }

@@ -598,7 +598,7 @@ impl Ledger {
     /// Adds to X. What no counter can hold is refused: it would take ten million of the largest amounts.
     pub(crate) fn expose(&mut self, partition: u32, amount: u128) -> Result<(), Code> {
         let money = &mut self.partition_mut(partition).money;
-        money.exposure = money.exposure.checked_add(amount).ok_or(Code::TooLarge)?;
+        money.exposure = money.exposure.checked_add(amount).ok_or(Code::Overloaded)?;
         Ok(())
     }
 

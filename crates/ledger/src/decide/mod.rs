@@ -46,6 +46,10 @@ pub(crate) struct Ask {
     pub(crate) is_live: bool,
     /// The operator's own requests are not held to the quotas of the tenant that they name.
     pub(crate) is_operator: bool,
+    /// It makes a lock that is open.
+    pub(crate) opens_lock: bool,
+    /// What stands before it in its chain has been done: locks may have ended there, and made room for others.
+    pub(crate) is_in_turn: bool,
 }
 
 /// What a request came to.
@@ -85,6 +89,8 @@ impl Ask {
         is_lasting: false,
         is_live: false,
         is_operator: false,
+        opens_lock: false,
+        is_in_turn: true,
     };
 }
 
@@ -263,6 +269,8 @@ impl Ledger {
         ask.is_lasting = record.flags().are_lasting(kind);
         ask.is_live = caller.is_some();
         ask.is_operator = caller.is_some_and(is_operator);
+        // A sale is over when it is made.
+        ask.opens_lock = kind == Kind::Lock && !record.flags().has(Flags::SALE);
         // A look-up's own id is only for matching the reply.
         if kind == Kind::Lookup {
             return Ok(None);
@@ -412,8 +420,11 @@ impl Ledger {
         let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
         self.check_pace()?;
         if let Some(tenant) = self.quotas_of(ask) {
+            if ask.opens_lock && ask.is_in_turn {
+                tenant.check_open_locks()?;
+            }
             if makes_lock {
-                tenant.check_locks(ask.kind)?;
+                tenant.check_locks()?;
             }
             let is_lasting = ask.is_lasting || matches!(ask.kind, Kind::Advice | Kind::Reverse);
             tenant.check_ids(if is_lasting { Quota::Advices } else { Quota::Ids })?;

@@ -101,6 +101,7 @@ impl Oracle {
         caller: &Caller,
         seq: Seq,
         records: &mut [Record],
+        is_alone: bool,
     ) -> Result<Examined, Code> {
         let kind = records[0].kind().ok_or(Code::Malformed)?;
         if !makes_sense(kind, &records[0]) {
@@ -114,7 +115,9 @@ impl Oracle {
         let partition = records[0].partition;
         let home = home_of(tenant, kind, partition);
         let is_lasting = records[0].flags().are_lasting(kind);
-        let ask = Ask { kind, id: records[0].id, tenant, home, partition, seq, is_operator, is_lasting };
+        let opens_lock = kind == Kind::Lock && !records[0].flags().has(Flags::SALE);
+        let id = records[0].id;
+        let ask = Ask { kind, id, tenant, home, partition, seq, is_operator, is_lasting, opens_lock };
         if kind == Kind::Lookup {
             return Ok(Examined::New(ask));
         }
@@ -134,13 +137,13 @@ impl Oracle {
         if at > self.time.plus(ID_FUTURE_MAX) {
             return Err(Code::IdFromFuture);
         }
-        self.check_room(&ask)?;
+        self.check_room(&ask, is_alone)?;
         Ok(Examined::New(ask))
     }
 
     /// Inside a chain: what the members before have used up or spent.
     pub(super) fn examine_again(&self, ask: &Ask) -> Result<(), Code> {
-        self.check_room(ask)?;
+        self.check_room(ask, true)?;
         let key = (ask.home, ask.id);
         let is_taken = match self.spent.get(&key) {
             Some(spent) => !(ask.kind == Kind::Lock && spent.request.is_none()),
@@ -198,8 +201,9 @@ impl Oracle {
         if rights.has(needed) && has_role { Ok(tenant) } else { Err(Code::NoRight) }
     }
 
-    fn check_room(&self, ask: &Ask) -> Result<(), Code> {
-        if let Some(code) = self.used_up_by(ask).filter(|_| !ask.is_operator) {
+    /// Before what stands before it in its chain was done, nothing is known of open locks: some may have ended by then.
+    fn check_room(&self, ask: &Ask, knows_open: bool) -> Result<(), Code> {
+        if let Some(code) = self.used_up_by(ask, knows_open).filter(|_| !ask.is_operator) {
             return Err(code);
         }
         let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
@@ -215,14 +219,14 @@ impl Oracle {
     }
 
     /// The code of the first quota of its tenant that has no room for what a request would leave behind.
-    fn used_up_by(&self, ask: &Ask) -> Option<Code> {
+    fn used_up_by(&self, ask: &Ask, knows_open: bool) -> Option<Code> {
         let quotas = self.tenants.get(&ask.tenant)?;
-        let is_lock = ask.kind == Kind::Lock;
-        let opened_max = u64::from(quotas.open_locks_max);
-        if is_lock && opened_max > 0 && self.locks_of(ask.tenant, opened_max, Lock::is_live) >= opened_max {
+        let max = u64::from(quotas.open_locks_max);
+        let is_held = ask.opens_lock && knows_open && max > 0;
+        if is_held && self.locks_of(ask.tenant, max, Lock::is_live) >= max {
             return Some(Code::QuotaOpenLocks);
         }
-        let makes_lock = is_lock || ask.kind == Kind::Advice;
+        let makes_lock = matches!(ask.kind, Kind::Lock | Kind::Advice);
         if makes_lock && self.locks_of(ask.tenant, quotas.locks_max, |_| true) >= quotas.locks_max {
             return Some(Code::QuotaLocks);
         }

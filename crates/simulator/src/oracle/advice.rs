@@ -136,7 +136,7 @@ impl Oracle {
 
     fn expose(&mut self, handle: PartitionHandle, amount: u128) -> Result<(), Code> {
         let partition = self.partition_mut(handle);
-        partition.x = partition.x.checked_add(amount).ok_or(Code::TooLarge)?;
+        partition.x = partition.x.checked_add(amount).ok_or(Code::Overloaded)?;
         Ok(())
     }
 }

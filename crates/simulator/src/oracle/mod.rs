@@ -158,7 +158,7 @@ impl Oracle {
 
     fn decide_single(&mut self, caller: &Caller, seq: Seq, operation: &[Record]) -> Verdict {
         let mut records = operation.to_vec();
-        let ask = match self.examine(caller, seq, &mut records) {
+        let ask = match self.examine(caller, seq, &mut records, true) {
             Err(code) => return self.refused(&records, 0, code),
             Ok(admission::Examined::Repeat(home)) => {
                 let replies = vec![self.repeat(home, &records[0])];
@@ -194,7 +194,7 @@ impl Oracle {
                 return self.refused(&records, member, Code::Malformed);
             }
             let seq = Seq(first_seq.0 + member as u64);
-            match self.examine(caller, seq, &mut records[member..=member]) {
+            match self.examine(caller, seq, &mut records[member..=member], false) {
                 Err(code) => return self.refused(&records, member, code),
                 Ok(admission::Examined::Repeat(home)) => repeats.push((member, home)),
                 Ok(admission::Examined::New(ask)) => asks.push(ask),

@@ -96,6 +96,8 @@ pub(crate) struct Ask {
     pub(crate) is_operator: bool,
     /// The id is good for as long as an advice's.
     pub(crate) is_lasting: bool,
+    /// It is a lock and no sale.
+    pub(crate) opens_lock: bool,
 }
 
 /// What a request came to.

@@ -3,12 +3,12 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 use surety_protocol::{
-    ActorId, Address, Amount, GrantBody, Kind, MerchantBody, MerchantId, PartitionHandle, Record, Reply,
-    Rights, ShardId, StateKind, StateQuery, TenantBody, TenantId, TenantRow,
+    ActorId, Address, Amount, GrantBody, Kind, MerchantBody, MerchantId, PartitionHandle, QUOTAS_HAVE_CODES,
+    Record, Reply, Rights, ShardId, StateKind, StateQuery, TenantBody, TenantId, TenantRow,
 };
 
 use super::{Target, answer};
-use crate::exit::{self, Failure};
+use crate::exit::{self, Exit, Failure};
 use crate::remote::{Role, Session};
 use crate::values;
 
@@ -18,7 +18,7 @@ pub(crate) enum TenantCommand {
     ///
     /// What is not named stays as it is; a new tenant gets the defaults. Whoever asks for more is answered QUOTA_RATE,
     /// QUOTA_IN_FLIGHT, QUOTA_OPEN_LOCKS, QUOTA_LOCKS, QUOTA_IDS, QUOTA_TOMBSTONES or QUOTA_ADVICES: nothing was
-    /// executed, and the same request may be sent again.
+    /// executed, and the same request may be sent again while its id is young enough.
     ///
     /// Example: surety ctl --data DIR tenant set 7 --locks-max 1000000
     #[command(after_help = exit::HELP)]
@@ -138,6 +138,10 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
     match command {
         TenantCommand::Set(tenant) => {
             let session = Session::open(target, Role::Admin).await?;
+            if tenant.open_locks_max.is_some() && !knows_open_locks(&session) {
+                let message = "this engine is of an older release, which has no quota of open locks: leave --open-locks-max out";
+                return Err(Failure::new(Exit::Usage, message));
+            }
             let mut replies = Vec::new();
             for shard in (0..session.shards()).map(ShardId) {
                 let number = TenantId(tenant.tenant);
@@ -155,6 +159,11 @@ pub(crate) async fn tenant(target: &Target, command: &TenantCommand, json: bool)
         }
         TenantCommand::List => list(&Session::open(target, Role::Reader).await?, json).await,
     }
+}
+
+/// Whether the engine counts open locks, and has a quota for them.
+fn knows_open_locks(session: &Session) -> bool {
+    session.client().hello().version >= QUOTAS_HAVE_CODES
 }
 
 async fn list(session: &Session, json: bool) -> Result<(), Failure> {
@@ -179,7 +188,7 @@ async fn list(session: &Session, json: bool) -> Result<(), Failure> {
                 "advices_max": quotas.advices_max,
                 "rate_per_s": quotas.rate_per_s,
                 "in_flight_max": quotas.in_flight_max,
-                "open_locks": state.open_locks,
+                "open_locks": knows_open_locks(session).then_some(state.open_locks),
                 "open_locks_max": quotas.open_locks_max,
             }));
             lines.push(format!(

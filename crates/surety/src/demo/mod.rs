@@ -24,7 +24,7 @@ use surety_client::{Client, Draft, LockRequest};
 use surety_protocol::limits::SEGMENT_BYTES;
 use surety_protocol::{Id, PartitionHandle, Time};
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::account::Account;
 use self::check::MoneyCheck;
@@ -181,12 +181,13 @@ fn heard(source: &Source) -> Result<&Account, &str> {
 
 /// Everything that happens while the engine runs.
 async fn play(args: &Args, data: &Path, out: &mut Told) -> Result<Played, Failure> {
+    let mut to_end = ToEnd::listen()?;
     // One that is watched has a history.
     let asker = if args.console.is_some() { Asker::expecting(data) } else { Asker::new(data) };
     let mut config = serve::demo_config(data);
     config.history = Some(Arc::new(Answerer::new(asker.clone(), Handle::current())));
     let server = Server::start(config).map_err(|error| serve::start_failure(&error))?;
-    let played = converse(args, data, &server, &asker, out).await;
+    let played = converse(args, data, &server, &asker, out, &mut to_end).await;
     // Drain and seal in any case: the log is the third party.
     serve::shut_down(server).await?;
     played
@@ -198,6 +199,7 @@ async fn converse(
     server: &Running,
     asker: &Asker,
     out: &mut Told,
+    to_end: &mut ToEnd,
 ) -> Result<Played, Failure> {
     let address = serve::address(server)?;
     out.line(&format!("serving   QUIC on {address}, TLS 1.3, client certificates, durability fsync"))?;
@@ -225,12 +227,11 @@ async fn converse(
         tokio::spawn(Worker::new(authorizer.clone(), settler.clone(), shared.clone(), seed).run())
     };
     let workers: Vec<_> = (0..u64::from(args.in_flight)).map(worker).collect();
-    let waited = out.progress(&shared, begun, lasting).await;
+    out.progress(&shared, begun, lasting, to_end).await;
     shared.is_over.store(true, Ordering::Relaxed);
     for worker in workers {
         outcome.absorb(worker.await.map_err(|error| Failure::new(Exit::Failure, error))?);
     }
-    waited?;
     let lasted = begun.elapsed();
     if let Some(shown) = shown {
         shown.end().await;
@@ -395,15 +396,12 @@ impl Told {
     }
 
     /// Waits for the end, which an interrupt or SIGTERM brings early, and shows how it goes on a terminal.
-    async fn progress(&self, shared: &Shared, begun: Instant, lasting: Duration) -> Result<(), Failure> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    async fn progress(&self, shared: &Shared, begun: Instant, lasting: Duration, told: &mut ToEnd) {
         while begun.elapsed() < lasting {
             let left = lasting.saturating_sub(begun.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(left.min(PROGRESS_INTERVAL)) => {}
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                () = told.heard() => break,
             }
             if self.is_terminal {
                 let answered = shared.answered.load(Ordering::Relaxed);
@@ -420,6 +418,25 @@ impl Told {
         if self.is_terminal {
             let _ = write!(std::io::stdout(), "\r\x1b[K");
         }
-        Ok(())
+    }
+}
+
+/// What brings the end early. Made before there is anything to take away.
+struct ToEnd {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl ToEnd {
+    fn listen() -> Result<Self, Failure> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for either; also for one that has come before.
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
