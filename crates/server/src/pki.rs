@@ -88,16 +88,27 @@ impl DevelopmentPki {
     /// and `reader` of the operator and `authorizer` of tenant 1.
     ///
     /// # Errors
-    /// [`PkiError`] if a file cannot be written or exists.
+    /// [`PkiError`] if a file cannot be written, or one of them exists: then none is written.
     pub fn create(directory: &Path) -> Result<Self, PkiError> {
         let pki = Self::generate()?;
-        write_file(&directory.join(CA_CERTIFICATE), &pki.ca_pem, 0o644)?;
-        write_secret(&directory.join(CA_KEY), &pki.ca_key)?;
         let (certificate, key) = pki.server(&[])?;
-        write_file(&directory.join(SERVER_CERTIFICATE), &certificate, 0o644)?;
-        write_secret(&directory.join(SERVER_KEY), &key)?;
+        let place = |name: &str| directory.join(name);
+        let mut files = vec![
+            (place(CA_CERTIFICATE), pki.ca_pem.clone(), 0o644),
+            (place(CA_KEY), pki.ca_key.clone(), 0o600),
+            (place(SERVER_CERTIFICATE), certificate, 0o644),
+            (place(SERVER_KEY), key, 0o600),
+        ];
         for (name, tenant, roles) in FIRST_IDENTITIES {
-            write_secret(&directory.join(name).with_extension("pem"), &pki.client(tenant, roles, name)?)?;
+            files.push((place(name).with_extension("pem"), pki.client(tenant, roles, name)?, 0o600));
+        }
+        // A new certificate beside an old key, or the other way round, would shut everybody out.
+        if let Some((path, ..)) = files.iter().find(|(path, ..)| path.symlink_metadata().is_ok()) {
+            let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(PkiError::File { path: path.clone(), source });
+        }
+        for (path, text, mode) in &files {
+            write_file(path, text, *mode)?;
         }
         Ok(pki)
     }
@@ -276,6 +287,12 @@ mod tests {
         assert_eq!(made.ca_pem(), read.ca_pem());
         assert!(read.client(TenantId(7), Roles::AUTHORIZER, "router").is_ok());
         assert!(DevelopmentPki::create(directory.path()).is_err(), "files that exist are never replaced");
+        let lost = directory.path().join(CA_CERTIFICATE);
+        fs::remove_file(&lost).unwrap();
+        let error = DevelopmentPki::create(directory.path()).unwrap_err();
+        assert!(matches!(&error, PkiError::File { path, .. } if path.ends_with(CA_KEY)), "{error}");
+        assert!(!lost.exists(), "nor is a new authority made beside an old key");
+        fs::write(&lost, made.ca_pem()).unwrap();
         for name in [CA_KEY, SERVER_KEY, "admin.pem", "authorizer.pem"] {
             let mode = fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

@@ -51,21 +51,23 @@ async fn requests_past_the_number_that_may_be_unanswered_are_refused() {
 /// Who speaks version 1 of the wire knows one code for all quotas, and of no quota of open locks.
 #[tokio::test]
 async fn a_full_quota_is_told_by_its_name_to_whoever_knows_the_name() {
-    let rig = Rig::start(1);
-    rig.set_tenant(0, |tenant| tenant.open_locks_max = 1).await;
+    let rig = Rig::start_with(2, |config| config.durability = server::Durability::Fsync);
     for (version, told, open_locks) in [(2, Code::QuotaOpenLocks, (1, 1)), (1, Code::Quota, (0, 0))] {
         let hello = Hello { version_min: 1, version_max: version, ..Hello::new(TENANT, "") }.to_body(&[]);
-        let greet = async || {
-            let mut raw = Raw::connect(rig.address(0), &rig.identity("authorizer")).await.unwrap();
+        let greet = async |shard| {
+            let mut raw = Raw::connect(rig.address(shard), &rig.identity("authorizer")).await.unwrap();
             raw.frame(FrameKind::Hello, 0, &hello).await.unwrap();
             assert_eq!(raw.receive().await.unwrap().0.kind, FrameKind::HelloReply);
             raw
         };
-        let mut raw = greet().await;
+        rig.set_tenant(0, |tenant| tenant.open_locks_max = 1).await;
+        let mut raw = greet(0).await;
         let first = lock(0);
         assert_eq!(raw.ask(first).await.unwrap().0.code(), Code::Approved);
         assert_eq!(raw.ask(lock(0)).await.unwrap().0.code(), told);
-        let mut asking = greet().await;
+        // By the shard that was asked, of another.
+        assert_eq!(greet(1).await.ask(lock(0)).await.unwrap().0.code(), told);
+        let mut asking = greet(0).await;
         let query = StateQuery::new(ShardId(0), StateKind::Tenants);
         asking.frame(FrameKind::StateQuery, 1, &query.to_bytes()).await.unwrap();
         let (_, page) = asking.receive().await.unwrap();
@@ -74,6 +76,17 @@ async fn a_full_quota_is_told_by_its_name_to_whoever_knows_the_name() {
         let body = ChangeBody { lock: first.id, ..ChangeBody::default() };
         let release = Record::new(Kind::Release, id(), first.partition, Amount::ZERO, &body);
         assert_eq!(raw.ask(release).await.unwrap().0.code(), Code::Approved, "there is room again");
+        // What the engine refuses before the ledger looks at it.
+        rig.set_tenant(0, |tenant| tenant.in_flight_max = 1).await;
+        raw.requests(&[lock(0), lock(0)]).await.unwrap();
+        let (replies, _) = raw.replies(2).await.unwrap();
+        let told = Code::QuotaInFlight.in_version(version);
+        assert_eq!(replies.iter().filter(|reply| reply.code() == told).count(), 1, "version {version}");
+        let left = replies.iter().find(|reply| reply.code() == Code::Approved).unwrap();
+        rig.set_tenant(0, |_| {}).await;
+        let body = ChangeBody { lock: left.id, ..ChangeBody::default() };
+        let release = Record::new(Kind::Release, id(), first.partition, Amount::ZERO, &body);
+        assert_eq!(raw.ask(release).await.unwrap().0.code(), Code::Approved);
     }
 }
 
