@@ -54,7 +54,7 @@ function Used({ name, use }: { name: string; use: Use }) {
   const part = share(use.used, use.max);
   return (
     <td data-name={name} title={`${grouped(use.used)} of ${grouped(use.max)}`}>
-      {grouped(use.used)} <span class={part > 80 ? "bad" : "about"}>{percent(part)}</span>
+      <span>{grouped(use.used)} <span class={part > 80 ? "bad" : "about"}>{percent(part)}</span></span>
     </td>
   );
 }
