@@ -7,6 +7,7 @@ mod bugs;
 mod executables;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 pub use bugs::{BUGS, Bug};
@@ -85,28 +86,41 @@ pub fn run(args: &Args) -> bool {
     report.ok
 }
 
+/// Each catching test once as it is, then each bug, as many at once as there are cores. The rows stand in the order of the bugs.
 fn try_all(executables: &Executables, bugs: &[&'static Bug], is_quiet: bool) -> Vec<Row> {
-    let mut clean = BTreeMap::new();
-    let mut rows = Vec::new();
-    for bug in bugs {
-        let without = clean.entry(bug.caught_by()).or_insert_with(|| executables.run(bug, None));
-        let problem = problem(executables, bug, without);
+    let catching: BTreeMap<String, &Bug> = bugs.iter().map(|bug| (bug.caught_by(), *bug)).collect();
+    let catching: Vec<(String, &Bug)> = catching.into_iter().collect();
+    let clean = at_once(&catching, |(caught_by, bug)| (caught_by.clone(), executables.run(bug, None)));
+    let clean: BTreeMap<String, Verdict> = clean.into_iter().collect();
+    at_once(bugs, |bug| {
+        let caught_by = bug.caught_by();
+        let problem = problem(executables, bug, &clean[&caught_by]);
         if !is_quiet {
             let result = if problem.is_none() { "caught" } else { "SURVIVED" };
-            println!("{result:<8} {:<40} {}", bug.name, bug.caught_by());
+            println!("{result:<8} {:<40} {caught_by}", bug.name);
         }
         if let Some(problem) = &problem {
             eprintln!("{}: {problem}", bug.name);
         }
-        rows.push(Row {
-            bug: bug.name,
-            breaks: bug.breaks,
-            caught_by: bug.caught_by(),
-            is_caught: problem.is_none(),
-            problem,
-        });
-    }
-    rows
+        Row { bug: bug.name, breaks: bug.breaks, caught_by, is_caught: problem.is_none(), problem }
+    })
+}
+
+/// What is made of each, in their order, on as many threads as there are cores.
+fn at_once<T: Sync, R: Send>(all: &[T], make: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let waiting = Mutex::new(all.iter().enumerate());
+    let made = Mutex::new(BTreeMap::new());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        while let Some((at, one)) = next() {
+            let of_one = make(one);
+            made.lock().unwrap_or_else(PoisonError::into_inner).insert(at, of_one);
+        }
+    };
+    // A thread that panics ends the command.
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    made.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
 
 /// Why a bug does not count as caught; none if it does.
