@@ -28,7 +28,7 @@ pub(crate) fn start(data: &Data) -> Engine {
 }
 
 pub(crate) fn load(data: &Data) {
-    let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--in-flight", "64"];
+    let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--rate", "1000"];
     surety(&load).exits(0);
 }
 
@@ -174,22 +174,27 @@ fn oldest(data: &Data) -> u64 {
     first.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// Some thousand records at a time, until the log has none before `seq` and that one.
+/// Some thousand records and one engine after the other, each of which leaves a checkpoint to make a snapshot of, until the log has none before
+/// `seq` and that one. The last of them goes on.
 #[track_caller]
-fn load_past(data: &Data, seq: u64, after_each: impl Fn()) {
+fn load_past(data: &Data, seq: u64, start: impl Fn() -> Engine, after_each: impl Fn()) -> Engine {
     until("retention takes nothing away", || {
-        let load = ["load", "--data", data.path(), "--scenario", "tap", "--duration", "1s", "--rate", "1000"];
-        surety(&load).exits(0);
+        let engine = start();
+        load(data);
         after_each();
-        (oldest(data) > seq).then_some(())
-    });
+        if oldest(data) > seq {
+            return Some(engine);
+        }
+        assert_eq!(engine.terminate(Signal::TERM), 0);
+        None
+    })
 }
 
 #[test]
 fn an_index_of_more_than_the_log_has_is_made_anew_with_the_archive() {
     let (data, beside) = (Data::init(1), tempfile::tempdir().unwrap());
     let (archive, config) = (beside.path().join("archive"), beside.path().join("surety.toml"));
-    let kept = "snapshot_records = 2000\nretain_records = 10000\ncursor_records = 0";
+    let kept = "snapshot_records = 1000\nretain_records = 2000\ncursor_records = 0";
     fs::write(&config, format!("[log]\narchive = {archive:?}\n{kept}\n")).unwrap();
     let archive = archive.to_str().unwrap();
     let settings = ["--config", config.to_str().unwrap()];
@@ -198,9 +203,7 @@ fn an_index_of_more_than_the_log_has_is_made_anew_with_the_archive() {
         surety(&[&["history", "rebuild", "--data", data.path(), "--json"][..], more].concat())
     };
 
-    let engine = start(&SERVED);
-    load_past(&data, 1, || catch_up(&data));
-    kill(engine);
+    kill(load_past(&data, 1, || start(&SERVED), || catch_up(&data)));
     let live = digest(&data);
     rebuild(&[]).fails(1, "--archive");
     assert_eq!(digest(&data)["digest"], live["digest"], "what is refused changes nothing");
@@ -212,8 +215,7 @@ fn an_index_of_more_than_the_log_has_is_made_anew_with_the_archive() {
 
     // What happens without it is archived and gone from the log before it comes back: it says so, and stays as it was.
     let indexed = live["shards"][0]["seq"].as_u64().unwrap();
-    let engine = start(&[]);
-    load_past(&data, indexed + 1, || {});
+    let engine = load_past(&data, indexed + 1, || start(&[]), || {});
     assert_eq!(engine.terminate(Signal::TERM), 0);
     let engine = start(&SERVED);
     until("it is not said what is gone", || (status(&data)?["state"] == "gone").then_some(()));
