@@ -311,6 +311,7 @@ impl Depot for DirectoryDepot {
 
     fn get(&self, name: &str) -> Result<Box<dyn Read>, DepotError> {
         let file = File::open(self.path.join(name)).map_err(|source| self.error("reading", name, source))?;
+        forget(&file);
         Ok(Box::new(file))
     }
 

@@ -158,6 +158,7 @@ fn versions_are_those_of_the_code() {
         ("crates/wal/src/format.rs", "VERSION", "log"),
         ("crates/wal/src/guard.rs", "VERSION", "guard ring"),
         ("crates/wal/src/snapshot.rs", "VERSION", "snapshot"),
+        ("crates/backup/src/manifest.rs", "MANIFEST_VERSION", "backup"),
         ("crates/history/src/store.rs", "FORMAT", "history"),
     ] {
         let code = text(&repository, file);

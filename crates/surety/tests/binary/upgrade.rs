@@ -1,7 +1,8 @@
 //! Data directories that earlier versions have written, one of each format: they verify, are served, and verify again.
 //!
 //! `tests/golden/data-N.tar.gz` is one as a killed engine with two shards has left it, without certificates, which end, and
-//! `data-N.json` what its version said of it. A version that changes what it writes leaves these as they are and adds its own.
+//! `data-N.json` what its version said of it; the second one's has lived on after a loss. `backup-N.tar.gz` is a backup. A version
+//! that changes what it writes leaves these as they are and adds its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,11 +30,15 @@ fn golden() -> Vec<(PathBuf, Value)> {
     golden
 }
 
+fn unpack(archive: &Path, to: &str) {
+    let unpacked = Command::new("tar").arg("-xzf").arg(archive).args(["-C", to]).output().unwrap();
+    assert!(unpacked.status.success(), "{unpacked:?}");
+}
+
 /// The directory as it was left, with certificates of today.
 fn unpacked(archive: &Path) -> Data {
     let data = Data::empty();
-    let unpacked = Command::new("tar").arg("-xzf").arg(archive).args(["-C", data.path()]).output().unwrap();
-    assert!(unpacked.status.success(), "{unpacked:?}");
+    unpack(archive, data.path());
     surety(&["cert", "ca", "--out", data.file("pki").to_str().unwrap()]).exits(0);
     data
 }
@@ -58,7 +63,7 @@ fn free(data: &Data) -> u128 {
 #[test]
 fn directories_of_earlier_versions_verify_are_served_and_verify_again() {
     let golden = golden();
-    assert!(!golden.is_empty());
+    assert_eq!(golden.len(), usize::from(wal::VERSION), "one of each format of the log");
     for (archive, expected) in golden {
         let data = unpacked(&archive);
         let before = verified(&data);
@@ -95,5 +100,26 @@ fn directories_of_earlier_versions_verify_are_served_and_verify_again() {
         let engine = Engine::start_at(&data, "fsync", "127.0.0.1:0", &["--guard"]);
         assert_eq!(free(&data), had + 7);
         assert_eq!(engine.terminate(Signal::TERM), 0);
+    }
+}
+
+#[test]
+fn a_backup_of_each_format_is_restored() {
+    for format in 1..=backup::MANIFEST_VERSION {
+        let (from, beside) = (Data::empty(), tempfile::tempdir().unwrap());
+        let archive = format!("tests/golden/backup-{format}.tar.gz");
+        unpack(&Path::new(env!("CARGO_MANIFEST_DIR")).join(archive), from.path());
+        let manifest: Value =
+            serde_json::from_str(&fs::read_to_string(from.file("manifest.json")).unwrap()).unwrap();
+        let parts = manifest["shards"].as_array().unwrap();
+        let states: Vec<_> = parts.iter().map(|part| (&part["last_seq"], &part["state_hash"])).collect();
+        let ends: Vec<String> =
+            parts.iter().map(|part| format!("{}:{}", part["shard"], part["last_seq"])).collect();
+        let ends = ends.join(",");
+        let restored = Data::at(beside.path().join("restored"));
+        let args =
+            ["restore", "--from", from.path(), "--to", restored.path(), "--no-archive", "--until", &ends];
+        surety(&args).exits(0);
+        assert_eq!(self::states(&verified(&restored)), states);
     }
 }
