@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use benches::doors::{Program, surety};
 use benches::figures::{Recorder, Report};
 use clap::Parser;
-use history::{Ask, Asker, Conditions, Nothing, OfLock, Order, Query, Question, Reader, State, Status};
+use history::{
+    Ask, Asker, Conditions, Nothing, OfLock, Order, OrderName, Query, Question, Reader, State, Status,
+};
 use serde_json::{Value, json};
 use storage::DataDirectory;
+use surety_protocol::Time;
 
 /// Measures a history beside an engine.
 ///
@@ -190,25 +193,31 @@ async fn timed(recorder: &mut Recorder, asker: &Asker, ask: Ask) -> anyhow::Resu
     Ok(answer)
 }
 
-/// Locks from all over the run: the first ones behind moments that lie evenly in it.
+/// Locks from all over the run: of each of as many moments as there are questions, evenly in it, the last one before.
 async fn sample(options: &Options, asker: &Asker) -> anyhow::Result<Vec<Value>> {
-    let mut cursor = None;
+    let first =
+        lock(asker, Conditions { order: Some(OrderName::OldestFirst), ..Conditions::default() }).await?;
+    let last = lock(asker, Conditions::default()).await?;
+    let (first, last) = (created(&first)?, created(&last)?);
+    let step = (last.0 - first.0) / options.questions.max(1) as u64;
     let mut sample = Vec::new();
-    let strides = options.questions.div_ceil(100).max(1);
-    for _ in 0..strides {
-        let conditions = Conditions { limit: Some(1000), cursor: cursor.take(), ..Conditions::default() };
-        let page = asker.ask(&Question { of: None, ask: Ask::Locks(conditions) }).await?;
-        let rows = page["rows"].as_array().context("no rows")?;
-        sample.extend(rows.iter().step_by(10).cloned());
-        cursor = page["cursor"].as_str().map(str::to_owned);
-        if page["has_more"] != json!(true) {
-            break;
-        }
-    }
-    if sample.is_empty() {
-        bail!("the load has made no locks");
+    for number in 1..=options.questions as u64 {
+        // The first lock of all lies before each of them.
+        let until = Some(texts::moment_text(Time(first.0 + step * number + 1)));
+        sample.push(lock(asker, Conditions { until, ..Conditions::default() }).await?);
     }
     Ok(sample)
+}
+
+/// The first lock in the order that is asked for.
+async fn lock(asker: &Asker, conditions: Conditions) -> anyhow::Result<Value> {
+    let ask = Ask::Locks(Conditions { limit: Some(1), ..conditions });
+    let page = asker.ask(&Question { of: None, ask }).await?;
+    page["rows"].get(0).cloned().context("the load has made no locks")
+}
+
+fn created(lock: &Value) -> anyhow::Result<Time> {
+    texts::moment(lock["created"].as_str().context("a lock without its moment")?).map_err(anyhow::Error::msg)
 }
 
 /// What the index takes for each lock, beside the log, when everything is in its tables.

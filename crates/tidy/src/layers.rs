@@ -308,6 +308,8 @@ pub const LAYERS: &[Layer] = &[
         members: &[
             "memory",
             "surety-protocol",
+            // Moments, as questions name them.
+            "texts",
             "surety-client",
             "ledger",
             "wal",
