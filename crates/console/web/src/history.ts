@@ -158,16 +158,19 @@ export interface Pages<R> {
   more: () => void;
 }
 
-/** The pages of an answer, one behind the other as they are asked for. `question` makes the next page's question; null asks nothing. */
-export function usePages<R>(name: string, question: ((cursor?: string) => Ask) | null): Pages<R> {
+/**
+ * The pages of an answer, one behind the other as they are asked for. `question` makes the next page's question; null asks nothing. Another `turn` asks
+ * for the first page again, and what was there stays until the answer comes; so does `everyMs`, while the page is looked at.
+ */
+export function usePages<R>(name: string, question: ((cursor?: string) => Ask) | null, turn = 0, everyMs: number | null = null): Pages<R> {
   const [state, setState] = useState<{ rows: R[]; page: Page<R> | null; error: string | null }>({ rows: [], page: null, error: null });
   const [isBusy, setBusy] = useState(false);
 
-  async function load(before: R[], cursor: string | undefined, isOver: () => boolean) {
+  async function load(before: R[], cursor: string | undefined, isOver: () => boolean, isPoll = false) {
     if (question === null) return;
     setBusy(true);
     try {
-      const page = await ask<Page<R>>(question(cursor));
+      const page = await ask<Page<R>>(question(cursor), isPoll);
       if (!isOver()) setState({ rows: [...before, ...page.rows], page, error: null });
     } catch (error) {
       if (!isOver()) setState((state) => ({ ...state, error: (error as Error).message }));
@@ -176,20 +179,27 @@ export function usePages<R>(name: string, question: ((cursor?: string) => Ask) |
   }
 
   // Which question the answers are to: one that comes when another was asked since is nobody's.
-  const turn = useRef(0);
+  const latest = useRef(0);
+  const shown = useRef<string | null>(null);
 
   useEffect(() => {
-    const own = ++turn.current;
-    setState({ rows: [], page: null, error: null });
-    void load([], undefined, () => turn.current !== own);
-    return () => {
-      turn.current++;
+    const again = (isPoll: boolean) => {
+      const own = ++latest.current;
+      void load([], undefined, () => latest.current !== own, isPoll);
     };
-  }, [name]);
+    if (shown.current !== name) setState({ rows: [], page: null, error: null });
+    shown.current = name;
+    again(false);
+    const timer = everyMs === null ? undefined : setInterval(() => document.visibilityState === "visible" && again(true), everyMs);
+    return () => {
+      latest.current++;
+      clearInterval(timer);
+    };
+  }, [name, turn]);
 
   const more = () => {
-    const own = turn.current;
-    void load(state.rows, state.page?.cursor ?? undefined, () => turn.current !== own);
+    const own = latest.current;
+    void load(state.rows, state.page?.cursor ?? undefined, () => latest.current !== own);
   };
   return { ...state, isBusy, more };
 }

@@ -136,8 +136,8 @@ function Signed({ me, refused }: { me: Me; refused: string | null }) {
           <img src="icon.svg" alt="" width="26" height="26" />
           <span>Surety</span>
         </a>
-        <span class={`state ${live.lost ? "lost" : live.standing?.ready === false ? "down" : "up"}`} role="status">
-          {live.lost ? "No connection" : live.standing?.ready === false ? "Not serving" : "Serving"}
+        <span class={`state ${live.lost ? "lost" : live.standing === null ? "" : live.standing.ready ? "up" : "down"}`} role="status">
+          {live.lost ? "No connection" : live.standing === null ? "Connected" : live.standing.ready ? "Serving" : "Not serving"}
         </span>
         <details class="who">
           <summary aria-label="Who is signed in">

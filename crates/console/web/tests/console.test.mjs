@@ -19,6 +19,15 @@ const FIRST_PAGE_BYTES_MAX = 300_000;
 const HISTORY = ["history", "history/locks", "history/open", "history/settlement", "history/audit"];
 const PAGES = ["", "partitions", "partitions/0:1", "locks", ...HISTORY, "statement/partition/0:1", "settlement", "shards", "tenants", "approvals"];
 
+test("the audit has every kind that an admin sends", async () => {
+  const read = (path) => readFile(new URL(path, import.meta.url), "utf8");
+  const protocol = await read("../../../protocol/src/kind.rs");
+  const audit = (await read("../src/pages/history.tsx")).split('path: "audit"')[1].match(/kinds: \[(.*)\]/)[1];
+  const kinds = [...protocol.matchAll(/= \d+, "(\w+)", Admin;/g)].map(([, kind]) => kind);
+  assert.ok(kinds.length > 0);
+  for (const kind of [...kinds, "loss", "start"]) assert.ok(audit.includes(`"${kind}"`), kind);
+});
+
 if (!existsSync(CHROMIUM)) {
   console.log(`SKIPPED: no browser at ${CHROMIUM}, so no page of the console was opened`);
 } else {
@@ -313,7 +322,7 @@ if (!existsSync(CHROMIUM)) {
     const released = await engine.surety("ctl", "--data", engine.data, "--json", "query", "--kind", "release", "--lock", id);
     assert.equal(released.split("\n").filter((line) => line.includes('"seq"')).length, 1, "a double click is one request");
     await engine.indexed();
-    await desk.reload();
+    await desk.getByRole("button", { name: "Look again" }).click();
     await desk.waitForFunction(() => document.querySelectorAll("main tbody tr").length === 2);
     assert.deepEqual(await desk.locator('main tbody td[data-name="What"]').allTextContents(), ["lock", "release"]);
     assert.deepEqual(await desk.locator('main tbody td[data-name="State"]').allTextContents(), ["live", "released"]);
@@ -876,6 +885,7 @@ if (!existsSync(CHROMIUM)) {
     assert.equal(await reader.locator("main").getByRole("button", { name: /Freeze|Propose/ }).count(), 0);
     await leave(reader);
     const tenant = await person("tenant");
+    await tenant.getByText("Connected", { exact: true }).waitFor();
     const pages = await tenant.getByRole("navigation", { name: "Pages" }).getByRole("link").allTextContents();
     assert.deepEqual(pages, ["Partitions", "Locks", "History", "Tenants"]);
     await go(tenant, "history");

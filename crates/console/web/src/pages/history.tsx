@@ -1,6 +1,6 @@
 // What has happened: records and locks by whatever is known of them, and what the chain and the operators have done.
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { type Asset, type Me } from "../api";
 import { moment, short } from "../format";
 import { type Ask, type Conditions, type LockRow, type Page, type Row, useAssets, usePages } from "../history";
@@ -22,13 +22,20 @@ const VIEWS = [
   {
     path: "audit",
     name: "Audit",
-    about: "What operators and admins have done, and under which principal; releases, prices and starts of the engine with it.",
-    kinds: ["freeze", "unfreeze", "policy", "risk_cap", "cover", "write_off", "partition_create", "tenant_set", "grant", "merchant_set", "release", "price", "start"],
+    about: "What operators and admins have done, and under which principal; losses that were accepted and starts of the engine with it. Releases are those of all clients: their number is the reason that somebody gave here, or any number of a client's own. Prices are found by their kind.",
+    kinds: ["freeze", "unfreeze", "policy", "risk_cap", "cover", "write_off", "partition_create", "tenant_set", "grant", "merchant_set", "reconcile", "loss", "release", "start"],
+    // Feeds send them by the thousand.
+    more: ["price"],
     operator: false,
   },
 ] as const;
 
 type View = (typeof VIEWS)[number];
+
+/** The kinds that a view can be asked for: those that it shows, and those that it shows where they are named. */
+function kindsOf(view: View): string[] {
+  return [...(view.kinds ?? []), ...("more" in view ? view.more : [])];
+}
 
 const FIELDS = ["partition", "merchant", "tenant", "state", "kind", "code", "from", "until"] as const;
 type Field = (typeof FIELDS)[number] | "lock" | "payee" | "supplier" | "amount_min" | "amount_max" | "order";
@@ -40,6 +47,9 @@ export function HistoryPage({ me, view: path, form: text }: { me: Me; view?: str
   const views = VIEWS.filter((view) => me.operator || !view.operator);
   const view = views.find((view) => view.path === path) ?? views[0]!;
   const form: Form = Object.fromEntries(new URLSearchParams(text ?? ""));
+  const [turn, setTurn] = useState(0);
+  // The same conditions again are the same address: nothing else asks.
+  const again = () => setTurn((turn) => turn + 1);
   return (
     <>
       <Head title="History" about={view.about} />
@@ -48,10 +58,10 @@ export function HistoryPage({ me, view: path, form: text }: { me: Me; view?: str
           <a key={path} href={`#/history/${path}`} aria-current={path === view.path ? "page" : undefined}>{name}</a>
         ))}
       </nav>
-      <Search key={`${view.path}/${text}`} view={view} form={form} me={me} />
+      <Search key={`${view.path}/${text}`} view={view} form={form} me={me} again={again} />
       {view.path === "locks" || view.path === "open"
-        ? <LocksFound key={address(view, form)} view={view} form={form} me={me} />
-        : <Records key={address(view, form)} view={view} form={form} me={me} />}
+        ? <LocksFound key={address(view, form)} view={view} form={form} me={me} turn={turn} />
+        : <Records key={address(view, form)} view={view} form={form} me={me} turn={turn} />}
     </>
   );
 }
@@ -63,7 +73,7 @@ function address(view: View, form: Form): string {
   return `#/history/${view.path}${query === "" ? "" : `/${encodeURIComponent(query)}`}`;
 }
 
-function Search({ view, form, me }: { view: View; form: Form; me: Me }) {
+function Search({ view, form, me, again }: { view: View; form: Form; me: Me; again: () => void }) {
   const [filled, setFilled] = useState<Form>(form);
   const rare = ["payee", "supplier", "amount_min", "amount_max", "code", "kind", "order"] as const;
   const [isOpen, setOpen] = useState(rare.some((field) => form[field] !== undefined && (field !== "kind" || view.kinds === null)));
@@ -85,7 +95,8 @@ function Search({ view, form, me }: { view: View; form: Form; me: Me }) {
 
   function submit(event: Event) {
     event.preventDefault();
-    location.hash = address(view, filled);
+    if (address(view, filled) === address(view, form)) again();
+    else location.hash = address(view, filled);
   }
 
   return (
@@ -95,7 +106,7 @@ function Search({ view, form, me }: { view: View; form: Form; me: Me }) {
         {input("partition", "Partition", { pattern: "[0-9]+:[0-9]+", placeholder: "0:1" })}
         {view.kinds === null && input("merchant", "Merchant", { inputMode: "numeric", pattern: "[0-9]+" })}
         {me.operator && input("tenant", "Tenant", { inputMode: "numeric", pattern: "[0-9]+" })}
-        {view.kinds !== null && choice("kind", "Kind", [["", "any of these"], ...view.kinds.map((kind) => [kind, kind.replaceAll("_", " ")] as const)])}
+        {view.kinds !== null && choice("kind", "Kind", [["", "any of these"], ...kindsOf(view).map((kind) => [kind, kind.replaceAll("_", " ")] as const)])}
         {view.path !== "open" && view.kinds === null && choice("state", "State", [["", "any"], ...STATES.map((state) => [state, state] as const)])}
         {view.path !== "open" && input("from", "From", { type: "datetime-local", step: 1 })}
         {view.path !== "open" && input("until", "Until before", { type: "datetime-local", step: 1 })}
@@ -137,7 +148,7 @@ function conditions(view: View, form: Form, cursor?: string): Conditions {
     payee: list("payee"),
     supplier: list("supplier"),
     code: list("code"),
-    kind: view.kinds === null || (view.kinds as readonly string[]).includes(form.kind ?? "") ? list("kind") : [...view.kinds],
+    kind: view.kinds === null || kindsOf(view).includes(form.kind ?? "") ? list("kind") : [...view.kinds],
     state: view.path === "open" ? undefined : list("state"),
     amount_min: form.amount_min,
     amount_max: form.amount_max,
@@ -156,8 +167,8 @@ function question(view: View, form: Form, cursor?: string): Ask {
   return { records: asked };
 }
 
-function Records({ view, form, me }: { view: View; form: Form; me: Me }) {
-  const found = usePages<Row>(address(view, form), (cursor) => question(view, form, cursor));
+function Records({ view, form, me, turn }: { view: View; form: Form; me: Me; turn: number }) {
+  const found = usePages<Row>(address(view, form), (cursor) => question(view, form, cursor), turn);
   return (
     <Found found={found} nothing="Nothing that has happened fits.">
       <RecordsTable rows={found.rows} me={me} caption="Records" audit={view.path === "audit"} />
@@ -165,8 +176,8 @@ function Records({ view, form, me }: { view: View; form: Form; me: Me }) {
   );
 }
 
-function LocksFound({ view, form, me }: { view: View; form: Form; me: Me }) {
-  const found = usePages<LockRow>(address(view, form), (cursor) => question(view, form, cursor));
+function LocksFound({ view, form, me, turn }: { view: View; form: Form; me: Me; turn: number }) {
+  const found = usePages<LockRow>(address(view, form), (cursor) => question(view, form, cursor), turn);
   const assetOf = useAssets(me, found.rows.map((row) => row.partition));
   return (
     <Found found={found} nothing="No lock fits.">
@@ -195,12 +206,22 @@ function LocksFound({ view, form, me }: { view: View; form: Form; me: Me }) {
   );
 }
 
+/** After so long the history mostly has what was just done. */
+const INDEXED_MS = 3000;
+
 /** Everything about one lock, the first first. */
-export function Timeline({ lock, partition, tenant, me }: { lock: string; partition: string; tenant: string; me: Me }) {
+export function Timeline({ lock, partition, tenant, me, turn }: { lock: string; partition: string; tenant: string; me: Me; turn: number }) {
   // Ids are a tenant's own: of those that the operator sees, two may have one.
   const of = me.operator ? [Number(tenant)] : undefined;
   const asked = (cursor?: string): Ask => ({ records: { lock: [lock], partition: [partition], tenant: of, order: "oldest_first", limit: 100, cursor } });
-  const found = usePages<Row>(`${partition}/${lock}/${tenant}`, asked);
+  // The history follows the engine by a moment: what was just done is asked for once more.
+  const [later, setLater] = useState(0);
+  useEffect(() => {
+    if (turn === 0) return;
+    const timer = setTimeout(() => setLater((later) => later + 1), INDEXED_MS);
+    return () => clearTimeout(timer);
+  }, [turn]);
+  const found = usePages<Row>(`${partition}/${lock}/${tenant}`, asked, turn + later);
   return (
     <Found found={found} title="What happened to it" nothing="The history knows nothing of it yet.">
       <RecordsTable rows={found.rows} me={me} caption="What happened to the lock" ofOneLock />
@@ -245,7 +266,7 @@ function RecordsTable({ rows, me, caption, audit, ofOneLock }: { rows: Row[]; me
           <th scope="col">When</th>
           <th scope="col">What</th>
           <th scope="col">Answer</th>
-          {audit ? <><th scope="col">By</th><th scope="col">Reason</th><th scope="col">Partition</th></> : ofOneLock ? <th scope="col">State</th> : <><th scope="col">Lock</th><th scope="col">Merchant</th><th scope="col">Partition</th></>}
+          {audit ? <><th scope="col">By</th><th scope="col">Reason or number</th><th scope="col">Partition</th></> : ofOneLock ? <th scope="col">State</th> : <><th scope="col">Lock</th><th scope="col">Merchant</th><th scope="col">Partition</th></>}
           {!audit && <th scope="col">Moved</th>}
           {ofOneLock && <th scope="col">Still held</th>}
           <th scope="col"><span class="sr">More</span></th>

@@ -13,6 +13,9 @@ import { Timeline } from "./history";
 export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: string; lock?: string; tenant?: string }) {
   const [form, setForm] = useState({ partition: partition ?? "", lock: lock ?? "", tenant: tenant ?? (me.operator ? "1" : "") });
   const [wanted, setWanted] = useState<string | null>(null);
+  // What is told of the lock is asked for again together.
+  const [turn, setTurn] = useState(0);
+  const again = () => setTurn((turn) => turn + 1);
   const set = (name: keyof typeof form) => (event: { currentTarget: HTMLInputElement }) => setForm({ ...form, [name]: event.currentTarget.value.trim() });
 
   function submit(event: Event) {
@@ -22,6 +25,16 @@ export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: str
     if (form.partition === "") return setWanted(form.lock);
     const parts = [form.partition, form.lock, ...(me.operator ? [form.tenant] : [])];
     location.hash = `#/locks/${parts.map(encodeURIComponent).join("/")}`;
+    // Where the address is the same, nothing else asks.
+    again();
+  }
+
+  /** The lock that was looked for is shown, also where it is the one whose address stands there already. */
+  function show(row: LockRow) {
+    setWanted(null);
+    setForm((form) => ({ ...form, partition: row.partition }));
+    location.hash = addressOf(row);
+    again();
   }
 
   return (
@@ -44,23 +57,26 @@ export function Locks({ me, partition, lock, tenant }: { me: Me; partition?: str
         )}
         <button type="submit" class="solid">Look up</button>
       </form>
-      {wanted !== null ? <Elsewhere lock={wanted} /> : partition !== undefined && lock !== undefined && (
+      {wanted !== null ? <Elsewhere lock={wanted} show={show} /> : partition !== undefined && lock !== undefined && (
         <>
-          <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />
-          {me.history && <Guarantee me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
-          {me.history && <Timeline me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} />}
+          <Found me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} turn={turn} again={again} />
+          {me.history && <Guarantee me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} turn={turn} />}
+          {me.history && <Timeline me={me} partition={partition} lock={lock} tenant={tenant ?? "0"} turn={turn} />}
         </>
       )}
     </>
   );
 }
 
+function addressOf(row: LockRow): string {
+  return `#/locks/${encodeURIComponent(row.partition)}/${row.lock}/${row.tenant}`;
+}
+
 /** Finds out in which partition a lock is; shows it at once where there is only one. */
-function Elsewhere({ lock }: { lock: string }) {
+function Elsewhere({ lock, show }: { lock: string; show: (row: LockRow) => void }) {
   const [found, setFound] = useState<LockRow[] | null>(null);
   const [isCut, setCut] = useState(false);
   const [error, setError] = useState<string | null>(null);
-  const address = (row: LockRow) => `#/locks/${encodeURIComponent(row.partition)}/${row.lock}/${row.tenant}`;
 
   useEffect(() => {
     let isOver = false;
@@ -68,7 +84,7 @@ function Elsewhere({ lock }: { lock: string }) {
       .then(({ locks, locks_cut }) => {
         if (isOver) return;
         setCut(locks_cut);
-        if (locks.length === 1) location.hash = address(locks[0]!);
+        if (locks.length === 1) show(locks[0]!);
         else setFound(locks);
       })
       .catch((error: Error) => !isOver && setError(error.message));
@@ -83,17 +99,16 @@ function Elsewhere({ lock }: { lock: string }) {
   return (
     <section class="card">
       <h2>More than one lock has this id</h2>
-      <ul>{found.map((row) => <li key={`${address(row)}/${row.seq}`}><a href={address(row)}>Tenant {row.tenant}, partition {row.partition}: {row.state}</a></li>)}</ul>
+      <ul>{found.map((row) => <li key={`${addressOf(row)}/${row.seq}`}><a href={addressOf(row)} onClick={(event) => (event.preventDefault(), show(row))}>Tenant {row.tenant}, partition {row.partition}: {row.state}</a></li>)}</ul>
       {isCut && <p class="about">And more: name the partition to find them.</p>}
     </section>
   );
 }
 
-function Found({ me, partition, lock, tenant }: { me: Me; partition: string; lock: string; tenant: string }) {
+function Found({ me, partition, lock, tenant, turn, again }: { me: Me; partition: string; lock: string; tenant: string; turn: number; again: () => void }) {
   const path = `partitions/${encodeURIComponent(partition)}/locks/${encodeURIComponent(lock)}`;
   const [found, setFound] = useState<LockFound | null>(null);
   const [error, setError] = useState<string | null>(null);
-  const [turn, setTurn] = useState(0);
   const [reason, setReason] = useState("");
   const now = useNow();
   const holder = usePolled<{ asset: number }>(`partitions/${encodeURIComponent(partition)}`, 3_600_000);
@@ -123,9 +138,9 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
       <div class="row">
         <h2 class="mono">{lock}</h2>
         <div class="acts">
-          <button type="button" onClick={() => setTurn(turn + 1)}>Look again</button>
+          <button type="button" onClick={again}>Look again</button>
           {state.end === "live" && (
-            <Act name="Release" title="Give the rest of this lock back?" danger confirm="Release" send={send} done={() => setTurn((turn) => turn + 1)}>
+            <Act name="Release" title="Give the rest of this lock back?" danger confirm="Release" send={send} done={again}>
               <p>What it still holds becomes free, and the merchant's guarantee ends. What was captured stays.</p>
               <ReasonField value={reason} change={setReason} />
             </Act>
@@ -146,7 +161,7 @@ function Found({ me, partition, lock, tenant }: { me: Me; partition: string; loc
 }
 
 /** What the chain has to do with a lock. */
-function Guarantee({ me, partition, lock, tenant }: { me: Me; partition: string; lock: string; tenant: string }) {
+function Guarantee({ me, partition, lock, tenant, turn }: { me: Me; partition: string; lock: string; tenant: string; turn: number }) {
   const [row, setRow] = useState<LockRow | null>(null);
   const [records, setRecords] = useState<Row[]>([]);
   const [error, setError] = useState<string | null>(null);
@@ -161,6 +176,7 @@ function Guarantee({ me, partition, lock, tenant }: { me: Me; partition: string;
     ])
       .then(([locks, found]) => {
         if (isOver) return;
+        setError(null);
         setRow(locks.rows[0] ?? null);
         setRecords(found.rows.filter((record) => record.code === "APPROVED"));
       })
@@ -168,7 +184,7 @@ function Guarantee({ me, partition, lock, tenant }: { me: Me; partition: string;
     return () => {
       isOver = true;
     };
-  }, [partition, lock, tenant]);
+  }, [partition, lock, tenant, turn]);
 
   // The timeline says as well that the history cannot be asked.
   if (error !== null || row === null) return null;

@@ -76,11 +76,16 @@ export function PartitionPage({ handle, me }: { handle: string; me: Me }) {
   );
 }
 
+/** Prices of the shard that are looked through: those of all its assets and currencies together. */
+const PRICES_LIMIT = 500;
+/** An age that counts up has to be that of the newest price. */
+const PRICES_EVERY_MS = 15_000;
+
 /** What the collateral was last said to be worth in each currency, and how long ago that was seen. */
 function Prices({ row, asset }: { row: PartitionWhole; asset: Asset }) {
   const now = useNow();
   const shard = Number(row.partition.split(":")[0]);
-  const { rows, page, error } = usePages<Row>(`${row.partition}/prices`, () => ({ records: { kind: ["price"], code: ["APPROVED"], partition: [`${shard}:0`], limit: 100 } }));
+  const { rows, page, error } = usePages<Row>(`${row.partition}/prices`, () => ({ records: { kind: ["price"], code: ["APPROVED"], partition: [`${shard}:0`], limit: PRICES_LIMIT } }), 0, PRICES_EVERY_MS);
   const ofAsset = rows.filter((price) => price.shard === shard && price.asset === row.asset);
   const newest = [...new Map([...ofAsset].reverse().map((price) => [price.quote, price])).values()];
   if (error !== null) return <Notice kind="bad">{error}</Notice>;
@@ -110,6 +115,7 @@ function Prices({ row, asset }: { row: PartitionWhole; asset: Asset }) {
           );
         })}
       </dl>
+      {page.has_more && <p class="about">Of the shard's last {grouped(String(rows.length))} prices. Older ones are not looked through: a currency whose price is older is missing here.</p>}
     </section>
   );
 }
