@@ -203,7 +203,7 @@ async fn sample(options: &Options, asker: &Asker) -> anyhow::Result<Vec<Value>> 
     let mut sample = Vec::new();
     for number in 1..=options.questions as u64 {
         // The first lock of all lies before each of them.
-        let until = Some(texts::moment_text(Time(first.0 + step * number + 1)));
+        let until = Some(texts::values::moment_text(Time(first.0 + step * number + 1)));
         sample.push(lock(asker, Conditions { until, ..Conditions::default() }).await?);
     }
     Ok(sample)
@@ -217,7 +217,8 @@ async fn lock(asker: &Asker, conditions: Conditions) -> anyhow::Result<Value> {
 }
 
 fn created(lock: &Value) -> anyhow::Result<Time> {
-    texts::moment(lock["created"].as_str().context("a lock without its moment")?).map_err(anyhow::Error::msg)
+    texts::values::moment(lock["created"].as_str().context("a lock without its moment")?)
+        .map_err(anyhow::Error::msg)
 }
 
 /// What the index takes for each lock, beside the log, when everything is in its tables.
